@@ -1,0 +1,153 @@
+"""``folder:PATH``: a user's own crops, one file per crop and channel, one subfolder per image."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import parse_qsl
+
+from pci_bench.cells import DatasetMeta
+from pci_bench.datasets.base import register_dataset
+from pci_bench.datasets.crop_files import FolderTree, channels_of, find_crops, read_crops, read_plane
+from pci_bench.errors import UserError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from pci_bench.store import StoreWriter
+
+KNOWN_SUFFIXES = {
+    "_gfp": "GFP",
+    "_rfp": "RFP",
+    "_bf": "brightfield",
+    "_green": "antibody",
+    "_blue": "nucleus",
+    "_red": "microtubules",
+}
+OPTIONS = ("protein", "markers", "floor", "confounder")
+
+
+@register_dataset("folder", argument="PATH")
+class FolderDataset:
+    """Crops in ``PATH/<image>/<anything><channel suffix>.<tif|png|…>``, with labels in ``PATH/images.csv``.
+
+    Suffixes are found by themselves when they are ``_gfp`` with ``_rfp`` or ``_bf``, or ``_green`` with ``_blue`` and
+    ``_red`` (human: marker floor 0.05). Others are named in the dataset's name:
+    ``folder:PATH?protein=_c1&markers=_c2,_c3&floor=0.05&confounder=plate``. ``images.csv`` has a column ``image`` and any
+    obs columns, ``label`` among them.
+    """
+
+    def __init__(self, argument: str):
+        path, _, query = argument.partition("?")
+        self.options = dict(parse_qsl(query))
+        if unknown := set(self.options) - set(OPTIONS):
+            raise UserError(f"folder:{path} has no option '{unknown.pop()}'. Its options are {', '.join(OPTIONS)}.")
+        self.root = Path(path).expanduser().absolute()
+        self.meta = DatasetMeta(
+            f"folder:{argument}",
+            "1",
+            f"Crops in {path}",
+            confounder=self.options.get("confounder", "image"),
+            label="label",
+        )
+
+    def skip(self) -> str | None:
+        """Return a sentence where there is no such folder."""
+        if not self.root.exists():
+            return f"there is no folder {self.root}. Check the path; a relative one starts at the current folder."
+        return (
+            None
+            if self.root.is_dir()
+            else f"{self.root} is a file; folder:PATH expects a folder with one subfolder per image."
+        )
+
+    def source(self) -> str:
+        """Return a fingerprint of the files, so that a changed folder is read anew."""
+        return f"{self.root}\n{FolderTree(self.root).fingerprint()}" if self.root.is_dir() else str(self.root)
+
+    def suffixes(self, names: list[str]) -> tuple[str, ...]:
+        """Return one suffix per channel, the protein's first: as the options say, or as the files show."""
+        stems = [Path(n).stem for n in names]
+        present = [s for s in KNOWN_SUFFIXES if any(stem.endswith(s) for stem in stems)]
+        if protein := self.options.get("protein"):
+            return (protein, *filter(None, self.options.get("markers", "").split(",")))
+        if "_gfp" in present:
+            return ("_gfp", "_bf") if "_bf" in present and "_rfp" not in present else ("_gfp", "_rfp")
+        if "_green" in present:
+            return (
+                ("_green", *(s for s in ("_blue", "_red") if s in present))
+                if len(present) > 1
+                else ("_green", "_blue", "_red")
+            )
+        raise UserError(
+            f"There are no crops in {self.root}: expected one subfolder per image with files named <anything>_gfp.tif and _rfp.tif "
+            "(or _bf), or _green, _blue and _red, or .png. Name other suffixes as folder:PATH?protein=_c1&markers=_c2,_c3."
+        )
+
+    def build(self, store: StoreWriter) -> None:
+        """Write the crops and join the image table."""
+        import pandas as pd
+
+        tree = FolderTree(self.root)
+        suffixes = self.suffixes(tree.names())
+        cells = find_crops(tree, suffixes)
+        obs = pd.DataFrame(
+            {
+                "cell": [f"{c.image}/{c.name}" if c.image else c.name for c in cells],
+                "image": [c.image or self.root.name for c in cells],
+            }
+        )
+        obs, notes = self._annotated(obs)
+        confounder = self.meta.confounder
+        if confounder not in obs:
+            raise UserError(
+                f"folder:{self.root} names the confounder '{confounder}', but images.csv has no such column."
+            )
+        first = read_plane(tree, cells[0].files[0])
+        try:
+            floor = float(self.options.get("floor", 0.05 if suffixes[0] == "_green" else 0.0))
+        except ValueError:
+            raise UserError(
+                f"The option floor={self.options['floor']} of folder:{self.root} is not a number."
+            ) from None
+        channels = channels_of([KNOWN_SUFFIXES.get(s, s.lstrip("_")) for s in suffixes], marker_floor=floor)
+        store.begin(obs, channels, crop_shape=first.shape, dtype=str(first.dtype), notes=notes)
+        for crop in read_crops(tree, cells):
+            store.add(crop)
+
+    def _annotated(self, obs: pd.DataFrame) -> tuple[pd.DataFrame, tuple[str, ...]]:
+        """Return obs joined with ``images.csv``, and sentences on what did not match."""
+        import pandas as pd
+
+        file = self.root / "images.csv"
+        if not file.exists():
+            return obs, (f"{self.root} has no images.csv, so its cells have no labels.",)
+        try:
+            table = pd.read_csv(file, dtype={"image": str, "label": str})
+        except (ValueError, OSError) as error:
+            raise UserError(f"{file} cannot be read as a table: {error}.") from error
+        if "image" not in table:
+            raise UserError(
+                f"{file} has the columns {', '.join(map(str, table.columns))}; it needs a column 'image' (the subfolder's name)."
+            )
+        if (twice := table["image"][table["image"].duplicated()]).size:
+            raise UserError(
+                f"{file} has more than one row for the image '{twice.iloc[0]}' ({twice.size} such rows). Keep one row per image."
+            )
+        if taken := set(table.columns) & {"cell"}:
+            raise UserError(f"{file} has a column '{taken.pop()}', which comes from the files' names. Rename it.")
+        unused = sorted(set(table["image"]) - set(obs["image"]))
+        unlabelled = sorted(set(obs["image"]) - set(table["image"]))
+        if len(unused) == len(table):
+            raise UserError(
+                f"No image of {file} (for example '{unused[0] if unused else ''}') is a subfolder with crops in {self.root} "
+                f"(for example '{obs['image'].iloc[0]}')."
+            )
+        notes = []
+        if unused:
+            notes.append(f"{len(unused)} rows of {file} match no subfolder, for example '{unused[0]}'.")
+        if unlabelled:
+            notes.append(
+                f"{len(unlabelled)} images of {self.root} have no row in images.csv, for example '{unlabelled[0]}'."
+            )
+        return obs.merge(table, on="image", how="left"), tuple(notes)

@@ -1,0 +1,131 @@
+"""The authors' demonstration crops: real cells, small enough to try everything on."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from importlib.resources import files
+from typing import TYPE_CHECKING
+
+from pci_bench.cells import DatasetMeta, halved
+from pci_bench.datasets.base import register_dataset
+from pci_bench.datasets.crop_files import (
+    CropFiles,
+    FileTree,
+    FolderTree,
+    ZipTree,
+    channels_of,
+    content_sha256,
+    find_crops,
+    read_crops,
+    read_plane,
+)
+from pci_bench.datasets.download import fetch
+from pci_bench.errors import UserError
+from pci_bench.files import user_data_folder
+
+if TYPE_CHECKING:
+    from pci_bench.store import StoreWriter
+
+DECLARATIONS = tomllib.loads(files("pci_bench.datasets").joinpath("toy.toml").read_text())
+
+
+class AuthorsDemonstration:
+    """Crops from the user's copy under ``PCI_BENCH_DATA``, or from the authors' repository at the pinned commit.
+
+    Label = protein: each of the folders holds one protein, so a kNN accuracy on them says how well proteins (and
+    fields of view) are told apart. An image is a folder; its fields are the declared confounder.
+    """
+
+    name: str
+
+    def __init__(self) -> None:
+        self.declaration = d = DECLARATIONS[self.name]
+        self.meta = DatasetMeta(
+            self.name,
+            "1",
+            d["title"],
+            d["reference"],
+            d["licence"],
+            confounder="field",
+            training=d["training"],
+            label="protein",
+        )
+
+    def skip(self) -> str | None:
+        """Return None: what the user does not have is fetched."""
+        return None
+
+    def parse(self, cell: CropFiles) -> tuple[str, str]:
+        """Return (protein, field) of a cell, by its file's name."""
+        raise NotImplementedError
+
+    def tree(self, store: StoreWriter) -> FileTree:
+        """Return the user's copy, or the repository's archive, downloaded now."""
+        d = self.declaration
+        if folder := user_data_folder(self.name):
+            return FolderTree(folder)
+        archive = fetch(
+            d["url"],
+            f"{self.name}.zip",
+            purpose=f"the dataset '{self.name}'",
+            instead=f"copy the folder {d['folder']} of the "
+            f"repository to a folder '{self.name}' and set PCI_BENCH_DATA to the folder that holds it",
+            progress=store.progress,
+        )
+        return ZipTree(archive, d["folder"])
+
+    def build(self, store: StoreWriter) -> None:
+        """Write the crops, after checking that they are the pinned ones."""
+        import pandas as pd
+
+        d = self.declaration
+        tree = self.tree(store)
+        cells = find_crops(tree, tuple(d["suffixes"]))
+        if content_sha256(tree) != d["sha256"]:
+            raise UserError(
+                f"{tree.title} is not '{self.name}' as pinned: {len(cells):,} cells found, {d['cells']:,} expected, or a file differs. "
+                f"Remove what does not belong there, or use your own crops as the dataset folder:PATH."
+            )
+        parsed = [self.parse(c) for c in cells]
+        obs = pd.DataFrame(
+            {
+                "cell": [c.name for c in cells],
+                "image": [c.image for c in cells],
+                "field": [field for _, field in parsed],
+                "protein": [protein for protein, _ in parsed],
+                "label": [protein for protein, _ in parsed],
+            }
+        )
+        first = read_plane(tree, cells[0].files[0])
+        halve = d.get("halve", False)
+        rows, columns = (s // 2 if halve else s for s in first.shape)
+        channels = channels_of(d["channels"], marker_floor=d.get("floor", 0.0))
+        store.begin(obs, channels, crop_shape=(rows, columns), dtype=str(first.dtype))
+        for crop in read_crops(tree, cells):
+            store.add(halved(crop) if halve else crop)
+
+
+@register_dataset("toy-yeast")
+class ToyYeast(AuthorsDemonstration):
+    """Files ``PROT/PROT_FIELD_rfp_CELL_{gfp,rfp}.tif``: an image is a protein's folder, a field is PROT_FIELD."""
+
+    name = "toy-yeast"
+
+    def parse(self, cell: CropFiles) -> tuple[str, str]:
+        """Return (protein, field)."""
+        matched = re.fullmatch(r"((.+)_\d+)_rfp_\d+", cell.name)
+        if matched is None:
+            raise UserError(f"The file {cell.files[0]} of toy-yeast is not named PROTEIN_FIELD_rfp_CELL_gfp.tif.")
+        return matched[2], matched[1]
+
+
+@register_dataset("toy-human")
+class ToyHuman(AuthorsDemonstration):
+    """Files ``GENE_PLATE_WELL/PLATE_WELL_FIELD_…_CELL_{green,blue,red}.tif``: an image is a folder."""
+
+    name = "toy-human"
+
+    def parse(self, cell: CropFiles) -> tuple[str, str]:
+        """Return (gene, field)."""
+        return cell.image.split("_")[0], cell.name.rpartition("_")[0]

@@ -1,0 +1,139 @@
+"""``file:PATH``: features that someone else computed, matched to a dataset's cells by name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from pci_bench.errors import UserError
+from pci_bench.features import ExtractorMeta, register_extractor
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from anndata import AnnData
+
+    from pci_bench.cells import Cells
+
+KINDS = (".h5ad", ".parquet", ".csv", ".npz")
+
+
+@register_extractor("file", argument="PATH")
+class FileFeatures:
+    """Features from an ``.h5ad`` (cells are ``obs_names``), ``.parquet`` or ``.csv`` (a column ``Metadata_cell`` or ``cell``;
+    other ``Metadata_*`` columns are ignored), or ``.npz`` (arrays ``X`` and ``cell``, optionally ``names``).
+    """
+
+    def __init__(self, argument: str):
+        self.path = Path(argument).expanduser()
+        self.meta = ExtractorMeta(f"file:{argument}", "1", f"Features of {self.path.name}", roles=())
+
+    def skip(self, cells: Cells) -> str | None:
+        """Return None: a wrong file is an error, since the user named it."""
+        return None
+
+    def load(self, cells: Cells) -> tuple[np.ndarray, list[str]]:
+        """Return the values in the cells' order (n, d) and the columns' names.
+
+        Raises
+        ------
+        UserError
+            Where a cell has no row, two rows name one cell, or values are missing.
+        """
+        adata = read_features(self.path)
+        rows = {name: row for row, name in enumerate(adata.obs_names)}
+        if len(rows) < adata.n_obs:
+            raise UserError(
+                f"{self.path} names a cell twice, for example '{adata.obs_names[adata.obs_names.duplicated()][0]}'."
+            )
+        names = cells.obs["cell"].astype(str)
+        missing = [name for name in names if name not in rows]
+        if missing:
+            raise UserError(
+                f"{self.path} has no features for {len(missing):,} of {len(names):,} cells of {cells.meta.name}, for example "
+                f"'{missing[0]}' (the file's first is '{next(iter(rows), '')}'). Cells are matched by the dataset's column 'cell'."
+            )
+        values = np.asarray(adata.X, dtype=np.float32)[[rows[name] for name in names]]
+        if not np.isfinite(values).all():
+            row, column = np.argwhere(~np.isfinite(values))[0]
+            raise UserError(
+                f"{self.path} holds NaN or infinite values, first for cell '{names.iloc[row]}' in '{adata.var_names[column]}'."
+            )
+        return values, list(adata.var_names)
+
+
+def read_features(path: Path) -> AnnData:
+    """Return a features file as AnnData: ``X`` (n, d) float32, cells as ``obs_names``, metadata in ``obs``.
+
+    Raises
+    ------
+    UserError
+        Where the file is absent, of another kind, damaged, or does not say which row is which cell.
+    """
+    import anndata
+    import pandas as pd
+
+    if not path.is_file():
+        raise UserError(f"There is no features file {path}. Expected one of {', '.join(KINDS)}.")
+    kind = path.suffix.lower()
+    if kind not in KINDS:
+        raise UserError(f"{path} ends in '{kind}'; features are read from {', '.join(KINDS)}.")
+    try:
+        if kind == ".h5ad":
+            adata = anndata.read_h5ad(path)
+            values = adata.X.toarray() if hasattr(adata.X, "toarray") else np.asarray(adata.X)
+            adata.X = values.astype(np.float32)
+            return adata
+        if kind == ".npz":
+            with np.load(path, allow_pickle=False) as arrays:
+                if not {"X", "cell"} <= set(arrays):
+                    raise UserError(
+                        f"{path} holds {', '.join(arrays) or 'nothing'}; it needs the arrays X (n, d) and cell (n,)."
+                    )
+                values, cells = arrays["X"], arrays["cell"].astype(str)
+                names = arrays["names"].astype(str) if "names" in arrays else [f"x{i}" for i in range(values.shape[-1])]
+            if values.ndim != 2 or len(values) != len(cells) or len(names) != values.shape[1]:
+                raise UserError(
+                    f"The arrays of {path} do not fit together: X {values.shape}, cell {cells.shape}, {len(names)} names."
+                )
+            return anndata.AnnData(
+                values.astype(np.float32), obs=pd.DataFrame(index=cells), var=pd.DataFrame(index=list(names))
+            )
+        return _from_table(
+            path,
+            pd.read_parquet(path)
+            if kind == ".parquet"
+            else pd.read_csv(path, dtype={"Metadata_cell": str, "cell": str}),
+        )
+    except UserError:
+        raise
+    except Exception as error:  # each format's reader raises its own kinds
+        raise UserError(
+            f"{path} cannot be read as {kind} features: it is truncated or of another kind ({error})."
+        ) from error
+
+
+def _from_table(path: Path, table: pd.DataFrame) -> AnnData:
+    """Return a table as AnnData: ``Metadata_*`` and text columns are metadata, the other numeric columns are features."""
+    import anndata
+    import pandas as pd
+
+    table = table.rename(
+        columns=lambda c: str(c).removeprefix("Metadata_") if str(c).startswith("Metadata_cell") else str(c)
+    )
+    if "cell" not in table:
+        if table.index.dtype != object:
+            raise UserError(f"{path} has no column 'Metadata_cell' (or 'cell') that names the cells.")
+        table = table.rename_axis("cell").reset_index()
+    metadata = [
+        c
+        for c in table.columns
+        if c.startswith("Metadata_") or c == "cell" or not pd.api.types.is_numeric_dtype(table[c])
+    ]
+    features = [c for c in table.columns if c not in metadata]
+    if not features:
+        raise UserError(f"{path} has no numeric column besides its metadata.")
+    obs = table[metadata].rename(columns=lambda c: c.removeprefix("Metadata_"))
+    obs.index = pd.Index(table["cell"].astype(str))
+    return anndata.AnnData(table[features].to_numpy(np.float32), obs=obs, var=pd.DataFrame(index=features))

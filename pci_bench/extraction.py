@@ -1,0 +1,419 @@
+"""From cells to features: one pass per extractor, cached in one file per feature set, resumable part by part."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from pci_bench import weights as weight_files
+from pci_bench.errors import UserError
+from pci_bench.features import FeatureSet, parse, select
+from pci_bench.files import atomic_file, cache_folder, escape, lock, sha256_of
+from pci_bench.progress import Progress
+from pci_bench.threads import available_cores, set_threads
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+    from pci_bench.cells import Cells
+
+Refresh = Literal["never", "missing", "always"]
+
+CELLS_PER_PART = 4096
+PRECISION = "float32"
+
+
+@dataclass(frozen=True)
+class NotRun:
+    """A feature set that cannot be had for a dataset: why, and what to do about it."""
+
+    features: FeatureSet
+    reason: str
+
+
+@dataclass(frozen=True)
+class _Job:
+    """One feature set ready to be computed: its full name, weights file, and the key of its numbers."""
+
+    features: FeatureSet
+    extractor: Any
+    weights: Path | None
+    provenance: dict[str, Any]
+
+    @property
+    def key(self) -> str:
+        p = self.provenance
+        identity = [
+            p["dataset"]["sha256"],
+            p["features"]["name"],
+            p["features"]["version"],
+            p["features"]["weights_sha256"],
+            PRECISION,
+        ]
+        return hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:20]
+
+    def file(self) -> Path:
+        dataset = self.provenance["dataset"]
+        folder = cache_folder() / "features" / f"{escape(dataset['name'])}-{dataset['sha256'][:12]}"
+        return folder / f"{escape(str(self.features))}-{self.key}.h5ad"
+
+    def part(self, number: int) -> Path:
+        return self.file().with_suffix(".parts") / f"{number:05d}.npy"
+
+
+def resolve_weights(features: FeatureSet, cells: Cells) -> FeatureSet:
+    """Return the feature set with the dataset's default weights filled in, where it needs weights and names none."""
+    family = features.extractor().meta.weights
+    if family is None or features.weights:
+        return features
+    return replace(features, weights=weight_files.default_name(family, cells.meta.name))
+
+
+def why_not(features: FeatureSet, cells: Cells) -> str | None:
+    """Return why a feature set (weights resolved) cannot be had for these cells, or None."""
+    extractor = features.extractor()
+    meta = extractor.meta
+    roles = {c.role for c in cells.channels}
+    if missing := [r for r in meta.roles if r not in roles]:
+        return f"needs a {missing[0]} channel, and {cells.meta.name} has none"
+    if reason := extractor.skip(cells):
+        return reason
+    if meta.masks and not cells.has_masks:
+        return f"needs segmentation masks, and {cells.meta.name} has none"
+    if meta.weights:
+        if features.weights is None:
+            return (
+                f"{cells.meta.name} has no default weights: name some, for example {features.base}@NAME. "
+                "`pci-bench weights list` shows what there is"
+            )
+        file = weight_files.find(meta.weights, features.weights)
+        if file is None:
+            return weight_files.how_to_get(meta.weights, features.weights)
+        return weight_files.unfit(file, cells.channels)
+    return None
+
+
+def _job(features: FeatureSet, cells: Cells, device: str) -> _Job:
+    extractor = features.extractor()
+    meta = extractor.meta
+    file = weight_files.find(meta.weights, features.weights) if meta.weights and features.weights else None
+    provenance = {
+        "dataset": {
+            "name": cells.meta.name,
+            "version": cells.meta.version,
+            "sha256": cells.sha256,
+            "confounder": cells.meta.confounder or "",
+            "label": cells.meta.label,
+        },
+        "features": {
+            "name": features.base,
+            "weights": features.weights or "",
+            "version": meta.version,
+            "weights_sha256": sha256_of(file) if file else "",
+            "title": meta.title,
+            "precision": PRECISION,
+        },
+        "device": device,
+    }
+    return _Job(features, extractor, file, provenance)
+
+
+def resolve_device(device: str) -> str:
+    """Return ``"cpu"`` or ``"cuda"`` for ``"auto"``, ``"cpu"`` or ``"cuda"``.
+
+    Raises
+    ------
+    UserError
+        Where CUDA is asked for and there is none.
+    """
+    if device not in ("auto", "cpu", "cuda"):
+        raise UserError(f"There is no device '{device}'. Use auto, cpu or cuda.")
+    if device == "cpu":
+        return "cpu"
+    import torch
+
+    if torch.cuda.is_available():
+        torch.backends.cuda.matmul.allow_tf32 = False
+        torch.backends.cudnn.allow_tf32 = False
+        return "cuda"
+    if device == "cuda":
+        raise UserError("There is no CUDA device, or this torch was built without CUDA. Use --device cpu.")
+    return "cpu"
+
+
+def ensure(
+    wanted: Sequence[FeatureSet],
+    cells: Cells,
+    *,
+    device: str = "auto",
+    refresh: Refresh = "missing",
+    workers: int = 1,
+    progress: Progress | None = None,
+) -> dict[FeatureSet, AnnData | NotRun]:
+    """Return the features of every feature set, computing in one pass per extractor what the cache lacks.
+
+    Parameters
+    ----------
+    wanted
+        Feature sets; weights that are not named are the dataset's default.
+    cells
+        The cells, in any order, all or some.
+    device
+        ``"auto"``, ``"cpu"`` or ``"cuda"``.
+    refresh
+        ``"missing"`` computes what the cache lacks, ``"always"`` computes anew, ``"never"`` computes nothing.
+    workers
+        Processes that share the parts of 4,096 cells; each gets its share of the cores as threads.
+    progress
+        Told of every stage.
+
+    Returns
+    -------
+    dict
+        AnnData (n, d) float32 by full name; :class:`NotRun` with a reason where a feature set cannot be had.
+    """
+    progress = progress or Progress()
+    if workers < 1:
+        raise UserError(f"The number of workers is {workers}; it must be at least 1.")
+    found: dict[FeatureSet, AnnData | NotRun] = {}
+    passes: dict[tuple[str, str | None], list[_Job]] = {}
+    for asked in wanted:
+        features = resolve_weights(asked, cells)
+        found[features] = NotRun(features, "")  # keeps the order asked for
+        if reason := why_not(features, cells):
+            found[features] = NotRun(features, reason)
+        elif hasattr(features.extractor(), "load"):
+            found[features] = _precomputed(features, cells)
+        else:
+            passes.setdefault((features.extractor_name, features.weights), []).append(_job(features, cells, ""))
+    for jobs in passes.values():
+        with lock(jobs[0].file().parent / escape(f"{jobs[0].features.extractor_name}@{jobs[0].features.weights}")):
+            missing = []
+            for job in jobs:
+                ready = None if refresh == "always" else _cached(job, cells, progress)
+                if ready is not None:
+                    found[job.features] = ready
+                elif refresh == "never":
+                    found[job.features] = NotRun(job.features, "not in the cache, and --refresh never computes nothing")
+                else:
+                    missing.append(job)
+            if missing:
+                if refresh == "always":
+                    _discard_parts(missing)
+                found.update(_computed(missing, cells, resolve_device(device), workers, progress))
+    return found
+
+
+def extract(
+    features: str | FeatureSet,
+    cells: Cells,
+    *,
+    device: str = "auto",
+    refresh: Refresh = "missing",
+    workers: int = 1,
+    progress: Progress | None = None,
+) -> AnnData:
+    """Return one feature set of some cells: ``X`` (n, d) float32, ``obs`` from the cells, ``var_names``, provenance.
+
+    Raises
+    ------
+    UserError
+        For an unknown name, or where the features cannot be had; the message says what to do.
+    """
+    asked = parse(features) if isinstance(features, str) else features
+    ((_, result),) = ensure([asked], cells, device=device, refresh=refresh, workers=workers, progress=progress).items()
+    if isinstance(result, NotRun):
+        raise UserError(f"{result.features} cannot be had for {cells.meta.name}: {result.reason}.")
+    return result
+
+
+def extract_many(names: Sequence[str], cells: Cells, **options: Any) -> dict[FeatureSet, AnnData | NotRun]:
+    """Return what names, groups and patterns stand for, as :func:`ensure` does."""
+    return ensure(select(names), cells, **options)
+
+
+def _annotated(job: _Job, cells: Cells, values: np.ndarray) -> AnnData:
+    """Return features as AnnData with the cells' table."""
+    names = job.extractor.names(job.features.output, cells.channels)
+    if job.weights is not None:  # narrower networks have the first of the full width's columns
+        names = names[: values.shape[1]]
+    if len(names) != values.shape[1]:
+        raise UserError(
+            f"{job.features} declares {len(names)} columns but computed {values.shape[1]}. Correct its names()."
+        )
+    return annotated(values, names, cells, {**job.provenance, "key": job.key})
+
+
+def annotated(values: np.ndarray, names: Sequence[str], cells: Cells, provenance: dict[str, Any]) -> AnnData:
+    """Return an AnnData of feature values and the cells they belong to."""
+    import pandas as pd
+    from anndata import AnnData
+
+    obs = cells.obs.copy()
+    for column in obs.columns:
+        if not isinstance(obs[column].dtype, pd.CategoricalDtype) and obs[column].dtype.kind not in "biuf":
+            obs[column] = obs[column].astype("string").fillna("").astype(object)
+    obs.index = pd.Index(cells.obs["cell"].astype(str), name=None)
+    adata = AnnData(X=np.ascontiguousarray(values, dtype=np.float32), obs=obs, var=pd.DataFrame(index=list(names)))
+    adata.uns["pci_bench"] = provenance
+    return adata
+
+
+def _precomputed(features: FeatureSet, cells: Cells) -> AnnData:
+    values, names = features.extractor().load(cells)
+    job = _job(features, cells, "read from a file")
+    digest = hashlib.sha256(np.ascontiguousarray(values).tobytes()).hexdigest()
+    job.provenance["features"]["weights_sha256"] = digest
+    return annotated(values, names, cells, {**job.provenance, "key": digest[:20]})
+
+
+def _cached(job: _Job, cells: Cells, progress: Progress) -> AnnData | None:
+    """Return the cached features, or None; a file that is not ours or is damaged is named and will be replaced."""
+    import anndata
+
+    file = job.file()
+    if not file.exists():
+        return None
+    try:
+        adata = anndata.read_h5ad(file)
+        if adata.uns["pci_bench"]["key"] != job.key or not np.array_equal(
+            adata.obs_names, cells.obs["cell"].astype(str)
+        ):
+            raise ValueError("it belongs to other cells or features")
+    except Exception as error:  # HDF5 and AnnData raise many kinds
+        progress.say(f"The cache file {file} is damaged or of another origin ({error}). It is made again.")
+        return None
+    # The same numbers serve the dataset under any of its names, so name and labels are the caller's.
+    return annotated(
+        np.asarray(adata.X),
+        list(adata.var_names),
+        cells,
+        {**job.provenance, "device": str(adata.uns["pci_bench"]["device"]), "key": job.key},
+    )
+
+
+def _discard_parts(jobs: Sequence[_Job]) -> None:
+    import shutil
+
+    for job in jobs:
+        shutil.rmtree(job.part(0).parent, ignore_errors=True)
+
+
+def _computed(
+    jobs: list[_Job], cells: Cells, device: str, workers: int, progress: Progress
+) -> dict[FeatureSet, AnnData | NotRun]:
+    """Compute the parts that are not there yet, join them, and leave one file per feature set."""
+    parts = range(0, len(cells), CELLS_PER_PART)
+    title = f"{jobs[0].features.extractor_name}{'@' + jobs[0].features.weights if jobs[0].features.weights else ''}"
+    todo = [start for start in parts if not all(_whole_part(job, start, len(cells)) for job in jobs)]
+    done = len(cells) - sum(min(CELLS_PER_PART, len(cells) - start) for start in todo)
+    workers = min(workers, len(todo), available_cores()) or 1
+    threads = max(1, available_cores() // workers)
+    with progress.stage(
+        f"extracting {title}, {', '.join(j.features.output for j in jobs if j.features.output) or 'features'}",
+        len(cells),
+    ) as advance:
+        advance(done)
+        if workers == 1:
+            set_threads(threads)
+            compute = jobs[0].extractor.open(cells.channels, jobs[0].weights, device) if todo else None
+            for start in todo:
+                _compute_part(jobs, cells, start, compute, advance)
+        else:
+            from joblib import Parallel, delayed
+
+            from pci_bench.registry import plugin_files
+
+            tasks = (
+                delayed(_work)([j.features for j in jobs], cells, start, device, threads, plugin_files())
+                for start in todo
+            )
+            for start in Parallel(n_jobs=workers, return_as="generator_unordered")(tasks):
+                advance(min(CELLS_PER_PART, len(cells) - start))
+    found: dict[FeatureSet, AnnData | NotRun] = {}
+    for job in jobs:
+        values = np.concatenate([np.load(job.part(start // CELLS_PER_PART)) for start in parts])
+        job.provenance["device"] = device_name(device)
+        adata = _annotated(job, cells, values)
+        with atomic_file(job.file()) as temporary:
+            adata.write_h5ad(temporary)
+        found[job.features] = adata
+    _discard_parts(jobs)
+    return found
+
+
+def _work(wanted: list[FeatureSet], cells: Cells, start: int, device: str, threads: int, plugins: list[Path]) -> int:
+    """Compute one part in a worker process."""
+    from pci_bench.registry import load_plugin_file
+
+    set_threads(threads)
+    for file in plugins:
+        load_plugin_file(file)
+    jobs = [_job(features, cells, "") for features in wanted]
+    compute = jobs[0].extractor.open(cells.channels, jobs[0].weights, device)
+    _compute_part(jobs, cells, start, compute, lambda n: None)
+    return start
+
+
+def _whole_part(job: _Job, start: int, n: int) -> bool:
+    try:
+        part = np.load(job.part(start // CELLS_PER_PART), mmap_mode="r")
+        return part.ndim == 2 and len(part) == min(CELLS_PER_PART, n - start)
+    except (OSError, ValueError):
+        return False
+
+
+def _compute_part(jobs: list[_Job], cells: Cells, start: int, compute: Any, advance: Any) -> None:
+    """Compute cells start … start + 4,095 and write one file per output.
+
+    Every call gets exactly ``meta.batch`` crops, the last filled up with zeros, so that a cell's numbers do not depend on
+    how many cells there are or where it stands among them.
+    """
+    meta = jobs[0].extractor.meta
+    outputs = {job.features.output for job in jobs}
+    collected: dict[str, list[np.ndarray]] = {output: [] for output in outputs}
+    stop = min(start + CELLS_PER_PART, len(cells))
+    span = max(meta.batch, 512 // meta.batch * meta.batch)  # read a few chunks of the store at once
+    for first in range(start, stop, span):
+        crops = cells.crops(slice(first, min(first + span, stop)), rescale=meta.rescale, masks=meta.masks)
+        for offset in range(0, len(crops), meta.batch):
+            batch = crops[offset : offset + meta.batch]
+            count = len(batch)
+            if count < meta.batch:
+                batch = np.concatenate([batch, np.zeros((meta.batch - count, *batch.shape[1:]), np.float32)])
+            values = compute(batch, outputs)
+            for output in outputs:
+                collected[output].append(np.asarray(values[output][:count], dtype=np.float32))
+            advance(count)
+    for job in jobs:
+        values = np.concatenate(collected[job.features.output])
+        if not np.isfinite(values).all():
+            bad = cells.obs["cell"].iloc[start + int(np.argwhere(~np.isfinite(values))[0][0])]
+            raise UserError(
+                f"{job.features} gave NaN or infinite values, first for the cell '{bad}'. Correct the extractor or leave the cell out."
+            )
+        with atomic_file(job.part(start // CELLS_PER_PART)) as temporary, open(temporary, "wb") as stream:
+            np.save(stream, values)
+
+
+def device_name(device: str) -> str:
+    """Return what the numbers were computed on, as a person would say it."""
+    if device == "cuda":
+        import torch
+
+        return torch.cuda.get_device_name()
+    import platform
+
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()

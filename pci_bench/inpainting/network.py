@@ -1,0 +1,207 @@
+"""The network of paired cell inpainting (paper: "Architecture", Figure 1C; order of layers as in the authors' code)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import overload
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812 - its usual name
+
+from pci_bench.errors import UserError
+
+SOURCE_WIDTHS = (96, 256, 384, 384, 256)
+MARKER_WIDTHS = (16, 32, 32)
+DECODER_WIDTHS = (256, 384, 384, 256, 96)
+LAYERS = ("conv1", "conv2", "conv3", "conv4", "conv5")
+BATCH_NORM = {"eps": 1e-3, "momentum": 0.01}  # Keras' epsilon 1e-3 and momentum 0.99
+
+
+def scaled(widths: Iterable[int], width: float) -> list[int]:
+    """Return layer widths times a factor, at least 1 each."""
+    return [max(1, round(w * width)) for w in widths]
+
+
+def convolution(inputs: int, outputs: int, size: int = 3) -> nn.Conv2d:
+    """Return a same-padded convolution, Glorot-uniform weights and zero biases."""
+    layer = nn.Conv2d(inputs, outputs, size, padding=size // 2)
+    nn.init.xavier_uniform_(layer.weight)
+    nn.init.zeros_(layer.bias)  # type: ignore[arg-type]  # a bias there is
+    return layer
+
+
+class ConvolutionStack(nn.Module):
+    """Convolution → ReLU → batch norm, some followed by 2×2 max-pooling: the form of both encoders."""
+
+    def __init__(self, inputs: int, widths: list[int], pooled: tuple[int, ...]):
+        super().__init__()
+        self.convs = nn.ModuleList(convolution(i, o) for i, o in zip([inputs, *widths[:-1]], widths, strict=True))
+        self.norms = nn.ModuleList(nn.BatchNorm2d(w, **BATCH_NORM) for w in widths)
+        self.pooled = pooled
+
+    def activations(self, x: Tensor) -> Iterable[tuple[int, Tensor]]:
+        """Yield each layer's number and its ReLU output, before batch norm and pooling."""
+        for number, conv in enumerate(self.convs):
+            if number:
+                x = self._passed_on(number - 1, x)
+            x = F.relu(conv(x))
+            yield number, x
+
+    def _passed_on(self, number: int, x: Tensor) -> Tensor:
+        x = self.norms[number](x)
+        return F.max_pool2d(x, 2) if number in self.pooled else x
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the last layer's output after batch norm."""
+        last = 0
+        for number, x in self.activations(x):  # noqa: B007, B020 - the last one counts
+            last = number
+        return self._passed_on(last, x)
+
+
+class SourceEncoder(ConvolutionStack):
+    """The source cell encoder on protein and marker channels: what is kept after training.
+
+    Parameters
+    ----------
+    channels
+        Proteins and markers together, the proteins first.
+    width
+        Factor on the number of filters; 1 is the paper's.
+    """
+
+    def __init__(self, channels: int, width: float = 1.0):
+        super().__init__(channels, scaled(SOURCE_WIDTHS, width), pooled=(0, 1))
+        self.channels = channels
+
+    @overload
+    def features(self, x: Tensor, layers: Iterable[str] = LAYERS) -> dict[str, Tensor]: ...
+
+    @overload
+    def features(self, x: np.ndarray, layers: Iterable[str] = LAYERS) -> dict[str, np.ndarray]: ...
+
+    def features(
+        self, x: Tensor | np.ndarray, layers: Iterable[str] = LAYERS
+    ) -> dict[str, Tensor] | dict[str, np.ndarray]:
+        """Return max-pooled activations of the layers, from one pass that ends at the deepest of them.
+
+        The ReLU output of each convolution, before its batch norm, maximum over space (paper: "we extract representations
+        by maximum pooling"; which side of the batch norm, the authors' code).
+
+        Parameters
+        ----------
+        x
+            Rescaled crops (n, channels, rows, columns), proteins first; rows and columns divisible by 4. Tensor or array.
+        layers
+            Any of conv1 … conv5.
+
+        Returns
+        -------
+        dict
+            ``{"conv1": (n, 96), "conv2": (n, 256), "conv3": (n, 384), "conv4": (n, 384), "conv5": (n, 256)}``, tensors for
+            a tensor and arrays for an array.
+
+        Raises
+        ------
+        UserError
+            For a wrong number of channels or a size not divisible by 4.
+        """
+        wanted = {LAYERS.index(layer) for layer in layers}
+        weight = self.convs[0].weight
+        crops = torch.as_tensor(x, dtype=weight.dtype, device=weight.device)
+        check_crops(crops.shape, self.channels)
+        pooled = {}
+        with torch.inference_mode():
+            for number, activation in self.activations(crops):
+                if number in wanted:
+                    pooled[LAYERS[number]] = activation.amax(dim=(2, 3))
+                if number == max(wanted):
+                    break
+        return pooled if isinstance(x, Tensor) else {layer: value.cpu().numpy() for layer, value in pooled.items()}
+
+
+def check_crops(shape: Iterable[int], channels: int) -> None:
+    """Raise a sentence unless `shape` is (n, channels, rows, columns) with rows and columns divisible by 4."""
+    shape = tuple(shape)
+    if len(shape) != 4 or shape[1] != channels:
+        raise UserError(f"Expected crops of shape (n, {channels}, rows, columns), proteins first; got {shape}.")
+    if shape[2] % 4 or shape[3] % 4 or not shape[2] or not shape[3]:
+        raise UserError(
+            f"Crops of {shape[2]}×{shape[3]} pixels do not fit the network: rows and columns must be divisible by 4."
+        )
+
+
+class Decoder(nn.Module):
+    """The reversed encoder: three convolutions, twice upsampling and a convolution, and a linear 1×1 output."""
+
+    def __init__(self, inputs: int, outputs: int, width: float):
+        super().__init__()
+        widths = scaled(DECODER_WIDTHS, width)
+        self.convs = nn.ModuleList(convolution(i, o) for i, o in zip([inputs, *widths[:-1]], widths, strict=True))
+        self.output = convolution(widths[-1], outputs, size=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the prediction at four times the rows and columns of `x`."""
+        for number, conv in enumerate(self.convs):
+            if number >= 3:
+                x = F.interpolate(x, scale_factor=2.0, mode="nearest")
+            x = F.relu(conv(x))
+        return self.output(x)
+
+
+class PairedCellInpainting(nn.Module):
+    """Predicts the protein channels of a target cell from a source cell and the target's markers.
+
+    Parameters
+    ----------
+    proteins, markers
+        Numbers of channels; yeast 1 and 1, human 1 and 2.
+    width
+        Factor on every layer's filters; 1 is the paper's (7,323,521 parameters with one protein and one marker).
+    """
+
+    def __init__(self, proteins: int = 1, markers: int = 1, width: float = 1.0):
+        super().__init__()
+        self.config = {"proteins": proteins, "markers": markers, "width": width}
+        marker_widths = scaled(MARKER_WIDTHS, width)
+        self.source_encoder = SourceEncoder(proteins + markers, width)
+        self.marker_encoder = ConvolutionStack(markers, marker_widths, pooled=(0, 1))
+        self.decoder = Decoder(scaled(SOURCE_WIDTHS, width)[-1] + marker_widths[-1], proteins, width)
+
+    def forward(self, source: Tensor, target_markers: Tensor) -> Tensor:
+        """Return the predicted protein channels of the target cells.
+
+        Parameters
+        ----------
+        source
+            Source cells (n, proteins + markers, rows, columns), proteins first.
+        target_markers
+            Markers of the target cells (n, markers, rows, columns).
+
+        Returns
+        -------
+        Tensor
+            (n, proteins, rows, columns).
+        """
+        check_crops(source.shape, self.source_encoder.channels)
+        check_crops(target_markers.shape, self.config["markers"])
+        return self.decoder(torch.cat([self.source_encoder(source), self.marker_encoder(target_markers)], dim=1))
+
+
+def load_network(file: Path) -> PairedCellInpainting:
+    """Return the network of a pci-bench weights file, ready for evaluation."""
+    from safetensors.torch import load_file
+
+    from pci_bench.weights import read_header
+
+    network = PairedCellInpainting(**read_header(file).config)
+    try:
+        network.load_state_dict({name: tensor.float() for name, tensor in load_file(file).items()})
+    except RuntimeError as error:
+        raise UserError(
+            f"{file} does not hold the network that its header describes ({error}). Import the weights again."
+        ) from error
+    return network.eval()

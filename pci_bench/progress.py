@@ -1,0 +1,50 @@
+"""What a long job says while it works."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+class Progress:
+    """Silent progress: the default of the Python interface, and the base of what the command line shows."""
+
+    def say(self, sentence: str) -> None:
+        """Tell the user one thing."""
+
+    @contextmanager
+    def stage(self, title: str, total: int | None = None) -> Iterator[Callable[[int], None]]:
+        """Yield ``advance(n)`` for a stage of `total` steps."""
+        yield lambda n: None
+
+
+class ConsoleProgress(Progress):
+    """A live bar on a terminal; one line per finished stage anywhere else."""
+
+    def __init__(self, console: Console):
+        self.console = console
+
+    def say(self, sentence: str) -> None:
+        """Print one sentence."""
+        self.console.print(sentence, markup=False, highlight=False)
+
+    @contextmanager
+    def stage(self, title: str, total: int | None = None) -> Iterator[Callable[[int], None]]:
+        """Show a bar with the rate and the time left, then one line with the time taken."""
+        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+        from rich.progress import Progress as Bars
+
+        started = time.perf_counter()
+        if self.console.is_terminal:
+            columns = [TextColumn("  {task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()]
+            with Bars(*columns, console=self.console, transient=True) as bars:
+                task = bars.add_task(title, total=total)
+                yield lambda n: bars.advance(task, n)
+        else:
+            yield lambda n: None
+        self.say(f"  {title}: {time.perf_counter() - started:.1f} s")

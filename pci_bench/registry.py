@@ -1,0 +1,226 @@
+"""One generic registry: decorators register, names are looked up lazily, mistakes are met with a suggestion."""
+
+from __future__ import annotations
+
+import difflib
+import fnmatch
+import importlib
+import importlib.util
+import inspect
+import sys
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+from pci_bench.errors import UserError
+
+T = TypeVar("T")
+
+ENTRY_POINT_GROUP = "pci_bench.plugins"
+OWN_PLUGINS = ("pci_bench.datasets", "pci_bench.inpainting.features", "pci_bench.external", "pci_bench.evaluators")
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a registered object was defined."""
+
+    file: str
+    line: int
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}"
+
+
+@dataclass(frozen=True)
+class _Entry:
+    value: Any
+    argument: str | None
+    origin: Origin
+
+
+def origin_of(value: object) -> Origin:
+    """Return the file and line that define a function, a class, or an instance's class."""
+    target = inspect.unwrap(value) if callable(value) and hasattr(value, "__wrapped__") else value
+    target = getattr(target, "function", target)
+    if not (inspect.isfunction(target) or inspect.isclass(target)):
+        target = type(target)
+    try:
+        return Origin(inspect.getsourcefile(target) or "?", inspect.getsourcelines(target)[1])
+    except (OSError, TypeError):
+        return Origin(str(getattr(sys.modules.get(target.__module__), "__file__", "?")), 0)
+
+
+class Registry(Generic[T]):
+    """Names of one kind of thing, filled by plug-ins on the first look.
+
+    Parameters
+    ----------
+    kind
+        What the things are called in messages, in the singular: ``"dataset"``.
+    autoload
+        Whether the first look-up imports the plug-ins.
+    """
+
+    def __init__(self, kind: str, *, autoload: bool = True):
+        self.kind = kind
+        self._entries: dict[str, _Entry] = {}
+        self._autoload = autoload
+
+    def register(
+        self, name: str, value: T | Callable[[str], T], *, argument: str | None = None, origin: Origin | None = None
+    ) -> None:
+        """Add `value` under `name`.
+
+        Parameters
+        ----------
+        name
+            Unique within the registry.
+        value
+            The object; or, where `argument` is given, a function that makes it from what follows ``name:``.
+        argument
+            What stands after the colon, for messages: ``"PATH"`` makes ``folder:PATH`` a name.
+        origin
+            File and line to report, where they cannot be read off `value`.
+
+        Raises
+        ------
+        UserError
+            If another file already registered the name; the message names both.
+        """
+        origin = origin or origin_of(value)
+        before = self._entries.get(name)
+        if before is not None and Path(before.origin.file).resolve() != Path(origin.file).resolve():
+            raise UserError(
+                f"Two plug-ins register the {self.kind} '{name}': {before.origin} and {origin}. Rename one of them, or leave one out."
+            )
+        self._entries[name] = _Entry(value, argument, origin)
+
+    def _loaded(self) -> dict[str, _Entry]:
+        if self._autoload:
+            load_plugins()
+        return self._entries
+
+    def names(self) -> list[str]:
+        """Return all names without an argument, sorted in reading order (conv2 before conv10)."""
+        return sorted((n for n, e in self._loaded().items() if e.argument is None), key=natural_key)
+
+    def prefixes(self) -> dict[str, str]:
+        """Return the names that take an argument, with what the argument is: ``{"folder": "PATH"}``."""
+        return {name: entry.argument for name, entry in sorted(self._loaded().items()) if entry.argument is not None}
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.names())
+
+    def __contains__(self, name: str) -> bool:
+        return self._find(name) is not None
+
+    def _find(self, name: str) -> tuple[_Entry, str | None] | None:
+        entries = self._loaded()
+        prefix, colon, argument = name.partition(":")
+        if colon and prefix in entries and entries[prefix].argument is not None:
+            return (entries[prefix], argument) if argument else None
+        entry = entries.get(name)
+        return (entry, None) if entry is not None and entry.argument is None else None
+
+    def get(self, name: str) -> T:
+        """Return what `name` stands for.
+
+        Raises
+        ------
+        UserError
+            For an unknown name, with the nearest known ones.
+        """
+        found = self._find(name)
+        if found is None:
+            raise UserError(self.unknown(name))
+        entry, argument = found
+        return entry.value if argument is None else entry.value(argument)
+
+    def unknown(self, name: str, *, also: list[str] | None = None) -> str:
+        """Return the sentence for an unknown name, with the nearest known ones and the command that lists all."""
+        known = [*self.names(), *(f"{p}:{a}" for p, a in self.prefixes().items()), *(also or [])]
+        near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+        suggestion = f"Did you mean {' or '.join(near)}? " if near else ""
+        plural = {"feature set": "features"}.get(self.kind, self.kind + "s")
+        return f"There is no {self.kind} named '{name}'. {suggestion}`pci-bench list {plural}` shows all of them."
+
+    def match(self, pattern: str) -> list[str]:
+        """Return the names that fit a shell pattern such as ``pci-conv*``."""
+        return [name for name in self.names() if fnmatch.fnmatchcase(name, pattern)]
+
+    def origin(self, name: str) -> Origin:
+        """Return the file and line that define `name`."""
+        found = self._find(name) or ((self._loaded()[name], None) if name in self._loaded() else None)
+        if found is None:
+            raise UserError(self.unknown(name))
+        return found[0].origin
+
+
+def natural_key(name: str) -> list[tuple[int, int, str]]:
+    """Return a sort key that reads numbers as numbers."""
+    import re
+
+    return [(0, int(part), "") if part.isdigit() else (1, 0, part) for part in re.split(r"(\d+)", name) if part]
+
+
+_state: dict[str, bool] = {"loaded": False}
+_plugin_files: list[Path] = []
+
+
+def plugin_files() -> list[Path]:
+    """Return the plug-in files loaded so far, for worker processes to load too."""
+    return list(_plugin_files)
+
+
+def load_plugins() -> None:
+    """Import the package's own plug-ins and every installed one (entry-point group ``pci_bench.plugins``), once."""
+    if _state["loaded"]:
+        return
+    _state["loaded"] = True
+    for module in OWN_PLUGINS:
+        importlib.import_module(module)
+    for point in sorted(entry_points(group=ENTRY_POINT_GROUP), key=lambda p: p.value):
+        try:
+            importlib.import_module(point.value)
+        except UserError:
+            raise
+        except Exception as error:  # a stranger's broken package must not take ours down
+            warnings.warn(
+                f"The plug-in '{point.name}' ({point.value}) could not be imported and is left out: {type(error).__name__}: {error}",
+                stacklevel=2,
+            )
+
+
+def load_plugin_file(path: Path) -> None:
+    """Run a user's plug-in file, so that its decorators register.
+
+    Raises
+    ------
+    UserError
+        Where the file does not exist or fails, with the line that failed.
+    """
+    load_plugins()
+    if not path.is_file():
+        raise UserError(f"There is no plug-in file {path}. --plugin expects the path of a Python file.")
+    name = f"pci_bench_plugin_{path.stem}"
+    spec = importlib.util.spec_from_file_location(name, path.resolve())
+    if spec is None or spec.loader is None:
+        raise UserError(f"{path} is not a Python file. --plugin expects a file that ends in .py.")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except UserError:
+        raise
+    except Exception as error:
+        lines = (
+            [f.lineno for f in inspect.getinnerframes(error.__traceback__) if f.filename == str(path.resolve())]
+            if error.__traceback__
+            else []
+        )
+        where = f"{path}:{lines[-1]}" if lines else str(path)
+        raise UserError(f"The plug-in {where} failed: {type(error).__name__}: {error}.") from error
+    _plugin_files.append(path.resolve())

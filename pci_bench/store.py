@@ -1,0 +1,285 @@
+"""Cells on disk: a Zarr array of raw crops, a Parquet table of cells, and a description that says what is whole.
+
+A store is a folder: ``crops.zarr`` (n, channels, rows, columns), optionally ``masks.zarr`` (n, rows, columns),
+``obs.parquet``, and ``store.json`` with channels, dataset, content hash and the size of every other file, so that a
+truncated store is noticed when it is opened.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from pci_bench.cells import Cells, Channel, DatasetMeta, validated_obs
+from pci_bench.errors import UserError
+from pci_bench.files import atomic_folder, cache_folder, escape, lock
+from pci_bench.progress import Progress
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+SCHEMA = 1
+CELLS_PER_CHUNK = 256
+
+
+class BrokenStoreError(UserError):
+    """A folder that is not a whole store of this schema."""
+
+
+class Dataset(Protocol):
+    """A source of cells.
+
+    ``meta`` describes it; ``skip()`` says why it cannot be had and the command that gets it, or None; ``build(store)``
+    calls ``store.begin(…)`` once and ``store.add(crops)`` until all cells are written. A dataset whose files can change
+    also has ``source() -> str``, any text that changes with them.
+    """
+
+    meta: DatasetMeta
+
+    def skip(self) -> str | None: ...  # noqa: D102 - described above
+
+    def build(self, store: StoreWriter) -> None: ...  # noqa: D102 - described above
+
+
+class StoreWriter:
+    """What a dataset writes its cells to, in order, in batches of any size."""
+
+    def __init__(self, folder: Path, meta: DatasetMeta, progress: Progress):
+        self._folder = folder
+        self._meta = meta
+        self.progress = progress
+        self._filled = 0
+        self._constant: dict[str, int] = {}
+        self._notes: list[str] = []
+        self._hash = hashlib.sha256()
+        self._crops: Any = None
+        self._masks: Any = None
+        self._stage: Any = None
+
+    def begin(
+        self,
+        obs: pd.DataFrame,
+        channels: tuple[Channel, ...],
+        *,
+        crop_shape: tuple[int, int],
+        dtype: str,
+        confounder: str | None = None,
+        masks: bool = False,
+        notes: tuple[str, ...] = (),
+    ) -> None:
+        """Declare what will be written.
+
+        Parameters
+        ----------
+        obs
+            One row per cell, in the order in which crops will be added.
+        channels
+            One per channel.
+        crop_shape
+            Rows and columns.
+        dtype
+            ``"uint8"``, ``"uint16"`` or ``"float32"``.
+        confounder
+            Overrides the dataset's confounder, where only the files tell which column it is.
+        masks
+            Whether segmentation labels are added with the crops.
+        notes
+            What a user should know of these data, as sentences.
+        """
+        from dataclasses import replace
+
+        import zarr
+
+        if len(obs) == 0:
+            raise UserError(f"The dataset '{self._meta.name}' holds no cells.")
+        if dtype not in ("uint8", "uint16", "float32"):
+            raise UserError(f"Crops of '{self._meta.name}' are {dtype}; they must be uint8, uint16 or float32.")
+        if confounder:
+            self._meta = replace(self._meta, confounder=confounder)
+        self._obs = validated_obs(obs, self._meta.name)
+        self._channels = channels
+        self._notes.extend(notes)
+        n, shape = len(obs), (len(channels), *crop_shape)
+        chunks = (min(n, CELLS_PER_CHUNK), *shape)
+        self._crops = zarr.create_array(self._folder / "crops.zarr", shape=(n, *shape), chunks=chunks, dtype=dtype)
+        if masks:
+            self._masks = zarr.create_array(
+                self._folder / "masks.zarr", shape=(n, *crop_shape), chunks=(chunks[0], *crop_shape), dtype="uint16"
+            )
+        self._buffer: list[tuple[np.ndarray, np.ndarray | None]] = []
+        self._buffered = 0
+        self._stage = self.progress.stage(f"storing {self._meta.name}, {n:,} cells", n)
+        self._advance = self._stage.__enter__()
+
+    def add(self, crops: np.ndarray, masks: np.ndarray | None = None) -> None:
+        """Write the next crops (b, channels, rows, columns), and their masks (b, rows, columns) where declared.
+
+        Raises
+        ------
+        UserError
+            For a shape other than declared, NaN or infinite values (the first such cell is named), or too many crops.
+        """
+        start = self._filled + self._buffered
+        expected = (len(crops), *self._crops.shape[1:])
+        if crops.shape != expected:
+            raise UserError(
+                f"Crops of '{self._meta.name}' from cell '{self._obs['cell'].iloc[start]}' on have the shape {crops.shape[1:]}, "
+                f"but the first have {expected[1:]}. All crops of a dataset must have one shape."
+            )
+        if start + len(crops) > len(self._obs):
+            raise UserError(
+                f"The dataset '{self._meta.name}' yields more crops than its table has cells ({len(self._obs):,})."
+            )
+        if crops.dtype.kind == "f":
+            finite = np.isfinite(crops).all(axis=(2, 3))
+            if not finite.all():
+                cell, channel = np.argwhere(~finite)[0]
+                raise UserError(
+                    f"Channel {self._channels[channel].name} of cell '{self._obs['cell'].iloc[start + cell]}' in '{self._meta.name}' "
+                    f"holds NaN or infinite values ({int((~finite.all(axis=1)).sum())} such cells in this batch). "
+                    "Leave these cells out, or repair the files."
+                )
+        constant = crops.min(axis=(2, 3)) == crops.max(axis=(2, 3))
+        for channel, count in zip(self._channels, constant.sum(axis=0), strict=True):
+            self._constant[channel.name] = self._constant.get(channel.name, 0) + int(count)
+        self._buffer.append((crops.astype(self._crops.dtype, copy=False), masks))
+        self._buffered += len(crops)
+        if self._buffered >= CELLS_PER_CHUNK:
+            self._flush(whole_chunks=True)
+
+    def _flush(self, *, whole_chunks: bool) -> None:
+        """Write what is buffered; but for the end, in whole chunks, since a chunk is compressed as one."""
+        crops = np.concatenate([c for c, _ in self._buffer])
+        masks = np.concatenate([m for _, m in self._buffer if m is not None]) if self._masks is not None else None
+        n = len(crops) // CELLS_PER_CHUNK * CELLS_PER_CHUNK if whole_chunks else len(crops)
+        self._crops[self._filled : self._filled + n] = crops[:n]
+        self._hash.update(np.ascontiguousarray(crops[:n]).tobytes())
+        if masks is not None:
+            self._masks[self._filled : self._filled + n] = masks[:n]
+        self._filled += n
+        self._advance(n)
+        self._buffer = [(crops[n:], None if masks is None else masks[n:])]
+        self._buffered = len(crops) - n
+
+    def finish(self) -> None:
+        """Write the table and the description; called by the harness."""
+        if self._crops is None:
+            raise UserError(f"The dataset '{self._meta.name}' wrote no cells.")
+        if self._buffered:
+            self._flush(whole_chunks=False)
+        if self._filled != len(self._obs):
+            raise UserError(
+                f"'{self._meta.name}' has {len(self._obs):,} cells in its table but only {self._filled:,} crops."
+            )
+        self._stage.__exit__(None, None, None)
+        for channel in self._channels:
+            count = self._constant[channel.name]
+            if count == self._filled and channel.role == "protein":
+                raise UserError(
+                    f"Every crop of the protein channel {channel.name} of '{self._meta.name}' is constant: there is nothing to measure. "
+                    "Check that the right files were given as the protein channel."
+                )
+            if count:
+                self._notes.append(
+                    f"{count:,} of {self._filled:,} cells of {self._meta.name} have a constant {channel.name} crop; rescaled, it is all zeros."
+                )
+        self._obs.to_parquet(self._folder / "obs.parquet")
+        header = json.dumps(
+            [SCHEMA, [asdict(c) for c in self._channels], str(self._crops.dtype), list(self._crops.shape)],
+            sort_keys=True,
+        )
+        self._hash.update(header.encode())
+        self._hash.update(self._obs.to_csv(index=False).encode())
+        description = {
+            "schema": SCHEMA,
+            "made_by": "pci-bench",
+            "sha256": self._hash.hexdigest(),
+            "meta": asdict(self._meta),
+            "channels": [asdict(c) for c in self._channels],
+            "notes": self._notes,
+            "files": {
+                str(p.relative_to(self._folder)): p.stat().st_size
+                for p in sorted(self._folder.rglob("*"))
+                if p.is_file()
+            },
+        }
+        (self._folder / "store.json").write_text(json.dumps(description, indent=1))
+
+
+def open_store(folder: Path) -> Cells:
+    """Return the cells of a store.
+
+    Raises
+    ------
+    BrokenStoreError
+        Where the folder is not a store, is of another schema, or a file of it is missing, truncated or changed in size.
+    """
+    import pandas as pd
+    import zarr
+
+    try:
+        description = json.loads((folder / "store.json").read_text())
+        schema, files = description["schema"], description["files"]
+        channels = tuple(Channel(**c) for c in description["channels"])
+        meta = DatasetMeta(**description["meta"])
+        sha256, notes = description["sha256"], tuple(description["notes"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise BrokenStoreError(f"{folder} is not a store of cells: {type(error).__name__}: {error}.") from error
+    if schema != SCHEMA:
+        raise BrokenStoreError(f"{folder} is a store of schema {schema}; this version reads schema {SCHEMA}.")
+    for name, size in files.items():
+        file = folder / name
+        found = file.stat().st_size if file.is_file() else None
+        if found != size:
+            state = "is missing" if found is None else f"has {found:,} bytes instead of {size:,}"
+            raise BrokenStoreError(f"The store {folder} is damaged: {name} {state}.")
+    try:
+        obs = pd.read_parquet(folder / "obs.parquet")
+        crops = zarr.open_array(folder / "crops.zarr", mode="r")
+        masks = zarr.open_array(folder / "masks.zarr", mode="r") if (folder / "masks.zarr").exists() else None
+    except Exception as error:  # Zarr and Arrow raise many kinds
+        raise BrokenStoreError(f"The store {folder} cannot be read: {error}.") from error
+    if crops.shape[:2] != (len(obs), len(channels)):
+        raise BrokenStoreError(
+            f"The store {folder} has {len(obs):,} rows and {len(channels)} channels but crops of shape {crops.shape}."
+        )
+    return Cells(obs, channels, meta, sha256, crops, masks=masks, notes=notes)
+
+
+def store_folder(dataset: Dataset) -> Path:
+    """Return the folder that holds, or will hold, the dataset's store."""
+    source = getattr(dataset, "source", lambda: "")()
+    key = hashlib.sha256(json.dumps([SCHEMA, dataset.meta.name, dataset.meta.version, source]).encode()).hexdigest()[
+        :16
+    ]
+    return cache_folder() / "datasets" / escape(dataset.meta.name) / key
+
+
+def load(dataset: Dataset, *, progress: Progress | None = None) -> Cells:
+    """Return a dataset's cells, from the cache or built now.
+
+    Raises
+    ------
+    UserError
+        Where the dataset cannot be had (its own reason) or its files are wrong.
+    """
+    progress = progress or Progress()
+    folder = store_folder(dataset)
+    with lock(folder):
+        if folder.exists():
+            try:
+                return open_store(folder)
+            except BrokenStoreError as error:
+                progress.say(f"{error} It is built again.")
+        if reason := dataset.skip():
+            raise UserError(f"The dataset '{dataset.meta.name}' is not at hand: {reason}")
+        with atomic_folder(folder) as temporary:
+            writer = StoreWriter(temporary, dataset.meta, progress)
+            dataset.build(writer)
+            writer.finish()
+        return open_store(folder)

@@ -1,0 +1,149 @@
+"""Weights of trained networks: which there are, where they lie, and whether they fit a dataset.
+
+A file is ``FAMILY@NAME.safetensors``; its header says which channels it was made for and where it came from. Files lie in
+this folder (shipped) or in the cache (imported or trained).
+"""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pci_bench.cells import Channel
+from pci_bench.errors import UserError
+from pci_bench.files import atomic_file, cache_folder, escape
+
+if TYPE_CHECKING:
+    import numpy as np
+
+HEADER = "pci_bench"
+
+
+@cache
+def declared() -> dict[str, dict[str, dict[str, Any]]]:
+    """Return ``weights.toml``: {family: {name: declaration}}."""
+    return tomllib.loads(files("pci_bench.weights").joinpath("weights.toml").read_text())
+
+
+def default_name(family: str, dataset: str) -> str | None:
+    """Return the name of the weights that a dataset's features use when none are named, or None."""
+    for name, declaration in declared().get(family, {}).items():
+        if dataset.partition(":")[0] in declaration["default_for"]:
+            return name
+    return None
+
+
+def folders() -> tuple[Path, ...]:
+    """Return where weights lie: the package's own folder and the cache."""
+    return Path(str(files("pci_bench.weights"))), cache_folder() / "weights"
+
+
+def find(family: str, name: str) -> Path | None:
+    """Return the file of some weights, or None where it is not at hand."""
+    for folder in folders():
+        if (file := folder / f"{escape(f'{family}@{name}')}.safetensors").is_file():
+            return file
+    return None
+
+
+def how_to_get(family: str, name: str) -> str:
+    """Return why weights are not at hand and the command that gets them."""
+    declaration = declared().get(family, {}).get(name)
+    if declaration is None:
+        return f"there are no weights {family}@{name} here. `pci-bench weights list` shows what there is"
+    return (
+        f"the weights {family}@{name} are not imported yet. Download {declaration['url']}, "
+        f"then `pci-bench weights import {declaration['import']} {Path(declaration['url']).name} --name {name}`"
+    )
+
+
+@dataclass(frozen=True)
+class WeightsHeader:
+    """What a weights file says of itself."""
+
+    family: str
+    name: str
+    channels: tuple[str, ...]
+    config: dict[str, Any]
+    source: str
+
+
+def read_header(file: Path) -> WeightsHeader:
+    """Return the description in a weights file.
+
+    Raises
+    ------
+    UserError
+        Where the file is damaged or was not written by pci-bench.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(file, framework="numpy") as opened:
+            metadata = opened.metadata() or {}
+        header = json.loads(metadata[HEADER])
+        return WeightsHeader(
+            header["family"], header["name"], tuple(header["channels"]), header["config"], header["source"]
+        )
+    except (SafetensorError, OSError, KeyError, ValueError, TypeError) as error:
+        raise UserError(
+            f"{file} is not a weights file of pci-bench, or is damaged ({error}). Delete it and import the weights again."
+        ) from error
+
+
+def unfit(file: Path, channels: tuple[Channel, ...]) -> str | None:
+    """Return why weights cannot run on these channels, or None."""
+    made_for, given = read_header(file).channels, tuple(c.role for c in channels)
+    if made_for == given:
+        return None
+    return f"the weights {file.stem} were made for the channels {' + '.join(made_for)}, but these crops have {' + '.join(given)}"
+
+
+def save(
+    family: str,
+    name: str,
+    tensors: dict[str, np.ndarray],
+    *,
+    channels: tuple[str, ...],
+    config: dict[str, Any],
+    source: str,
+) -> Path:
+    """Write weights to the cache and return the file.
+
+    Parameters
+    ----------
+    family, name
+        They are used as ``family-output@name``.
+    tensors
+        The network's state.
+    channels
+        Channel roles in order, protein first.
+    config
+        What the network is constructed with.
+    source
+        Where the weights came from.
+    """
+    from safetensors.numpy import save_file
+
+    if not name or "@" in name or "/" in name:
+        raise UserError(f"'{name}' cannot name weights: use letters, digits, dots and dashes.")
+    file = cache_folder() / "weights" / f"{escape(f'{family}@{name}')}.safetensors"
+    header = {"family": family, "name": name, "channels": channels, "config": config, "source": source}
+    with atomic_file(file) as temporary:
+        save_file(tensors, temporary, metadata={HEADER: json.dumps(header)})
+    return file
+
+
+def at_hand() -> dict[tuple[str, str], Path]:
+    """Return every weights file there is, by (family, name)."""
+    found: dict[tuple[str, str], Path] = {}
+    for folder in folders():
+        for file in sorted(folder.glob("*.safetensors")):
+            header = read_header(file)
+            found.setdefault((header.family, header.name), file)
+    return found
