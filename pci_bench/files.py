@@ -87,6 +87,12 @@ def _sync(path: Path) -> None:
         os.close(descriptor)
 
 
+def _umask() -> int:
+    umask = os.umask(0)
+    os.umask(umask)
+    return umask
+
+
 @contextmanager
 def atomic_file(path: Path) -> Iterator[Path]:
     """Yield a temporary path that becomes `path` when the block ends well, and is removed when it does not.
@@ -104,11 +110,7 @@ def atomic_file(path: Path) -> Iterator[Path]:
         try:
             yield temporary
             _sync(temporary)
-            umask = os.umask(0)
-            os.umask(umask)
-            temporary.chmod(
-                0o666 & ~umask
-            )  # mkstemp's files are private; results are for the group, as open() makes them
+            temporary.chmod(0o666 & ~_umask())  # mkstemp's files are private; results are for the group, as open() makes them
             os.replace(temporary, path)
         finally:
             temporary.unlink(missing_ok=True)
@@ -125,6 +127,7 @@ def atomic_folder(path: Path) -> Iterator[Path]:
             for file in temporary.rglob("*"):
                 if file.is_file():
                     _sync(file)
+            temporary.chmod(0o777 & ~_umask())
             if path.exists():
                 shutil.rmtree(path)
             os.replace(temporary, path)

@@ -77,7 +77,7 @@ class Registry(Generic[T]):
         Parameters
         ----------
         name
-            Unique within the registry.
+            Unique within the registry; one file may give it twice, once alone (the default) and once with an argument.
         value
             The object; or, where `argument` is given, a function that makes it from what follows ``name:``.
         argument
@@ -91,12 +91,12 @@ class Registry(Generic[T]):
             If another file already registered the name; the message names both.
         """
         origin = origin or origin_of(value)
-        before = self._entries.get(name)
-        if before is not None and Path(before.origin.file).resolve() != Path(origin.file).resolve():
-            raise UserError(
-                f"Two plug-ins register the {self.kind} '{name}': {before.origin} and {origin}. Rename one of them, or leave one out."
-            )
-        self._entries[name] = _Entry(value, argument, origin)
+        for before in filter(None, (self._entries.get(name), self._entries.get(f"{name}:"))):
+            if Path(before.origin.file).resolve() != Path(origin.file).resolve():
+                raise UserError(
+                    f"Two plug-ins register the {self.kind} '{name}': {before.origin} and {origin}. Rename one of them, or leave one out."
+                )
+        self._entries[name if argument is None else f"{name}:"] = _Entry(value, argument, origin)
 
     def _loaded(self) -> dict[str, _Entry]:
         if self._autoload:
@@ -104,12 +104,13 @@ class Registry(Generic[T]):
         return self._entries
 
     def names(self) -> list[str]:
-        """Return all names without an argument, sorted in reading order (conv2 before conv10)."""
+        """Return all names that stand alone, sorted in reading order (conv2 before conv10)."""
         return sorted((n for n, e in self._loaded().items() if e.argument is None), key=natural_key)
 
     def prefixes(self) -> dict[str, str]:
         """Return the names that take an argument, with what the argument is: ``{"folder": "PATH"}``."""
-        return {name: entry.argument for name, entry in sorted(self._loaded().items()) if entry.argument is not None}
+        entries = sorted(self._loaded().items())
+        return {name.removesuffix(":"): entry.argument for name, entry in entries if entry.argument is not None}
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.names())
@@ -120,10 +121,9 @@ class Registry(Generic[T]):
     def _find(self, name: str) -> tuple[_Entry, str | None] | None:
         entries = self._loaded()
         prefix, colon, argument = name.partition(":")
-        if colon and prefix in entries and entries[prefix].argument is not None:
-            return (entries[prefix], argument) if argument else None
-        entry = entries.get(name)
-        return (entry, None) if entry is not None and entry.argument is None else None
+        if colon and (maker := entries.get(f"{prefix}:")):
+            return (maker, argument) if argument else None
+        return (entry, None) if (entry := entries.get(name)) else None
 
     def get(self, name: str) -> T:
         """Return what `name` stands for.
@@ -153,10 +153,11 @@ class Registry(Generic[T]):
 
     def origin(self, name: str) -> Origin:
         """Return the file and line that define `name`."""
-        found = self._find(name) or ((self._loaded()[name], None) if name in self._loaded() else None)
-        if found is None:
+        found = self._find(name)
+        entry = found[0] if found else self._loaded().get(f"{name}:")
+        if entry is None:
             raise UserError(self.unknown(name))
-        return found[0].origin
+        return entry.origin
 
 
 def natural_key(name: str) -> list[tuple[int, int, str]]:

@@ -122,18 +122,32 @@ class StoreWriter:
         Raises
         ------
         UserError
-            For a shape other than declared, NaN or infinite values (the first such cell is named), or too many crops.
+            For a shape or type other than declared, masks missing or not declared, NaN or infinite values (the first such
+            cell is named), or too many crops.
         """
         start = self._filled + self._buffered
+        if start + len(crops) > len(self._obs):
+            raise UserError(
+                f"The dataset '{self._meta.name}' yields more crops than its table has cells ({len(self._obs):,})."
+            )
         expected = (len(crops), *self._crops.shape[1:])
         if crops.shape != expected:
             raise UserError(
                 f"Crops of '{self._meta.name}' from cell '{self._obs['cell'].iloc[start]}' on have the shape {crops.shape[1:]}, "
                 f"but the first have {expected[1:]}. All crops of a dataset must have one shape."
             )
-        if start + len(crops) > len(self._obs):
+        if crops.dtype != self._crops.dtype and not crops.dtype.kind == self._crops.dtype.kind == "f":
             raise UserError(
-                f"The dataset '{self._meta.name}' yields more crops than its table has cells ({len(self._obs):,})."
+                f"Crops of '{self._meta.name}' from cell '{self._obs['cell'].iloc[start]}' on are {crops.dtype}, but {self._crops.dtype} "
+                "was declared. Declare their own type; converted, they would lose values without a word."
+            )
+        if (masks is not None) != (self._masks is not None) or (
+            masks is not None and masks.shape != (len(crops), *crops.shape[2:])
+        ):
+            raise UserError(
+                f"'{self._meta.name}' declared {'masks' if self._masks is not None else 'no masks'}, but from cell "
+                f"'{self._obs['cell'].iloc[start]}' on {'there are none' if masks is None else f'masks of shape {masks.shape} came'}. "
+                "Every batch of crops needs its masks (b, rows, columns) where masks are declared, and none elsewhere."
             )
         if crops.dtype.kind == "f":
             finite = np.isfinite(crops).all(axis=(2, 3))
@@ -166,6 +180,12 @@ class StoreWriter:
         self._buffer = [(crops[n:], None if masks is None else masks[n:])]
         self._buffered = len(crops) - n
 
+    def close(self, error: BaseException | None = None) -> None:
+        """End the progress stage, where one was begun and has not ended; called by the harness."""
+        stage, self._stage = self._stage, None
+        if stage is not None:
+            stage.__exit__(type(error) if error else None, error, error.__traceback__ if error else None)
+
     def finish(self) -> None:
         """Write the table and the description; called by the harness."""
         if self._crops is None:
@@ -176,7 +196,7 @@ class StoreWriter:
             raise UserError(
                 f"'{self._meta.name}' has {len(self._obs):,} cells in its table but only {self._filled:,} crops."
             )
-        self._stage.__exit__(None, None, None)
+        self.close()
         for channel in self._channels:
             count = self._constant[channel.name]
             if count == self._filled and channel.role == "protein":
@@ -280,6 +300,10 @@ def load(dataset: Dataset, *, progress: Progress | None = None) -> Cells:
             raise UserError(f"The dataset '{dataset.meta.name}' is not at hand: {reason}")
         with atomic_folder(folder) as temporary:
             writer = StoreWriter(temporary, dataset.meta, progress)
-            dataset.build(writer)
-            writer.finish()
+            try:
+                dataset.build(writer)
+                writer.finish()
+            except BaseException as error:  # Ctrl-C too: a live bar must not outlast the build
+                writer.close(error)
+                raise
         return open_store(folder)

@@ -1,0 +1,70 @@
+"""Benchmarks: one TOML each, which datasets × feature sets × evaluators fill which tables."""
+
+from __future__ import annotations
+
+import tomllib
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import pydantic
+
+from pci_bench.errors import UserError
+from pci_bench.registry import Origin, Registry
+
+
+class Evaluation(pydantic.BaseModel):
+    """An evaluator and its grid: a list of values for a parameter means one evaluation for each."""
+
+    model_config = pydantic.ConfigDict(extra="allow", frozen=True)
+
+    name: str
+
+    @property
+    def grid(self) -> dict[str, list[Any]]:
+        """Values of every parameter."""
+        return {k: v if isinstance(v, list) else [v] for k, v in (self.model_extra or {}).items()}
+
+
+class Benchmark(pydantic.BaseModel):
+    """A combination that can be run by name."""
+
+    model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
+
+    name: str
+    title: str
+    datasets: tuple[str, ...]
+    features: tuple[str, ...]
+    evaluate: tuple[Evaluation, ...]
+    tables: tuple[str, ...] = ()
+
+
+BENCHMARKS: Registry[Benchmark] = Registry("benchmark", autoload=False)
+
+
+def register_benchmarks(file: Path) -> None:
+    """Register every benchmark of a TOML file.
+
+    Raises
+    ------
+    UserError
+        Where the file is not TOML or a declaration is incomplete.
+    """
+    try:
+        text = file.read_text(encoding="utf-8")
+        declarations = tomllib.loads(text)
+    except (OSError, ValueError) as error:
+        raise UserError(f"{file} cannot be read as a benchmark declaration: {error}.") from error
+    lines = text.splitlines()
+    for name, declaration in declarations.items():
+        line = next((i for i, content in enumerate(lines, 1) if content.strip() == f"[{name}]"), 1)
+        try:
+            benchmark = Benchmark(name=name, **declaration)
+        except (pydantic.ValidationError, TypeError) as error:
+            raise UserError(f"The benchmark '{name}' in {file}:{line} is incomplete: {error}.") from error
+        BENCHMARKS.register(name, benchmark, origin=Origin(str(file), line))
+
+
+for _file in sorted(files(__name__).iterdir(), key=lambda f: f.name):
+    if _file.name.endswith(".toml"):
+        register_benchmarks(Path(str(_file)))

@@ -1,0 +1,145 @@
+"""What an evaluator is: parameters that are validated, a reason when it cannot run, and outcomes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from pci_bench.errors import UserError
+from pci_bench.progress import Progress
+from pci_bench.registry import Registry, origin_of
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import pydantic
+    from anndata import AnnData
+
+
+@dataclass(frozen=True)
+class EvaluatorMeta:
+    """What is known about an evaluator before it runs.
+
+    Parameters
+    ----------
+    name, version
+        The version changes whenever its numbers do.
+    title
+        One line for ``pci-bench list``.
+    headline
+        The metric that tables and figures show.
+    key
+        Parameters that are always part of a result's file name; others only where they are not the default.
+    """
+
+    name: str
+    version: str
+    title: str
+    headline: str
+    key: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One evaluation: its parameters (resolved), numbers, 95 % intervals, details, and a row per cell."""
+
+    params: dict[str, Any]
+    metrics: dict[str, float]
+    intervals: dict[str, tuple[float, float]] = field(default_factory=dict)
+    details: dict[str, Any] = field(default_factory=dict)
+    predictions: pd.DataFrame | None = None
+
+
+@dataclass(frozen=True)
+class Run:
+    """What an evaluator may use of the run that it is part of."""
+
+    seed: int = 0
+    threads: int = 1
+    progress: Progress = field(default_factory=Progress)
+
+
+class Evaluator(Protocol):
+    """Pure array functions behind one object: the whole grid of parameters at once, so that work is shared."""
+
+    meta: EvaluatorMeta
+    Params: type[pydantic.BaseModel]
+
+    def skip(self, adata: AnnData, params: Any) -> str | None:
+        """Return why these features or parameters cannot be evaluated and what to do about it, or None."""
+        ...
+
+    def __call__(self, adata: AnnData, grid: list[Any], run: Run) -> Iterator[Outcome]:
+        """Yield one outcome for each set of parameters, in order."""
+        ...
+
+
+EVALUATORS: Registry[Evaluator] = Registry("evaluator")
+
+
+def register_evaluator(name: str) -> Callable[[type], type]:
+    """Return a class decorator that registers an evaluator."""
+
+    def register(cls: type) -> type:
+        EVALUATORS.register(name, cls(), origin=origin_of(cls))
+        return cls
+
+    return register
+
+
+def validated(evaluator: Evaluator, values: dict[str, Any]) -> pydantic.BaseModel:
+    """Return an evaluator's parameters, defaults filled in.
+
+    Raises
+    ------
+    UserError
+        Naming the parameter, what was given and what is expected.
+    """
+    import pydantic
+
+    try:
+        return evaluator.Params(**values)
+    except pydantic.ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        if first["type"] == "extra_forbidden":
+            known = ", ".join(evaluator.Params.model_fields)
+            raise UserError(f"{evaluator.meta.name} has no parameter '{where}'. Its parameters are {known}.") from error
+        raise UserError(
+            f"{where} = {first['input']!r} does not fit {evaluator.meta.name}: {first['msg'].lower()}."
+        ) from error
+
+
+def resolve_exclude(adata: AnnData, exclude: str) -> str:
+    """Return the obs column that `exclude` stands for: ``confounder`` is the dataset's declared one (``""`` if none)."""
+    if exclude != "confounder":
+        return exclude
+    return str(adata.uns.get("pci_bench", {}).get("dataset", {}).get("confounder", ""))
+
+
+def exclusion_groups(adata: AnnData, column: str) -> np.ndarray:
+    """Return the groups (n,) int of an obs column; a missing value is a group of its own."""
+    import pandas as pd
+
+    if column == "cell" and "cell" not in adata.obs:
+        return np.arange(adata.n_obs)
+    values = adata.obs[column]
+    codes = pd.factorize(values)[0].astype(np.int64)
+    blank = (codes < 0) | (values.astype("string").fillna("") == "").to_numpy(bool)
+    codes[blank] = codes.max(initial=0) + 1 + np.arange(blank.sum())
+    return codes
+
+
+def standardized(features: np.ndarray) -> np.ndarray:
+    """Return columns less their mean over their SD (ddof 0), in float64; constant columns become zeros.
+
+    (n, d) -> (n, d). Paper: "centering and scaling features by their mean and standard deviation".
+    """
+    values = np.asarray(features, dtype=np.float64)
+    constant = values.min(axis=0) == values.max(axis=0)
+    centred = values - values.mean(axis=0)
+    spread = centred.std(axis=0)
+    centred[:, constant] = 0
+    return centred / np.where(constant | (spread == 0), 1, spread)

@@ -1,0 +1,229 @@
+"""Exact nearest neighbours of every row among the others, in float64, found in float32.
+
+Distances ‖a − b‖² = ‖a‖² + ‖b‖² − 2 a·b come cheaply from a matrix product, but in float32 they cancel. So the product
+only nominates: rows are centred, and every pair gets a *lower bound* on its true squared distance, the float32 value minus
+a rigorous bound on its rounding error. The pairs with the smallest lower bounds are measured again as Σ(a − b)² in float64.
+A row is certified when its k-th measured distance is below every lower bound that was not nominated; the few rows that
+are not (ties, duplicates, wild scales) are searched a second time, measuring every pair whose bound allows it. Either way
+the answer is that of a float64 loop. Each block of the product serves its rows and, transposed, its columns, which halves
+the work; all groupings (exclusions) are searched at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numba
+import numpy as np
+
+from pci_bench.errors import UserError
+
+BLOCK = 1024
+SPARE = 14  # nominated beyond k, so that near-ties at the border are certified in the first pass
+UNIT = 2.0**-24  # float32's unit roundoff
+
+
+def nearest(
+    features: np.ndarray, k: int, groupings: Sequence[np.ndarray]
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Return the k nearest rows of every row, for every grouping, from one search.
+
+    Parameters
+    ----------
+    features
+        (n, d), finite.
+    k
+        At least 1, less than n.
+    groupings
+        Each (n,) int: a row's neighbours are the rows of other groups. All different is plain leave-one-out.
+
+    Returns
+    -------
+    list of (indices, distances)
+        (n, k) int64 and (n, k) float64 Euclidean distances for each grouping, nearest first, rows at equal distance in
+        index order. Where a row has fewer than k possible neighbours the rest is −1 and infinity.
+
+    Raises
+    ------
+    UserError
+        For NaN or infinite values, or k outside 1 … n − 1.
+    """
+    rows = np.ascontiguousarray(features, dtype=np.float64)
+    n, d = rows.shape
+    if not np.isfinite(rows).all():
+        raise UserError("The features hold NaN or infinite values; nearest neighbours need finite ones.")
+    if not 1 <= k < n:
+        raise UserError(f"k = {k} needs at least {k + 1} cells, and there are {n}." if k >= 1 else f"k is {k}; it must be at least 1.")
+    groups = np.stack([np.unique(np.asarray(g), return_inverse=True)[1].reshape(n) for g in groupings]).astype(np.int32)
+
+    search, scale = _centred_and_scaled(rows)
+    error = d * UNIT / (1 - d * UNIT) + 16 * UNIT  # of the product, the casts, the sums, and of float64 measuring
+    shrunk = np.float32((1 - error)) * np.einsum("ij,ij->i", search, search, dtype=np.float64).astype(np.float32)
+    slack = np.float32(d * 2.0**-120)  # what underflow can hide
+
+    m = min(k + SPARE, n - 1)
+    bounds = np.full((len(groups), n, m), np.inf, np.float32)
+    nominated = np.full((len(groups), n, m), -1, np.int32)
+    widest = np.full(n, np.inf, np.float32)
+    product = np.empty((BLOCK, BLOCK), np.float32)
+    for i in range(0, n, BLOCK):
+        for j in range(i, n, BLOCK):
+            ends = min(i + BLOCK, n), min(j + BLOCK, n)
+            block = product.reshape(-1)[: (ends[0] - i) * (ends[1] - j)].reshape(ends[0] - i, ends[1] - j)
+            np.matmul(search[i : ends[0]], search[j : ends[1]].T, out=block)
+            _nominate(block, i, j, shrunk, slack, groups, bounds, nominated, widest)
+
+    found = []
+    for grouping in range(len(groups)):
+        indices = np.empty((n, k), np.int64)
+        squares = np.empty((n, k), np.float64)
+        certified = _measure(rows, scale * scale, bounds[grouping], nominated[grouping], indices, squares)
+        unsure = np.flatnonzero(~certified)
+        for start in range(0, len(unsure), 256):
+            some = unsure[start : start + 256]
+            _search_again(
+                search[some] @ search.T, some, rows, scale * scale, shrunk, slack, groups[grouping], indices, squares
+            )
+        found.append((indices, np.sqrt(squares)))
+    return found
+
+
+def _centred_and_scaled(rows: np.ndarray) -> tuple[np.ndarray, float]:
+    """Return the rows less their mean, times a power of two that brings the largest value to about 1, and that factor."""
+    search = rows - rows.mean(axis=0)
+    largest = np.abs(search).max()
+    scale = 2.0 ** -np.floor(np.log2(largest)) if largest > 0 else 1.0
+    search *= scale
+    return search.astype(np.float32), float(scale)
+
+
+@numba.njit(nogil=True, cache=True)
+def _push(bounds, nominated, bound, index):
+    """Replace the root of a max-heap and restore the heap."""
+    size = len(bounds)
+    node = 0
+    while True:
+        child = 2 * node + 1
+        if child >= size:
+            break
+        if child + 1 < size and bounds[child + 1] > bounds[child]:
+            child += 1
+        if bounds[child] <= bound:
+            break
+        bounds[node] = bounds[child]
+        nominated[node] = nominated[child]
+        node = child
+    bounds[node] = bound
+    nominated[node] = index
+
+
+@numba.njit(nogil=True, cache=True)
+def _offer(row, other, bound, groups, bounds, nominated, widest):
+    """Offer `other` to the heaps of `row`."""
+    widest_now = bounds[0, row, 0]
+    for grouping in range(len(groups)):
+        if bound < bounds[grouping, row, 0] and groups[grouping, row] != groups[grouping, other]:
+            _push(bounds[grouping, row], nominated[grouping, row], bound, other)
+        widest_now = bounds[0, row, 0] if grouping == 0 else max(widest_now, bounds[grouping, row, 0])
+    widest[row] = widest_now
+
+
+@numba.njit(nogil=True, cache=True)
+def _any_below(products, column_shrunk, column_widest, own, limit):
+    """Return how many pairs either side could want; a loop without branches, so that it runs in vector registers."""
+    two = np.float32(2)
+    count = np.int32(0)
+    for j in range(len(products)):
+        bound = own + column_shrunk[j] - two * products[j]
+        count += np.int32((bound < limit) | (bound < column_widest[j]))
+    return count
+
+
+@numba.njit(nogil=True, cache=True)
+def _nominate(product, first_row, first_column, shrunk, slack, groups, bounds, nominated, widest):
+    """Offer every pair of a block to its row and, off the diagonal, to its column; most are turned down 64 at a time."""
+    rows, columns = product.shape
+    two = np.float32(2)
+    both = first_row != first_column
+    column_shrunk = shrunk[first_column : first_column + columns]
+    column_widest = widest[first_column : first_column + columns]
+    for i in range(rows):
+        row = first_row + i
+        line = product[i]
+        own = shrunk[row] - slack
+        for start in range(0, columns, 64):
+            stop = min(start + 64, columns)
+            if not _any_below(line[start:stop], column_shrunk[start:stop], column_widest[start:stop], own, widest[row]):
+                continue
+            for j in range(start, stop):
+                bound = own + column_shrunk[j] - two * line[j]
+                if bound < widest[row]:
+                    _offer(row, first_column + j, bound, groups, bounds, nominated, widest)
+                if both and bound < column_widest[j]:
+                    _offer(first_column + j, row, bound, groups, bounds, nominated, widest)
+
+
+@numba.njit(nogil=True, cache=True, fastmath={"reassoc"})
+def _squared_distance(a, b):
+    total = 0.0
+    for i in range(len(a)):
+        difference = a[i] - b[i]
+        total += difference * difference
+    return total
+
+
+@numba.njit(nogil=True, cache=True)
+def _insert(indices, squares, count, index, square):
+    """Insert into a list sorted by (square, index); return the new count."""
+    k = len(indices)
+    if count == k:
+        if (square, index) >= (squares[k - 1], indices[k - 1]):
+            return count
+        count -= 1
+    place = count
+    while place > 0 and (square, index) < (squares[place - 1], indices[place - 1]):
+        squares[place] = squares[place - 1]
+        indices[place] = indices[place - 1]
+        place -= 1
+    squares[place] = square
+    indices[place] = index
+    return count + 1
+
+
+@numba.njit(nogil=True, cache=True)
+def _measure(rows, scale_squared, bounds, nominated, indices, squares):
+    """Measure the nominated pairs; return which rows are certain to have their nearest among them."""
+    n, k = indices.shape
+    certified = np.zeros(n, np.bool_)
+    for row in range(n):
+        indices[row] = -1
+        squares[row] = np.inf
+        count = 0
+        for place in range(bounds.shape[1]):
+            other = nominated[row, place]
+            if other >= 0:
+                count = _insert(indices[row], squares[row], count, other, _squared_distance(rows[row], rows[other]))
+        # The root is the largest nominated bound; where the heap was never filled, all possible neighbours were measured.
+        certified[row] = bounds[row, 0] == np.inf or squares[row, k - 1] * scale_squared < bounds[row, 0]
+    return certified
+
+
+@numba.njit(nogil=True, cache=True)
+def _search_again(product, some, rows, scale_squared, shrunk, slack, groups, indices, squares):
+    """Measure, for some rows, every pair whose lower bound does not rule it out."""
+    k = indices.shape[1]
+    two = np.float32(2)
+    for place in range(len(some)):
+        row = some[place]
+        limit = squares[row, k - 1] * scale_squared
+        indices[row] = -1
+        squares[row] = np.inf
+        count = 0
+        for other in range(len(rows)):
+            bound = shrunk[row] - slack + shrunk[other] - two * product[place, other]
+            if groups[other] != groups[row] and bound <= limit:
+                count = _insert(indices[row], squares[row], count, other, _squared_distance(rows[row], rows[other]))
+                if count == k:
+                    limit = min(limit, squares[row, k - 1] * scale_squared)
+                    if limit == 0.0:
+                        break  # later rows cannot be nearer than 0, and equals stand in index order

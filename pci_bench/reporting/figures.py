@@ -1,0 +1,122 @@
+"""Figures from results. Colours are from the Okabe–Ito palette, which stays distinct in every kind of colour vision."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from pci_bench.files import atomic_file
+from pci_bench.registry import natural_key
+from pci_bench.results import Result
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#000000")
+INK, FAINT = "#222222", "#D9D9D9"
+
+
+def new_figure(width: float, height: float) -> Figure:
+    """Return an empty figure (inches) that needs no display."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout="constrained", facecolor="white")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def save(figure: Figure, path: Path) -> list[Path]:
+    """Write a figure as PNG (200 dpi) and SVG, without dates, and return the files."""
+    import matplotlib
+
+    written = []
+    with matplotlib.rc_context({"svg.hashsalt": "pci-bench", "svg.fonttype": "none"}):
+        for suffix, metadata in ((".png", {"Software": None}), (".svg", {"Date": None})):
+            file = path.with_name(path.name + suffix)
+            with atomic_file(file) as temporary:
+                figure.savefig(temporary, dpi=200, metadata=metadata, format=suffix[1:])
+            written.append(file)
+    return written
+
+
+def accuracy_bars(results: Sequence[Result], *, metric: str, title: str) -> Figure:
+    """Return horizontal bars of a metric, one group per feature set, one bar per exclusion, with 95 % intervals.
+
+    Parameters
+    ----------
+    results
+        Of one dataset, one evaluator and one k; excluded columns may differ.
+    metric
+        ``"balanced_accuracy"``.
+    title
+        The figure's first line.
+    """
+    excludes = list(dict.fromkeys(r.evaluator.params["exclude"] for r in results))
+    names = sorted({r.features.full_name for r in results}, key=natural_key)
+    first = {r.features.full_name: r.metrics[metric] for r in results if r.evaluator.params["exclude"] == excludes[0]}
+    names.sort(key=lambda n: first.get(n, 0))
+    figure = new_figure(7.2, 1.4 + 0.28 * len(names) * len(excludes))
+    axes = figure.subplots()
+    height = 0.8 / len(excludes)
+    for number, exclude in enumerate(excludes):
+        chosen = {r.features.full_name: r for r in results if r.evaluator.params["exclude"] == exclude}
+        label = "all other cells" if exclude == "cell" else f"other {exclude}s only"
+        for row, name in enumerate(names):
+            if name not in chosen:
+                continue
+            value, (low, high) = 100 * chosen[name].metrics[metric], (100 * v for v in chosen[name].intervals[metric])
+            y = row + 0.4 - height * (number + 0.5)
+            axes.barh(y, value, height * 0.92, color=COLOURS[number], label=label if row == 0 else None)
+            axes.plot([low, high], [y, y], color=INK, linewidth=1.1, solid_capstyle="butt")
+            axes.text(max(high, value) + 1, y, f"{value:.1f}", va="center", fontsize=7.5, color=INK)
+    classes = len(results[0].dataset.classes)
+    axes.axvline(100 / classes, color=INK, linewidth=0.8, linestyle=(0, (4, 3)))
+    axes.text(100 / classes, len(names) - 0.42, " chance", fontsize=7.5, color=INK, va="bottom")
+    axes.set_yticks(range(len(names)), names, fontsize=8.5)
+    axes.set_ylim(-0.55, len(names) - 0.2)
+    axes.set_xlim(0, 100)
+    axes.set_xlabel(f"{metric.replace('_', ' ')} (%), with 95 % interval", fontsize=8.5)
+    axes.set_title(title, fontsize=9.5, loc="left")
+    axes.spines[["top", "right", "left"]].set_visible(False)
+    axes.tick_params(axis="y", length=0)
+    axes.grid(axis="x", color=FAINT, linewidth=0.6)
+    axes.set_axisbelow(True)
+    handles, labels = axes.get_legend_handles_labels()
+    if len(excludes) > 1:
+        figure.legend(handles, labels, loc="outside lower center", ncols=len(excludes), frameon=False, fontsize=8.5, title="neighbours", title_fontsize=8.5)
+    return figure
+
+
+def confusion_matrix(results: Sequence[Result], *, title: str) -> Figure:
+    """Return row-normalised confusion matrices side by side, one per result (same labels), counts written in the cells."""
+    figure = new_figure(0.6 + len(results) * max(3.2, 0.42 * len(results[0].dataset.classes) + 1.2), max(3.4, 0.36 * len(results[0].dataset.classes) + 1.7))
+    panels = figure.subplots(1, len(results), squeeze=False)[0]
+    image = None
+    for axes, result in zip(panels, results, strict=True):
+        labels, counts = result.details["confusion"]["labels"], np.array(result.details["confusion"]["counts"])
+        shares = 100 * counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+        image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=100)
+        size = 8 if len(labels) <= 8 else 5
+        for (row, column), count in np.ndenumerate(counts):
+            if count:
+                axes.text(column, row, f"{count}", ha="center", va="center", fontsize=size, color="white" if shares[row, column] > 55 else INK)
+        axes.set_xticks(range(counts.shape[1]), labels[: counts.shape[1]], rotation=45, ha="right", fontsize=8)
+        axes.set_yticks(range(len(counts)), labels[: len(counts)], fontsize=8)
+        axes.set_xlabel("predicted", fontsize=8.5)
+        exclude = result.evaluator.params["exclude"]
+        accuracy = 100 * result.metrics["balanced_accuracy"]
+        neighbours = "all other cells" if exclude == "cell" else f"other {exclude}s only"
+        axes.set_title(f"{neighbours}: {accuracy:.1f} %", fontsize=8.5)
+        axes.tick_params(length=0)
+        axes.spines[:].set_visible(False)
+    panels[0].set_ylabel("true", fontsize=8.5)
+    bar = figure.colorbar(image, ax=list(panels), shrink=0.8, aspect=30)
+    bar.set_label("% of the true class", fontsize=8.5)
+    bar.outline.set_visible(False)
+    bar.ax.tick_params(labelsize=8)
+    figure.suptitle(title, fontsize=9.5, x=0.01, ha="left")
+    return figure

@@ -1,0 +1,321 @@
+"""The paper's tables, filled from results: Markdown, CSV, LaTeX, and the terminal.
+
+A declaration (``tables/<name>.toml``) says rows, columns and printed values. Each column appears once for every exclusion
+that was evaluated: neighbours other than the cell itself (the paper's leave-one-out), and beside it neighbours that do not
+share the dataset's confounder.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from typing import TYPE_CHECKING, Any, Literal
+
+import pydantic
+
+from pci_bench.errors import UserError
+from pci_bench.registry import Origin, Registry
+from pci_bench.results import PaperRecord, Result
+
+if TYPE_CHECKING:
+    from rich.table import Table as RichTable
+
+Format = Literal["md", "csv", "tex"]
+
+
+class Column(pydantic.BaseModel):
+    """A header and the parameters whose result stands under it."""
+
+    header: str
+    params: dict[str, Any]
+
+
+class TableDeclaration(pydantic.BaseModel):
+    """One table of the paper, as its TOML declares it."""
+
+    model_config = pydantic.ConfigDict(extra="forbid")
+
+    name: str
+    title: str
+    source: str
+    benchmark: str
+    dataset: str
+    evaluator: str
+    metric: str
+    columns: list[Column]
+    rows: list[str]
+    notes: list[str] = []
+    printed: dict[str, list[float]] = {}
+
+
+TABLES: Registry[TableDeclaration] = Registry("table", autoload=False)
+
+for _file in sorted(files("pci_bench_tables").iterdir(), key=lambda f: f.name):
+    if _file.name.endswith(".toml"):
+        _name = _file.name.removesuffix(".toml")
+        _declaration = TableDeclaration(name=_name, **tomllib.loads(_file.read_text(encoding="utf-8")))
+        TABLES.register(_name, _declaration, origin=Origin(str(_file), 1))
+
+
+@cache
+def _printed() -> dict[tuple[str, str, str], list[tuple[dict[str, Any], float, str]]]:
+    """Return every printed value by (dataset, evaluator, full feature name): its parameters, the percentage, its source."""
+    found: dict[tuple[str, str, str], list[tuple[dict[str, Any], float, str]]] = {}
+    for name in TABLES.names():
+        table = TABLES.get(name)
+        for features, values in table.printed.items():
+            for column, value in zip(table.columns, values, strict=True):
+                key = (table.dataset, table.evaluator, features)
+                found.setdefault(key, []).append((column.params, value, table.source))
+    return found
+
+
+def printed_value(result: Result) -> PaperRecord | None:
+    """Return the number that the paper prints for exactly this: dataset, features, published weights, parameters; or None.
+
+    A limited dataset or an exclusion other than the cell itself is not the paper's.
+    """
+    if result.dataset.limit is not None or result.evaluator.params.get("exclude", "cell") != "cell":
+        return None
+    key = (result.dataset.name, result.evaluator.name, result.features.full_name)
+    for params, value, source in _printed().get(key, []):
+        if all(result.evaluator.params.get(k) == v for k, v in params.items()):
+            return PaperRecord(value=value, table=source)
+    return None
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One number of a table, in percent, with its interval and the printed value it stands beside."""
+
+    value: float
+    interval: tuple[float, float] | None = None
+    paper: float | None = None
+
+    def text(self, separator: str = " ") -> str:
+        """Return ``87.9 [87.1, 88.6]``."""
+        return f"{self.value:.1f}" + ("" if self.interval is None else f"{separator}[{self.interval[0]:.1f}, {self.interval[1]:.1f}]")
+
+
+@dataclass(frozen=True)
+class FilledTable:
+    """A table ready to be written: rows of entries, or of a reason why there are none."""
+
+    declaration: TableDeclaration
+    dataset: str
+    headers: list[tuple[str, str]]  # (column header, exclusion)
+    rows: list[tuple[str, list[Entry | None] | str]]
+    notes: list[str]
+
+    @property
+    def title(self) -> str:
+        """The declaration's title and the dataset that fills it."""
+        return f"{self.declaration.title}. Dataset: {self.dataset}"
+
+    @property
+    def has_paper(self) -> bool:
+        """Whether any number stands beside a printed one."""
+        return any(e and e.paper is not None for _, entries in self.rows if not isinstance(entries, str) for e in entries)
+
+    def header_texts(self) -> list[str]:
+        """Return column headers that say what neighbours were left out."""
+        return [h if x == "cell" else f"{h}, other {x}s only" for h, x in self.headers]
+
+
+def fill(declaration: TableDeclaration, results: Sequence[Result], not_run: Mapping[str, str], dataset: str) -> FilledTable:
+    """Return a table of one dataset's results.
+
+    Parameters
+    ----------
+    declaration
+        Which rows and columns.
+    results
+        Any results; those of the dataset and the declaration's evaluator are used.
+    not_run
+        Reason by feature-set name (with or without weights) of what was asked for and could not be had.
+    dataset
+        The dataset's name.
+    """
+    mine = [r for r in results if r.dataset.name == dataset and r.evaluator.name == declaration.evaluator]
+    excludes = list(dict.fromkeys(r.evaluator.params.get("exclude", "cell") for r in mine)) or ["cell"]
+    headers = [(c.header, x) for x in excludes for c in declaration.columns]
+    by_features: dict[str, list[Result]] = {}
+    for result in mine:
+        by_features.setdefault(result.features.full_name, []).append(result)
+
+    def entry(found: list[Result], column: Column, exclude: str) -> Entry | None:
+        for r in found:
+            params = r.evaluator.params
+            if params.get("exclude", "cell") == exclude and all(params.get(k) == v for k, v in column.params.items()):
+                low_high = r.intervals.get(declaration.metric)
+                interval = (100 * low_high[0], 100 * low_high[1]) if low_high else None
+                return Entry(100 * r.metrics[declaration.metric], interval, r.paper.value if r.paper else None)
+        return None
+
+    rows: list[tuple[str, list[Entry | None] | str]] = []
+    shown = set()
+    for base in declaration.rows:
+        names = [n for n in by_features if n.partition("@")[0] == base]
+        for name in names:
+            rows.append((name, [entry(by_features[name], c, x) for x in excludes for c in declaration.columns]))
+        reasons = {n: r for n, r in not_run.items() if n.partition("@")[0] == base and n not in names}
+        rows.extend((n, f"not run: {r}") for n, r in reasons.items())
+        if not names and not reasons:
+            rows.append((base, f"not run: {_not_asked(base)}"))
+        shown |= {*names, *reasons}
+    others = [n for n in by_features if n not in shown]
+    rows.extend((n, [entry(by_features[n], c, x) for x in excludes for c in declaration.columns]) for n in others)
+    rows.extend((n, f"not run: {r}") for n, r in not_run.items() if n not in shown and n not in others)
+    return FilledTable(declaration, dataset, headers, rows, _notes(declaration, mine))
+
+
+def _not_asked(base: str) -> str:
+    """Return why a row of the paper has no result: it was not asked for, or this installation does not know it."""
+    from pci_bench.features import known_feature_sets
+
+    if base in known_feature_sets():
+        return f"not asked for; add --features {base}"
+    return f"no installed plug-in provides '{base}'"
+
+
+def _notes(declaration: TableDeclaration, results: Sequence[Result]) -> list[str]:
+    """Return what a reader of the numbers must know, as sentences."""
+    notes = []
+    if results:
+        first = results[0]
+        classes = len(first.dataset.classes)
+        limited = f", a stratified subset (--limit {first.dataset.limit})" if first.dataset.limit else ""
+        notes.append(
+            f"{declaration.metric.replace('_', ' ').capitalize()} in percent; {first.dataset.n_cells:,} cells{limited}, "
+            f"{classes} classes, chance {100 / classes:.1f}."
+        )
+        for interval in dict.fromkeys(r.details.get("interval") for r in results):
+            if interval:
+                notes.append(f"In brackets: 95 % interval, {interval} replicates.")
+        for exclude in dict.fromkeys(r.evaluator.params.get("exclude", "cell") for r in results):
+            if exclude != "cell":
+                notes.append(
+                    f"'Other {exclude}s only': neighbours that share the cell's {exclude} are left out, so that recognising the "
+                    f"{exclude} does not count. A cell then has fewer possible neighbours of its own class, which lowers even "
+                    "features that know nothing."
+                )
+        unreachable = {c for r in results for c in r.details.get("unreachable_classes", [])}
+        if unreachable:
+            notes.append(f"No cell of {', '.join(sorted(unreachable))} has a possible neighbour of its class under some exclusion; recall 0 counts.")
+    if not any(r.paper for r in results):
+        notes.append("None of these numbers is a reproduction of the paper: that takes its dataset and its published weights.")
+    else:
+        notes.append(f"'Paper': as printed in {declaration.source}.")
+    return [*notes, *declaration.notes] if any(r.paper for r in results) else notes
+
+
+def _cells(table: FilledTable, *, separator: str = " ") -> tuple[list[str], list[list[str]]]:
+    """Return header and body as text; reasons stand in the first number's column."""
+    header = ["feature set"]
+    for text, (_, exclude) in zip(table.header_texts(), table.headers, strict=True):
+        header.append(text)
+        if table.has_paper and exclude == "cell":
+            header.append("paper")
+    body = []
+    for name, entries in table.rows:
+        if isinstance(entries, str):
+            body.append([name, entries, *[""] * (len(header) - 2)])
+            continue
+        line = [name]
+        for e, (_, exclude) in zip(entries, table.headers, strict=True):
+            line.append("–" if e is None else e.text(separator))
+            if table.has_paper and exclude == "cell":
+                line.append("" if e is None or e.paper is None else f"{e.paper:.2f}")
+        body.append(line)
+    return header, body
+
+
+def render(table: FilledTable, form: Format) -> str:
+    """Return the table as Markdown, CSV (one column per number, low and high beside it) or LaTeX."""
+    import pandas as pd
+
+    if form == "csv":
+        records = []
+        for name, entries in table.rows:
+            record: dict[str, Any] = {"feature set": name}
+            if isinstance(entries, str):
+                record["not run"] = entries.removeprefix("not run: ")
+            else:
+                for text, e in zip(table.header_texts(), entries, strict=True):
+                    record[text] = None if e is None else round(e.value, 4)
+                    if e is not None and e.interval is not None:
+                        record[f"{text} low"], record[f"{text} high"] = (round(v, 4) for v in e.interval)
+                    if e is not None and e.paper is not None:
+                        record[f"{text} paper"] = e.paper
+            records.append(record)
+        frame = pd.DataFrame(records)
+        if "not run" in frame:
+            frame["not run"] = frame.pop("not run")
+        return frame.to_csv(index=False)
+    header, body = _cells(table)
+    frame = pd.DataFrame(body, columns=header)
+    if form == "md":
+        from tabulate import tabulate
+
+        notes = "".join(f"\n- {note}" for note in table.notes)
+        rows = [[c.replace("|", "\\|") for c in line] for line in body]
+        return f"## {table.title}\n\n{tabulate(rows, headers=header, tablefmt='github', disable_numparse=True)}\n{notes}\n"
+    if form == "tex":
+        escaped = frame.map(_latex).rename(columns=_latex)
+        caption = _latex(f"{table.title}. {' '.join(table.notes)}")
+        styled = escaped.style.hide(axis="index")
+        return styled.to_latex(hrules=True, caption=caption, column_format="l" * len(header), position_float="centering")
+    raise UserError(f"There is no table format '{form}'. Use md, csv or tex.")
+
+
+def _latex(text: str) -> str:
+    for character in "\\&%$#_{}":
+        text = text.replace(character, "\\textbackslash{}" if character == "\\" else f"\\{character}")
+    return text.replace("~", "\\textasciitilde{}").replace("^", "\\textasciicircum{}").replace("–", "--").replace("×", "$\\times$")
+
+
+def terminal(table: FilledTable) -> list[RichTable]:
+    """Return the table for a terminal, one block for each exclusion where there are many columns."""
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    header, body = _cells(table, separator="\n" if len(table.declaration.columns) > 2 else " ")
+    width = len(header) - 1
+    excludes = list(dict.fromkeys(x for _, x in table.headers))
+    if len(table.declaration.columns) > 2:
+        per_exclude = [[i for i, h in enumerate(header) if i and _belongs(table, h, i, header, x)] for x in excludes]
+    else:
+        per_exclude = [list(range(1, width + 1))]
+    blocks = []
+    for number, picked in enumerate(per_exclude):
+        title = table.title if number == 0 else f"{table.declaration.title.partition(':')[0]}, continued: other {excludes[number]}s only"
+        block = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
+        block.add_column(header[0], no_wrap=True)
+        for column in picked:
+            block.add_column(header[column].replace(", ", ",\n"), justify="right", no_wrap=True)
+        for name, *cells in body:
+            if not cells[0].startswith("not run"):
+                block.add_row(name, *(cells[column - 1] for column in picked))
+        blocks.append(block)
+    reasons: dict[str, list[str]] = {}
+    for name, entries in table.rows:
+        if isinstance(entries, str):
+            reasons.setdefault(entries, []).append(name)
+    if reasons:
+        missing = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
+        missing.add_column(no_wrap=False, max_width=34)
+        missing.add_column(overflow="fold")
+        for reason, names in reasons.items():
+            missing.add_row(Text(", ".join(names), style="dim"), Text(reason))
+        blocks.append(missing)
+    return blocks
+
+
+def _belongs(table: FilledTable, header: str, index: int, headers: list[str], exclude: str) -> bool:
+    """Return whether a rendered column is of an exclusion; a printed value belongs to the column before it."""
+    text = headers[index - 1] if header == "paper" else header
+    return any(t == text and x == exclude for t, (_, x) in zip(table.header_texts(), table.headers, strict=True))

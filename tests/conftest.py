@@ -1,0 +1,120 @@
+"""What all tests share: the real data, a cache of their own, and small data sets to plant things in."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import tifffile
+from PIL import Image
+
+from pci_bench import registry
+from pci_bench.cells import Cells, Channel, DatasetMeta, validated_obs
+from pci_bench.datasets import DATASETS
+from pci_bench.features import EXTRACTORS
+
+YEAST = (Channel("GFP", "protein"), Channel("RFP", "marker"))
+
+
+@pytest.fixture(scope="session")
+def test_data() -> Path:
+    """The folder of real data; tests that need it are skipped where it is absent, but never in CI."""
+    default = Path(__file__).resolve().parents[1].parent / "shared" / "data"
+    folder = Path(os.environ.get("PCI_BENCH_TEST_DATA", default))
+    if not folder.is_dir():
+        reason = f"no test data in {folder}: set PCI_BENCH_TEST_DATA to the folder that holds toy-yeast"
+        if os.environ.get("CI"):
+            pytest.fail(reason)
+        pytest.skip(reason)
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch) -> Path:
+    """An empty cache for every test, and none of the data or caches of whoever runs the tests."""
+    folder = tmp_path / "cache"
+    monkeypatch.setenv("PCI_BENCH_CACHE", str(folder))
+    monkeypatch.delenv("PCI_BENCH_DATA", raising=False)
+    return folder
+
+
+@pytest.fixture
+def own_registries(monkeypatch):
+    """Let a test register what it likes; afterwards the registries are as they were."""
+    registry.load_plugins()
+    for one in (EXTRACTORS, DATASETS):
+        monkeypatch.setattr(one, "_entries", dict(one._entries))
+    monkeypatch.setattr(registry, "_plugin_files", list(registry._plugin_files))
+
+
+@pytest.fixture(scope="session")
+def _toy_stores(test_data, tmp_path_factory) -> Path:
+    """Both toy data sets, built once for all tests that only read them."""
+    from pci_bench import load_dataset
+
+    folder = tmp_path_factory.mktemp("toy-stores")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PCI_BENCH_CACHE", str(folder))
+        patch.setenv("PCI_BENCH_DATA", str(test_data))
+        load_dataset("toy-yeast"), load_dataset("toy-human")
+    return folder
+
+
+@pytest.fixture
+def toy_cache(_toy_stores, cache) -> Path:
+    """This test's cache, already holding the stores of toy-yeast and toy-human."""
+    shutil.copytree(_toy_stores, cache)
+    return cache
+
+
+@pytest.fixture
+def write_crops(tmp_path) -> Callable[..., Path]:
+    """A function that writes a folder of crops: ``{"image/name_gfp.tif": array}`` or ``{"images.csv": text}``."""
+
+    def write(files: Mapping[str, np.ndarray | str | bytes], name: str = "crops") -> Path:
+        root = tmp_path / name
+        root.mkdir(exist_ok=True)
+        for relative, content in files.items():
+            path = root / relative
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if isinstance(content, str):
+                path.write_text(content)
+            elif isinstance(content, bytes):
+                path.write_bytes(content)
+            elif path.suffix in (".tif", ".tiff"):
+                tifffile.imwrite(path, content)
+            else:
+                Image.fromarray(content).save(path)
+        return root
+
+    return write
+
+
+@pytest.fixture
+def make_cells() -> Callable[..., Cells]:
+    """A function that returns Cells in memory: random crops, or the given ones, with the given obs columns."""
+
+    def make(
+        n: int = 20,
+        shape: tuple[int, int] = (16, 16),
+        channels: tuple[Channel, ...] = YEAST,
+        *,
+        crops: np.ndarray | None = None,
+        seed: int = 0,
+        name: str = "planted",
+        **columns,
+    ) -> Cells:
+        if crops is None:
+            crops = np.random.default_rng(seed).random((n, len(channels), *shape), dtype=np.float32)
+        n = len(crops)
+        obs = pd.DataFrame({"cell": [f"cell{i}" for i in range(n)], "image": [f"image{i % 3}" for i in range(n)]})
+        obs = validated_obs(obs.assign(**columns), name)
+        digest = f"{name}-{seed}-{crops.shape}"
+        return Cells(obs, channels, DatasetMeta(name, "1", "Planted cells", confounder="image"), digest, crops)
+
+    return make

@@ -1,0 +1,398 @@
+"""Cells on disk: what is written comes back, what is wrong is refused, what is damaged is built again."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import textwrap
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from pci_bench.cells import Channel, DatasetMeta
+from pci_bench.errors import UserError
+from pci_bench.progress import Progress
+from pci_bench.store import CELLS_PER_CHUNK, BrokenStoreError, load, open_store, store_folder
+
+CHANNELS = (Channel("GFP", "protein"), Channel("nucleus", "marker", 0.05))
+N = 2 * CELLS_PER_CHUNK + 37
+
+
+class Heard(Progress):
+    """Keeps what a user would have been told."""
+
+    def __init__(self):
+        self.sentences: list[str] = []
+
+    def say(self, sentence: str) -> None:
+        self.sentences.append(sentence)
+
+
+class Planted:
+    """A data set of given crops, written in batches of given sizes."""
+
+    def __init__(self, crops, batches=None, *, masks=None, dtype=None, name="planted", version="1", **columns):
+        self.meta = DatasetMeta(name, version, "Planted crops", "a reference", "CC0", confounder="image")
+        self.batches = batches or [len(crops)]
+        self.crop_data, self.masks, self.dtype = crops, masks, dtype or str(crops.dtype)
+        n = len(crops)
+        self.obs = pd.DataFrame({"cell": [f"c{i}" for i in range(n)], "image": ["i"] * n}).assign(**columns)
+        self.reason: str | None = None
+        self.fails_after: int | None = None
+        self.built = 0
+
+    def skip(self):
+        return self.reason
+
+    def build(self, store):
+        self.built += 1
+        shape = self.crop_data.shape[2:]
+        store.begin(self.obs, CHANNELS, crop_shape=shape, dtype=self.dtype, masks=self.masks is not None)
+        edges = np.cumsum([0, *self.batches])
+        for start, stop in pairwise(edges):
+            if self.fails_after is not None and start >= self.fails_after:
+                raise RuntimeError("the power went off")
+            store.add(self.crop_data[start:stop], None if self.masks is None else self.masks[start:stop])
+
+
+def random_crops(dtype: str, n: int = N, seed: int = 0) -> np.ndarray:
+    values = np.random.default_rng(seed).random((n, 2, 4, 6))
+    return values.astype(dtype) if dtype == "float32" else (values * np.iinfo(dtype).max).astype(dtype)
+
+
+# ---- there and back
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "float32"])
+@pytest.mark.parametrize("batches", [[N], [1, 255, 257, N - 513], [100] * 5 + [N - 500], [N - 1, 1]], ids=str)
+def test_crops_table_and_description_come_back_whatever_the_batches(dtype, batches):
+    crops = random_crops(dtype)
+    cells = load(Planted(crops, batches, label=["B", "A"] * (N // 2) + [None], extra=np.arange(N)))
+    top = np.float32(1 if dtype == "float32" else np.iinfo(dtype).max)
+    np.testing.assert_array_equal(cells.crops(slice(None), rescale="raw"), crops.astype(np.float32) / top)
+    assert cells.channels == CHANNELS
+    assert cells.meta == DatasetMeta("planted", "1", "Planted crops", "a reference", "CC0", confounder="image")
+    assert cells.obs["cell"].tolist() == [f"c{i}" for i in range(N)]
+    assert cells.obs["extra"].tolist() == list(range(N))
+    assert cells.obs["label"].cat.categories.tolist() == ["A", "B"]
+    assert cells.obs["label"].isna().sum() == 1
+
+
+def test_scattered_cells_are_read_from_the_disk_as_from_memory():
+    crops = random_crops("float32")
+    cells = load(Planted(crops))
+    index = np.random.default_rng(5).integers(0, N, 300)  # with repeats, across chunks
+    np.testing.assert_array_equal(cells.crops(index, rescale="raw"), crops[index])
+    np.testing.assert_array_equal(cells[index][::2].crops(slice(None), rescale="raw"), crops[index][::2])
+
+
+def test_masks_come_back_beside_their_crops():
+    masks = np.random.default_rng(2).integers(0, 60000, (N, 4, 6)).astype(np.uint16)
+    cells = load(Planted(random_crops("uint8"), [300, N - 300], masks=masks))
+    np.testing.assert_array_equal(cells.crops([400, 3, 299], masks=True)[:, 2], masks[[400, 3, 299]])
+
+
+def test_a_dataset_is_built_once_and_then_opened():
+    dataset = Planted(random_crops("uint8"))
+    first, second = load(dataset), load(dataset)
+    assert dataset.built == 1
+    assert first.sha256 == second.sha256
+
+
+# ---- the content hash
+
+
+def hash_of(tmp_path, monkeypatch, dataset, place: str) -> str:
+    monkeypatch.setenv("PCI_BENCH_CACHE", str(tmp_path / place))
+    return load(dataset).sha256
+
+
+def test_the_hash_is_of_the_content_not_of_how_or_when_it_was_written(tmp_path, monkeypatch):
+    crops = random_crops("uint16")
+    sizes = [[N], [1] * N, [255, 256, N - 511], [300, 3, N - 303]]
+    hashes = {hash_of(tmp_path, monkeypatch, Planted(crops, s), str(i)) for i, s in enumerate(sizes)}
+    hashes.add(hash_of(tmp_path, monkeypatch, Planted(crops, name="other", version="2"), "renamed"))
+    assert len(hashes) == 1
+
+
+def test_the_hash_changes_with_one_pixel_one_label_the_order_the_type_and_a_channel(tmp_path, monkeypatch):
+    crops = random_crops("uint8")
+    labels = np.array(["A", "B"] * (N // 2) + ["A"], object)
+    pixel, relabelled = crops.copy(), labels.copy()
+    pixel[-1, 1, 3, 5] ^= 1
+    relabelled[N // 2] = "A" if relabelled[N // 2] == "B" else "B"
+    variants = {
+        "as is": Planted(crops, label=labels),
+        "pixel": Planted(pixel, label=labels),
+        "label": Planted(crops, label=relabelled),
+        "order": Planted(np.roll(crops, 1, axis=0), label=labels),
+        "type": Planted(crops.astype(np.uint16), label=labels),
+        "column": Planted(crops, label=labels, plate="p"),
+        "shape": Planted(crops.reshape(N, 2, 6, 4), label=labels),
+    }
+    hashes = {name: hash_of(tmp_path, monkeypatch, dataset, name) for name, dataset in variants.items()}
+    monkeypatch.setitem(globals(), "CHANNELS", (CHANNELS[0], Channel("nucleus", "marker", 0.1)))
+    hashes["floor"] = hash_of(tmp_path, monkeypatch, variants["as is"], "floor")
+    assert len(set(hashes.values())) == len(hashes), hashes
+
+
+# ---- what is refused
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_a_crop_that_is_not_finite_is_named_with_its_channel(bad, cache):
+    crops = random_crops("float32")
+    crops[301, 1, 2, 2] = bad
+    with pytest.raises(UserError, match=r"Channel nucleus of cell 'c301' in 'planted' holds NaN or infinite"):
+        load(Planted(crops, [300, N - 300]))
+    assert not store_folder(Planted(crops)).exists()
+
+
+def test_crops_of_another_shape_are_refused_from_the_first_such_cell_on():
+    dataset = Planted(random_crops("uint8"))
+
+    def build(store):
+        store.begin(dataset.obs, CHANNELS, crop_shape=(4, 6), dtype="uint8")
+        store.add(dataset.crop_data[:10])
+        store.add(dataset.crop_data[10:12].reshape(2, 2, 6, 4))
+
+    dataset.build = build
+    with pytest.raises(UserError, match=r"from cell 'c10' on have the shape \(2, 6, 4\).*\(2, 4, 6\)"):
+        load(dataset)
+
+
+@pytest.mark.parametrize(("extra", "sentence"), [(-1, "only 548 crops"), (1, "more crops than its table has cells")])
+def test_a_crop_too_many_or_too_few_is_a_sentence(extra, sentence):
+    dataset = Planted(random_crops("uint8", N + extra))
+    dataset.obs = Planted(random_crops("uint8")).obs
+    with pytest.raises(UserError, match=sentence):
+        load(dataset)
+
+
+def test_a_crop_too_many_after_the_last_is_a_sentence_even_in_another_shape():
+    dataset = Planted(random_crops("uint8", 3))
+
+    def build(store):
+        store.begin(dataset.obs, CHANNELS, crop_shape=(4, 6), dtype="uint8")
+        store.add(dataset.crop_data)
+        store.add(dataset.crop_data[:1].reshape(1, 2, 6, 4))
+
+    dataset.build = build
+    with pytest.raises(UserError, match="planted"):
+        load(dataset)
+
+
+@pytest.mark.parametrize(("given", "declared"), [("float32", "uint8"), ("uint16", "uint8"), ("int64", "uint16")])
+def test_crops_that_the_declared_type_cannot_hold_are_refused_rather_than_cut_off(given, declared):
+    crops = (random_crops("uint16", 8).astype(given) + 1) * (0.5 if given == "float32" else 1)
+    with pytest.raises(UserError, match=f"{given}.*{declared}"):
+        load(Planted(crops, dtype=declared))
+
+
+def test_doubles_are_stored_as_floats():
+    crops = random_crops("float32", 8).astype(np.float64)
+    np.testing.assert_array_equal(load(Planted(crops, dtype="float32")).crops(slice(None), rescale="raw"), crops)
+
+
+@pytest.mark.parametrize("dtype", ["float64", "int16", "bool"])
+def test_a_declared_type_that_stores_do_not_have_is_a_sentence(dtype):
+    with pytest.raises(UserError, match=f"are {dtype}; they must be uint8, uint16 or float32"):
+        load(Planted(random_crops("uint8", 4), dtype=dtype))
+
+
+def test_a_dataset_without_cells_or_without_a_word_is_a_sentence():
+    with pytest.raises(UserError, match="holds no cells"):
+        load(Planted(random_crops("uint8", 0)))
+    silent = Planted(random_crops("uint8", 4))
+    silent.build = lambda store: None
+    with pytest.raises(UserError, match="wrote no cells"):
+        load(silent)
+
+
+def test_masks_that_were_declared_but_not_given_are_a_sentence():
+    dataset = Planted(random_crops("uint8", 4), masks=np.zeros((4, 4, 6), np.uint16))
+    crops, dataset.build = dataset.crop_data, None
+
+    def build(store):
+        store.begin(dataset.obs, CHANNELS, crop_shape=(4, 6), dtype="uint8", masks=True)
+        store.add(crops[:2], dataset.masks[:2])
+        store.add(crops[2:])
+
+    dataset.build = build
+    with pytest.raises(UserError, match="masks"):
+        load(dataset)
+
+
+def test_a_protein_channel_that_is_constant_everywhere_is_refused():
+    crops = random_crops("uint8", 300)
+    crops[:, 0] = np.arange(300, dtype=np.uint16).astype(np.uint8)[:, None, None]  # a different constant in each
+    with pytest.raises(UserError, match="Every crop of the protein channel GFP of 'planted' is constant"):
+        load(Planted(crops))
+
+
+def test_single_constant_crops_are_noted_with_their_number_and_channel():
+    crops = random_crops("uint8", 300)
+    crops[[3, 280], 0] = 9
+    crops[:, 1] = 0  # a dark marker is suspicious, but there is still a protein to measure
+    notes = load(Planted(crops)).notes
+    assert any(note.startswith("2 of 300 cells") and "GFP" in note for note in notes)
+    assert any(note.startswith("300 of 300 cells") and "nucleus" in note for note in notes)
+    assert load(Planted(random_crops("uint8", 300), name="fine")).notes == ()
+
+
+def test_a_dataset_that_is_not_at_hand_gives_its_own_reason():
+    dataset = Planted(random_crops("uint8"))
+    dataset.reason = "ask its authors"
+    with pytest.raises(UserError, match="'planted' is not at hand: ask its authors"):
+        load(dataset)
+
+
+# ---- damage
+
+
+def truncate(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-5])
+
+
+DAMAGES = {
+    "a truncated chunk": lambda folder: truncate(sorted((folder / "crops.zarr").rglob("*"), key=str)[-1]),
+    "a missing chunk": lambda folder: next(
+        p for p in (folder / "crops.zarr").rglob("*") if p.is_file() and p.name != "zarr.json"
+    ).unlink(),
+    "a truncated table": lambda folder: truncate(folder / "obs.parquet"),
+    "no description": lambda folder: (folder / "store.json").unlink(),
+    "a truncated description": lambda folder: truncate(folder / "store.json"),
+    "another schema": lambda folder: (folder / "store.json").write_text(
+        (folder / "store.json").read_text().replace('"schema": 1', '"schema": 99')
+    ),
+    "no array": lambda folder: shutil.rmtree(folder / "crops.zarr"),
+    "a foreign folder": lambda folder: (shutil.rmtree(folder), folder.mkdir(), (folder / "holiday.jpg").touch()),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
+def test_a_damaged_store_is_named_and_built_again(damage):
+    dataset, heard = Planted(random_crops("uint8")), Heard()
+    whole = load(dataset)
+    damage(store_folder(dataset))
+    with pytest.raises(BrokenStoreError):
+        open_store(store_folder(dataset))
+    again = load(dataset, progress=heard)
+    assert dataset.built == 2
+    assert again.sha256 == whole.sha256
+    np.testing.assert_array_equal(again.crops(slice(None)), whole.crops(slice(None)))
+    (sentence,) = heard.sentences
+    assert str(store_folder(dataset)) in sentence
+    assert "built again" in sentence
+
+
+def test_a_file_where_the_store_should_be_is_a_sentence_and_stays():
+    dataset = Planted(random_crops("uint8"))
+    folder = store_folder(dataset)
+    folder.parent.mkdir(parents=True)
+    folder.write_text("in the way")
+    with pytest.raises(UserError, match="is a file, not a folder") as error:
+        load(dataset)
+    assert str(folder) in str(error.value)
+    assert folder.read_text() == "in the way"
+
+
+def test_a_build_that_breaks_off_leaves_nothing_and_can_be_tried_again(cache):
+    dataset = Planted(random_crops("uint8"), [300, N - 300])
+    dataset.fails_after = 300
+    with pytest.raises(RuntimeError, match="power"):
+        load(dataset)
+    left = [p for p in cache.rglob("*") if p.is_file() and p.suffix != ".lock"]
+    assert left == []
+    assert not list(cache.rglob(".writing-*"))
+    dataset.fails_after = None
+    assert len(load(dataset)) == N
+
+
+def test_a_stage_ends_when_a_build_breaks_off():
+    """A progress bar on a terminal must not live on while the error is printed."""
+    from contextlib import contextmanager
+
+    events = []
+
+    class Bars(Progress):
+        @contextmanager
+        def stage(self, title, total=None):
+            try:
+                yield lambda n: None
+            finally:
+                events.append("closed")
+
+    dataset = Planted(random_crops("uint8"), [300, N - 300])
+    dataset.fails_after = 300
+    try:
+        load(dataset, progress=Bars())
+    except RuntimeError:
+        assert events == ["closed"]
+    else:
+        pytest.fail("the build was meant to break off")
+
+
+def test_a_rebuilt_store_of_a_changed_source_lies_beside_the_old_one():
+    dataset = Planted(random_crops("uint8"))
+    dataset.source = lambda: "monday"
+    load(dataset)
+    monday = store_folder(dataset)
+    dataset.source = lambda: "tuesday"
+    load(dataset)
+    assert dataset.built == 2
+    assert monday != store_folder(dataset)
+    assert monday.is_dir()
+
+
+def test_a_store_can_be_read_by_the_group_as_other_files_can(cache):
+    dataset = Planted(random_crops("uint8", 4))
+    before = os.umask(0o022)
+    try:
+        load(dataset)
+    finally:
+        os.umask(before)
+    assert store_folder(dataset).stat().st_mode & 0o777 == 0o755
+
+
+def test_two_processes_that_want_the_same_dataset_build_it_once_and_both_have_it(cache, tmp_path):
+    script = tmp_path / "load.py"
+    script.write_text(
+        textwrap.dedent(
+            """
+            import sys, time
+            from pathlib import Path
+            import numpy as np, pandas as pd
+            from pci_bench.cells import Channel, DatasetMeta
+            from pci_bench.store import load
+
+            here, me = Path(sys.argv[1]), sys.argv[2]
+
+            class Slow:
+                meta = DatasetMeta("slow", "1", "Slow")
+                def skip(self): return None
+                def build(self, store):
+                    (here / f"built-by-{me}").touch()
+                    obs = pd.DataFrame({"cell": ["a", "b"], "image": "i"})
+                    store.begin(obs, (Channel("GFP", "protein"),), crop_shape=(2, 2), dtype="uint8")
+                    time.sleep(1)  # long enough for the other to arrive
+                    store.add(np.arange(8, dtype=np.uint8).reshape(2, 1, 2, 2))
+
+            (here / f"ready-{me}").touch()
+            while len(list(here.glob("ready-*"))) < 2:
+                time.sleep(0.01)
+            print(load(Slow()).sha256)
+            """
+        )
+    )
+    command = [sys.executable, str(script), str(tmp_path)]
+    both = [subprocess.Popen([*command, name], stdout=subprocess.PIPE, text=True) for name in ("one", "two")]
+    printed = [process.communicate(timeout=120)[0] for process in both]
+    assert [process.returncode for process in both] == [0, 0]
+    assert printed[0] == printed[1] != ""
+    assert len(list(tmp_path.glob("built-by-*"))) == 1
