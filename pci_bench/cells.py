@@ -156,6 +156,10 @@ class Cells:
             positions=self._positions[positions],
         )
 
+    def stored(self, index: slice) -> np.ndarray:
+        """Return crops as they are stored: uint8, uint16 or float32 (b, channels, rows, columns)."""
+        return _rows(self._source, self._positions[index])
+
     def crops(
         self, index: slice | np.ndarray | list[int], *, rescale: Rescale = "minmax", masks: bool = False
     ) -> np.ndarray:

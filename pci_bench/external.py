@@ -93,13 +93,13 @@ def read_features(path: Path) -> AnnData:
                     )
                 values, cells = arrays["X"], arrays["cell"].astype(str)
                 names = arrays["names"].astype(str) if "names" in arrays else [f"x{i}" for i in range(values.shape[-1])]
+                labels = {"label": arrays["label"].astype(str)} if "label" in arrays else {}
             if values.ndim != 2 or len(values) != len(cells) or len(names) != values.shape[1]:
                 raise UserError(
                     f"The arrays of {path} do not fit together: X {values.shape}, cell {cells.shape}, {len(names)} names."
                 )
-            return anndata.AnnData(
-                values.astype(np.float32), obs=pd.DataFrame(index=cells), var=pd.DataFrame(index=list(names))
-            )
+            obs = pd.DataFrame(labels, index=cells)
+            return anndata.AnnData(values.astype(np.float32), obs=obs, var=pd.DataFrame(index=list(names)))
         return _from_table(
             path,
             pd.read_parquet(path)
@@ -137,3 +137,30 @@ def _from_table(path: Path, table: pd.DataFrame) -> AnnData:
     obs = table[metadata].rename(columns=lambda c: c.removeprefix("Metadata_"))
     obs.index = pd.Index(table["cell"].astype(str))
     return anndata.AnnData(table[features].to_numpy(np.float32), obs=obs, var=pd.DataFrame(index=features))
+
+
+def write_features(adata: AnnData, path: Path) -> None:
+    """Write features in the format that the path's ending names, whole or not at all.
+
+    ``.parquet`` and ``.csv`` have one ``Metadata_<column>`` for every obs column (as pycytominer); ``.npz`` has ``X``,
+    ``cell``, ``names`` and, where there are labels, ``label``.
+    """
+    import pandas as pd
+
+    from pci_bench.files import atomic_file
+
+    kind = path.suffix.lower()
+    with atomic_file(path) as temporary:
+        if kind == ".h5ad":
+            adata.write_h5ad(temporary)
+        elif kind == ".npz":
+            labels = {"label": adata.obs["label"].astype(str).to_numpy(str)} if "label" in adata.obs else {}
+            cells, names = adata.obs_names.to_numpy(str), adata.var_names.to_numpy(str)
+            np.savez_compressed(temporary, X=np.asarray(adata.X), cell=cells, names=names, **labels)
+        else:
+            metadata = adata.obs.reset_index(drop=True).add_prefix("Metadata_")
+            table = pd.concat([metadata, pd.DataFrame(np.asarray(adata.X), columns=adata.var_names)], axis=1)
+            if kind == ".parquet":
+                table.to_parquet(temporary, index=False)
+            else:
+                table.to_csv(temporary, index=False)

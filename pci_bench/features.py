@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from pci_bench.cells import Channel, Rescale
 from pci_bench.errors import UserError
-from pci_bench.registry import Origin, Registry, natural_key, origin_of
+from pci_bench.registry import Registry, natural_key, origin_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -215,11 +215,6 @@ def groups() -> dict[str, list[FeatureSet]]:
         if meta.headline in (None, feature_set.output):
             found.setdefault("all", []).append(feature_set)
     return found
-
-
-def origin(name: str) -> Origin:
-    """Return the file and line of the extractor behind a feature set's name."""
-    return EXTRACTORS.origin(parse(name).extractor_name)
 
 
 def parse(name: str) -> FeatureSet:

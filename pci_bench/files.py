@@ -36,11 +36,12 @@ def escape(name: str) -> str:
 
     A name too long for a file system keeps its start and ends in a hash of the whole.
     """
-    safe = quote(name, safe="@=,+")
+    octets = name.encode(errors="surrogateescape")  # paths on Linux need not be Unicode
+    safe = quote(octets, safe="@=,+")
     if safe.strip(".") == "":
         safe = safe.replace(".", "%2E")
     if len(safe) > 150:
-        safe = safe[:133] + "-" + hashlib.sha256(name.encode()).hexdigest()[:16]
+        safe = safe[:133] + "-" + hashlib.sha256(octets).hexdigest()[:16]
     return safe
 
 
@@ -110,7 +111,9 @@ def atomic_file(path: Path) -> Iterator[Path]:
         try:
             yield temporary
             _sync(temporary)
-            temporary.chmod(0o666 & ~_umask())  # mkstemp's files are private; results are for the group, as open() makes them
+            temporary.chmod(
+                0o666 & ~_umask()
+            )  # mkstemp's files are private; results are for the group, as open() makes them
             os.replace(temporary, path)
         finally:
             temporary.unlink(missing_ok=True)

@@ -139,9 +139,13 @@ class Registry(Generic[T]):
         entry, argument = found
         return entry.value if argument is None else entry.value(argument)
 
+    def factory(self, prefix: str) -> Callable[[str], T]:
+        """Return what makes the things of a name that takes an argument."""
+        return self._loaded()[f"{prefix}:"].value
+
     def unknown(self, name: str, *, also: list[str] | None = None) -> str:
         """Return the sentence for an unknown name, with the nearest known ones and the command that lists all."""
-        known = [*self.names(), *(f"{p}:{a}" for p, a in self.prefixes().items()), *(also or [])]
+        known = dict.fromkeys([*self.names(), *(f"{p}:{a}" for p, a in self.prefixes().items()), *(also or [])])
         near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
         suggestion = f"Did you mean {' or '.join(near)}? " if near else ""
         plural = {"feature set": "features"}.get(self.kind, self.kind + "s")

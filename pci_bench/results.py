@@ -133,7 +133,9 @@ def read_result(file: Path) -> Result:
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise UserError(f"{file} cannot be read as JSON ({error}). Run the benchmark again to write it anew.") from error
+        raise UserError(
+            f"{file} cannot be read as JSON ({error}). Run the benchmark again to write it anew."
+        ) from error
     if not isinstance(content, dict) or "schema" not in content:
         raise UserError(f"{file} is not a result of pci-bench: it has no 'schema'.")
     if content["schema"] != SCHEMA:
@@ -142,7 +144,9 @@ def read_result(file: Path) -> Result:
         result = Result.model_validate(content)
     except pydantic.ValidationError as error:
         first = error.errors()[0]
-        raise UserError(f"{file} is not a result of pci-bench: {'.'.join(map(str, first['loc']))}: {first['msg']}.") from error
+        raise UserError(
+            f"{file} is not a result of pci-bench: {'.'.join(map(str, first['loc']))}: {first['msg']}."
+        ) from error
     beside = file.with_suffix(".parquet")
     return result.with_predictions(pd.read_parquet(beside) if beside.is_file() else None)
 
@@ -151,7 +155,9 @@ def read_results(folder: Path) -> list[Result]:
     """Return all results below an output folder, in the order of their paths."""
     files = sorted((folder / "results").rglob("*.json"))
     if not files:
-        raise UserError(f"There are no results in {folder}: expected {folder / 'results'} as `pci-bench run` writes it.")
+        raise UserError(
+            f"There are no results in {folder}: expected {folder / 'results'} as `pci-bench run` writes it."
+        )
     return [read_result(file) for file in files]
 
 

@@ -209,12 +209,7 @@ class StoreWriter:
                     f"{count:,} of {self._filled:,} cells of {self._meta.name} have a constant {channel.name} crop; rescaled, it is all zeros."
                 )
         self._obs.to_parquet(self._folder / "obs.parquet")
-        header = json.dumps(
-            [SCHEMA, [asdict(c) for c in self._channels], str(self._crops.dtype), list(self._crops.shape)],
-            sort_keys=True,
-        )
-        self._hash.update(header.encode())
-        self._hash.update(self._obs.to_csv(index=False).encode())
+        self._hash.update(_identity(self._channels, self._crops.dtype, self._crops.shape, self._obs))
         description = {
             "schema": SCHEMA,
             "made_by": "pci-bench",
@@ -307,3 +302,36 @@ def load(dataset: Dataset, *, progress: Progress | None = None) -> Cells:
                 writer.close(error)
                 raise
         return open_store(folder)
+
+
+def verify(dataset: Dataset, *, progress: Progress | None = None) -> str:
+    """Return the content hash of a cached dataset after reading every pixel of it again.
+
+    Raises
+    ------
+    UserError
+        Where it is not in the cache, or its content is not what was stored.
+    """
+    folder = store_folder(dataset)
+    if not folder.exists():
+        raise UserError(f"'{dataset.meta.name}' is not in the cache. `pci-bench data get {dataset.meta.name}` gets it.")
+    cells = open_store(folder)
+    digest = hashlib.sha256()
+    with (progress or Progress()).stage(f"reading {dataset.meta.name}", len(cells)) as advance:
+        for start in range(0, len(cells), CELLS_PER_CHUNK):
+            crops = cells.stored(slice(start, start + CELLS_PER_CHUNK))
+            digest.update(np.ascontiguousarray(crops).tobytes())
+            advance(len(crops))
+    digest.update(_identity(cells.channels, crops.dtype, (len(cells), *crops.shape[1:]), cells.obs))
+    if digest.hexdigest() != cells.sha256:
+        raise UserError(
+            f"The store {folder} no longer holds what was written: its hash is {digest.hexdigest()[:16]}…, "
+            f"not {cells.sha256[:16]}…. Delete that folder; the next run builds it again."
+        )
+    return cells.sha256
+
+
+def _identity(channels: tuple[Channel, ...], dtype: np.dtype, shape: tuple[int, ...], obs: pd.DataFrame) -> bytes:
+    """Return what the content hash covers besides pixels."""
+    header = [SCHEMA, [asdict(c) for c in channels], str(dtype), list(shape)]
+    return json.dumps(header, sort_keys=True).encode() + obs.to_csv(index=False).encode()

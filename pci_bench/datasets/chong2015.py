@@ -177,7 +177,8 @@ class Chong2015:
         left_out = f"; {len(obs) - len(labels):,} of {_listed(self.dropped)} are left out" if self.dropped else ""
         return (
             f"'{self.meta.name}' has {len(labels):,} cells in {labels.nunique()} classes ({self.title}); the paper "
-            f"counts {paper['cells']:,} cells in {paper['classes']} classes. The files hold {len(obs):,} ({splits}){left_out}."
+            f"counts {paper['cells']:,} cells in {paper['classes']} classes. "
+            f"The files hold {len(obs):,} ({splits}){left_out}."
         )
 
 
@@ -211,9 +212,9 @@ def read_table(path: Path, split: str) -> SplitTable:
                 cell = cell_name(split, len(classes) + row)
                 raise UserError(
                     f"{(~one_hot).sum():,} of {len(values):,} rows of Index{part.number} in {path} are not one-hot. "
-                    f"The first is row {row} (counted from 0), of the cell {cell}, with "
-                    f"{np.count_nonzero(values[row])} values other than 0. Expected one 1, in the column of the cell's "
-                    f"class, and 0 elsewhere. {FETCH_AGAIN}"
+                    f"The first is row {row} (counted from 0), of the cell {cell}: {np.count_nonzero(values[row])} of "
+                    "its columns are not 0. Expected one 1, in the column of the cell's class, and 0 elsewhere. "
+                    f"{FETCH_AGAIN}"
                 )
             classes.extend(names[column] for column in values.argmax(axis=1))
             identifiers.append({} if part.info is None else _identifiers(file, part, path))
@@ -237,10 +238,14 @@ def read_crops(path: Path, kept: np.ndarray) -> Iterator[np.ndarray]:
             for first in range(0, len(part.data), CELLS_PER_BLOCK):
                 with _readable(path):
                     block = np.asarray(part.data[first : first + CELLS_PER_BLOCK])
-                block = block[kept[start : start + len(block)]].astype(np.float32, copy=False)
-                if len(block):
-                    yield block.reshape(len(block), len(DECLARATION["channels"]), *CROP_SHAPE)
-            start += len(part.data)
+                chosen = kept[start : start + len(block)]
+                start += len(block)
+                if chosen.any():
+                    yield (
+                        block[chosen]
+                        .astype(np.float32, copy=False)
+                        .reshape(-1, len(DECLARATION["channels"]), *CROP_SHAPE)
+                    )
 
 
 @contextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import zipfile
+import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -70,7 +71,7 @@ class ZipTree:
         try:
             self._zip = zipfile.ZipFile(archive)
         except (OSError, zipfile.BadZipFile) as error:
-            raise UserError(f"{archive} is not a whole ZIP archive ({error}). Delete it and run again.") from error
+            raise UserError(f"{archive} is not a whole ZIP archive ({error}). Run again to fetch it anew.") from error
         self._members = {}
         for name in self._zip.namelist():
             _, found, relative = name.partition(folder.rstrip("/") + "/")
@@ -85,10 +86,8 @@ class ZipTree:
         """Return one member's bytes."""
         try:
             return self._zip.read(self._members[name])
-        except (zipfile.BadZipFile, OSError) as error:
-            raise UserError(
-                f"{name} in {self.title} is damaged ({error}). Delete the archive and run again."
-            ) from error
+        except (zipfile.BadZipFile, zlib.error, OSError, EOFError, RuntimeError) as error:  # the last: encrypted
+            raise UserError(f"{name} in {self.title} is damaged ({error}). Run again to fetch it anew.") from error
 
 
 @dataclass(frozen=True)
@@ -170,7 +169,7 @@ def read_plane(tree: FileTree, name: str) -> np.ndarray:
             plane = tifffile.imread(data)
         else:
             with Image.open(data) as image:
-                plane = np.asarray(image)
+                plane = np.asarray(image.convert("RGB") if image.mode == "P" else image)  # never a palette's indices
     except Exception as error:  # decoders raise many kinds
         raise UserError(
             f"{name} in {tree.title} cannot be read as an image: it is truncated or of another kind ({error})."

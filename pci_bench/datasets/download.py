@@ -51,6 +51,7 @@ def fetch(url: str, name: str, *, purpose: str, instead: str, progress: Progress
     import pooch
     import requests
 
+    pooch.get_logger().setLevel("WARNING")  # our progress says what is fetched
     folder = make_folder(cache_folder() / "downloads")
     downloader = pooch.HTTPDownloader(timeout=30, progressbar=_DownloadBar(progress, f"fetching {purpose}"))
     try:

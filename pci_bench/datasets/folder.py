@@ -69,6 +69,10 @@ class FolderDataset:
         """Return one suffix per channel, the protein's first: as the options say, or as the files show."""
         stems = [Path(n).stem for n in names]
         present = [s for s in KNOWN_SUFFIXES if any(stem.endswith(s) for stem in stems)]
+        if "markers" in self.options and "protein" not in self.options:
+            raise UserError(
+                f"folder:{self.root} names markers but no protein. Name both: folder:PATH?protein=_gfp&markers={self.options['markers']}."
+            )
         if protein := self.options.get("protein"):
             return (protein, *filter(None, self.options.get("markers", "").split(",")))
         if "_gfp" in present:
@@ -130,6 +134,8 @@ class FolderDataset:
             raise UserError(
                 f"{file} has the columns {', '.join(map(str, table.columns))}; it needs a column 'image' (the subfolder's name)."
             )
+        nameless = table["image"].isna()
+        table = table[~nameless]  # spreadsheets leave such rows at the end
         if (twice := table["image"][table["image"].duplicated()]).size:
             raise UserError(
                 f"{file} has more than one row for the image '{twice.iloc[0]}' ({twice.size} such rows). Keep one row per image."
@@ -138,12 +144,14 @@ class FolderDataset:
             raise UserError(f"{file} has a column '{taken.pop()}', which comes from the files' names. Rename it.")
         unused = sorted(set(table["image"]) - set(obs["image"]))
         unlabelled = sorted(set(obs["image"]) - set(table["image"]))
-        if len(unused) == len(table):
+        if len(unused) == len(table):  # none at all included
             raise UserError(
                 f"No image of {file} (for example '{unused[0] if unused else ''}') is a subfolder with crops in {self.root} "
                 f"(for example '{obs['image'].iloc[0]}')."
             )
         notes = []
+        if nameless.any():
+            notes.append(f"{int(nameless.sum())} rows of {file} name no image and are left out.")
         if unused:
             notes.append(f"{len(unused)} rows of {file} match no subfolder, for example '{unused[0]}'.")
         if unlabelled:

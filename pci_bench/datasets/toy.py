@@ -60,32 +60,35 @@ class AuthorsDemonstration:
         """Return (protein, field) of a cell, by its file's name."""
         raise NotImplementedError
 
-    def tree(self, store: StoreWriter) -> FileTree:
-        """Return the user's copy, or the repository's archive, downloaded now."""
-        d = self.declaration
-        if folder := user_data_folder(self.name):
-            return FolderTree(folder)
-        archive = fetch(
-            d["url"],
-            f"{self.name}.zip",
-            purpose=f"the dataset '{self.name}'",
-            instead=f"copy the folder {d['folder']} of the "
-            f"repository to a folder '{self.name}' and set PCI_BENCH_DATA to the folder that holds it",
-            progress=store.progress,
-        )
-        return ZipTree(archive, d["folder"])
-
     def build(self, store: StoreWriter) -> None:
+        """Write the user's copy, or what the repository's archive holds, downloaded now."""
+        d = self.declaration
+        instead = (
+            f"copy the folder {d['folder']} of the repository to a folder '{self.name}' and set PCI_BENCH_DATA to the "
+            "folder that holds it"
+        )
+        if folder := user_data_folder(self.name):
+            remedy = "Remove what does not belong there, or use your own crops as the dataset folder:PATH"
+            self._write(FolderTree(folder), store, remedy)
+            return
+        purpose = f"the dataset '{self.name}'"
+        archive = fetch(d["url"], f"{self.name}.zip", purpose=purpose, instead=instead, progress=store.progress)
+        try:
+            self._write(ZipTree(archive, d["folder"]), store, f"Run again to fetch it anew, or {instead}")
+        except UserError:
+            archive.unlink(missing_ok=True)  # else every later run would meet the same wrong archive
+            raise
+
+    def _write(self, tree: FileTree, store: StoreWriter, remedy: str) -> None:
         """Write the crops, after checking that they are the pinned ones."""
         import pandas as pd
 
         d = self.declaration
-        tree = self.tree(store)
         cells = find_crops(tree, tuple(d["suffixes"]))
         if content_sha256(tree) != d["sha256"]:
             raise UserError(
                 f"{tree.title} is not '{self.name}' as pinned: {len(cells):,} cells found, {d['cells']:,} expected, or a file differs. "
-                f"Remove what does not belong there, or use your own crops as the dataset folder:PATH."
+                f"{remedy}."
             )
         parsed = [self.parse(c) for c in cells]
         obs = pd.DataFrame(

@@ -32,9 +32,7 @@ if TYPE_CHECKING:
 REPLICATES = 1000
 
 
-def loo_neighbors(
-    features: np.ndarray, k: int, groups: np.ndarray | None = None
-) -> tuple[np.ndarray, np.ndarray]:
+def loo_neighbors(features: np.ndarray, k: int, groups: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
     """Return every row's k nearest other rows and their Euclidean distances, exact to float64.
 
     Parameters
@@ -141,7 +139,9 @@ class LooKnn:
         """Return why there is nothing to classify, or None."""
         name = adata.uns.get("pci_bench", {}).get("dataset", {}).get("name", "the table")
         if "label" not in adata.obs or (labelled := _labelled(adata)).sum() == 0:
-            return f"{name} has no labels. Give every image a label (for folder:PATH, a column 'label' in PATH/images.csv)"
+            return (
+                f"{name} has no labels. Give every image a label (for folder:PATH, a column 'label' in PATH/images.csv)"
+            )
         if len(set(adata.obs["label"][labelled].astype(str))) < 2:
             return f"all labelled cells of {name} have one label; classification needs at least two classes"
         if params.k >= labelled.sum():
@@ -202,7 +202,9 @@ def _outcome(params, classes, labels, predicted, groups, resampled, confounder, 
     n_classes = len(classes)
     confusion = confusion_counts(labels, predicted, n_classes)
     metrics = {name: float(value) for name, value in classification_metrics(confusion).items()}
-    replicates, by_group = bootstrap_confusions(labels, predicted, resampled, n_classes, replicates=REPLICATES, seed=seed)
+    replicates, by_group = bootstrap_confusions(
+        labels, predicted, resampled, n_classes, replicates=REPLICATES, seed=seed
+    )
     intervals = {name: percentile_interval(v) for name, v in classification_metrics(replicates).items()}
     if by_group.all():
         unit = confounder
@@ -214,7 +216,10 @@ def _outcome(params, classes, labels, predicted, groups, resampled, confounder, 
     none = int((predicted < 0).sum())
     details = {
         "per_class": {str(c): float(r) for c, r in zip(classes, recalls(confusion), strict=True)},
-        "confusion": {"labels": [*map(str, classes), *(["(no neighbour)"] if none else [])], "counts": confusion[:, : n_classes + bool(none)].tolist()},
+        "confusion": {
+            "labels": [*map(str, classes), *(["(no neighbour)"] if none else [])],
+            "counts": confusion[:, : n_classes + bool(none)].tolist(),
+        },
         "interval": f"bootstrap of predictions over {unit} within class, {REPLICATES}",
     }
     if len(unreachable):

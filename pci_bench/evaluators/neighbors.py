@@ -23,9 +23,7 @@ SPARE = 14  # nominated beyond k, so that near-ties at the border are certified 
 UNIT = 2.0**-24  # float32's unit roundoff
 
 
-def nearest(
-    features: np.ndarray, k: int, groupings: Sequence[np.ndarray]
-) -> list[tuple[np.ndarray, np.ndarray]]:
+def nearest(features: np.ndarray, k: int, groupings: Sequence[np.ndarray]) -> list[tuple[np.ndarray, np.ndarray]]:
     """Return the k nearest rows of every row, for every grouping, from one search.
 
     Parameters
@@ -53,12 +51,16 @@ def nearest(
     if not np.isfinite(rows).all():
         raise UserError("The features hold NaN or infinite values; nearest neighbours need finite ones.")
     if not 1 <= k < n:
-        raise UserError(f"k = {k} needs at least {k + 1} cells, and there are {n}." if k >= 1 else f"k is {k}; it must be at least 1.")
+        raise UserError(
+            f"k = {k} needs at least {k + 1} cells, and there are {n}."
+            if k >= 1
+            else f"k is {k}; it must be at least 1."
+        )
     groups = np.stack([np.unique(np.asarray(g), return_inverse=True)[1].reshape(n) for g in groupings]).astype(np.int32)
 
     search, scale = _centred_and_scaled(rows)
     error = d * UNIT / (1 - d * UNIT) + 16 * UNIT  # of the product, the casts, the sums, and of float64 measuring
-    shrunk = np.float32((1 - error)) * np.einsum("ij,ij->i", search, search, dtype=np.float64).astype(np.float32)
+    shrunk = np.float32(1 - error) * np.einsum("ij,ij->i", search, search, dtype=np.float64).astype(np.float32)
     slack = np.float32(d * 2.0**-120)  # what underflow can hide
 
     m = min(k + SPARE, n - 1)

@@ -87,13 +87,25 @@ def accuracy_bars(results: Sequence[Result], *, metric: str, title: str) -> Figu
     axes.set_axisbelow(True)
     handles, labels = axes.get_legend_handles_labels()
     if len(excludes) > 1:
-        figure.legend(handles, labels, loc="outside lower center", ncols=len(excludes), frameon=False, fontsize=8.5, title="neighbours", title_fontsize=8.5)
+        figure.legend(
+            handles,
+            labels,
+            loc="outside lower center",
+            ncols=len(excludes),
+            frameon=False,
+            fontsize=8.5,
+            title="neighbours",
+            title_fontsize=8.5,
+        )
     return figure
 
 
 def confusion_matrix(results: Sequence[Result], *, title: str) -> Figure:
     """Return row-normalised confusion matrices side by side, one per result (same labels), counts written in the cells."""
-    figure = new_figure(0.6 + len(results) * max(3.2, 0.42 * len(results[0].dataset.classes) + 1.2), max(3.4, 0.36 * len(results[0].dataset.classes) + 1.7))
+    figure = new_figure(
+        0.6 + len(results) * max(3.2, 0.42 * len(results[0].dataset.classes) + 1.2),
+        max(3.4, 0.36 * len(results[0].dataset.classes) + 1.7),
+    )
     panels = figure.subplots(1, len(results), squeeze=False)[0]
     image = None
     for axes, result in zip(panels, results, strict=True):
@@ -103,7 +115,15 @@ def confusion_matrix(results: Sequence[Result], *, title: str) -> Figure:
         size = 8 if len(labels) <= 8 else 5
         for (row, column), count in np.ndenumerate(counts):
             if count:
-                axes.text(column, row, f"{count}", ha="center", va="center", fontsize=size, color="white" if shares[row, column] > 55 else INK)
+                axes.text(
+                    column,
+                    row,
+                    f"{count}",
+                    ha="center",
+                    va="center",
+                    fontsize=size,
+                    color="white" if shares[row, column] > 55 else INK,
+                )
         axes.set_xticks(range(counts.shape[1]), labels[: counts.shape[1]], rotation=45, ha="right", fontsize=8)
         axes.set_yticks(range(len(counts)), labels[: len(counts)], fontsize=8)
         axes.set_xlabel("predicted", fontsize=8.5)

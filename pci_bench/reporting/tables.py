@@ -97,7 +97,9 @@ class Entry:
 
     def text(self, separator: str = " ") -> str:
         """Return ``87.9 [87.1, 88.6]``."""
-        return f"{self.value:.1f}" + ("" if self.interval is None else f"{separator}[{self.interval[0]:.1f}, {self.interval[1]:.1f}]")
+        return f"{self.value:.1f}" + (
+            "" if self.interval is None else f"{separator}[{self.interval[0]:.1f}, {self.interval[1]:.1f}]"
+        )
 
 
 @dataclass(frozen=True)
@@ -118,14 +120,18 @@ class FilledTable:
     @property
     def has_paper(self) -> bool:
         """Whether any number stands beside a printed one."""
-        return any(e and e.paper is not None for _, entries in self.rows if not isinstance(entries, str) for e in entries)
+        return any(
+            e and e.paper is not None for _, entries in self.rows if not isinstance(entries, str) for e in entries
+        )
 
     def header_texts(self) -> list[str]:
         """Return column headers that say what neighbours were left out."""
         return [h if x == "cell" else f"{h}, other {x}s only" for h, x in self.headers]
 
 
-def fill(declaration: TableDeclaration, results: Sequence[Result], not_run: Mapping[str, str], dataset: str) -> FilledTable:
+def fill(
+    declaration: TableDeclaration, results: Sequence[Result], not_run: Mapping[str, str], dataset: str
+) -> FilledTable:
     """Return a table of one dataset's results.
 
     Parameters
@@ -178,7 +184,7 @@ def _not_asked(base: str) -> str:
 
     if base in known_feature_sets():
         return f"not asked for; add --features {base}"
-    return f"no installed plug-in provides '{base}'"
+    return "no installed plug-in provides it"
 
 
 def _notes(declaration: TableDeclaration, results: Sequence[Result]) -> list[str]:
@@ -204,9 +210,13 @@ def _notes(declaration: TableDeclaration, results: Sequence[Result]) -> list[str
                 )
         unreachable = {c for r in results for c in r.details.get("unreachable_classes", [])}
         if unreachable:
-            notes.append(f"No cell of {', '.join(sorted(unreachable))} has a possible neighbour of its class under some exclusion; recall 0 counts.")
+            notes.append(
+                f"No cell of {', '.join(sorted(unreachable))} has a possible neighbour of its class under some exclusion; recall 0 counts."
+            )
     if not any(r.paper for r in results):
-        notes.append("None of these numbers is a reproduction of the paper: that takes its dataset and its published weights.")
+        notes.append(
+            "None of these numbers is a reproduction of the paper: that takes its dataset and its published weights."
+        )
     else:
         notes.append(f"'Paper': as printed in {declaration.source}.")
     return [*notes, *declaration.notes] if any(r.paper for r in results) else notes
@@ -262,44 +272,61 @@ def render(table: FilledTable, form: Format) -> str:
 
         notes = "".join(f"\n- {note}" for note in table.notes)
         rows = [[c.replace("|", "\\|") for c in line] for line in body]
-        return f"## {table.title}\n\n{tabulate(rows, headers=header, tablefmt='github', disable_numparse=True)}\n{notes}\n"
+        return (
+            f"## {table.title}\n\n{tabulate(rows, headers=header, tablefmt='github', disable_numparse=True)}\n{notes}\n"
+        )
     if form == "tex":
         escaped = frame.map(_latex).rename(columns=_latex)
         caption = _latex(f"{table.title}. {' '.join(table.notes)}")
         styled = escaped.style.hide(axis="index")
-        return styled.to_latex(hrules=True, caption=caption, column_format="l" * len(header), position_float="centering")
+        return styled.to_latex(
+            hrules=True, caption=caption, column_format="l" * len(header), position_float="centering"
+        )
     raise UserError(f"There is no table format '{form}'. Use md, csv or tex.")
 
 
 def _latex(text: str) -> str:
     for character in "\\&%$#_{}":
         text = text.replace(character, "\\textbackslash{}" if character == "\\" else f"\\{character}")
-    return text.replace("~", "\\textasciitilde{}").replace("^", "\\textasciicircum{}").replace("–", "--").replace("×", "$\\times$")
+    return (
+        text.replace("~", "\\textasciitilde{}")
+        .replace("^", "\\textasciicircum{}")
+        .replace("–", "--")
+        .replace("×", "$\\times$")
+    )
 
 
-def terminal(table: FilledTable) -> list[RichTable]:
-    """Return the table for a terminal, one block for each exclusion where there are many columns."""
+def terminal(table: FilledTable, width: int) -> list[RichTable]:
+    """Return the table for a terminal of `width` columns.
+
+    A table of many columns becomes one block for each exclusion, with intervals on a second line; where even that is too
+    wide, the intervals are left to the files.
+    """
     from rich import box
     from rich.table import Table
     from rich.text import Text
 
-    header, body = _cells(table, separator="\n" if len(table.declaration.columns) > 2 else " ")
-    width = len(header) - 1
+    many = len(table.declaration.columns) > 2
+    header, body = _cells(table, separator="\n" if many else " ")
     excludes = list(dict.fromkeys(x for _, x in table.headers))
-    if len(table.declaration.columns) > 2:
-        per_exclude = [[i for i, h in enumerate(header) if i and _belongs(table, h, i, header, x)] for x in excludes]
-    else:
-        per_exclude = [list(range(1, width + 1))]
+    names = max(len(line[0]) for line in body)
+    narrow = many and width < names + 2 + 14 * len(table.declaration.columns)
     blocks = []
-    for number, picked in enumerate(per_exclude):
-        title = table.title if number == 0 else f"{table.declaration.title.partition(':')[0]}, continued: other {excludes[number]}s only"
-        block = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
+    for exclude in excludes if many else [None]:
+        picked = [i for i in range(1, len(header)) if exclude is None or _belongs(table, header, i, exclude)]
+        titles = [table.title] if exclude in (None, excludes[0]) else []
+        titles += [_neighbours(exclude)] if many and exclude is not None and len(excludes) > 1 else []
+        block = Table(
+            title="\n".join(titles), title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False
+        )
         block.add_column(header[0], no_wrap=True)
         for column in picked:
-            block.add_column(header[column].replace(", ", ",\n"), justify="right", no_wrap=True)
+            text = header[column].partition(",")[0] if many else header[column].replace(", ", ",\n")
+            block.add_column(text, justify="right", no_wrap=True)
         for name, *cells in body:
             if not cells[0].startswith("not run"):
-                block.add_row(name, *(cells[column - 1] for column in picked))
+                shown = [cells[column - 1] for column in picked]
+                block.add_row(name, *(c.partition("\n")[0] if narrow else c for c in shown))
         blocks.append(block)
     reasons: dict[str, list[str]] = {}
     for name, entries in table.rows:
@@ -307,15 +334,19 @@ def terminal(table: FilledTable) -> list[RichTable]:
             reasons.setdefault(entries, []).append(name)
     if reasons:
         missing = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
-        missing.add_column(no_wrap=False, max_width=34)
+        missing.add_column(max_width=34)
         missing.add_column(overflow="fold")
-        for reason, names in reasons.items():
-            missing.add_row(Text(", ".join(names), style="dim"), Text(reason))
+        for reason, without in reasons.items():
+            missing.add_row(Text(", ".join(without), style="dim"), Text(reason))
         blocks.append(missing)
     return blocks
 
 
-def _belongs(table: FilledTable, header: str, index: int, headers: list[str], exclude: str) -> bool:
+def _neighbours(exclude: str) -> str:
+    return "Neighbours: all other cells" if exclude == "cell" else f"Neighbours: other {exclude}s only"
+
+
+def _belongs(table: FilledTable, headers: list[str], index: int, exclude: str) -> bool:
     """Return whether a rendered column is of an exclusion; a printed value belongs to the column before it."""
-    text = headers[index - 1] if header == "paper" else header
+    text = headers[index - 1] if headers[index] == "paper" else headers[index]
     return any(t == text and x == exclude for t, (_, x) in zip(table.header_texts(), table.headers, strict=True))

@@ -104,6 +104,16 @@ def unfit(file: Path, channels: tuple[Channel, ...]) -> str | None:
     return f"the weights {file.stem} were made for the channels {' + '.join(made_for)}, but these crops have {' + '.join(given)}"
 
 
+def check_declared_channels(family: str, name: str, channels: tuple[str, ...]) -> None:
+    """Raise a sentence where a name of ``weights.toml`` is about to be given to weights for other channels."""
+    declaration = declared().get(family, {}).get(name)
+    if declaration and tuple(declaration["channels"]) != channels:
+        raise UserError(
+            f"The name {family}@{name} stands for weights with the channels {' + '.join(declaration['channels'])}, "
+            f"but this file has {' + '.join(channels)}. Give it another --name."
+        )
+
+
 def save(
     family: str,
     name: str,

@@ -1,0 +1,486 @@
+"""The command line: parse, call, print."""
+
+from __future__ import annotations
+
+import json
+import sys
+import warnings
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from pci_bench import __version__
+from pci_bench.errors import UserError
+from pci_bench.progress import ConsoleProgress
+from pci_bench.registry import load_plugin_file
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Benchmarks and reproductions for single-cell microscopy features.",
+)
+data_app = typer.Typer(no_args_is_help=True, help="Datasets: list, get, verify.")
+weights_app = typer.Typer(no_args_is_help=True, help="Weights of trained networks: list, get, import.")
+app.add_typer(data_app, name="data")
+app.add_typer(weights_app, name="weights")
+
+NARROWEST = 100  # columns where no terminal says how wide it is
+out = Console(width=None if sys.stdout.isatty() else NARROWEST)
+err = Console(stderr=True)
+
+PluginOption = Annotated[
+    list[Path] | None, typer.Option("--plugin", help="Python file whose decorators register more.")
+]
+DeviceOption = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
+
+
+class Kind(StrEnum):
+    """What `list` can list."""
+
+    datasets = "datasets"
+    features = "features"
+    evaluators = "evaluators"
+    benchmarks = "benchmarks"
+    tables = "tables"
+    weights = "weights"
+
+
+class RefreshOption(StrEnum):
+    """When features are computed."""
+
+    never = "never"
+    missing = "missing"
+    always = "always"
+
+
+class TableFormat(StrEnum):
+    """How a table is written."""
+
+    md = "md"
+    csv = "csv"
+    tex = "tex"
+
+
+def _version(value: bool) -> None:
+    if value:
+        typer.echo(f"pci-bench {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _main(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+def _load(plugins: list[Path] | None) -> None:
+    for file in plugins or []:
+        load_plugin_file(file)
+
+
+def _show(rows: list[tuple[str, ...]], title: str) -> None:
+    from rich.table import Table
+
+    table = Table(
+        title=title,
+        title_justify="left",
+        title_style="bold",
+        box=None,
+        show_header=False,
+        pad_edge=False,
+        padding=(0, 2, 0, 0),
+    )
+    table.add_column(no_wrap=True)
+    for _ in range(max(map(len, rows), default=1) - 1):
+        table.add_column(overflow="fold")
+    for row in rows:
+        table.add_row(*row)
+    out.print(table, markup=False)
+
+
+@app.command("list")
+def list_(
+    kind: Annotated[Kind | None, typer.Argument(help="What to list; everything by default.")] = None,
+    plugin: PluginOption = None,
+) -> None:
+    """List datasets, feature sets, evaluators, benchmarks, tables and weights."""
+    _load(plugin)
+    for number, one in enumerate([kind] if kind else list(Kind)):
+        if number:
+            out.print()
+        _show(_listed(one), one.value.capitalize())
+
+
+def _listed(kind: Kind) -> list[tuple[str, ...]]:
+    """Return names and one-line descriptions."""
+    from pci_bench.datasets.base import DATASETS
+    from pci_bench.evaluators.base import EVALUATORS
+    from pci_bench.features import EXTRACTORS, groups, known_feature_sets
+
+    if kind is Kind.datasets:
+        named = [(name, DATASETS.get(name).meta.title) for name in DATASETS]
+        return named + [
+            (f"{p}:{a}", (DATASETS.factory(p).__doc__ or "").strip().partition("\n")[0])
+            for p, a in DATASETS.prefixes().items()
+        ]
+    if kind is Kind.features:
+        rows = []
+        for name, feature_set in known_feature_sets().items():
+            meta = feature_set.extractor().meta
+            rows.append((name, f"{meta.title}: {meta.outputs[feature_set.output]}".removesuffix(": ")))
+        rows += [
+            (f"{p}:{a}", (EXTRACTORS.factory(p).__doc__ or "").strip().partition("\n")[0])
+            for p, a in EXTRACTORS.prefixes().items()
+        ]
+        return rows + [
+            (f"group {name}", ", ".join(f.base for f in members)) for name, members in sorted(groups().items())
+        ]
+    if kind is Kind.evaluators:
+        return [(name, EVALUATORS.get(name).meta.title) for name in EVALUATORS]
+    if kind is Kind.benchmarks:
+        from pci_bench.benchmarks import BENCHMARKS
+
+        return [(name, BENCHMARKS.get(name).title) for name in BENCHMARKS]
+    if kind is Kind.tables:
+        from pci_bench.reporting.tables import TABLES
+
+        return [(name, TABLES.get(name).title) for name in TABLES]
+    return _weights()
+
+
+def _weights() -> list[tuple[str, ...]]:
+    from pci_bench import weights
+
+    here = weights.at_hand()
+    rows = []
+    for family, named in weights.declared().items():
+        for name, declaration in named.items():
+            state = (
+                "at hand"
+                if (family, name) in here
+                else f"not here: {weights.how_to_get(family, name).partition('. ')[2]}"
+            )
+            default = f" Default for {', '.join(declaration['default_for'])}." if declaration["default_for"] else ""
+            rows.append((f"{family}@{name}", f"{declaration['title']}.{default}", state))
+    known = {(f, n) for f, named in weights.declared().items() for n in named}
+    rows += [
+        (f"{f}@{n}", f"From {weights.read_header(file).source}.", "at hand")
+        for (f, n), file in here.items()
+        if (f, n) not in known
+    ]
+    return rows
+
+
+@app.command()
+def describe(
+    name: Annotated[str, typer.Argument(help="Any name; evaluator:NAME where two kinds share one.")],
+    plugin: PluginOption = None,
+) -> None:
+    """Say what a dataset, feature set, evaluator, benchmark, table or group is, and which line of which file defines it."""
+    _load(plugin)
+    from pci_bench.describe import described
+
+    for title, rows in described(name):
+        _show(rows, title)
+
+
+@app.command()
+def run(
+    benchmark: Annotated[str, typer.Argument(help="A benchmark; `pci-bench list benchmarks` shows all.")],
+    dataset: Annotated[
+        str | None, typer.Option(help="One dataset; by default all of the benchmark's that are at hand.")
+    ] = None,
+    features: Annotated[
+        str | None,
+        typer.Option(help="Names, groups or patterns, separated by commas; adds to nothing, replaces the default."),
+    ] = None,
+    k: Annotated[str | None, typer.Option("--k", help="Numbers of neighbours, separated by commas.")] = None,
+    limit: Annotated[
+        int | None, typer.Option(help="Evaluate a seeded, stratified subset of about this many cells.")
+    ] = None,
+    out_folder: Annotated[
+        Path | None, typer.Option("--out", help="Where to write; by default runs/<benchmark>.")
+    ] = None,
+    device: DeviceOption = "auto",
+    seed: Annotated[int, typer.Option(help="Drives everything random.")] = 0,
+    workers: Annotated[int, typer.Option(help="Processes that share the extraction.")] = 1,
+    refresh: Annotated[RefreshOption, typer.Option(help="When features are computed.")] = RefreshOption.missing,
+    plugin: PluginOption = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the results as JSON instead of tables.")] = False,
+) -> None:
+    """Run a benchmark: features, evaluation, tables and figures."""
+    _load(plugin)
+    from pci_bench import runner
+
+    folder = out_folder or Path("runs") / benchmark
+    output = runner.run(
+        benchmark,
+        dataset=dataset,
+        features=features.split(",") if features else None,
+        k=_numbers(k) if k is not None else None,
+        limit=limit,
+        out=folder,
+        device=device,
+        seed=seed,
+        workers=workers,
+        refresh=refresh.value,
+        progress=ConsoleProgress(err),
+    )
+    if as_json:
+        typer.echo(json.dumps([r.model_dump(by_alias=True) for r in output], ensure_ascii=False))
+        return
+    _print_tables(output.tables)
+    for note in output.notes:
+        out.print(f"Note: {note}", markup=False, highlight=False)
+    for entry in output.not_run:
+        if "features" not in entry:
+            what = " on ".join(filter(None, (entry.get("evaluator"), entry.get("dataset"))))
+            out.print(f"Not run: {what}: {entry['reason']}", markup=False, highlight=False, soft_wrap=True)
+    out.print(f"Results, tables and figures: {folder}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _print_tables(tables: list[Any]) -> None:
+    from pci_bench.reporting.tables import terminal
+
+    for table in tables:
+        for block in terminal(table, out.width):
+            out.print(block)
+            out.print()
+        for note in table.notes:
+            out.print(f"  {note}", markup=False, highlight=False)
+        out.print()
+
+
+def _numbers(text: str) -> list[int]:
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError:
+        raise UserError(f"--k {text} is not a list of whole numbers. Write for example --k 1,5,11.") from None
+
+
+@app.command()
+def extract(
+    features: Annotated[str, typer.Argument(help="One feature set.")],
+    dataset: Annotated[str, typer.Option(help="The dataset.")],
+    out_file: Annotated[Path, typer.Option("--out", help="F.h5ad, F.parquet, F.csv or F.npz.")],
+    limit: Annotated[int | None, typer.Option(help="A seeded, stratified subset of about this many cells.")] = None,
+    seed: Annotated[int, typer.Option(help="Drives the subset.")] = 0,
+    device: DeviceOption = "auto",
+    workers: Annotated[int, typer.Option(help="Processes that share the extraction.")] = 1,
+    refresh: Annotated[RefreshOption, typer.Option(help="When features are computed.")] = RefreshOption.missing,
+    plugin: PluginOption = None,
+) -> None:
+    """Write one feature set of a dataset to a file."""
+    _load(plugin)
+    from pci_bench.cells import limited
+    from pci_bench.datasets.base import load_dataset
+    from pci_bench.external import KINDS, write_features
+    from pci_bench.extraction import extract as extracted
+
+    if out_file.suffix.lower() not in KINDS:
+        raise UserError(f"--out {out_file} ends in '{out_file.suffix}'; features are written to {', '.join(KINDS)}.")
+    progress = ConsoleProgress(err)
+    cells = load_dataset(dataset, progress=progress)
+    if limit is not None:
+        cells = limited(cells, limit, seed)
+    adata = extracted(features, cells, device=device, refresh=refresh.value, workers=workers, progress=progress)
+    write_features(adata, out_file)
+    out.print(
+        f"{adata.n_obs:,} cells × {adata.n_vars} features: {out_file}", markup=False, highlight=False, soft_wrap=True
+    )
+
+
+@app.command()
+def evaluate(
+    file: Annotated[Path, typer.Argument(help="Features with labels: F.h5ad, F.parquet, F.csv or F.npz.")],
+    with_: Annotated[str, typer.Option("--with", help="Evaluators, separated by commas.")],
+    k: Annotated[str | None, typer.Option("--k", help="Numbers of neighbours, separated by commas.")] = None,
+    exclude: Annotated[str, typer.Option(help="Columns that neighbours must not share, separated by commas.")] = "cell",
+    out_folder: Annotated[
+        Path | None, typer.Option("--out", help="Where to write results; nothing is written by default.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Drives everything random.")] = 0,
+    plugin: PluginOption = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the results as JSON.")] = False,
+) -> None:
+    """Evaluate a file of features that anyone computed; it needs a column `label`."""
+    _load(plugin)
+    from pci_bench import runner
+    from pci_bench.evaluators.base import EVALUATORS
+    from pci_bench.external import read_features
+
+    adata = read_features(file)
+    adata.uns.setdefault(
+        "pci_bench", {"dataset": {"name": file.stem, "confounder": ""}, "features": {"name": f"file:{file.name}"}}
+    )
+    results = []
+    for name in with_.split(","):
+        fields = EVALUATORS.get(name.strip()).Params.model_fields
+        grid: dict[str, Any] = {}
+        if "exclude" in fields:
+            grid["exclude"] = exclude.split(",")
+        if k is not None and "k" in fields:
+            grid["k"] = _numbers(k)
+        results += runner.evaluate(name.strip(), adata, seed=seed, progress=ConsoleProgress(err), **grid)
+    if out_folder is not None:
+        runner.write_results(results, out_folder)
+    if as_json:
+        typer.echo(json.dumps([r.model_dump(by_alias=True) for r in results], ensure_ascii=False))
+        return
+    rows = [("evaluator", "parameters", *results[0].metrics)]
+    for result in results:
+        values = []
+        for metric, value in result.metrics.items():
+            low, high = result.intervals.get(metric, (None, None))
+            values.append(
+                f"{100 * value:.1f}"
+                + (f" [{100 * low:.1f}, {100 * high:.1f}]" if low is not None and high is not None else "")
+            )
+        rows.append((result.evaluator.name, ", ".join(f"{n}={v}" for n, v in result.evaluator.params.items()), *values))
+    _show(rows, f"{file.name}: {adata.n_obs:,} cells × {adata.n_vars} features")
+
+
+@app.command()
+def table(
+    name: Annotated[str, typer.Argument(help="A table; `pci-bench list tables` shows all.")],
+    format_: Annotated[TableFormat, typer.Option("--format", help="How to write it.")] = TableFormat.md,
+    results: Annotated[
+        Path | None, typer.Option("--results", help="An output folder of `pci-bench run`; by default runs/<benchmark>.")
+    ] = None,
+    dataset: Annotated[str | None, typer.Option(help="The dataset, where the folder has several.")] = None,
+) -> None:
+    """Print a table of the paper, filled from the results of a run."""
+    from pci_bench.reporting.tables import TABLES, fill, render
+    from pci_bench.results import read_results
+
+    declaration = TABLES.get(name)
+    folder = results or Path("runs") / declaration.benchmark
+    found = read_results(folder)
+    names = list(dict.fromkeys(r.dataset.name for r in found))
+    if dataset is not None and dataset not in names:
+        raise UserError(f"{folder} has no results on '{dataset}'; it has results on {', '.join(names)}.")
+    for one in [dataset] if dataset else names:
+        typer.echo(render(fill(declaration, found, _recorded_reasons(folder, one), one), format_.value))
+
+
+def _recorded_reasons(folder: Path, dataset: str) -> dict[str, str]:
+    """Return what ``run.json`` says could not be run on a dataset."""
+    try:
+        entries = json.loads((folder / "run.json").read_text(encoding="utf-8"))["not_run"]
+        return {e["features"]: e["reason"] for e in entries if e["dataset"] == dataset and "features" in e}
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
+
+
+@data_app.command("list")
+def data_list(plugin: PluginOption = None) -> None:
+    """List datasets and whether each is at hand."""
+    _load(plugin)
+    from pci_bench.datasets.base import DATASETS
+    from pci_bench.store import store_folder
+
+    rows = []
+    for name in DATASETS:
+        dataset = DATASETS.get(name)
+        state = (
+            "in the cache"
+            if store_folder(dataset).exists()
+            else dataset.skip() or f"`pci-bench data get {name}` gets it"
+        )
+        rows.append((name, dataset.meta.title, state))
+    _show(rows, "Datasets")
+
+
+@data_app.command("get")
+def data_get(name: Annotated[str, typer.Argument(help="A dataset.")], plugin: PluginOption = None) -> None:
+    """Fetch or read a dataset into the cache, checked."""
+    _load(plugin)
+    from pci_bench.datasets.base import load_dataset
+
+    cells = load_dataset(name, progress=ConsoleProgress(err))
+    out.print(repr(cells), markup=False, highlight=False)
+    for note in cells.notes:
+        out.print(f"Note: {note}", markup=False, highlight=False)
+
+
+@data_app.command("verify")
+def data_verify(name: Annotated[str, typer.Argument(help="A dataset.")], plugin: PluginOption = None) -> None:
+    """Read a cached dataset again, every pixel, and compare with the hash of when it was stored."""
+    _load(plugin)
+    from pci_bench.datasets.base import DATASETS
+    from pci_bench.store import verify
+
+    sha256 = verify(DATASETS.get(name), progress=ConsoleProgress(err))
+    out.print(f"{name} is whole: sha256 {sha256}", markup=False, highlight=False, soft_wrap=True)
+
+
+@weights_app.command("list")
+def weights_list() -> None:
+    """List weights, and where those that are not at hand come from."""
+    _show(_weights(), "Weights")
+
+
+@weights_app.command("get")
+def weights_get(name: Annotated[str, typer.Argument(help="FAMILY@NAME.")]) -> None:
+    """Say where weights are at hand, or how to get them."""
+    from pci_bench import weights
+
+    family, at, rest = name.partition("@")
+    if not at:
+        raise UserError(f"'{name}' names no weights. Write FAMILY@NAME; `pci-bench weights list` shows all.")
+    file = weights.find(family, rest)
+    if file is None:
+        raise UserError(f"Not fetched: {weights.how_to_get(family, rest)}.")
+    out.print(f"{name} is at hand: {file}", markup=False, highlight=False, soft_wrap=True)
+
+
+@weights_app.command("import")
+def weights_import(
+    kind: Annotated[str, typer.Argument(help="What the file is: keras-pci.")],
+    file: Annotated[Path, typer.Argument(help="The file.")],
+    name: Annotated[str | None, typer.Option(help="What to call them; by default the file's name.")] = None,
+) -> None:
+    """Import weights that someone else trained."""
+    from pci_bench.inpainting.weights_import import IMPORTERS
+
+    if kind not in IMPORTERS:
+        raise UserError(f"There is no import '{kind}'. Known: {', '.join(IMPORTERS)}.")
+    made, channels = IMPORTERS[kind](file, name or file.stem)
+    out.print(
+        f"Imported {made} for the channels {' + '.join(channels)}. Use it as pci-conv4@{made.partition('@')[2]}.",
+        markup=False,
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+def main() -> None:
+    """Run the command line: 0 done, 1 changed (compare), 2 a user's mistake, 130 interrupted."""
+    warnings.showwarning = lambda message, category, *_, **__: (
+        err.print(f"Warning: {message}", markup=False, highlight=False) if category is UserWarning else None
+    )
+    try:
+        app(standalone_mode=False)
+    except UserError as error:
+        err.print(f"Error: {error}", markup=False, highlight=False, soft_wrap=True)
+        sys.exit(2)
+    except typer.Abort:
+        sys.exit(130)
+    except KeyboardInterrupt:
+        err.print("Interrupted. Run the same command again: it continues where it stopped.", markup=False)
+        sys.exit(130)
+    except BrokenPipeError:
+        sys.exit(0)
+    except Exception as error:
+        if hasattr(error, "show"):  # a wrong option or argument: click says it
+            error.show()
+            sys.exit(2)
+        raise

@@ -1,0 +1,179 @@
+"""What ``pci-bench describe`` says of a name."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+from pci_bench import features
+from pci_bench.benchmarks import BENCHMARKS
+from pci_bench.datasets.base import DATASETS
+from pci_bench.errors import UserError
+from pci_bench.evaluators.base import EVALUATORS
+from pci_bench.features import EXTRACTORS
+from pci_bench.reporting.tables import TABLES
+
+Description = list[tuple[str, ...]]
+RESCALING = {"raw": "raw values", "minmax": "each crop and channel rescaled to [0, 1]"}
+
+
+def described(name: str) -> list[tuple[str, Description]]:
+    """Return a title and rows of (what, value) for every kind of thing that has this name.
+
+    ``kind:NAME`` (``evaluator:umap``) asks for one kind.
+
+    Raises
+    ------
+    UserError
+        For a name that nothing has, with the nearest known ones.
+    """
+    kind, colon, rest = name.partition(":")
+    if colon and kind in _KINDS:
+        found = _KINDS[kind](rest)
+        if found is None:
+            raise UserError(_REGISTRIES.get(kind, EXTRACTORS).unknown(rest))
+        return [(f"{kind} {rest}", found)]
+    every = [(f"{kind} {name}", rows) for kind, describe in _KINDS.items() if (rows := describe(name)) is not None]
+    if not every:
+        also = [*DATASETS, *EVALUATORS, *BENCHMARKS, *TABLES, *features.known_feature_sets(), *features.groups()]
+        raise UserError(EXTRACTORS.unknown(name, also=also).replace("no feature set named", "nothing named"))
+    return every
+
+
+def _documentation(value: Any) -> str:
+    return inspect.getdoc(value if inspect.isfunction(value) or inspect.isclass(value) else type(value)) or ""
+
+
+def _takes_argument(registry: Any, name: str) -> Description:
+    return [
+        ("name", f"{name}:{registry.prefixes()[name]}"),
+        ("about", _documentation(registry.factory(name))),
+        ("defined in", str(registry.origin(name))),
+    ]
+
+
+def _dataset(name: str) -> Description | None:
+    if name not in DATASETS:
+        return _takes_argument(DATASETS, name) if name in DATASETS.prefixes() else None
+    dataset = DATASETS.get(name)
+    meta = dataset.meta
+    return [
+        ("title", meta.title),
+        ("version", meta.version),
+        ("label", meta.label),
+        ("confounder", meta.confounder or "none is known"),
+        ("trained on", meta.training or "no screen is named"),
+        ("reference", meta.reference),
+        ("licence", meta.licence),
+        ("at hand", dataset.skip() or "yes, or fetched on first use"),
+        ("about", _documentation(dataset)),
+        ("defined in", str(DATASETS.origin(name))),
+    ]
+
+
+def _features(name: str) -> Description | None:
+    if name in EXTRACTORS.prefixes():
+        return _takes_argument(EXTRACTORS, name)
+    try:
+        feature_set = features.parse(name)
+    except UserError:
+        return None
+    extractor = feature_set.extractor()
+    meta = extractor.meta
+    weights = f"{meta.weights}@{feature_set.weights or '(the default of the dataset)'}" if meta.weights else "none"
+    return [
+        ("title", meta.title),
+        ("output", meta.outputs.get(feature_set.output, "")),
+        ("version", meta.version),
+        ("crops", RESCALING[meta.rescale]),
+        ("channels", " + ".join(meta.roles) or "any"),
+        ("weights", weights),
+        ("groups", ", ".join(meta.groups) or "none"),
+        ("about", _documentation(getattr(extractor, "function", extractor))),
+        ("defined in", str(EXTRACTORS.origin(feature_set.extractor_name))),
+    ]
+
+
+def _group(name: str) -> Description | None:
+    members = features.groups().get(name.partition("@")[0])
+    return None if members is None else [("feature sets", ", ".join(f.base for f in members))]
+
+
+def _evaluator(name: str) -> Description | None:
+    if name not in EVALUATORS:
+        return None
+    evaluator = EVALUATORS.get(name)
+    fields = evaluator.Params.model_fields.items()
+    return [
+        ("title", evaluator.meta.title),
+        ("version", evaluator.meta.version),
+        *[(f"parameter {n}", f"{i.description or ''} (default {i.default})") for n, i in fields],
+        ("about", _documentation(evaluator)),
+        ("defined in", str(EVALUATORS.origin(name))),
+    ]
+
+
+def _benchmark(name: str) -> Description | None:
+    if name not in BENCHMARKS:
+        return None
+    benchmark = BENCHMARKS.get(name)
+    grids = ["; ".join(f"{p} = {', '.join(map(str, v))}" for p, v in e.grid.items()) for e in benchmark.evaluate]
+    return [
+        ("title", benchmark.title),
+        ("datasets", ", ".join(benchmark.datasets)),
+        ("features", ", ".join(benchmark.features)),
+        *[("evaluator", f"{e.name}: {grid}") for e, grid in zip(benchmark.evaluate, grids, strict=True)],
+        ("tables", ", ".join(benchmark.tables)),
+        ("defined in", str(BENCHMARKS.origin(name))),
+    ]
+
+
+def _table(name: str) -> Description | None:
+    if name not in TABLES:
+        return None
+    table = TABLES.get(name)
+    return [
+        ("title", table.title),
+        ("source", table.source),
+        ("printed on", table.dataset),
+        ("filled by", f"pci-bench run {table.benchmark}"),
+        ("rows", ", ".join(table.rows)),
+        ("columns", ", ".join(c.header for c in table.columns)),
+        *[(f"printed {n}", ", ".join(f"{v:.2f}" for v in values)) for n, values in table.printed.items()],
+        ("defined in", str(TABLES.origin(name))),
+    ]
+
+
+def _weights(name: str) -> Description | None:
+    from pci_bench import weights
+
+    family, _, rest = name.partition("@")
+    declaration = weights.declared().get(family, {}).get(rest)
+    file = weights.find(family, rest) if rest else None
+    if declaration is None and file is None:
+        return None
+    rows: Description = [("title", declaration["title"])] if declaration else []
+    if file is None:
+        return [*rows, ("at hand", f"no: {weights.how_to_get(family, rest)}")]
+    header = weights.read_header(file)
+    network = ", ".join(f"{k} {v}" for k, v in header.config.items())
+    return [
+        *rows,
+        ("channels", " + ".join(header.channels)),
+        ("network", network),
+        ("from", header.source),
+        ("file", str(file)),
+    ]
+
+
+_KINDS: dict[str, Callable[[str], Description | None]] = {
+    "dataset": _dataset,
+    "features": _features,
+    "group": _group,
+    "evaluator": _evaluator,
+    "benchmark": _benchmark,
+    "table": _table,
+    "weights": _weights,
+}
+_REGISTRIES: dict[str, Any] = {"dataset": DATASETS, "evaluator": EVALUATORS, "benchmark": BENCHMARKS, "table": TABLES}

@@ -1,0 +1,28 @@
+"""``pci-bench weights import``: other people's files into our format."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from pci_bench import weights
+from pci_bench.files import sha256_of
+from pci_bench.inpainting.keras_import import read_keras_weights
+
+
+def import_keras_pci(file: Path, name: str) -> tuple[str, tuple[str, ...]]:
+    """Import the authors' Keras HDF5 as the weights ``pci@name``; return that name and the channel roles.
+
+    Raises
+    ------
+    UserError
+        For a file that does not fit, or a name that is declared for other channels.
+    """
+    config, state = read_keras_weights(file)
+    channels = ("protein",) * config["proteins"] + ("marker",) * config["markers"]
+    weights.check_declared_channels("pci", name, channels)
+    weights.save("pci", name, state, channels=channels, config=config, source=f"{file.name}, sha256 {sha256_of(file)}")
+    return f"pci@{name}", channels
+
+
+IMPORTERS: dict[str, Callable[[Path, str], tuple[str, tuple[str, ...]]]] = {"keras-pci": import_keras_pci}

@@ -1,0 +1,423 @@
+"""The only loop: names → extractors → missing features → evaluators → results → tables and figures."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pci_bench import extraction, store
+from pci_bench.benchmarks import BENCHMARKS, Benchmark, Evaluation
+from pci_bench.cells import Cells, limited
+from pci_bench.datasets.base import DATASETS
+from pci_bench.errors import UserError
+from pci_bench.evaluators.base import EVALUATORS, Evaluator, Run, resolve_exclude, validated
+from pci_bench.extraction import NotRun, Refresh, annotated, device_name
+from pci_bench.features import select
+from pci_bench.files import atomic_file, escape, make_folder
+from pci_bench.progress import Progress
+from pci_bench.reporting.tables import TABLES, FilledTable, fill, printed_value, render
+from pci_bench.results import (
+    DatasetRecord,
+    EvaluatorRecord,
+    FeaturesRecord,
+    Result,
+    provenance,
+    write_json,
+    write_result,
+)
+from pci_bench.threads import available_cores, set_threads
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+
+@dataclass
+class RunOutput(Sequence[Result]):
+    """The results of a run, in order; also what could not be run and why, the tables, and where all was written."""
+
+    benchmark: str
+    out: Path | None
+    results: list[Result] = field(default_factory=list)
+    not_run: list[dict[str, str]] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    tables: list[FilledTable] = field(default_factory=list)
+    figures: list[Path] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return len(self.results)
+
+    def __getitem__(self, index: Any) -> Any:
+        return self.results[index]
+
+    def __iter__(self) -> Iterator[Result]:
+        return iter(self.results)
+
+
+def evaluate(
+    evaluator: str, adata: AnnData, *, seed: int = 0, progress: Progress | None = None, **grid: Any
+) -> list[Result]:
+    """Return the results of one evaluator on one feature set.
+
+    Parameters
+    ----------
+    evaluator
+        Its name: ``"loo-knn"``.
+    adata
+        Features as :func:`pci_bench.extract` returns them, or any AnnData with cells in rows and ``obs["label"]``.
+    seed
+        Drives everything random.
+    progress
+        Told of every stage.
+    **grid
+        Parameters; a list means one result for each of its values: ``k=[1, 5, 11], exclude=["cell", "field"]``.
+
+    Raises
+    ------
+    UserError
+        For an unknown name or parameter, or where none of the grid can be evaluated (the first reason).
+    """
+    values = {name: value if isinstance(value, list | tuple) else [value] for name, value in grid.items()}
+    found, reasons = _evaluated(EVALUATORS.get(evaluator), adata, values, seed, progress or Progress(), benchmark=None)
+    if not found:
+        raise UserError(f"{evaluator} cannot be run: {reasons[0] if reasons else 'an empty grid was given'}.")
+    return found
+
+
+def run(
+    benchmark: str,
+    *,
+    dataset: str | None = None,
+    features: Sequence[str] | str | None = None,
+    k: Sequence[int] | None = None,
+    limit: int | None = None,
+    out: str | Path | None = None,
+    device: str = "auto",
+    seed: int = 0,
+    workers: int = 1,
+    refresh: Refresh = "missing",
+    progress: Progress | None = None,
+) -> RunOutput:
+    """Return the results of a benchmark, and write them where `out` is given.
+
+    Parameters
+    ----------
+    benchmark
+        ``"yeast-knn"``; ``pci-bench list benchmarks`` shows all.
+    dataset
+        One dataset; by default all of the benchmark's that are at hand.
+    features
+        Names, groups or patterns; by default the benchmark's.
+    k
+        Numbers of neighbours, where the benchmark has them.
+    limit
+        Evaluate a seeded, label-stratified subset of about this many cells.
+    out
+        Folder for results, tables, figures and ``run.json``; None writes nothing.
+    device, workers, refresh
+        As in :func:`pci_bench.extraction.ensure`.
+    seed
+        Drives the subset, the bootstrap and everything else that is random.
+    progress
+        Told of every stage.
+
+    Raises
+    ------
+    UserError
+        For unknown names, wrong parameters, a dataset that is not at hand, or where nothing at all could be run.
+    """
+    progress = progress or Progress()
+    declared = BENCHMARKS.get(benchmark)
+    wanted = select([features] if isinstance(features, str) else features or declared.features)
+    evaluations = [_with_overrides(e, k) for e in declared.evaluate]
+    for evaluation in evaluations:
+        _grid(EVALUATORS.get(evaluation.name), evaluation.grid)
+    if limit is not None and limit < 2:
+        raise UserError(f"The limit is {limit}; it must be at least 2 cells.")
+    extraction.resolve_device(device)
+    folder = Path(out) if out is not None else None
+    if folder is not None:
+        _check_writable(folder)
+    set_threads(available_cores())
+    started, began = datetime.now(UTC).isoformat(timespec="seconds"), time.perf_counter()
+    output = RunOutput(benchmark, folder)
+    used = []
+    for cells in _datasets(declared, dataset, output, progress):
+        cells = cells if limit is None else limited(cells, limit, seed)
+        used.append(cells)
+        _check_something_to_evaluate(cells, evaluations)
+        asked = dict.fromkeys(wanted)
+        computed = extraction.ensure(
+            list(asked), cells, device=device, refresh=refresh, workers=workers, progress=progress
+        )
+        set_threads(available_cores())
+        with progress.stage(f"evaluating {', '.join(e.name for e in evaluations)}", len(computed)) as advance:
+            for name, adata in computed.items():
+                if isinstance(adata, NotRun):
+                    output.not_run.append({"dataset": cells.meta.name, "features": str(name), "reason": adata.reason})
+                else:
+                    _evaluate_all(adata, cells, evaluations, declared, seed, limit, output)
+                advance(1)
+        if len([r for r in output.results if r.dataset.name == cells.meta.name]) == 0:
+            reasons = list(dict.fromkeys(n["reason"] for n in output.not_run if n["dataset"] == cells.meta.name))
+            raise UserError(f"Nothing could be run on {cells.meta.name}: {'; '.join(reasons)}.")
+    for cells in used:
+        reasons_by_features = {
+            n["features"]: n["reason"] for n in output.not_run if n["dataset"] == cells.meta.name and "features" in n
+        }
+        output.tables += [
+            fill(TABLES.get(t), output.results, reasons_by_features, cells.meta.name) for t in declared.tables
+        ]
+        output.notes += [n for n in cells.notes if n not in output.notes]
+    if folder is not None:
+        _write(output, folder, several=len(used) > 1, progress=progress)
+        arguments = {
+            "benchmark": benchmark,
+            "dataset": dataset,
+            "features": [str(f) for f in wanted],
+            "k": list(k) if k else None,
+            "limit": limit,
+            "seed": seed,
+            "device": device,
+        }
+        record = {
+            "schema": 1,
+            "arguments": arguments,
+            "datasets": [
+                {"name": c.meta.name, "version": c.meta.version, "sha256": c.sha256, "n_cells": len(c)} for c in used
+            ],
+            "results": [str(_path(r)) for r in output.results],
+            "tables": [f"tables/{_table_name(t, len(used) > 1)}" for t in output.tables],
+            "figures": [str(f.relative_to(folder)) for f in output.figures],
+            "not_run": output.not_run,
+            "notes": output.notes,
+            "run": provenance(
+                device=device_name(extraction.resolve_device(device)),
+                threads=available_cores(),
+                seed=seed,
+                seconds=time.perf_counter() - began,
+                started=started,
+            ),
+        }
+        write_json(folder / "run.json", record)
+    return output
+
+
+def _with_overrides(evaluation: Evaluation, k: Sequence[int] | None) -> Evaluation:
+    """Return an evaluation with the user's k in place of the declared ones, where the evaluator has a k."""
+    if k is None or "k" not in EVALUATORS.get(evaluation.name).Params.model_fields:
+        return evaluation
+    return Evaluation(**{**evaluation.model_dump(), "k": list(dict.fromkeys(k))})
+
+
+def _grid(evaluator: Evaluator, values: dict[str, list[Any]]) -> list[Any]:
+    """Return every combination of parameter values, validated."""
+    return [
+        validated(evaluator, dict(zip(values, combination, strict=True)))
+        for combination in itertools.product(*values.values())
+    ]
+
+
+def _check_writable(folder: Path) -> None:
+    """Raise before anything is computed where the output folder cannot be written."""
+    make_folder(folder)
+    with atomic_file(folder / ".pci-bench-can-write"):
+        pass
+    (folder / ".pci-bench-can-write").unlink()
+
+
+def _datasets(declared: Benchmark, named: str | None, output: RunOutput, progress: Progress) -> Iterator[Cells]:
+    """Yield the cells of the named dataset, or of each of the benchmark's that is at hand."""
+    if named is not None:
+        yield store.load(DATASETS.get(named), progress=progress)
+        return
+    reasons = []
+    for name in declared.datasets:
+        dataset = DATASETS.get(name)
+        if reason := dataset.skip():
+            output.not_run.append({"dataset": name, "reason": reason})
+            reasons.append(f"{name}: {reason}")
+            progress.say(f"  {name} is not run: {reason}")
+        else:
+            yield store.load(dataset, progress=progress)
+    if len(reasons) == len(declared.datasets):
+        raise UserError(f"None of the datasets of {declared.name} is at hand. {' '.join(reasons)}")
+
+
+def _check_something_to_evaluate(cells: Cells, evaluations: Sequence[Evaluation]) -> None:
+    """Raise before any feature is computed where no evaluation can run on these cells, whatever the features.
+
+    Raises
+    ------
+    UserError
+        With the reasons.
+    """
+    identity = {"dataset": {"name": cells.meta.name, "confounder": cells.meta.confounder or ""}}
+    probe = annotated(np.zeros((len(cells), 1), np.float32), ["nothing"], cells, identity)
+    reasons: list[str] = []
+    for evaluation in evaluations:
+        evaluator = EVALUATORS.get(evaluation.name)
+        for params in _grid(evaluator, evaluation.grid):
+            reason = evaluator.skip(probe, params)
+            if reason is None:
+                return
+            reasons.append(reason)
+    raise UserError(f"Nothing can be evaluated: {'; '.join(dict.fromkeys(reasons))}.")
+
+
+def _evaluated(
+    evaluator: Evaluator,
+    adata: AnnData,
+    values: dict[str, list[Any]],
+    seed: int,
+    progress: Progress,
+    *,
+    benchmark: str | None,
+    limit: int | None = None,
+) -> tuple[list[Result], list[str]]:
+    """Return results, and the reasons of what in the grid could not be run."""
+    grid, reasons = [], []
+    for params in _grid(evaluator, values):
+        reason = evaluator.skip(adata, params)
+        if reason is None:
+            grid.append(params)
+        elif reason not in reasons:
+            reasons.append(reason)
+    resolved = {}
+    for params in grid:  # "confounder" may stand for a column that is also named
+        column = resolve_exclude(adata, getattr(params, "exclude", "cell"))
+        resolved.setdefault(
+            str(params.model_copy(update={"exclude": column})) if hasattr(params, "exclude") else str(params), params
+        )
+    grid = list(resolved.values())
+    if not grid:
+        return [], reasons
+    started, began = datetime.now(UTC).isoformat(timespec="seconds"), time.perf_counter()
+    threads = available_cores()
+    found = []
+    known = adata.uns.get("pci_bench", {})
+    for outcome in evaluator(adata, grid, Run(seed, threads, progress)):
+        result = Result(
+            benchmark=benchmark,
+            dataset=_dataset_record(adata, known.get("dataset", {}), limit),
+            features=_features_record(adata, known.get("features", {})),
+            evaluator=EvaluatorRecord(name=evaluator.meta.name, version=evaluator.meta.version, params=outcome.params),
+            metrics=outcome.metrics,
+            intervals=outcome.intervals,
+            details=outcome.details,
+            run=provenance(
+                device=str(known.get("device", "")) or device_name("cpu"),
+                threads=threads,
+                seed=seed,
+                seconds=time.perf_counter() - began,
+                started=started,
+            ),
+        ).with_predictions(outcome.predictions)
+        result.paper = printed_value(result)
+        found.append(result)
+    return found, reasons
+
+
+def _dataset_record(adata: AnnData, known: dict[str, Any], limit: int | None) -> DatasetRecord:
+    labels = adata.obs["label"].astype("string") if "label" in adata.obs else None
+    counts = {} if labels is None else labels[labels.fillna("") != ""].value_counts().sort_index().to_dict()
+    return DatasetRecord(
+        name=str(known.get("name", "unnamed")),
+        version=str(known.get("version", "")),
+        sha256=str(known.get("sha256", "")),
+        n_cells=adata.n_obs,
+        classes={str(name): int(count) for name, count in counts.items()},
+        limit=limit,
+    )
+
+
+def _features_record(adata: AnnData, known: dict[str, Any]) -> FeaturesRecord:
+    return FeaturesRecord(
+        name=str(known.get("name", "unnamed")),
+        weights=str(known.get("weights", "")) or None,
+        version=str(known.get("version", "")),
+        weights_sha256=str(known.get("weights_sha256", "")) or None,
+        dim=adata.n_vars,
+        precision=str(known.get("precision", adata.X.dtype)),
+    )
+
+
+def _evaluate_all(
+    adata: AnnData,
+    cells: Cells,
+    evaluations: Sequence[Evaluation],
+    declared: Benchmark,
+    seed: int,
+    limit: int | None,
+    output: RunOutput,
+) -> None:
+    """Evaluate one feature set with everything that the benchmark names, and write the results at once."""
+    limit = limit if limit is not None and limit <= len(cells) else None
+    for evaluation in evaluations:
+        evaluator = EVALUATORS.get(evaluation.name)
+        found, reasons = _evaluated(
+            evaluator, adata, evaluation.grid, seed, Progress(), benchmark=declared.name, limit=limit
+        )
+        for reason in reasons:
+            entry = {"dataset": cells.meta.name, "evaluator": evaluator.meta.name, "reason": reason}
+            if entry not in output.not_run:
+                output.not_run.append(entry)
+        output.results += found
+        if output.out is not None:
+            write_results(found, output.out)
+
+
+def write_results(results: Sequence[Result], folder: Path) -> None:
+    """Write results below an output folder, each in its place."""
+    for result in results:
+        write_result(result, folder / _path(result))
+
+
+def _path(result: Result) -> Path:
+    evaluator = EVALUATORS.get(result.evaluator.name)
+    defaults = {name: info.default for name, info in evaluator.Params.model_fields.items()}
+    return result.path(evaluator.meta.key, defaults)
+
+
+def _table_name(table: FilledTable, several: bool) -> str:
+    """Return a table's file name; where several datasets were run, the dataset is part of it."""
+    return f"{table.declaration.name}-{escape(table.dataset)}" if several else table.declaration.name
+
+
+def _write(output: RunOutput, folder: Path, *, several: bool, progress: Progress) -> None:
+    """Write tables and figures."""
+    for table in output.tables:
+        for form in ("md", "csv", "tex"):
+            with atomic_file(folder / "tables" / f"{_table_name(table, several)}.{form}") as temporary:
+                temporary.write_text(render(table, form), encoding="utf-8")  # type: ignore[arg-type]
+    with progress.stage("drawing figures"):
+        output.figures += _figures(output, folder)
+
+
+def _figures(output: RunOutput, folder: Path) -> list[Path]:
+    """Draw accuracy bars, and the confusion matrices of the best feature set, for every dataset with kNN results."""
+    from pci_bench.reporting.figures import accuracy_bars, confusion_matrix, save
+
+    files = []
+    knn = [r for r in output.results if r.evaluator.name == "loo-knn"]
+    for dataset in dict.fromkeys(r.dataset.name for r in knn):
+        mine = [r for r in knn if r.dataset.name == dataset]
+        ks = sorted({r.evaluator.params["k"] for r in mine})
+        k = 11 if 11 in ks else ks[len(ks) // 2]
+        at_k = [r for r in mine if r.evaluator.params["k"] == k]
+        title = f"Leave-one-out kNN, k = {k}, {dataset} ({at_k[0].dataset.n_cells:,} cells, {len(at_k[0].dataset.classes)} classes)"
+        files += save(
+            accuracy_bars(at_k, metric="balanced_accuracy", title=title),
+            folder / "figures" / f"accuracy-{escape(dataset)}",
+        )
+        best = max(at_k, key=lambda r: (r.features.name == "pci-conv4", r.metrics["balanced_accuracy"]))
+        chosen = [r for r in at_k if r.features.full_name == best.features.full_name]
+        title = f"{best.features.full_name}, k = {k}, {dataset}: cells by true and predicted class"
+        files += save(confusion_matrix(chosen, title=title), folder / "figures" / f"confusion-{escape(dataset)}")
+    return files
