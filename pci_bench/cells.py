@@ -30,7 +30,8 @@ class Channel:
     role
         ``"protein"`` varies from image to image; ``"marker"`` shows the same structure in all of them.
     floor
-        Rescaled values up to `floor` become 0, and the rest is stretched to [0, 1] (0.05 for human markers).
+        Where not 0, raw values from `floor` to 1 are stretched to [0, 1] and clipped, in place of min–max: the authors' code
+        for human markers (0.05). The paper reads differently: min–max, then values under 0.05 to 0.
     """
 
     name: str
@@ -171,7 +172,8 @@ class Cells:
             A slice, positions or a boolean mask.
         rescale
             ``"raw"``: integers divided by their type's maximum, floats as they are. ``"minmax"``: each crop and channel
-            to [0, 1], markers then by their floor (the paper's Methods, "Datasets, Preprocessing, and Training").
+            to [0, 1] by its minimum and maximum, or by the channel's floor where it has one (the paper's Methods,
+            "Datasets, Preprocessing, and Training").
         masks
             Append the segmentation labels as one more channel.
 
@@ -212,7 +214,7 @@ def rescaled(crops: np.ndarray, channels: tuple[Channel, ...], rescale: Rescale)
     crops
         (b, channels, rows, columns), uint8, uint16 or float32.
     channels
-        One per channel; markers with a floor are clipped below it and stretched.
+        One per channel; those with a floor are stretched from it to 1 and clipped.
     rescale
         ``"raw"`` or ``"minmax"``.
     """
@@ -226,12 +228,12 @@ def rescaled(crops: np.ndarray, channels: tuple[Channel, ...], rescale: Rescale)
         raise UserError(f"There is no rescaling named '{rescale}'. Use 'raw' or 'minmax'.")
     low = crops.min(axis=(2, 3), keepdims=True)
     span = crops.max(axis=(2, 3), keepdims=True) - low
-    crops = (crops - low) / np.where(span > 0, span, 1)
+    result = (crops - low) / np.where(span > 0, span, 1)
     for position, channel in enumerate(channels):
         if channel.floor:
             stretched = (crops[:, position] - np.float32(channel.floor)) / np.float32(1 - channel.floor)
-            crops[:, position] = np.clip(stretched, 0, 1)
-    return crops
+            result[:, position] = np.where(span[:, position] > 0, np.clip(stretched, 0, 1), 0)
+    return result
 
 
 def halved(crops: np.ndarray) -> np.ndarray:

@@ -250,13 +250,8 @@ def run(
 def _print_tables(tables: list[Any]) -> None:
     from pci_bench.reporting.tables import terminal
 
-    for table in tables:
-        for block in terminal(table, out.width):
-            out.print(block)
-            out.print()
-        for note in table.notes:
-            out.print(f"  {note}", markup=False, highlight=False)
-        out.print()
+    for part in terminal(tables, out.width):
+        out.print(part, markup=False, highlight=False, soft_wrap=isinstance(part, str))
 
 
 def _numbers(text: str) -> list[int]:

@@ -21,14 +21,14 @@ batches = hnp.arrays(np.float32, hnp.array_shapes(min_dims=4, max_dims=4, max_si
 
 
 def by_hand(crop: np.ndarray, floor: float) -> np.ndarray:
-    """One channel of one crop, pixel by pixel in double precision (SCIENCE, section 1)."""
+    """One channel of one crop, pixel by pixel in double precision (as the authors' code)."""
     low, high = float(crop.min()), float(crop.max())
     out = np.zeros(crop.shape)
     if high == low:
         return out
     for row, column in np.ndindex(crop.shape):
-        value = (float(crop[row, column]) - low) / (high - low)
-        out[row, column] = min(max((value - floor) / (1 - floor), 0.0), 1.0) if floor else value
+        value = float(crop[row, column])
+        out[row, column] = min(max((value - floor) / (1 - floor), 0.0), 1.0) if floor else (value - low) / (high - low)
     return out
 
 
@@ -41,7 +41,8 @@ def test_minmax_takes_each_crop_and_channel_to_0_and_1_and_never_to_nan(crops):
     for cell, channel in np.ndindex(crops.shape[:2]):
         expected = by_hand(crops[cell, channel], CHANNELS[channel].floor)
         np.testing.assert_allclose(out[cell, channel], expected, atol=2e-6)
-        if crops[cell, channel].max() > crops[cell, channel].min():
+        assert 0 <= out[cell, channel].min() <= out[cell, channel].max() <= 1 + 1e-6
+        if crops[cell, channel].max() > crops[cell, channel].min() and not CHANNELS[channel].floor:
             assert out[cell, channel].min() == 0
             assert out[cell, channel].max() == pytest.approx(1, abs=1e-6)
 
@@ -51,16 +52,20 @@ def test_minmax_takes_each_crop_and_channel_to_0_and_1_and_never_to_nan(crops):
 def test_minmax_does_not_depend_on_gain_and_offset(crops, gain, offset):
     other = crops.astype(np.uint16) * gain + offset
     np.testing.assert_allclose(
-        rescaled(other, CHANNELS, "minmax"), rescaled(crops, CHANNELS, "minmax"), rtol=0, atol=3e-6
+        rescaled(other, (PROTEIN, MARKER), "minmax"), rescaled(crops, (PROTEIN, MARKER), "minmax"), rtol=0, atol=3e-6
     )
 
 
-def test_values_up_to_the_floor_become_zero_and_the_rest_is_stretched_to_one():
-    ramp = np.arange(101, dtype=np.float32).reshape(1, 1, 1, 101)
-    floored = rescaled(ramp, (FLOORED,), "minmax").ravel()
-    assert (floored[:6] == 0).all()  # 0 … 0.05
-    np.testing.assert_allclose(floored[5:], np.linspace(0, 1, 96), atol=1e-6)
-    np.testing.assert_allclose(rescaled(ramp, (MARKER,), "minmax").ravel(), np.linspace(0, 1, 101), atol=1e-6)
+@pytest.mark.parametrize("dtype", ["float32", "uint16"])
+def test_a_channel_with_a_floor_is_stretched_from_it_to_one_whatever_its_own_range(dtype):
+    """The authors' code for human markers; its output for real cells is checked in test_inpainting."""
+    ramp = np.linspace(0, 1, 101)
+    crops = (ramp if dtype == "float32" else np.rint(ramp * 65535)).astype(dtype).reshape(1, 1, 1, 101)
+    floored = rescaled(crops, (FLOORED,), "minmax").ravel()
+    assert (floored[:5] == 0).all()  # 0 … 0.04
+    np.testing.assert_allclose(floored[5:], np.linspace(0, 1, 96), atol=2e-5)
+    np.testing.assert_allclose(rescaled(crops[..., :41], (FLOORED,), "minmax").ravel(), floored[:41], atol=1e-7)
+    assert rescaled(crops[..., :41], (MARKER,), "minmax").max() == 1
 
 
 @pytest.mark.parametrize(("dtype", "top"), [("uint8", 255), ("uint16", 65535)])

@@ -335,6 +335,8 @@ def test_a_folder_is_named_relative_to_where_one_stands(write_crops, monkeypatch
     [
         ("?protien=_gfp", "no option 'protien'.*protein, markers, floor, confounder"),
         ("?floor=high", "floor=high .* is not a number"),
+        ("?floor=1", "floor=1 .* is not a number from 0 to below 1"),
+        ("?floor=nan", "floor=nan .* is not a number"),
         ("?confounder=plate", "confounder 'plate'"),
         ("?protein=_c1&markers=_c2", "expected files named <name>_c1.tif, <name>_c2.tif"),
         ("?markers=_bf", "protein=_gfp&markers=_bf"),

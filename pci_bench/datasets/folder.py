@@ -110,9 +110,11 @@ class FolderDataset:
         first = read_plane(tree, cells[0].files[0])
         try:
             floor = float(self.options.get("floor", 0.05 if suffixes[0] == "_green" else 0.0))
+            if not 0 <= floor < 1:
+                raise ValueError
         except ValueError:
             raise UserError(
-                f"The option floor={self.options['floor']} of folder:{self.root} is not a number."
+                f"The option floor={self.options['floor']} of folder:{self.root} is not a number from 0 to below 1."
             ) from None
         channels = channels_of([KNOWN_SUFFIXES.get(s, s.lstrip("_")) for s in suffixes], marker_floor=floor)
         store.begin(obs, channels, crop_shape=first.shape, dtype=str(first.dtype), notes=notes)

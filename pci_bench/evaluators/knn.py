@@ -151,6 +151,8 @@ class LooKnn:
             return f"{name} declares no confounder"
         if column != "cell" and column not in adata.obs:
             return f"{name} has no column '{column}' to exclude by; its columns are {', '.join(adata.obs.columns)}"
+        if column != "cell" and (adata.obs[column].astype("string").fillna("") == "").all():
+            return f"the column '{column}' of {name} is empty, so there is nothing to exclude by"
         labels = adata.obs["label"][labelled].astype(str).to_numpy()
         groups = exclusion_groups(adata, column)[labelled]
         if len(unreachable_classes(np.unique(labels, return_inverse=True)[1], groups)) == len(set(labels)):

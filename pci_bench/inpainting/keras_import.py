@@ -121,7 +121,7 @@ def _layers(file: Path, model_config: str | bytes) -> dict[str, _Layer]:
     try:
         config = json.loads(model_config)
         listed = config["config"]["layers"]
-        return {
+        layers = {
             entry["config"]["name"]: _Layer(
                 entry["config"]["name"], entry["class_name"], entry["config"], tuple(_inbound(entry["inbound_nodes"]))
             )
@@ -131,6 +131,11 @@ def _layers(file: Path, model_config: str | bytes) -> dict[str, _Layer]:
         raise UserError(
             f"The model_config of {file} cannot be read ({type(error).__name__}: {error}). Download the file again."
         ) from error
+    for layer in layers.values():
+        for name in layer.inputs:
+            if name not in layers:
+                raise UserError(f"The layer {layer.name} of {file} takes its input from {name}, which is not there.")
+    return layers
 
 
 def _inbound(node: Any) -> Iterator[str]:
@@ -167,13 +172,14 @@ def _check_graph(file: Path, layers: dict[str, _Layer]) -> dict[str, str]:
         wanted = {
             "kernel_size": size,
             "strides": [1, 1],
+            "dilation_rate": [1, 1],
             "data_format": "channels_last",
             "activation": None if name == "y_gfp" else "relu",
         }
         if size == [3, 3]:
             wanted["padding"] = "same"
         for key, value in wanted.items():
-            found = layer.config.get(key)
+            found = layer.config.get(key, [1, 1] if key == "dilation_rate" else None)
             found = list(found) if isinstance(found, tuple | list) else found
             if key == "activation":  # ReLU may be a layer of its own, which the paths below check
                 found, value = (found, found if found in ("relu", "linear", None) else "relu or linear")
@@ -215,12 +221,20 @@ def _check_graph(file: Path, layers: dict[str, _Layer]) -> dict[str, str]:
                     raise UserError(
                         f"The batch norm {layer_name} of {file} has epsilon {config['epsilon']}; expected 0.001."
                     )
+                check_axis(layer_name)
                 norms[layer_name] = CONVOLUTIONS[start].replace("convs", "norms")
-            sizes = {"pool": "pool_size", "up": "size"}
-            if operation in sizes and list(config.get(sizes[operation], [2, 2])) != [2, 2]:
+            for key in {"pool": ("pool_size", "strides"), "up": ("size",)}.get(operation, ()):
+                if list(config.get(key) or [2, 2]) != [2, 2]:
+                    raise UserError(f"The layer {layer_name} of {file} has {key} {config[key]}; expected 2 × 2.")
+            if operation == "up" and config.get("interpolation", "nearest") != "nearest":
                 raise UserError(
-                    f"The layer {layer_name} of {file} has size {config[sizes[operation]]}; expected 2 × 2."
+                    f"The layer {layer_name} of {file} interpolates {config['interpolation']}; expected nearest."
                 )
+
+    def check_axis(name: str) -> None:
+        axis = layers[name].config.get("axis", -1)
+        if axis not in (-1, 3, [-1], [3]):
+            raise UserError(f"The layer {name} of {file} works along axis {axis}; expected the channels, axis 3.")
 
     def single_input(name: str) -> str:
         if len(layers[name].inputs) != 1:
@@ -232,6 +246,7 @@ def _check_graph(file: Path, layers: dict[str, _Layer]) -> dict[str, str]:
     joined = layers.get(single_input("conv6_1"))
     if joined is None or joined.kind not in ("Concatenate", "Merge") or len(joined.inputs) != 2:
         raise UserError(f"The input of conv6_1 in {file} is not the two encoders side by side.")
+    check_axis(joined.name)
     for branch, (start, expected) in zip(joined.inputs, ENCODER_ENDS, strict=True):
         follow(branch, start, expected)
     for first in ("conv1_1", "rfpconv1_1"):
@@ -246,17 +261,21 @@ def _arrays(file: Path, opened: h5py.File, layer: str, wanted: tuple[str, ...]) 
     """Return a layer's arrays by kind, whatever the groups above them are called (``name/name/kernel:0``, ``name/kernel``)."""
     import h5py
 
-    group = opened["model_weights"].get(layer)
+    weights = opened["model_weights"]
+    group = weights.get(layer) if isinstance(weights, h5py.Group) else None
     found: dict[str, np.ndarray] = {}
 
     def visit(path: str, node: Any) -> None:
-        if isinstance(node, h5py.Dataset):
-            found[path.rsplit("/", 1)[-1].partition(":")[0]] = np.asarray(node, dtype=np.float32)
+        kind = path.rsplit("/", 1)[-1].partition(":")[0]
+        if isinstance(node, h5py.Dataset) and kind in wanted:
+            if node.dtype.kind != "f" or node.ndim != (4 if kind == "kernel" else 1):
+                raise UserError(f"The {kind} of the layer {layer} of {file} has the shape {node.shape} and type {node.dtype}.")
+            found[kind] = np.asarray(node, dtype=np.float32)
 
-    if group is not None:
+    if isinstance(group, h5py.Group):
         group.visititems(visit)
     if absent := [name for name in wanted if name not in found]:
-        raise UserError(f"The layer {layer} of {file} has no {absent[0]}. The file is incomplete; download it again.")
+        raise UserError(f"The layer {layer} of {file} has no {absent[0]} in model_weights. The file is incomplete; download it again.")
     if not all(np.isfinite(found[name]).all() for name in wanted):
         raise UserError(f"The layer {layer} of {file} holds NaN or infinite weights.")
     return {name: found[name] for name in wanted}

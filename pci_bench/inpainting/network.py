@@ -107,8 +107,11 @@ class SourceEncoder(ConvolutionStack):
         Raises
         ------
         UserError
-            For a wrong number of channels or a size not divisible by 4.
+            For a wrong number of channels, a size not divisible by 4, or layers that there are not.
         """
+        layers = list(layers)
+        if not layers or not set(layers) <= set(LAYERS):
+            raise UserError(f"There are features of the layers {', '.join(LAYERS)}; asked for: {', '.join(layers) or 'none'}.")
         wanted = {LAYERS.index(layer) for layer in layers}
         weight = self.convs[0].weight
         crops = torch.as_tensor(x, dtype=weight.dtype, device=weight.device)

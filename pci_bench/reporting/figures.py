@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#000000")
 INK, FAINT = "#222222", "#D9D9D9"
+BEHIND = {"facecolor": "white", "edgecolor": "none", "pad": 0.8}  # keeps a number readable over a line
 
 
 def new_figure(width: float, height: float) -> Figure:
@@ -72,7 +73,7 @@ def accuracy_bars(results: Sequence[Result], *, metric: str, title: str) -> Figu
             y = row + 0.4 - height * (number + 0.5)
             axes.barh(y, value, height * 0.92, color=COLOURS[number], label=label if row == 0 else None)
             axes.plot([low, high], [y, y], color=INK, linewidth=1.1, solid_capstyle="butt")
-            axes.text(max(high, value) + 1, y, f"{value:.1f}", va="center", fontsize=7.5, color=INK)
+            axes.text(max(high, value) + 1, y, f"{value:.1f}", va="center", fontsize=7.5, color=INK, bbox=BEHIND)
     classes = len(results[0].dataset.classes)
     axes.axvline(100 / classes, color=INK, linewidth=0.8, linestyle=(0, (4, 3)))
     axes.text(100 / classes, len(names) - 0.42, " chance", fontsize=7.5, color=INK, va="bottom")
@@ -83,6 +84,7 @@ def accuracy_bars(results: Sequence[Result], *, metric: str, title: str) -> Figu
     axes.set_title(title, fontsize=9.5, loc="left")
     axes.spines[["top", "right", "left"]].set_visible(False)
     axes.tick_params(axis="y", length=0)
+    axes.tick_params(axis="x", labelsize=8.5)
     axes.grid(axis="x", color=FAINT, linewidth=0.6)
     axes.set_axisbelow(True)
     handles, labels = axes.get_legend_handles_labels()
@@ -104,7 +106,7 @@ def confusion_matrix(results: Sequence[Result], *, title: str) -> Figure:
     """Return row-normalised confusion matrices side by side, one per result (same labels), counts written in the cells."""
     figure = new_figure(
         0.6 + len(results) * max(3.2, 0.42 * len(results[0].dataset.classes) + 1.2),
-        max(3.4, 0.36 * len(results[0].dataset.classes) + 1.7),
+        max(4, 0.36 * len(results[0].dataset.classes) + 2.3),
     )
     panels = figure.subplots(1, len(results), squeeze=False)[0]
     image = None

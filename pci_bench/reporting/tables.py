@@ -168,13 +168,13 @@ def fill(
         for name in names:
             rows.append((name, [entry(by_features[name], c, x) for x in excludes for c in declaration.columns]))
         reasons = {n: r for n, r in not_run.items() if n.partition("@")[0] == base and n not in names}
-        rows.extend((n, f"not run: {r}") for n, r in reasons.items())
+        rows.extend((n, r) for n, r in reasons.items())
         if not names and not reasons:
-            rows.append((base, f"not run: {_not_asked(base)}"))
+            rows.append((base, _not_asked(base)))
         shown |= {*names, *reasons}
     others = [n for n in by_features if n not in shown]
     rows.extend((n, [entry(by_features[n], c, x) for x in excludes for c in declaration.columns]) for n in others)
-    rows.extend((n, f"not run: {r}") for n, r in not_run.items() if n not in shown and n not in others)
+    rows.extend((n, r) for n, r in not_run.items() if n not in shown and n not in others)
     return FilledTable(declaration, dataset, headers, rows, _notes(declaration, mine))
 
 
@@ -222,17 +222,24 @@ def _notes(declaration: TableDeclaration, results: Sequence[Result]) -> list[str
     return [*notes, *declaration.notes] if any(r.paper for r in results) else notes
 
 
+def _numbered_reasons(table: FilledTable) -> dict[str, int]:
+    """Return the different reasons for rows without numbers, numbered from 1 in the order of the rows."""
+    reasons = dict.fromkeys(entries for _, entries in table.rows if isinstance(entries, str))
+    return {reason: number for number, reason in enumerate(reasons, 1)}
+
+
 def _cells(table: FilledTable, *, separator: str = " ") -> tuple[list[str], list[list[str]]]:
-    """Return header and body as text; reasons stand in the first number's column."""
+    """Return header and body as text; a row without numbers refers to its reason by number."""
     header = ["feature set"]
     for text, (_, exclude) in zip(table.header_texts(), table.headers, strict=True):
         header.append(text)
         if table.has_paper and exclude == "cell":
             header.append("paper")
+    reasons = _numbered_reasons(table)
     body = []
     for name, entries in table.rows:
         if isinstance(entries, str):
-            body.append([name, entries, *[""] * (len(header) - 2)])
+            body.append([name, f"not run ({reasons[entries]})", *[""] * (len(header) - 2)])
             continue
         line = [name]
         for e, (_, exclude) in zip(entries, table.headers, strict=True):
@@ -252,7 +259,7 @@ def render(table: FilledTable, form: Format) -> str:
         for name, entries in table.rows:
             record: dict[str, Any] = {"feature set": name}
             if isinstance(entries, str):
-                record["not run"] = entries.removeprefix("not run: ")
+                record["not run"] = entries
             else:
                 for text, e in zip(table.header_texts(), entries, strict=True):
                     record[text] = None if e is None else round(e.value, 4)
@@ -267,17 +274,19 @@ def render(table: FilledTable, form: Format) -> str:
         return frame.to_csv(index=False)
     header, body = _cells(table)
     frame = pd.DataFrame(body, columns=header)
+    notes = [*(f"({number}) Not run: {reason}." for reason, number in _numbered_reasons(table).items()), *table.notes]
     if form == "md":
         from tabulate import tabulate
 
-        notes = "".join(f"\n- {note}" for note in table.notes)
         rows = [[c.replace("|", "\\|") for c in line] for line in body]
         return (
-            f"## {table.title}\n\n{tabulate(rows, headers=header, tablefmt='github', disable_numparse=True)}\n{notes}\n"
+            f"## {table.title}\n\n{tabulate(rows, headers=header, tablefmt='github', disable_numparse=True)}\n"
+            + "".join(f"\n- {note}" for note in notes)
+            + "\n"
         )
     if form == "tex":
         escaped = frame.map(_latex).rename(columns=_latex)
-        caption = _latex(f"{table.title}. {' '.join(table.notes)}")
+        caption = _latex(f"{table.title}. {' '.join(notes)}")
         styled = escaped.style.hide(axis="index")
         return styled.to_latex(
             hrules=True, caption=caption, column_format="l" * len(header), position_float="centering"
@@ -296,50 +305,43 @@ def _latex(text: str) -> str:
     )
 
 
-def terminal(table: FilledTable, width: int) -> list[RichTable]:
-    """Return the table for a terminal of `width` columns.
+def terminal(tables: Sequence[FilledTable], width: int) -> list[RichTable | str]:
+    """Return tables, and what must be said about them, for a terminal of `width` columns.
 
     A table of many columns becomes one block for each exclusion, with intervals on a second line; where even that is too
-    wide, the intervals are left to the files.
+    wide, the intervals are left to the files. Reasons and notes that tables share are said once, at the end.
     """
     from rich import box
     from rich.table import Table
-    from rich.text import Text
 
-    many = len(table.declaration.columns) > 2
-    header, body = _cells(table, separator="\n" if many else " ")
-    excludes = list(dict.fromkeys(x for _, x in table.headers))
-    names = max(len(line[0]) for line in body)
-    narrow = many and width < names + 2 + 14 * len(table.declaration.columns)
-    blocks = []
-    for exclude in excludes if many else [None]:
-        picked = [i for i in range(1, len(header)) if exclude is None or _belongs(table, header, i, exclude)]
-        titles = [table.title] if exclude in (None, excludes[0]) else []
-        titles += [_neighbours(exclude)] if many and exclude is not None and len(excludes) > 1 else []
-        block = Table(
-            title="\n".join(titles), title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False
-        )
-        block.add_column(header[0], no_wrap=True)
-        for column in picked:
-            text = header[column].partition(",")[0] if many else header[column].replace(", ", ",\n")
-            block.add_column(text, justify="right", no_wrap=True)
-        for name, *cells in body:
-            if not cells[0].startswith("not run"):
-                shown = [cells[column - 1] for column in picked]
-                block.add_row(name, *(c.partition("\n")[0] if narrow else c for c in shown))
-        blocks.append(block)
-    reasons: dict[str, list[str]] = {}
-    for name, entries in table.rows:
-        if isinstance(entries, str):
-            reasons.setdefault(entries, []).append(name)
-    if reasons:
-        missing = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
-        missing.add_column(max_width=34)
-        missing.add_column(overflow="fold")
-        for reason, without in reasons.items():
-            missing.add_row(Text(", ".join(without), style="dim"), Text(reason))
-        blocks.append(missing)
-    return blocks
+    shown: list[RichTable | str] = []
+    for table in tables:
+        many = len(table.declaration.columns) > 2
+        header, body = _cells(table, separator="\n" if many else " ")
+        excludes = list(dict.fromkeys(x for _, x in table.headers))
+        names = max(len(line[0]) for line in body)
+        narrow = many and width < names + 2 + 14 * len(table.declaration.columns)
+        shown.append(table.title)
+        for exclude in excludes if many else [None]:
+            picked = [i for i in range(1, len(header)) if exclude is None or _belongs(table, header, i, exclude)]
+            block = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+            block.add_column(header[0], no_wrap=True)
+            for column in picked:
+                text = header[column].partition(",")[0] if many else header[column].replace(", ", ",\n")
+                block.add_column(text, justify="right", no_wrap=True)
+            for name, *cells in body:
+                chosen = ["not run" if c.startswith("not run") else c for c in (cells[i - 1] for i in picked)]
+                block.add_row(name, *(c.partition("\n")[0] if narrow else c for c in chosen))
+            if exclude is not None and len(excludes) > 1:
+                shown.append(_neighbours(exclude))
+            shown.append(block)
+    without: dict[str, list[str]] = {}
+    for table in tables:
+        for name, entries in table.rows:
+            if isinstance(entries, str) and name not in without.setdefault(entries, []):
+                without[entries].append(name)
+    shown += [f"Not run: {', '.join(names)}: {reason}." for reason, names in without.items()]
+    return [*shown, *dict.fromkeys(note for table in tables for note in table.notes)]
 
 
 def _neighbours(exclude: str) -> str:
