@@ -26,7 +26,7 @@ class MarkerOnly:
         return why_not(cells)
 
     def names(self, output, channels):
-        """Return conv4_0, conv4_1, …"""
+        """Return conv4_0, conv4_1 and so on."""
         return column_names(LAYER)
 
     def open(self, channels, weights, device):

@@ -28,7 +28,7 @@ class RandomEncoder:
         return why_not(cells)
 
     def names(self, output, channels):
-        """Return conv3_0, conv3_1, …"""
+        """Return conv3_0, conv3_1 and so on."""
         return column_names(output)
 
     def open(self, channels, weights, device):

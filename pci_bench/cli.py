@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import warnings
+from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -86,7 +87,7 @@ def _load(plugins: list[Path] | None) -> None:
         load_plugin_file(file)
 
 
-def _show(rows: list[tuple[str, ...]], title: str) -> None:
+def _show(rows: Sequence[tuple[str, ...]], title: str) -> None:
     from rich.table import Table
 
     table = Table(
@@ -119,7 +120,7 @@ def list_(
         _show(_listed(one), one.value.capitalize())
 
 
-def _listed(kind: Kind) -> list[tuple[str, ...]]:
+def _listed(kind: Kind) -> Sequence[tuple[str, ...]]:
     """Return names and one-line descriptions."""
     from pci_bench.datasets.base import DATASETS
     from pci_bench.evaluators.base import EVALUATORS
@@ -156,7 +157,7 @@ def _listed(kind: Kind) -> list[tuple[str, ...]]:
     return _weights()
 
 
-def _weights() -> list[tuple[str, ...]]:
+def _weights() -> Sequence[tuple[str, ...]]:
     from pci_bench import weights
 
     here = weights.at_hand()

@@ -24,6 +24,7 @@ from pci_bench.files import atomic_file, escape, make_folder
 from pci_bench.progress import Progress
 from pci_bench.reporting.tables import TABLES, FilledTable, fill, printed_value, render
 from pci_bench.results import (
+    SCHEMA,
     DatasetRecord,
     EvaluatorRecord,
     FeaturesRecord,
@@ -83,7 +84,7 @@ def evaluate(
     UserError
         For an unknown name or parameter, or where none of the grid can be evaluated (the first reason).
     """
-    values = {name: value if isinstance(value, list | tuple) else [value] for name, value in grid.items()}
+    values = {name: list(value) if isinstance(value, list | tuple) else [value] for name, value in grid.items()}
     found, reasons = _evaluated(EVALUATORS.get(evaluator), adata, values, seed, progress or Progress(), benchmark=None)
     if not found:
         raise UserError(f"{evaluator} cannot be run: {reasons[0] if reasons else 'an empty grid was given'}.")
@@ -289,7 +290,7 @@ def _evaluated(
             grid.append(params)
         elif reason not in reasons:
             reasons.append(reason)
-    resolved = {}
+    resolved: dict[str, Any] = {}
     for params in grid:  # "confounder" may stand for a column that is also named
         column = resolve_exclude(adata, getattr(params, "exclude", "cell"))
         resolved.setdefault(
@@ -304,6 +305,7 @@ def _evaluated(
     known = adata.uns.get("pci_bench", {})
     for outcome in evaluator(adata, grid, Run(seed, threads, progress)):
         result = Result(
+            schema=SCHEMA,
             benchmark=benchmark,
             dataset=_dataset_record(adata, known.get("dataset", {}), limit),
             features=_features_record(adata, known.get("features", {})),
@@ -395,7 +397,7 @@ def _write(output: RunOutput, folder: Path, *, several: bool, progress: Progress
     for table in output.tables:
         for form in ("md", "csv", "tex"):
             with atomic_file(folder / "tables" / f"{_table_name(table, several)}.{form}") as temporary:
-                temporary.write_text(render(table, form), encoding="utf-8")  # type: ignore[arg-type]
+                temporary.write_text(render(table, form), encoding="utf-8")
     with progress.stage("drawing figures"):
         output.figures += _figures(output, folder)
 

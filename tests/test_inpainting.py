@@ -281,7 +281,7 @@ def keras_layers(network: PairedCellInpainting, norms: dict[str, str] | None = N
             kernel_size=[size, size],
             strides=[1, 1],
             dilation_rate=[1, 1],
-            padding="same",
+            padding="same" if size == 3 else "valid",
             data_format="channels_last",
             activation=activation,
             use_bias=True,

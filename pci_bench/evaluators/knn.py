@@ -27,6 +27,7 @@ from pci_bench.evaluators.metrics import (
 )
 
 if TYPE_CHECKING:
+    import pandas as pd
     from anndata import AnnData
 
 REPLICATES = 1000
@@ -151,7 +152,7 @@ class LooKnn:
             return f"{name} declares no confounder"
         if column != "cell" and column not in adata.obs:
             return f"{name} has no column '{column}' to exclude by; its columns are {', '.join(adata.obs.columns)}"
-        if column != "cell" and (adata.obs[column].astype("string").fillna("") == "").all():
+        if column != "cell" and _empty(adata.obs[labelled], column):
             return f"the column '{column}' of {name} is empty, so there is nothing to exclude by"
         labels = adata.obs["label"][labelled].astype(str).to_numpy()
         groups = exclusion_groups(adata, column)[labelled]
@@ -169,7 +170,9 @@ class LooKnn:
         columns = list(dict.fromkeys(resolve_exclude(adata, p.exclude) for p in grid))
         groupings = {column: exclusion_groups(adata, column)[labelled] for column in columns}
         confounder = resolve_exclude(adata, "confounder")
-        resampled = exclusion_groups(adata, confounder)[labelled] if confounder in obs else None
+        resampled = (
+            exclusion_groups(adata, confounder)[labelled] if confounder in obs and not _empty(obs, confounder) else None
+        )
         predictions: dict[tuple[str, int, str], np.ndarray] = {}
         for scale in dict.fromkeys(p.scale for p in grid):
             ks = [p.k for p in grid if p.scale == scale]
@@ -195,6 +198,10 @@ class LooKnn:
 def _labelled(adata: AnnData) -> np.ndarray:
     labels = adata.obs["label"].astype("string")
     return (labels.notna() & (labels != "")).to_numpy(bool)
+
+
+def _empty(obs: pd.DataFrame, column: str) -> bool:
+    return bool((obs[column].astype("string").fillna("") == "").all())
 
 
 def _outcome(params, classes, labels, predicted, groups, resampled, confounder, obs, seed) -> Outcome:

@@ -44,9 +44,11 @@ def nearest(features: np.ndarray, k: int, groupings: Sequence[np.ndarray]) -> li
     Raises
     ------
     UserError
-        For NaN or infinite values, or k outside 1 … n − 1.
+        For NaN or infinite values, no feature at all, values whose squares leave float64's range, or k outside 1 … n − 1.
     """
     rows = np.ascontiguousarray(features, dtype=np.float64)
+    if rows.ndim != 2 or rows.shape[1] == 0:
+        raise UserError(f"The features have shape {rows.shape}; nearest neighbours need (cells, at least one feature).")
     n, d = rows.shape
     if not np.isfinite(rows).all():
         raise UserError("The features hold NaN or infinite values; nearest neighbours need finite ones.")
@@ -59,6 +61,8 @@ def nearest(features: np.ndarray, k: int, groupings: Sequence[np.ndarray]) -> li
     groups = np.stack([np.unique(np.asarray(g), return_inverse=True)[1].reshape(n) for g in groupings]).astype(np.int32)
 
     search, scale = _centred_and_scaled(rows)
+    if not 2.0**-480 < scale < 2.0**480:
+        raise UserError("The features' squares leave the range of float64 (1e±300); scale the features first.")
     error = d * UNIT / (1 - d * UNIT) + 16 * UNIT  # of the product, the casts, the sums, and of float64 measuring
     shrunk = np.float32(1 - error) * np.einsum("ij,ij->i", search, search, dtype=np.float64).astype(np.float32)
     slack = np.float32(d * 2.0**-120)  # what underflow can hide
@@ -92,11 +96,12 @@ def nearest(features: np.ndarray, k: int, groupings: Sequence[np.ndarray]) -> li
 
 def _centred_and_scaled(rows: np.ndarray) -> tuple[np.ndarray, float]:
     """Return the rows less their mean, times a power of two that brings the largest value to about 1, and that factor."""
-    search = rows - rows.mean(axis=0)
-    largest = np.abs(search).max()
-    scale = 2.0 ** -np.floor(np.log2(largest)) if largest > 0 else 1.0
-    search *= scale
-    return search.astype(np.float32), float(scale)
+    with np.errstate(over="ignore", invalid="ignore"):  # the caller looks at the scale
+        search = rows - rows.mean(axis=0)
+        largest = np.abs(search).max()
+        scale = 2.0 ** -np.floor(np.log2(largest)) if largest > 0 else 1.0
+        search *= scale
+        return search.astype(np.float32), float(scale)
 
 
 @numba.njit(nogil=True, cache=True)
@@ -227,5 +232,5 @@ def _search_again(product, some, rows, scale_squared, shrunk, slack, groups, ind
                 count = _insert(indices[row], squares[row], count, other, _squared_distance(rows[row], rows[other]))
                 if count == k:
                     limit = min(limit, squares[row, k - 1] * scale_squared)
-                    if limit == 0.0:
+                    if squares[row, k - 1] == 0.0:
                         break  # later rows cannot be nearer than 0, and equals stand in index order

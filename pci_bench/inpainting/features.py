@@ -44,7 +44,8 @@ def encoder_compute(encoder: SourceEncoder, device: str) -> Compute:
     """Return the function of (crops, layers) that runs an encoder once for all layers."""
     import torch
 
-    encoder = encoder.to(device=device, memory_format=torch.channels_last).eval()
+    encoder = encoder.to(device).eval()
+    encoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stubs lack it
 
     def compute(crops: np.ndarray, outputs: set[str]) -> dict[str, np.ndarray]:
         batch = torch.from_numpy(crops).to(device=device, memory_format=torch.channels_last)
@@ -73,7 +74,7 @@ class PairedCellInpaintingFeatures:
         return why_not(cells)
 
     def names(self, output: str, channels: tuple[Channel, ...]) -> list[str]:
-        """Return conv4_0, conv4_1, …"""
+        """Return conv4_0, conv4_1 and so on."""
         return column_names(output)
 
     def open(self, channels: tuple[Channel, ...], weights: Path | None, device: str) -> Compute:

@@ -269,13 +269,17 @@ def _arrays(file: Path, opened: h5py.File, layer: str, wanted: tuple[str, ...]) 
         kind = path.rsplit("/", 1)[-1].partition(":")[0]
         if isinstance(node, h5py.Dataset) and kind in wanted:
             if node.dtype.kind != "f" or node.ndim != (4 if kind == "kernel" else 1):
-                raise UserError(f"The {kind} of the layer {layer} of {file} has the shape {node.shape} and type {node.dtype}.")
+                raise UserError(
+                    f"The {kind} of the layer {layer} of {file} has the shape {node.shape} and type {node.dtype}."
+                )
             found[kind] = np.asarray(node, dtype=np.float32)
 
     if isinstance(group, h5py.Group):
         group.visititems(visit)
     if absent := [name for name in wanted if name not in found]:
-        raise UserError(f"The layer {layer} of {file} has no {absent[0]} in model_weights. The file is incomplete; download it again.")
+        raise UserError(
+            f"The layer {layer} of {file} has no {absent[0]} in model_weights. The file is incomplete; download it again."
+        )
     if not all(np.isfinite(found[name]).all() for name in wanted):
         raise UserError(f"The layer {layer} of {file} holds NaN or infinite weights.")
     return {name: found[name] for name in wanted}

@@ -17,7 +17,7 @@ SOURCE_WIDTHS = (96, 256, 384, 384, 256)
 MARKER_WIDTHS = (16, 32, 32)
 DECODER_WIDTHS = (256, 384, 384, 256, 96)
 LAYERS = ("conv1", "conv2", "conv3", "conv4", "conv5")
-BATCH_NORM = {"eps": 1e-3, "momentum": 0.01}  # Keras' epsilon 1e-3 and momentum 0.99
+EPSILON, MOMENTUM = 1e-3, 0.01  # Keras' epsilon 1e-3 and momentum 0.99
 
 
 def scaled(widths: Iterable[int], width: float) -> list[int]:
@@ -39,7 +39,7 @@ class ConvolutionStack(nn.Module):
     def __init__(self, inputs: int, widths: list[int], pooled: tuple[int, ...]):
         super().__init__()
         self.convs = nn.ModuleList(convolution(i, o) for i, o in zip([inputs, *widths[:-1]], widths, strict=True))
-        self.norms = nn.ModuleList(nn.BatchNorm2d(w, **BATCH_NORM) for w in widths)
+        self.norms = nn.ModuleList(nn.BatchNorm2d(w, eps=EPSILON, momentum=MOMENTUM) for w in widths)
         self.pooled = pooled
 
     def activations(self, x: Tensor) -> Iterable[tuple[int, Tensor]]:
@@ -111,9 +111,11 @@ class SourceEncoder(ConvolutionStack):
         """
         layers = list(layers)
         if not layers or not set(layers) <= set(LAYERS):
-            raise UserError(f"There are features of the layers {', '.join(LAYERS)}; asked for: {', '.join(layers) or 'none'}.")
+            raise UserError(
+                f"There are features of the layers {', '.join(LAYERS)}; asked for: {', '.join(layers) or 'none'}."
+            )
         wanted = {LAYERS.index(layer) for layer in layers}
-        weight = self.convs[0].weight
+        weight = next(self.parameters())
         crops = torch.as_tensor(x, dtype=weight.dtype, device=weight.device)
         check_crops(crops.shape, self.channels)
         pooled = {}
@@ -169,6 +171,7 @@ class PairedCellInpainting(nn.Module):
     def __init__(self, proteins: int = 1, markers: int = 1, width: float = 1.0):
         super().__init__()
         self.config = {"proteins": proteins, "markers": markers, "width": width}
+        self.markers = markers
         marker_widths = scaled(MARKER_WIDTHS, width)
         self.source_encoder = SourceEncoder(proteins + markers, width)
         self.marker_encoder = ConvolutionStack(markers, marker_widths, pooled=(0, 1))
@@ -190,7 +193,7 @@ class PairedCellInpainting(nn.Module):
             (n, proteins, rows, columns).
         """
         check_crops(source.shape, self.source_encoder.channels)
-        check_crops(target_markers.shape, self.config["markers"])
+        check_crops(target_markers.shape, self.markers)
         return self.decoder(torch.cat([self.source_encoder(source), self.marker_encoder(target_markers)], dim=1))
 
 

@@ -109,11 +109,10 @@ def confusion_matrix(results: Sequence[Result], *, title: str) -> Figure:
         max(4, 0.36 * len(results[0].dataset.classes) + 2.3),
     )
     panels = figure.subplots(1, len(results), squeeze=False)[0]
-    image = None
     for axes, result in zip(panels, results, strict=True):
         labels, counts = result.details["confusion"]["labels"], np.array(result.details["confusion"]["counts"])
         shares = 100 * counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-        image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=100)
+        axes.imshow(shares, cmap="Blues", vmin=0, vmax=100)
         size = 8 if len(labels) <= 8 else 5
         for (row, column), count in np.ndenumerate(counts):
             if count:
@@ -136,7 +135,7 @@ def confusion_matrix(results: Sequence[Result], *, title: str) -> Figure:
         axes.tick_params(length=0)
         axes.spines[:].set_visible(False)
     panels[0].set_ylabel("true", fontsize=8.5)
-    bar = figure.colorbar(image, ax=list(panels), shrink=0.8, aspect=30)
+    bar = figure.colorbar(panels[0].images[0], ax=list(panels), shrink=0.8, aspect=30)
     bar.set_label("% of the true class", fontsize=8.5)
     bar.outline.set_visible(False)
     bar.ax.tick_params(labelsize=8)

@@ -1,0 +1,686 @@
+"""From cells to features: the same numbers every time, computed once, and every refusal a sentence."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import textwrap
+import threading
+from pathlib import Path
+
+import anndata
+import numpy as np
+import pandas as pd
+import pytest
+
+from pci_bench import UserError, extract, extraction, load_dataset, register_features, store
+from pci_bench.cells import Cells, Channel, DatasetMeta, limited
+from pci_bench.extraction import NotRun, ensure
+from pci_bench.features import EXTRACTORS, ExtractorMeta, known_feature_sets, parse, select
+from pci_bench.progress import Progress
+from pci_bench.registry import load_plugin_file
+from pci_bench.weights import save
+
+GFP, RFP = Channel("GFP", "protein"), Channel("RFP", "marker")
+
+
+class Heard(Progress):
+    def __init__(self):
+        self.sentences: list[str] = []
+
+    def say(self, sentence: str) -> None:
+        self.sentences.append(sentence)
+
+
+class Counting:
+    """Two outputs of every crop's pixels, the number of crops seen, and a failure on demand."""
+
+    def __init__(self):
+        self.meta = ExtractorMeta("counting", "1", "Counting", {"mean": "", "peak": ""}, rescale="raw", batch=4)
+        self.seen = self.opened = 0
+        self.fail_after: int | None = None
+        self.error: BaseException = RuntimeError("the power went off")
+
+    def skip(self, cells):
+        return None
+
+    def names(self, output, channels):
+        return [f"{output} {c.name}" for c in channels]
+
+    def open(self, channels, weights, device):
+        self.opened += 1
+
+        def compute(crops, outputs):
+            if self.fail_after is not None and self.seen >= self.fail_after:
+                raise self.error
+            self.seen += int((crops != 0).any(axis=(1, 2, 3)).sum())  # what fills the last batch is zeros
+            assert crops.shape[0] == self.meta.batch
+            assert crops.dtype == np.float32
+            found = {"mean": crops.mean(axis=(2, 3)), "peak": crops.max(axis=(2, 3))}
+            return {output: found[output] for output in outputs}
+
+        return compute
+
+
+@pytest.fixture
+def counting(own_registries) -> Counting:
+    extractor = Counting()
+    EXTRACTORS.register("counting", extractor)
+    return extractor
+
+
+@pytest.fixture
+def small_parts(monkeypatch) -> int:
+    monkeypatch.setattr(extraction, "CELLS_PER_PART", 8)
+    return 8
+
+
+def same_bits(one: np.ndarray, other: np.ndarray) -> bool:
+    return one.dtype == other.dtype == np.float32 and one.tobytes() == other.tobytes()
+
+
+# ---- the same numbers
+
+
+@pytest.mark.parametrize("name", ["pci-random-conv1", "pci-random-conv5", "intensity", "raw-pixels", "noise"])
+def test_a_cells_features_are_bit_equal_in_any_order_subset_and_limit(toy_cache, name):
+    rng = np.random.default_rng(0)
+    cells = load_dataset("toy-yeast")[rng.permutation(1642)[:37]]
+    whole = np.asarray(extract(name, cells).X)
+    row = {cell: i for i, cell in enumerate(cells.obs["cell"])}
+    views = [cells[::-1], cells[rng.permutation(37)], cells[5:22], cells[[36]], limited(cells, 20, 1)]
+    assert len({view.sha256 for view in views} | {cells.sha256}) == 6  # none comes from another's cache
+    for view in views:
+        found = extract(name, view)
+        assert same_bits(np.asarray(found.X), whole[[row[c] for c in found.obs_names]])
+
+
+def test_parts_do_not_change_the_numbers(toy_cache, monkeypatch):
+    cells = load_dataset("toy-human")[:21]
+    whole = np.asarray(extract("pci-random-conv3", cells).X)
+    monkeypatch.setattr(extraction, "CELLS_PER_PART", 5)
+    assert same_bits(np.asarray(extract("pci-random-conv3", cells, refresh="always").X), whole)
+
+
+class Tiny:
+    """More cells than one part, of few pixels."""
+
+    meta = DatasetMeta("tiny", "1", "Tiny")
+
+    def skip(self):
+        return None
+
+    def build(self, writer):
+        n = extraction.CELLS_PER_PART + 300
+        crops = np.random.default_rng(0).integers(0, 256, (n, 2, 8, 8), dtype=np.uint8)
+        obs = pd.DataFrame({"cell": [f"c{i}" for i in range(n)], "image": "i"})
+        writer.begin(obs, (GFP, RFP), crop_shape=(8, 8), dtype="uint8")
+        writer.add(crops)
+
+
+PLUGIN = """
+from pci_bench import register_features
+
+
+@register_features("spread", version="1", rescale="raw", names=lambda channels: [c.name for c in channels])
+def spread(crops):
+    return crops.max(axis=(2, 3)) - crops.min(axis=(2, 3))
+"""
+
+
+def test_several_workers_give_the_same_bits_as_one_also_in_another_cache_and_with_a_plugin_file(
+    tmp_path, monkeypatch, own_registries
+):
+    monkeypatch.setattr(extraction, "available_cores", lambda: 2)
+    (tmp_path / "mine.py").write_text(PLUGIN)
+    load_plugin_file(tmp_path / "mine.py")
+    wanted = select(["pci-random-conv1", "pci-random-conv5", "spread"])
+    found = {}
+    for place, workers in (("one", 1), ("two", 2), ("three", 2)):
+        monkeypatch.setenv("PCI_BENCH_CACHE", str(tmp_path / place))  # worker processes outlive a call
+        cells = store.load(Tiny())
+        found[place] = {str(f): np.asarray(a.X) for f, a in ensure(wanted, cells, workers=workers).items()}
+    for name, values in found["one"].items():
+        assert len(values) > extraction.CELLS_PER_PART
+        assert same_bits(found["two"][name], values), name
+        assert same_bits(found["three"][name], values), name
+    raw = cells.crops(slice(None), rescale="raw")
+    np.testing.assert_array_equal(found["two"]["spread"], raw.max(axis=(2, 3)) - raw.min(axis=(2, 3)))
+
+
+def test_a_random_encoder_is_the_same_in_every_process(make_cells, tmp_path):
+    here = np.asarray(extract("pci-random-conv3", make_cells(5)).X)
+    np.save(tmp_path / "crops.npy", make_cells(5).crops(slice(None), rescale="raw"))
+    code = f"""
+        import numpy as np, pandas as pd
+        from pci_bench.cells import Cells, Channel, DatasetMeta
+        from pci_bench import extract
+        crops = np.load({str(tmp_path / "crops.npy")!r})
+        obs = pd.DataFrame({{"cell": [str(i) for i in range(5)], "image": "i"}})
+        channels = (Channel("GFP", "protein"), Channel("RFP", "marker"))
+        np.save({str(tmp_path / "there.npy")!r}, extract("pci-random-conv3", Cells(obs, channels, DatasetMeta("d", "1", "t"), "x", crops)).X)
+    """
+    env = {**os.environ, "PCI_BENCH_CACHE": str(tmp_path / "other cache"), "PYTHONHASHSEED": "77"}
+    subprocess.run([sys.executable, "-c", textwrap.dedent(code)], check=True, env=env, timeout=120)
+    there = np.load(tmp_path / "there.npy")
+    assert here.any(axis=1).all()
+    np.testing.assert_allclose(there, here, rtol=0, atol=1e-6 * here.max())
+
+
+# ---- computed once
+
+
+def test_what_is_in_the_cache_is_not_computed_again(counting, make_cells):
+    cells = make_cells(10)
+    first = ensure(select(["counting"]), cells)
+    assert (counting.seen, counting.opened) == (10, 1)  # one pass for both outputs
+    second = ensure(select(["counting"]), cells)
+    assert (counting.seen, counting.opened) == (10, 1)
+    for features, adata in first.items():
+        assert same_bits(np.asarray(second[features].X), np.asarray(adata.X))
+        assert list(second[features].var_names) == list(adata.var_names)
+        pd.testing.assert_frame_equal(second[features].obs, adata.obs)
+        assert second[features].uns["pci_bench"] == adata.uns["pci_bench"]
+
+
+def test_only_the_output_that_lacks_is_computed(counting, make_cells):
+    cells = make_cells(10)
+    extract("counting-mean", cells)
+    asked = []
+    compute = counting.open((GFP, RFP), None, "cpu")
+    counting.open = lambda *_: lambda crops, outputs: asked.append(set(outputs)) or compute(crops, outputs)
+    ensure(select(["counting"]), cells)
+    assert asked
+    assert all(outputs == {"peak"} for outputs in asked)
+
+
+def test_another_version_and_other_cells_are_other_numbers(counting, make_cells):
+    extract("counting-mean", make_cells(10))
+    counting.meta = dataclasses.replace(counting.meta, version="2")
+    extract("counting-mean", make_cells(10))
+    assert counting.seen == 20
+    extract("counting-mean", make_cells(10, seed=5))
+    assert counting.seen == 30
+
+
+@pytest.mark.parametrize("error", [RuntimeError("off"), KeyboardInterrupt()], ids=["error", "Ctrl-C"])
+def test_after_a_break_only_the_rest_is_computed(counting, small_parts, make_cells, cache, error):
+    cells = make_cells(27)
+    counting.fail_after, counting.error = 20, error  # in the third part
+    with pytest.raises(type(error)):
+        extract("counting-mean", cells)
+    assert counting.seen == 20
+    assert not list(cache.rglob("*.h5ad"))
+    assert not list(cache.rglob(".writing-*"))
+    counting.fail_after, counting.seen = None, 0
+    found = extract("counting-mean", cells)
+    assert counting.seen == 27 - 2 * small_parts
+    np.testing.assert_allclose(np.asarray(found.X), cells.crops(slice(None), rescale="raw").mean(axis=(2, 3)), rtol=1e-5)
+    assert not list(cache.rglob("*.npy"))  # the parts are gone
+
+
+@pytest.mark.parametrize("damage", [lambda content: content[:-4], lambda content: b"", lambda content: b"x" * 500])
+def test_a_damaged_part_is_computed_again(counting, small_parts, make_cells, cache, damage):
+    cells = make_cells(27)
+    counting.fail_after = 20
+    with pytest.raises(RuntimeError):
+        extract("counting-mean", cells)
+    part = sorted(cache.rglob("*.npy"))[0]
+    part.write_bytes(damage(part.read_bytes()))
+    counting.fail_after, counting.seen = None, 0
+    found = extract("counting-mean", cells)
+    assert counting.seen == 27 - small_parts
+    np.testing.assert_allclose(np.asarray(found.X), cells.crops(slice(None), rescale="raw").mean(axis=(2, 3)), rtol=1e-5)
+
+
+def test_refresh_always_computes_all_anew_and_never_computes_nothing(counting, small_parts, make_cells):
+    cells = make_cells(20)
+    feature_set = parse("counting-mean")
+    nothing = ensure([feature_set], cells, refresh="never")[feature_set]
+    assert isinstance(nothing, NotRun)
+    assert "not in the cache" in nothing.reason
+    assert counting.seen == 0
+    with pytest.raises(UserError, match="not in the cache"):
+        extract("counting-mean", cells, refresh="never")
+    counting.fail_after = 10
+    with pytest.raises(RuntimeError):
+        extract("counting-mean", cells)
+    counting.fail_after, counting.seen = None, 0
+    extract("counting-mean", cells, refresh="always")  # the part that is there does not count
+    assert counting.seen == 20
+    extract("counting-mean", cells, refresh="always")
+    assert counting.seen == 40
+    assert extract("counting-mean", cells, refresh="never").n_obs == 20
+
+
+def cached_file(cache: Path) -> Path:
+    (file,) = cache.rglob("*.h5ad")
+    return file
+
+
+def overwrite_with(other_name: str, make_cells):
+    def do(file: Path) -> None:
+        foreign = anndata.AnnData(np.zeros((10, 2), np.float32))
+        foreign.uns["pci_bench"] = {"key": "of something else", "device": "x"}
+        foreign.write_h5ad(file)
+
+    return do
+
+
+def reorder(file: Path) -> None:
+    adata = anndata.read_h5ad(file)
+    adata[::-1].copy().write_h5ad(file)
+
+
+def foreign(file: Path) -> None:
+    anndata.AnnData(np.zeros((10, 2), np.float32)).write_h5ad(file)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda file: file.write_bytes(file.read_bytes()[: file.stat().st_size // 2]),
+        lambda file: file.write_bytes(b""),
+        lambda file: file.write_text("a shopping list"),
+        foreign,
+        reorder,
+    ],
+    ids=["truncated", "empty", "text", "foreign", "other cells"],
+)
+def test_a_cache_file_that_is_damaged_or_foreign_is_named_and_made_again(counting, make_cells, cache, damage):
+    cells, heard = make_cells(10), Heard()
+    before = np.asarray(extract("counting-mean", cells).X)
+    damage(cached_file(cache))
+    after = extract("counting-mean", cells, progress=heard)
+    assert counting.seen == 20
+    assert same_bits(np.asarray(after.X), before)
+    assert any(str(cached_file(cache)) in s and "made again" in s for s in heard.sentences)
+    extract("counting-mean", cells)
+    assert counting.seen == 20
+
+
+def test_two_at_once_compute_once(counting, make_cells):
+    cells = make_cells(30)
+    found = []
+    threads = [threading.Thread(target=lambda: found.append(extract("counting-mean", cells))) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert counting.seen == 30
+    assert len(found) == 3
+    assert len({np.asarray(a.X).tobytes() for a in found}) == 1
+
+
+# ---- what comes out
+
+
+def test_features_come_with_the_cells_table_names_and_where_they_are_from(counting, make_cells, cache):
+    label = ["A", "B", None, "A", "B", "A"]
+    cells = make_cells(6, label=label, note=["x", None, "y", "z", "", "w"], dose=[1, 2, 3, 4, 5, 6.5])
+    for adata in (extract("counting-mean", cells), anndata.read_h5ad(cached_file(cache))):
+        assert adata.X.dtype == np.float32
+        np.testing.assert_allclose(adata.X, cells.crops(slice(None), rescale="raw").mean(axis=(2, 3)), rtol=1e-5)
+        assert list(adata.var_names) == ["mean GFP", "mean RFP"]
+        assert list(adata.obs_names) == list(adata.obs["cell"]) == [f"cell{i}" for i in range(6)]
+        assert adata.obs["label"].isna().tolist() == [value is None for value in label]
+        assert adata.obs["dose"].tolist() == [1, 2, 3, 4, 5, 6.5]
+        assert adata.obs["note"].tolist() == ["x", "", "y", "z", "", "w"]
+        provenance = adata.uns["pci_bench"]
+        assert provenance["dataset"]["sha256"] == cells.sha256
+        assert provenance["dataset"]["confounder"] == "image"
+        assert provenance["features"]["name"] == "counting-mean"
+        assert provenance["features"]["version"] == "1"
+        assert provenance["features"]["precision"] == "float32"
+        assert provenance["device"]
+
+
+def test_column_names_are_known_before_any_cell_and_as_many_as_the_numbers(make_cells):
+    human = (Channel("antibody", "protein"), Channel("nucleus", "marker", 0.05), Channel("tubules", "marker", 0.05))
+    for channels in ((GFP, RFP), human):
+        cells = make_cells(3, channels=channels)
+        for name in ("intensity", "raw-pixels", "noise", *(f"pci-random-conv{i}" for i in range(1, 6))):
+            feature_set = known_feature_sets()[name]
+            names = feature_set.extractor().names(feature_set.output, channels)
+            assert len(set(names)) == len(names)
+            adata = extract(name, cells)
+            assert adata.shape == (3, len(names))
+            assert list(adata.var_names) == names
+
+
+def test_no_cells_are_a_sentence(counting, make_cells):
+    with pytest.raises(UserError, match="no cells"):
+        extract("counting-mean", make_cells(4)[np.zeros(4, bool)])
+
+
+@pytest.mark.parametrize(("options", "sentence"), [({"workers": 0}, "at least 1"), ({"device": "tpu"}, "auto, cpu or cuda")])
+def test_a_wrong_option_is_a_sentence(counting, make_cells, options, sentence):
+    with pytest.raises(UserError, match=sentence):
+        extract("counting-mean", make_cells(4), **options)
+
+
+# ---- a feature set of one's own, and what can be wrong with it
+
+
+def test_ten_lines_in_a_plugin_file_are_a_feature_set(own_registries, tmp_path, make_cells):
+    (tmp_path / "mine.py").write_text(PLUGIN)
+    load_plugin_file(tmp_path / "mine.py")
+    cells = make_cells(7)
+    adata = extract("spread", cells)
+    crops = cells.crops(slice(None), rescale="raw")
+    np.testing.assert_array_equal(adata.X, crops.max(axis=(2, 3)) - crops.min(axis=(2, 3)))
+    assert list(adata.var_names) == ["GFP", "RFP"]
+    assert len((tmp_path / "mine.py").read_text().strip().splitlines()) <= 10
+
+
+def flawed(function, names=("a", "b")):
+    register_features("flawed", version="1", rescale="raw", names=lambda channels: list(names), batch=4)(function)
+
+
+def nan_where_bright(crops):
+    values = crops.mean(axis=(2, 3))
+    values[crops.max(axis=(1, 2, 3)) > 4, 1] = np.nan
+    return values
+
+
+@pytest.mark.parametrize(
+    ("function", "names", "parts"),
+    [
+        (nan_where_bright, ("a", "b"), ["flawed", "NaN", "'cell6'"]),
+        (lambda crops: crops.mean(axis=(2, 3)), ("a",), ["flawed", "declares 1 columns but computed 2", "names()"]),
+        (lambda crops: crops.mean(axis=(1, 2, 3)), ("a",), ["flawed", "(4,)", "(4, d)"]),
+        (lambda crops: crops[:2].mean(axis=(2, 3)), ("a", "b"), ["flawed", "(2, 2)", "(4, d)"]),
+        (lambda crops: crops, ("a", "b"), ["flawed", "(4, 2, 16, 16)", "(4, d)"]),
+    ],
+    ids=["nan", "names", "flat", "rows", "pixels"],
+)
+def test_a_feature_set_that_computes_wrongly_is_named(own_registries, make_cells, cache, function, names, parts):
+    crops = make_cells(10).crops(slice(None), rescale="raw")
+    crops[6, 0, 0, 0] = 5
+    flawed(function, names)
+    with pytest.raises(UserError) as error:
+        extract("flawed", make_cells(crops=crops))
+    for part in parts:
+        assert part in str(error.value)
+    assert not list(cache.rglob("*.h5ad"))  # a failure is never cached
+
+
+# ---- what cannot be had is data
+
+
+def not_run(name: str, cells: Cells) -> NotRun:
+    (result,) = ensure(select([name]), cells).values()
+    assert isinstance(result, NotRun), f"{name} was run"
+    return result
+
+
+def weights_of(channels: int, roles: tuple[str, ...], name: str, seed: int = 0) -> Path:
+    import torch
+
+    from pci_bench.inpainting import PairedCellInpainting
+
+    torch.manual_seed(seed)
+    network = PairedCellInpainting(1, channels - 1, 1 / 16)
+    state = {key: tensor.numpy() for key, tensor in network.state_dict().items()}
+    return save("pci", name, state, channels=roles, config=network.config, source="a test")
+
+
+def test_why_a_feature_set_cannot_be_had_is_said_with_the_command(make_cells):
+    one = make_cells(3, channels=(GFP,))
+    assert "needs a marker channel" in not_run("pci-random-conv3", one).reason
+    assert "divisible by 4" in not_run("pci-random-conv3", make_cells(3, (10, 16))).reason
+    reason = not_run("pci-conv4@lu2019-yeast", make_cells(3)).reason
+    assert "not imported yet" in reason
+    assert "https://github.com/alexxijielu/" in reason
+    assert "`pci-bench weights import keras-pci model_weights.h5 --name lu2019-yeast`" in reason
+    assert "`pci-bench weights list`" in not_run("pci-conv4@mine", make_cells(3)).reason
+    default = not_run("pci-conv4", make_cells(3)).reason
+    assert "no default weights" in default
+    assert "pci-conv4@NAME" in default
+    weights_of(3, ("protein", "marker", "marker"), "human")
+    unfit = not_run("pci-conv4@human", make_cells(3)).reason
+    assert "protein + marker + marker" in unfit
+    assert "have protein + marker" in unfit
+
+
+def test_the_datasets_default_weights_are_named_in_full(make_cells):
+    (name,) = ensure(select(["pci-conv4"]), make_cells(3, name="toy-yeast"))
+    assert str(name) == "pci-conv4@lu2019-yeast"
+    (name,) = ensure(select(["pci-conv4"]), make_cells(3, name="toy-human"))
+    assert str(name) == "pci-conv4@lu2019-human"
+
+
+def test_what_cannot_be_had_does_not_stop_what_can(make_cells):
+    asked = ["pci-conv4@mine", "intensity", "pci-random-conv3", "raw-pixels"]
+    found = ensure(select(asked), make_cells(3, channels=(GFP,)))
+    assert [str(f) for f in found] == asked
+    assert [isinstance(r, NotRun) for r in found.values()] == [True, False, True, False]
+
+
+def test_features_that_need_masks_are_not_run_without_them(own_registries, make_cells):
+    register_features("area", version="1", rescale="raw", names=lambda channels: ["area"], masks=True)(
+        lambda crops: (crops[:, -1] > 0).sum(axis=(1, 2), keepdims=False)[:, None]
+    )
+    cells = make_cells(3)
+    assert "masks" in not_run("area", cells).reason
+    labels = np.zeros((3, 16, 16), np.uint16)
+    labels[1, :2, :3] = 7
+    crops = cells.crops(slice(None), rescale="raw")
+    masked = Cells(cells.obs, cells.channels, cells.meta, "with masks", crops, masks=labels)
+    assert extract("area", masked).X.ravel().tolist() == [0, 6, 0]
+
+
+def test_changed_weights_under_one_name_are_other_features(make_cells):
+    cells = make_cells(4)
+    weights_of(2, ("protein", "marker"), "mine", seed=1)
+    first = extract("pci-conv4@mine", cells)
+    weights_of(2, ("protein", "marker"), "mine", seed=2)
+    second = extract("pci-conv4@mine", cells)
+    assert not np.array_equal(first.X, second.X)
+    hashes = [a.uns["pci_bench"]["features"]["weights_sha256"] for a in (first, second)]
+    assert hashes[0] != hashes[1]
+    assert hashes[1] == hashlib.sha256(weights_of(2, ("protein", "marker"), "mine", seed=2).read_bytes()).hexdigest()
+
+
+# ---- the controls
+
+
+def test_intensity_is_what_a_loop_over_raw_pixels_finds(make_cells):
+    crops = np.random.default_rng(3).integers(0, 60000, (9, 2, 12, 10)).astype(np.uint16)
+    adata = extract("intensity", make_cells(crops=crops))
+    for cell in range(9):
+        for c, channel in enumerate(("GFP", "RFP")):
+            pixels = crops[cell, c].astype(np.float64).ravel() / 65535
+            expected = {"mean": sum(pixels) / 120, "sd": np.sqrt(((pixels - pixels.mean()) ** 2).sum() / 120), "min": min(pixels), "max": max(pixels)}  # fmt: skip
+            for statistic, value in expected.items():
+                assert adata[cell, f"{channel}_{statistic}"].X.item() == pytest.approx(value, rel=1e-5)
+
+
+def test_raw_pixels_are_block_means_of_rescaled_crops(make_cells):
+    cells = make_cells(5, (64, 32))
+    blocks = cells.crops(slice(None)).reshape(5, 2, 16, 4, 16, 2).mean(axis=(3, 5))
+    adata = extract("raw-pixels", cells)
+    np.testing.assert_allclose(adata.X, blocks.reshape(5, -1), rtol=1e-5)
+    assert adata[2, "RFP_3_11"].X.item() == pytest.approx(blocks[2, 1, 3, 11], rel=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(16, 16), (17, 40), (8, 100), (4, 4)])
+def test_raw_pixels_of_any_size_are_means_of_the_pixels_in_each_block(make_cells, shape):
+    cells = make_cells(3, shape)
+    crops = cells.crops(slice(None))
+    found = np.asarray(extract("raw-pixels", cells).X).reshape(3, 2, 16, 16)
+    for i in range(16):
+        for j in range(16):
+            (top, bottom), (left, right) = (
+                (k * size // 16, max((k + 1) * size // 16, k * size // 16 + 1)) for k, size in zip((i, j), shape, strict=True)
+            )  # fmt: skip
+            expected = crops[:, :, top:bottom, left:right].mean(axis=(2, 3))
+            np.testing.assert_allclose(found[:, :, i, j], expected, rtol=1e-4, atol=1e-6)
+
+
+def test_noise_is_standard_normal_and_the_same_for_the_same_pixels(make_cells):
+    crops = make_cells(400, (4, 4)).crops(slice(None), rescale="raw")
+    crops[7] = crops[300]
+    crops[8] = crops[300]
+    crops[8, 1, 3, 3] += np.float32(1e-3)
+    values = np.asarray(extract("noise", make_cells(crops=crops)).X)
+    assert values.shape == (400, 64)
+    np.testing.assert_array_equal(values[7], values[300])
+    assert abs(np.corrcoef(values[8], values[300])[0, 1]) < 0.5
+    others = np.delete(values, [7, 8], axis=0)
+    assert abs(others.mean()) < 0.03
+    assert abs(others.std() - 1) < 0.03
+    correlations = np.corrcoef(others)
+    assert abs(correlations[np.triu_indices(len(others), 1)]).max() < 0.75
+
+
+def test_marker_only_does_not_see_the_protein(make_cells):
+    weights_of(2, ("protein", "marker"), "mine")
+    crops = make_cells(6).crops(slice(None), rescale="raw")
+    other = crops.copy()
+    other[:, 0] = np.random.default_rng(9).random(other[:, 0].shape)
+    seen = [np.asarray(extract("marker-only@mine", make_cells(crops=c, seed=i)).X) for i, c in enumerate((crops, other))]
+    assert same_bits(*seen)
+    assert seen[0].shape == (6, 24)  # conv4 at 1/16 of its width
+    moved = crops.copy()
+    moved[:, 1] = moved[:, 1, ::-1]
+    assert not np.array_equal(np.asarray(extract("marker-only@mine", make_cells(crops=moved, seed=2)).X), seen[0])
+    whole = np.asarray(extract("pci-conv4@mine", make_cells(crops=crops)).X)
+    assert not np.array_equal(whole, seen[0])
+
+
+def test_marker_only_is_the_encoder_on_crops_without_protein(make_cells):
+    from pci_bench.inpainting.network import load_network
+
+    network = load_network(weights_of(2, ("protein", "marker"), "mine"))
+    cells = make_cells(6)
+    crops = cells.crops(slice(None))
+    features = network.source_encoder.features(crops)
+    np.testing.assert_allclose(extract("pci-conv2@mine", cells).X, features["conv2"], rtol=1e-5, atol=1e-6)
+    crops[:, 0] = 0
+    features = network.source_encoder.features(crops)
+    np.testing.assert_allclose(extract("marker-only@mine", cells).X, features["conv4"], rtol=1e-5, atol=1e-6)
+
+
+# ---- features that someone else computed
+
+
+def write_features(path: Path, values: np.ndarray, cells: list[str], names: list[str]) -> Path:
+    table = pd.DataFrame(values, columns=names)
+    if path.suffix == ".h5ad":
+        anndata.AnnData(values, obs=pd.DataFrame(index=cells), var=pd.DataFrame(index=names)).write_h5ad(path)
+    elif path.suffix == ".npz":
+        np.savez(path, X=values, cell=np.array(cells), names=np.array(names))
+    elif path.suffix == ".parquet":
+        table.assign(Metadata_cell=cells, Metadata_plate=1).to_parquet(path)
+    else:
+        table.assign(Metadata_cell=cells, Metadata_plate=1, Metadata_cell_count=[*range(len(cells))]).to_csv(path, index=False)
+    return path
+
+
+KINDS = (".h5ad", ".parquet", ".csv", ".npz")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_features_from_a_file_are_matched_by_the_cells_names(tmp_path, make_cells, kind):
+    values = np.random.default_rng(4).normal(size=(12, 3)).astype(np.float32)
+    order = np.random.default_rng(5).permutation(12)  # and two cells that the data set does not have
+    names = [f"cell{i}" for i in order]
+    file = write_features(tmp_path / f"mine{kind}", values, names, ["a", "b", "c"])
+    cells = make_cells(10)
+    adata = extract(f"file:{file}", cells)
+    expected = np.stack([values[list(order).index(i)] for i in range(10)])
+    np.testing.assert_allclose(adata.X, expected, rtol=1e-6)
+    assert list(adata.var_names) == ["a", "b", "c"]
+    assert list(adata.obs_names) == list(cells.obs["cell"])
+    # Other numbers in the same file are other features.
+    before = adata.uns["pci_bench"]["key"]
+    write_features(file, values + 1, names, ["a", "b", "c"])
+    after = extract(f"file:{file}", cells)
+    np.testing.assert_allclose(after.X, expected + 1, rtol=1e-5)
+    assert after.uns["pci_bench"]["key"] != before
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_names_that_look_like_numbers_are_matched_as_text(tmp_path, make_cells, kind):
+    cells = make_cells(3, cell=["007", "7", "1e3"])
+    values = np.arange(6, dtype=np.float32).reshape(3, 2)
+    file = write_features(tmp_path / f"mine{kind}", values, ["7", "1e3", "007"], ["a", "b"])
+    np.testing.assert_array_equal(extract(f"file:{file}", cells).X, values[[2, 0, 1]])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    ("cells", "change", "sentence"),
+    [
+        ([0, 1, 2, 4], {}, "no features for 1 of 5 cells of planted, for example 'cell3' .*the file's first is 'cell0'"),
+        ([0, 1, 2, 3, 4, 2], {}, "names a cell twice, for example 'cell2'"),
+        ([0, 1, 2, 3, 4], {3: np.nan}, "NaN or infinite values, first for cell 'cell3' in 'b'"),
+        ([0, 1, 2, 3, 4], {1: np.inf}, "NaN or infinite values, first for cell 'cell1' in 'b'"),
+    ],
+    ids=["missing", "twice", "nan", "infinite"],
+)
+def test_a_features_file_that_does_not_fit_the_cells_is_a_sentence(tmp_path, make_cells, kind, cells, change, sentence):
+    values = np.ones((len(cells), 2), np.float32)
+    for row, value in change.items():
+        values[row, 1] = value
+    file = write_features(tmp_path / f"mine{kind}", values, [f"cell{i}" for i in cells], ["a", "b"])
+    with pytest.raises(UserError, match=sentence) as error:
+        extract(f"file:{file}", make_cells(5))
+    assert str(file) in str(error.value)
+
+
+def test_a_value_that_no_cell_asked_for_may_be_missing(tmp_path, make_cells):
+    values = np.array([[1, 2], [3, np.nan]], np.float32)
+    file = write_features(tmp_path / "mine.npz", values, ["cell0", "elsewhere"], ["a", "b"])
+    np.testing.assert_array_equal(extract(f"file:{file}", make_cells(1)).X, values[:1])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("content", [b"", b"neither one nor the other \xff\xfe\x00", None], ids=["empty", "other", "cut"])
+def test_a_damaged_features_file_is_a_sentence(tmp_path, make_cells, kind, content):
+    file = write_features(tmp_path / f"mine{kind}", np.ones((3, 2), np.float32), ["cell0", "cell1", "cell2"], ["a", "b"])
+    file.write_bytes(file.read_bytes()[: file.stat().st_size // 3] if content is None else content)
+    with pytest.raises(UserError) as error:
+        extract(f"file:{file}", make_cells(3))
+    assert str(file) in str(error.value)
+
+
+def planted_npz(path: Path, **arrays: np.ndarray) -> Path:
+    np.savez(path, **arrays)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("make", "sentence"),
+    [
+        (lambda p: p / "absent.csv", "There is no features file"),
+        (lambda p: p, "There is no features file"),
+        (lambda p: (p / "f.xlsx").write_text("x") and p / "f.xlsx", "ends in '.xlsx'; features are read from .h5ad, .parquet, .csv, .npz"),
+        (lambda p: planted_npz(p / "f.npz", X=np.ones((3, 2))), "it needs the arrays X .* and cell"),
+        (lambda p: planted_npz(p / "f.npz", X=np.ones((3, 2)), cell=np.array(["a"])), "do not fit together"),
+        (lambda p: planted_npz(p / "f.npz", X=np.ones(3), cell=np.array(["a", "b", "c"])), "do not fit together"),
+        (lambda p: planted_npz(p / "f.npz", X=np.array([{}] * 3), cell=np.array(["a", "b", "c"])), "f.npz cannot be read"),
+        (lambda p: planted_npz(p / "f.npz", X=np.ones((3, 2)), cell=np.array(["a", "b", "c"]), names=np.array(["x"])), "do not fit together"),
+        (lambda p: (p / "f.csv").write_text("a,b\n1,2\n") and p / "f.csv", "no column 'Metadata_cell'"),
+        (lambda p: (p / "f.csv").write_text("cell,name\ncell0,x\n") and p / "f.csv", "no numeric column"),
+        (lambda p: (p / "f.csv").write_text("cell,Metadata_cell,a\nx,cell0,1\n") and p / "f.csv", "both 'cell' and 'Metadata_cell'"),
+    ],
+    ids=["absent", "folder", "kind", "no cell", "lengths", "flat", "objects", "names", "csv without cells", "no numbers", "two names"],
+)  # fmt: skip
+def test_a_features_file_of_another_kind_is_a_sentence(tmp_path, make_cells, make, sentence):
+    with pytest.raises(UserError, match=sentence):
+        extract(f"file:{make(tmp_path)}", make_cells(1))
+
+
+def test_features_written_by_us_come_back_through_file(tmp_path, make_cells, counting):
+    cells = make_cells(6, label=["A", "B"] * 3)
+    extract("counting-peak", cells).write_h5ad(tmp_path / "ours.h5ad")
+    again = extract(f"file:{tmp_path / 'ours.h5ad'}", cells)
+    np.testing.assert_array_equal(again.X, cells.crops(slice(None), rescale="raw").max(axis=(2, 3)))
+    assert list(again.var_names) == ["peak GFP", "peak RFP"]
+    assert json.dumps(again.uns["pci_bench"])  # plain data
