@@ -13,6 +13,7 @@ _PUBLIC = {
     "DatasetMeta": "pci_bench.cells",
     "EvaluatorMeta": "pci_bench.evaluators.base",
     "ExtractorMeta": "pci_bench.features",
+    "ModelMeta": "pci_bench.models",
     "Outcome": "pci_bench.evaluators.base",
     "Result": "pci_bench.results",
     "UserError": "pci_bench.errors",
@@ -23,7 +24,9 @@ _PUBLIC = {
     "register_evaluator": "pci_bench.evaluators.base",
     "register_extractor": "pci_bench.features",
     "register_features": "pci_bench.features",
+    "register_model": "pci_bench.models",
     "run": "pci_bench.runner",
+    "train": "pci_bench.training.loop",
 }
 __all__ = sorted(_PUBLIC)
 

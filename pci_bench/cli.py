@@ -30,7 +30,8 @@ weights_app = typer.Typer(no_args_is_help=True, help="Weights of trained network
 app.add_typer(data_app, name="data")
 app.add_typer(weights_app, name="weights")
 
-NARROWEST = 100  # columns where no terminal says how wide it is
+INTERRUPTED = 130  # what a shell calls the end by Ctrl-C
+NARROWEST = 110  # columns where no terminal says how wide it is
 out = Console(width=None if sys.stdout.isatty() else NARROWEST)
 err = Console(stderr=True)
 
@@ -48,6 +49,7 @@ class Kind(StrEnum):
     evaluators = "evaluators"
     benchmarks = "benchmarks"
     tables = "tables"
+    models = "models"
     weights = "weights"
 
 
@@ -150,6 +152,10 @@ def _listed(kind: Kind) -> Sequence[tuple[str, ...]]:
         from pci_bench.benchmarks import BENCHMARKS
 
         return [(name, BENCHMARKS.get(name).title) for name in BENCHMARKS]
+    if kind is Kind.models:
+        from pci_bench.models import MODELS
+
+        return [(name, MODELS.get(name).meta.title) for name in MODELS]
     if kind is Kind.tables:
         from pci_bench.reporting.tables import TABLES
 
@@ -211,7 +217,7 @@ def run(
         Path | None, typer.Option("--out", help="Where to write; by default runs/<benchmark>.")
     ] = None,
     device: DeviceOption = "auto",
-    seed: Annotated[int, typer.Option(help="Drives everything random.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Drives everything random.")] = 0,
     workers: Annotated[int, typer.Option(help="Processes that share the extraction.")] = 1,
     refresh: Annotated[RefreshOption, typer.Option(help="When features are computed.")] = RefreshOption.missing,
     plugin: PluginOption = None,
@@ -236,7 +242,7 @@ def run(
         progress=ConsoleProgress(err),
     )
     if as_json:
-        typer.echo(json.dumps([r.model_dump(by_alias=True) for r in output], ensure_ascii=False))
+        typer.echo(json.dumps([r.model_dump(by_alias=True) for r in output], ensure_ascii=False, allow_nan=False))
         return
     _print_tables(output.tables)
     for note in output.notes:
@@ -263,12 +269,77 @@ def _numbers(text: str) -> list[int]:
 
 
 @app.command()
+def train(
+    model: Annotated[str, typer.Argument(help="A model; `pci-bench list models` shows all.")],
+    dataset: Annotated[str, typer.Option(help="What to train on; its labels are not read.")],
+    epochs: Annotated[int, typer.Option(help="Times that every cell is the source.")] = 30,
+    width: Annotated[float, typer.Option(help="Factor on the number of filters; 1 is the paper's.")] = 1.0,
+    batch: Annotated[int, typer.Option(help="Pairs in a batch (the authors: yeast 64, human 4).")] = 64,
+    learning_rate: Annotated[float, typer.Option(help="Adam's; the paper's is for 35 million pairs.")] = 1e-4,
+    schedule: Annotated[str, typer.Option(help="constant, or cosine (with a warm-up).")] = "constant",
+    beta1: Annotated[float, typer.Option(help="Adam's.")] = 0.5,
+    beta2: Annotated[float, typer.Option(help="Adam's.")] = 0.999,
+    epsilon: Annotated[float, typer.Option(help="Adam's.")] = 1e-8,
+    held_out: Annotated[float, typer.Option(help="Share of images kept for the validation loss.")] = 0.05,
+    seed: Annotated[int, typer.Option(help="Drives the start, pairs, flips and held-out images.")] = 0,
+    limit: Annotated[int | None, typer.Option(help="Train on a seeded subset of about this many cells.")] = None,
+    name: Annotated[str | None, typer.Option(help="What to call the weights; by default the dataset's name.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue an unfinished training.")] = False,
+    restart: Annotated[bool, typer.Option("--restart", help="Discard an unfinished training of this name.")] = False,
+    device: DeviceOption = "auto",
+    plugin: PluginOption = None,
+) -> None:
+    """Train a model on a dataset and save its weights."""
+    _load(plugin)
+    import pydantic
+
+    from pci_bench.cells import limited
+    from pci_bench.datasets.base import load_dataset
+    from pci_bench.models import MODELS
+    from pci_bench.training.loop import Recipe
+    from pci_bench.training.loop import train as trained_on
+
+    MODELS.get(model)
+    try:
+        recipe = Recipe(
+            epochs=epochs,
+            width=width,
+            batch=batch,
+            learning_rate=learning_rate,
+            schedule=schedule,
+            beta1=beta1,
+            beta2=beta2,
+            epsilon=epsilon,
+            held_out=held_out,
+            seed=seed,
+        )
+    except pydantic.ValidationError as error:
+        first = error.errors()[0]
+        option = str(first["loc"][0]).replace("_", "-")
+        raise UserError(f"--{option} {first['input']} does not fit: {first['msg'].lower()}.") from error
+    progress = ConsoleProgress(err)
+    cells = load_dataset(dataset, progress=progress)
+    if limit is not None:
+        cells = limited(cells, limit, seed)
+    done = trained_on(model, cells, recipe, name=name, resume=resume, restart=restart, device=device, progress=progress)
+    for what, value in done.references.items():
+        out.print(f"  held-out loss, {what}: {value:.5f}", markup=False, highlight=False)
+    headline = f"{model}-conv4@{done.name.partition('@')[2]}"
+    out.print(
+        f"Made {done.name}: {done.file}. Card: {done.card}. Use it as {headline}.",
+        markup=False,
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+@app.command()
 def extract(
     features: Annotated[str, typer.Argument(help="One feature set.")],
     dataset: Annotated[str, typer.Option(help="The dataset.")],
     out_file: Annotated[Path, typer.Option("--out", help="F.h5ad, F.parquet, F.csv or F.npz.")],
     limit: Annotated[int | None, typer.Option(help="A seeded, stratified subset of about this many cells.")] = None,
-    seed: Annotated[int, typer.Option(help="Drives the subset.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Drives the subset.")] = 0,
     device: DeviceOption = "auto",
     workers: Annotated[int, typer.Option(help="Processes that share the extraction.")] = 1,
     refresh: Annotated[RefreshOption, typer.Option(help="When features are computed.")] = RefreshOption.missing,
@@ -280,7 +351,9 @@ def extract(
     from pci_bench.datasets.base import load_dataset
     from pci_bench.external import KINDS, write_features
     from pci_bench.extraction import extract as extracted
+    from pci_bench.runner import check_limit
 
+    check_limit(limit)
     if out_file.suffix.lower() not in KINDS:
         raise UserError(f"--out {out_file} ends in '{out_file.suffix}'; features are written to {', '.join(KINDS)}.")
     progress = ConsoleProgress(err)
@@ -303,7 +376,7 @@ def evaluate(
     out_folder: Annotated[
         Path | None, typer.Option("--out", help="Where to write results; nothing is written by default.")
     ] = None,
-    seed: Annotated[int, typer.Option(help="Drives everything random.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Drives everything random.")] = 0,
     plugin: PluginOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the results as JSON.")] = False,
 ) -> None:
@@ -329,7 +402,7 @@ def evaluate(
     if out_folder is not None:
         runner.write_results(results, out_folder)
     if as_json:
-        typer.echo(json.dumps([r.model_dump(by_alias=True) for r in results], ensure_ascii=False))
+        typer.echo(json.dumps([r.model_dump(by_alias=True) for r in results], ensure_ascii=False, allow_nan=False))
         return
     rows = [("evaluator", "parameters", *results[0].metrics)]
     for result in results:
@@ -464,15 +537,17 @@ def main() -> None:
         err.print(f"Warning: {message}", markup=False, highlight=False) if category is UserWarning else None
     )
     try:
-        app(standalone_mode=False)
+        code = app(standalone_mode=False)
+        if code == INTERRUPTED:  # typer turns Ctrl-C into this code; older ones, into Abort
+            raise KeyboardInterrupt
+        if code:
+            sys.exit(code)
     except UserError as error:
         err.print(f"Error: {error}", markup=False, highlight=False, soft_wrap=True)
         sys.exit(2)
-    except typer.Abort:
-        sys.exit(130)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, typer.Abort):
         err.print("Interrupted. Run the same command again: it continues where it stopped.", markup=False)
-        sys.exit(130)
+        sys.exit(INTERRUPTED)
     except BrokenPipeError:
         sys.exit(0)
     except Exception as error:

@@ -54,6 +54,8 @@ def _takes_argument(registry: Any, name: str) -> Description:
 
 
 def _dataset(name: str) -> Description | None:
+    if name in (f"{prefix}:{argument}" for prefix, argument in DATASETS.prefixes().items()):  # as it is listed
+        return _takes_argument(DATASETS, name.partition(":")[0])
     if name not in DATASETS:
         return _takes_argument(DATASETS, name) if name in DATASETS.prefixes() else None
     dataset = DATASETS.get(name)
@@ -73,6 +75,8 @@ def _dataset(name: str) -> Description | None:
 
 
 def _features(name: str) -> Description | None:
+    if name in (f"{prefix}:{argument}" for prefix, argument in EXTRACTORS.prefixes().items()):  # as it is listed
+        name = name.partition(":")[0]
     if name in EXTRACTORS.prefixes():
         return _takes_argument(EXTRACTORS, name)
     try:
@@ -97,7 +101,10 @@ def _features(name: str) -> Description | None:
 
 def _group(name: str) -> Description | None:
     members = features.groups().get(name.partition("@")[0])
-    return None if members is None else [("feature sets", ", ".join(f.base for f in members))]
+    if members is None:
+        return None
+    places = dict.fromkeys(str(EXTRACTORS.origin(f.extractor_name)) for f in members)
+    return [("feature sets", ", ".join(f.base for f in members)), ("defined in", ", ".join(places))]
 
 
 def _evaluator(name: str) -> Description | None:
@@ -153,7 +160,9 @@ def _weights(name: str) -> Description | None:
     file = weights.find(family, rest) if rest else None
     if declaration is None and file is None:
         return None
-    rows: Description = [("title", declaration["title"])] if declaration else []
+    rows: Description = []
+    if declaration is not None:
+        rows = [("title", declaration["title"]), ("declared in", weights.declared_at(family, rest))]
     if file is None:
         return [*rows, ("at hand", f"no: {weights.how_to_get(family, rest)}")]
     header = weights.read_header(file)

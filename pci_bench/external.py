@@ -16,12 +16,15 @@ if TYPE_CHECKING:
 
     from pci_bench.cells import Cells
 
+METADATA = ("cell", "image", "field", "protein", "label", "labels", "cell_line", "plate", "split")  # never features
 KINDS = (".h5ad", ".parquet", ".csv", ".npz")
 
 
 @register_extractor("file", argument="PATH")
 class FileFeatures:
-    """Features from an ``.h5ad`` (cells are ``obs_names``), ``.parquet`` or ``.csv`` (a column ``Metadata_cell`` or ``cell``;
+    """Features that someone else computed, matched to the dataset's cells by name.
+
+    From an ``.h5ad`` (cells are ``obs_names``), ``.parquet`` or ``.csv`` (a column ``Metadata_cell`` or ``cell``;
     other ``Metadata_*`` columns are ignored), or ``.npz`` (arrays ``X`` and ``cell``, optionally ``names``).
     """
 
@@ -119,9 +122,10 @@ def _from_table(path: Path, table: pd.DataFrame) -> AnnData:
     import anndata
     import pandas as pd
 
-    table = table.rename(
-        columns=lambda c: str(c).removeprefix("Metadata_") if str(c).startswith("Metadata_cell") else str(c)
-    )
+    table = table.rename(columns=str)
+    if {"cell", "Metadata_cell"} <= set(table.columns):
+        raise UserError(f"{path} has both 'cell' and 'Metadata_cell' as columns. Leave one of them out.")
+    table = table.rename(columns={"Metadata_cell": "cell"})
     if "cell" not in table:
         if table.index.dtype != object:
             raise UserError(f"{path} has no column 'Metadata_cell' (or 'cell') that names the cells.")
@@ -129,7 +133,7 @@ def _from_table(path: Path, table: pd.DataFrame) -> AnnData:
     metadata = [
         c
         for c in table.columns
-        if c.startswith("Metadata_") or c == "cell" or not pd.api.types.is_numeric_dtype(table[c])
+        if c.startswith("Metadata_") or c in METADATA or not pd.api.types.is_numeric_dtype(table[c])
     ]
     features = [c for c in table.columns if c not in metadata]
     if not features:

@@ -147,6 +147,12 @@ def resolve_device(device: str) -> str:
     return "cpu"
 
 
+def check_workers(workers: int) -> None:
+    """Raise where there is nobody to work."""
+    if workers < 1:
+        raise UserError(f"The number of workers is {workers}; it must be at least 1.")
+
+
 def ensure(
     wanted: Sequence[FeatureSet],
     cells: Cells,
@@ -179,8 +185,9 @@ def ensure(
         AnnData (n, d) float32 by full name; :class:`NotRun` with a reason where a feature set cannot be had.
     """
     progress = progress or Progress()
-    if workers < 1:
-        raise UserError(f"The number of workers is {workers}; it must be at least 1.")
+    check_workers(workers)
+    if len(cells) == 0:
+        raise UserError(f"There are no cells of {cells.meta.name} to measure: the selection is empty.")
     found: dict[FeatureSet, AnnData | NotRun] = {}
     passes: dict[tuple[str, str | None], list[_Job]] = {}
     for asked in wanted:
@@ -193,14 +200,16 @@ def ensure(
         else:
             passes.setdefault((features.extractor_name, features.weights), []).append(_job(features, cells, ""))
     for jobs in passes.values():
-        with lock(jobs[0].file().parent / escape(f"{jobs[0].features.extractor_name}@{jobs[0].features.weights}")):
+        with lock(jobs[0].file().parent / escape(_pass_name(jobs[0]))):
             missing = []
             for job in jobs:
                 ready = None if refresh == "always" else _cached(job, cells, progress)
                 if ready is not None:
                     found[job.features] = ready
                 elif refresh == "never":
-                    found[job.features] = NotRun(job.features, "not in the cache, and --refresh never computes nothing")
+                    found[job.features] = NotRun(
+                        job.features, "not in the cache, and with --refresh never nothing is computed"
+                    )
                 else:
                     missing.append(job)
             if missing:
@@ -298,6 +307,12 @@ def _cached(job: _Job, cells: Cells, progress: Progress) -> AnnData | None:
     )
 
 
+def _pass_name(job: _Job) -> str:
+    """Return what one pass computes: an extractor, and its weights where it has any."""
+    features = job.features
+    return f"{features.extractor_name}@{features.weights}" if features.weights else features.extractor_name
+
+
 def _discard_parts(jobs: Sequence[_Job]) -> None:
     import shutil
 
@@ -310,13 +325,12 @@ def _computed(
 ) -> dict[FeatureSet, AnnData | NotRun]:
     """Compute the parts that are not there yet, join them, and leave one file per feature set."""
     parts = range(0, len(cells), CELLS_PER_PART)
-    title = f"{jobs[0].features.extractor_name}{'@' + jobs[0].features.weights if jobs[0].features.weights else ''}"
     todo = [start for start in parts if not all(_whole_part(job, start, len(cells)) for job in jobs)]
     done = len(cells) - sum(min(CELLS_PER_PART, len(cells) - start) for start in todo)
     workers = min(workers, len(todo), available_cores()) or 1
     threads = max(1, available_cores() // workers)
     with progress.stage(
-        f"extracting {title}, {', '.join(j.features.output for j in jobs if j.features.output) or 'features'}",
+        f"extracting {_pass_name(jobs[0])}, {', '.join(j.features.output for j in jobs if j.features.output) or 'features'}",
         len(cells),
     ) as advance:
         advance(done)
@@ -331,7 +345,9 @@ def _computed(
             from pci_bench.registry import plugin_files
 
             tasks = (
-                delayed(_work)([j.features for j in jobs], cells, start, device, threads, plugin_files())
+                delayed(_work)(
+                    [j.features for j in jobs], cells, start, device, threads, plugin_files(), cache_folder()
+                )
                 for start in todo
             )
             for start in Parallel(n_jobs=workers, return_as="generator_unordered")(tasks):
@@ -342,16 +358,23 @@ def _computed(
         job.provenance["device"] = device_name(device)
         adata = _annotated(job, cells, values)
         with atomic_file(job.file()) as temporary:
-            adata.write_h5ad(temporary)
+            adata.write_h5ad(temporary, convert_strings_to_categoricals=False)  # that would change what is returned
         found[job.features] = adata
     _discard_parts(jobs)
     return found
 
 
-def _work(wanted: list[FeatureSet], cells: Cells, start: int, device: str, threads: int, plugins: list[Path]) -> int:
+def _work(
+    wanted: list[FeatureSet], cells: Cells, start: int, device: str, threads: int, plugins: list[Path], cache: Path
+) -> int:
     """Compute one part in a worker process."""
+    import os
+
     from pci_bench.registry import load_plugin_file
 
+    os.environ["PCI_BENCH_CACHE"] = str(
+        cache
+    )  # worker processes outlive a call, and keep the environment they began with
     set_threads(threads)
     for file in plugins:
         load_plugin_file(file)
@@ -365,7 +388,7 @@ def _whole_part(job: _Job, start: int, n: int) -> bool:
     try:
         part = np.load(job.part(start // CELLS_PER_PART), mmap_mode="r")
         return part.ndim == 2 and len(part) == min(CELLS_PER_PART, n - start)
-    except (OSError, ValueError):
+    except (OSError, ValueError, EOFError):
         return False
 
 
@@ -389,6 +412,12 @@ def _compute_part(jobs: list[_Job], cells: Cells, start: int, compute: Any, adva
                 batch = np.concatenate([batch, np.zeros((meta.batch - count, *batch.shape[1:]), np.float32)])
             values = compute(batch, outputs)
             for output in outputs:
+                if output not in values or np.ndim(values[output]) != 2 or len(values[output]) != meta.batch:
+                    found = f"the shape {np.shape(values[output])}" if output in values else "nothing"
+                    raise UserError(
+                        f"{meta.name} gave {found} for {meta.batch} crops{f' and the output {output}' if output else ''}; "
+                        f"expected one row per crop, ({meta.batch}, d). Correct the extractor."
+                    )
                 collected[output].append(np.asarray(values[output][:count], dtype=np.float32))
             advance(count)
     for job in jobs:

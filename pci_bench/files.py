@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import json
 import os
 import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 from pci_bench.errors import UserError
@@ -144,5 +146,22 @@ def lock(path: Path) -> Iterator[None]:
     from filelock import FileLock
 
     make_folder(path.parent)
-    with sentences_for_os_errors("lock", path), FileLock(path.with_name(path.name + ".lock")):
+    held = FileLock(path.with_name(path.name + ".lock"))
+    with sentences_for_os_errors("lock", path):
+        held.acquire()
+    try:
         yield
+    finally:
+        held.release()
+
+
+def write_json(file: Path, value: Any) -> None:
+    """Write JSON, whole or not at all."""
+    text = json_text(value)
+    with atomic_file(file) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def json_text(value: Any) -> str:
+    """Return JSON; NaN and infinity, which JSON cannot hold, raise ValueError."""
+    return json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n"

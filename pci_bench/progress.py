@@ -31,7 +31,7 @@ class ConsoleProgress(Progress):
 
     def say(self, sentence: str) -> None:
         """Print one sentence."""
-        self.console.print(sentence, markup=False, highlight=False)
+        self.console.print(sentence, markup=False, highlight=False, soft_wrap=True)
 
     @contextmanager
     def stage(self, title: str, total: int | None = None) -> Iterator[Callable[[int], None]]:

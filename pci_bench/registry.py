@@ -20,7 +20,13 @@ from pci_bench.errors import UserError
 T = TypeVar("T")
 
 ENTRY_POINT_GROUP = "pci_bench.plugins"
-OWN_PLUGINS = ("pci_bench.datasets", "pci_bench.inpainting.features", "pci_bench.external", "pci_bench.evaluators")
+OWN_PLUGINS = (
+    "pci_bench.datasets",
+    "pci_bench.inpainting.features",
+    "pci_bench.inpainting.model",
+    "pci_bench.external",
+    "pci_bench.evaluators",
+)
 
 
 @dataclass(frozen=True)
@@ -226,6 +232,8 @@ def load_plugin_file(path: Path) -> None:
             if error.__traceback__
             else []
         )
+        if isinstance(error, SyntaxError) and error.filename == str(path.resolve()):  # no frame of it ever ran
+            lines = [error.lineno or 1]
         where = f"{path}:{lines[-1]}" if lines else str(path)
         raise UserError(f"The plug-in {where} failed: {type(error).__name__}: {error}.") from error
     _plugin_files.append(path.resolve())

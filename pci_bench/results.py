@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
-import platform
-import subprocess
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pydantic
 
-from pci_bench import __version__
 from pci_bench.errors import UserError
-from pci_bench.files import atomic_file, escape
+from pci_bench.files import atomic_file, escape, json_text
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -23,7 +18,7 @@ SCHEMA = 1
 
 
 class _Part(pydantic.BaseModel):
-    model_config = pydantic.ConfigDict(extra="forbid")
+    model_config = pydantic.ConfigDict(extra="forbid", allow_inf_nan=False)
 
 
 class DatasetRecord(_Part):
@@ -86,7 +81,7 @@ class Result(_Part):
     paper: PaperRecord | None = None
     run: dict[str, Any]
     _predictions: pd.DataFrame | None = pydantic.PrivateAttr(None)
-    model_config = pydantic.ConfigDict(extra="forbid", populate_by_name=True)
+    model_config = pydantic.ConfigDict(extra="forbid", populate_by_name=True, allow_inf_nan=False)
 
     @property
     def predictions(self) -> pd.DataFrame | None:
@@ -108,16 +103,12 @@ class Result(_Part):
 
 def write_result(result: Result, file: Path) -> None:
     """Write a result, and its predictions as Parquet beside it; each is whole or not there."""
+    text = json_text(result.model_dump(by_alias=True))  # first, so that what JSON cannot hold leaves no file
     if result.predictions is not None:
         with atomic_file(file.with_suffix(".parquet")) as temporary:
             result.predictions.to_parquet(temporary, index=False)
-    write_json(file, result.model_dump(by_alias=True))
-
-
-def write_json(file: Path, value: Any) -> None:
-    """Write JSON, whole or not at all."""
     with atomic_file(file) as temporary:
-        temporary.write_text(json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8")
 
 
 def read_result(file: Path) -> Result:
@@ -148,76 +139,25 @@ def read_result(file: Path) -> Result:
             f"{file} is not a result of pci-bench: {'.'.join(map(str, first['loc']))}: {first['msg']}."
         ) from error
     beside = file.with_suffix(".parquet")
-    return result.with_predictions(pd.read_parquet(beside) if beside.is_file() else None)
+    try:
+        return result.with_predictions(pd.read_parquet(beside) if beside.is_file() else None)
+    except (OSError, ValueError) as error:  # Arrow's errors are ValueErrors
+        raise UserError(
+            f"{beside} cannot be read as Parquet ({error}). Run the benchmark again to write it anew."
+        ) from error
 
 
 def read_results(folder: Path) -> list[Result]:
-    """Return all results below an output folder, in the order of their paths."""
+    """Return all results below an output folder: those of its last run in the run's order, then others by their paths."""
     files = sorted((folder / "results").rglob("*.json"))
+    try:
+        listed = json.loads((folder / "run.json").read_text(encoding="utf-8"))["results"]
+        order = {folder / path: position for position, path in enumerate(listed)}
+    except (OSError, ValueError, KeyError, TypeError):  # `pci-bench evaluate` writes no run.json
+        order = {}
+    files.sort(key=lambda file: order.get(file, len(order)))
     if not files:
         raise UserError(
             f"There are no results in {folder}: expected {folder / 'results'} as `pci-bench run` writes it."
         )
     return [read_result(file) for file in files]
-
-
-@cache
-def git_revision() -> str | None:
-    """Return the commit of the checkout that this package runs from, with ``+changes`` if edited; None if installed."""
-    folder = Path(__file__).parent.parent
-    if not (folder / ".git").exists():
-        return None
-    try:
-        ask = ["git", "-C", str(folder), "describe", "--always", "--abbrev=12", "--dirty=+changes", "--exclude=*"]
-        return subprocess.run(ask, capture_output=True, text=True, timeout=10, check=True).stdout.strip()
-    except (OSError, subprocess.SubprocessError):
-        return None
-
-
-@cache
-def versions() -> dict[str, str]:
-    """Return the versions of Python and of every package whose numbers enter a result."""
-    from importlib.metadata import PackageNotFoundError, version
-
-    found = {"python": platform.python_version()}
-    for package in ("numpy", "scipy", "scikit-learn", "torch", "numba", "pandas", "anndata", "zarr"):
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return found
-
-
-def blas() -> str:
-    """Return the BLAS libraries that are loaded, with version and kernel."""
-    from threadpoolctl import threadpool_info
-
-    pools = [p for p in threadpool_info() if p["user_api"] == "blas"]
-    return ", ".join(sorted({f"{p['internal_api']} {p['version']} {p.get('architecture', '')}".strip() for p in pools}))
-
-
-def provenance(*, device: str, threads: int, seed: int, seconds: float, started: str) -> dict[str, Any]:
-    """Return the ``run`` block of a result."""
-    return {
-        "git": git_revision(),
-        "package": __version__,
-        "versions": versions(),
-        "blas": blas(),
-        "device": device,
-        "threads": threads,
-        "seed": seed,
-        "seconds": round(seconds, 3),
-        "peak_rss_bytes": peak_memory(),
-        "started": started,
-    }
-
-
-def peak_memory() -> int | None:
-    """Return the largest resident memory of this process so far in bytes; None where the system does not tell."""
-    if os.name != "posix":
-        return None
-    import resource
-    import sys
-
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024

@@ -20,17 +20,15 @@ from pci_bench.errors import UserError
 from pci_bench.evaluators.base import EVALUATORS, Evaluator, Run, resolve_exclude, validated
 from pci_bench.extraction import NotRun, Refresh, annotated, device_name
 from pci_bench.features import select
-from pci_bench.files import atomic_file, escape, make_folder
+from pci_bench.files import atomic_file, escape, make_folder, write_json
 from pci_bench.progress import Progress
+from pci_bench.provenance import provenance
 from pci_bench.reporting.tables import TABLES, FilledTable, fill, printed_value, render
 from pci_bench.results import (
-    SCHEMA,
     DatasetRecord,
     EvaluatorRecord,
     FeaturesRecord,
     Result,
-    provenance,
-    write_json,
     write_result,
 )
 from pci_bench.threads import available_cores, set_threads
@@ -139,9 +137,12 @@ def run(
     evaluations = [_with_overrides(e, k) for e in declared.evaluate]
     for evaluation in evaluations:
         _grid(EVALUATORS.get(evaluation.name), evaluation.grid)
-    if limit is not None and limit < 2:
-        raise UserError(f"The limit is {limit}; it must be at least 2 cells.")
-    extraction.resolve_device(device)
+    if dataset is not None:
+        DATASETS.get(dataset)
+    check_limit(limit)
+    extraction.check_workers(workers)
+    if device != "auto":  # which asks torch, seconds that a run from the cache does not need
+        extraction.resolve_device(device)
     folder = Path(out) if out is not None else None
     if folder is not None:
         _check_writable(folder)
@@ -150,7 +151,8 @@ def run(
     output = RunOutput(benchmark, folder)
     used = []
     for cells in _datasets(declared, dataset, output, progress):
-        cells = cells if limit is None else limited(cells, limit, seed)
+        taken = limit if limit is not None and limit < len(cells) else None  # the subset may be a few cells smaller
+        cells = cells if taken is None else limited(cells, taken, seed)
         used.append(cells)
         _check_something_to_evaluate(cells, evaluations)
         asked = dict.fromkeys(wanted)
@@ -163,7 +165,7 @@ def run(
                 if isinstance(adata, NotRun):
                     output.not_run.append({"dataset": cells.meta.name, "features": str(name), "reason": adata.reason})
                 else:
-                    _evaluate_all(adata, cells, evaluations, declared, seed, limit, output)
+                    _evaluate_all(adata, cells, evaluations, declared, seed, taken, output)
                 advance(1)
         if len([r for r in output.results if r.dataset.name == cells.meta.name]) == 0:
             reasons = list(dict.fromkeys(n["reason"] for n in output.not_run if n["dataset"] == cells.meta.name))
@@ -199,7 +201,7 @@ def run(
             "not_run": output.not_run,
             "notes": output.notes,
             "run": provenance(
-                device=device_name(extraction.resolve_device(device)),
+                device=", ".join(dict.fromkeys(str(r.run["device"]) for r in output.results)),
                 threads=available_cores(),
                 seed=seed,
                 seconds=time.perf_counter() - began,
@@ -225,12 +227,21 @@ def _grid(evaluator: Evaluator, values: dict[str, list[Any]]) -> list[Any]:
     ]
 
 
+def check_limit(limit: int | None) -> None:
+    """Raise where a limit is too small to tell cells apart."""
+    if limit is not None and limit < 2:
+        raise UserError(f"The limit is {limit}; it must be at least 2 cells.")
+
+
 def _check_writable(folder: Path) -> None:
-    """Raise before anything is computed where the output folder cannot be written."""
+    """Raise before anything is computed where the output folder cannot be written; leave nothing behind."""
+    absent = [p for p in (folder, *folder.parents) if not p.exists()]
     make_folder(folder)
     with atomic_file(folder / ".pci-bench-can-write"):
         pass
     (folder / ".pci-bench-can-write").unlink()
+    for made in absent:
+        made.rmdir()
 
 
 def _datasets(declared: Benchmark, named: str | None, output: RunOutput, progress: Progress) -> Iterator[Cells]:
@@ -304,8 +315,14 @@ def _evaluated(
     found = []
     known = adata.uns.get("pci_bench", {})
     for outcome in evaluator(adata, grid, Run(seed, threads, progress)):
+        for name, value in outcome.metrics.items():
+            if not np.isfinite([value, *outcome.intervals.get(name, ())]).all():
+                raise UserError(
+                    f"{evaluator.meta.name} gave {name} = {value}, interval {outcome.intervals.get(name)}, for "
+                    f"{known.get('features', {}).get('name', 'these features')}; results hold finite numbers only. "
+                    "Correct the evaluator, or let its skip() say why it cannot be run."
+                )
         result = Result(
-            schema=SCHEMA,
             benchmark=benchmark,
             dataset=_dataset_record(adata, known.get("dataset", {}), limit),
             features=_features_record(adata, known.get("features", {})),
@@ -360,7 +377,6 @@ def _evaluate_all(
     output: RunOutput,
 ) -> None:
     """Evaluate one feature set with everything that the benchmark names, and write the results at once."""
-    limit = limit if limit is not None and limit <= len(cells) else None
     for evaluation in evaluations:
         evaluator = EVALUATORS.get(evaluation.name)
         found, reasons = _evaluated(
@@ -404,7 +420,8 @@ def _write(output: RunOutput, folder: Path, *, several: bool, progress: Progress
 
 def _figures(output: RunOutput, folder: Path) -> list[Path]:
     """Draw accuracy bars, and the confusion matrices of the best feature set, for every dataset with kNN results."""
-    from pci_bench.reporting.figures import accuracy_bars, confusion_matrix, save
+    from pci_bench.drawing import save
+    from pci_bench.reporting.figures import accuracy_bars, confusion_matrix
 
     files = []
     knn = [r for r in output.results if r.evaluator.name == "loo-knn"]

@@ -259,11 +259,14 @@ def truncate(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-5])
 
 
+def chunk(folder: Path) -> Path:
+    return next(p for p in (folder / "crops.zarr").rglob("*") if p.is_file() and p.name != "zarr.json")
+
+
 DAMAGES = {
-    "a truncated chunk": lambda folder: truncate(sorted((folder / "crops.zarr").rglob("*"), key=str)[-1]),
-    "a missing chunk": lambda folder: next(
-        p for p in (folder / "crops.zarr").rglob("*") if p.is_file() and p.name != "zarr.json"
-    ).unlink(),
+    "a truncated chunk": lambda folder: truncate(chunk(folder)),
+    "a missing chunk": lambda folder: chunk(folder).unlink(),
+    "truncated metadata": lambda folder: truncate(folder / "crops.zarr" / "zarr.json"),
     "a truncated table": lambda folder: truncate(folder / "obs.parquet"),
     "no description": lambda folder: (folder / "store.json").unlink(),
     "a truncated description": lambda folder: truncate(folder / "store.json"),

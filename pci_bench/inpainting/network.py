@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import overload
+from typing import TypeVar, overload
 
 import numpy as np
 import torch
@@ -151,10 +151,45 @@ class Decoder(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return the prediction at four times the rows and columns of `x`."""
         for number, conv in enumerate(self.convs):
-            if number >= 3:
-                x = F.interpolate(x, scale_factor=2.0, mode="nearest")
-            x = F.relu(conv(x))
+            assert isinstance(conv, nn.Conv2d)
+            x = F.relu(conv(x) if number < 3 else upsampled_convolution(x, conv.weight, conv.bias))
         return self.output(x)
+
+
+def upsampled_convolution(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """Return the same-padded 3×3 convolution of `x` upsampled ×2 (nearest), computed on the small grid.
+
+    Each output pixel of the large grid sees at most 2×2 different pixels of the small one, so the kernel's rows and columns
+    that fall on one pixel are added first: four 2×2 kernels, one for each position within a pixel, at 4/9 of the products.
+
+    Parameters
+    ----------
+    x
+        (n, inputs, rows, columns).
+    weight, bias
+        Of the 3×3 convolution: (outputs, inputs, 3, 3), (outputs,).
+
+    Returns
+    -------
+    Tensor
+        (n, outputs, 2 × rows, 2 × columns).
+    """
+    first, middle, last = weight.unbind(dim=2)
+    by_row = (torch.stack([first, middle + last], dim=2), torch.stack([first + middle, last], dim=2))
+    kernels = []
+    for rows in by_row:
+        left, centre, right = rows.unbind(dim=3)
+        kernels += [torch.stack([left, centre + right], dim=3), torch.stack([left + centre, right], dim=3)]
+    n, _, height, width = x.shape
+    padded = F.pad(x, (1, 1, 1, 1))
+    phases = [
+        F.conv2d(padded[:, :, r : r + height + 1, c : c + width + 1], kernels[2 * r + c], bias)
+        for r in (0, 1)
+        for c in (0, 1)
+    ]
+    outputs = weight.shape[0]
+    stacked = torch.stack(phases, dim=2).reshape(n, 4 * outputs, height, width)
+    return F.pixel_shuffle(stacked, 2)
 
 
 class PairedCellInpainting(nn.Module):
@@ -197,13 +232,39 @@ class PairedCellInpainting(nn.Module):
         return self.decoder(torch.cat([self.source_encoder(source), self.marker_encoder(target_markers)], dim=1))
 
 
-def load_network(file: Path) -> PairedCellInpainting:
+class Autoencoder(nn.Module):
+    """The same source cell encoder and decoder without target markers; reconstructs its input (paper: "autoencoder").
+
+    Parameters
+    ----------
+    channels
+        Proteins and markers together.
+    width
+        Factor on every layer's filters; 1 is the paper's.
+    """
+
+    def __init__(self, channels: int = 2, width: float = 1.0):
+        super().__init__()
+        self.config = {"channels": channels, "width": width}
+        self.source_encoder = SourceEncoder(channels, width)
+        self.decoder = Decoder(scaled(SOURCE_WIDTHS, width)[-1], channels, width)
+
+    def forward(self, source: Tensor) -> Tensor:
+        """Return the reconstruction. (n, channels, rows, columns) -> the same."""
+        check_crops(source.shape, self.source_encoder.channels)
+        return self.decoder(self.source_encoder(source))
+
+
+Network = TypeVar("Network", PairedCellInpainting, Autoencoder)
+
+
+def load_network(file: Path, kind: type[Network] = PairedCellInpainting) -> Network:  # type: ignore[assignment]
     """Return the network of a pci-bench weights file, ready for evaluation."""
     from safetensors.torch import load_file
 
     from pci_bench.weights import read_header
 
-    network = PairedCellInpainting(**read_header(file).config)
+    network = kind(**read_header(file).config)
     try:
         network.load_state_dict({name: tensor.float() for name, tensor in load_file(file).items()})
     except RuntimeError as error:

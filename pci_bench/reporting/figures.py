@@ -1,47 +1,18 @@
-"""Figures from results. Colours are from the Okabe–Ito palette, which stays distinct in every kind of colour vision."""
+"""Figures from results."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pci_bench.files import atomic_file
+from pci_bench.drawing import BEHIND, COLOURS, FAINT, INK, new_figure
 from pci_bench.registry import natural_key
 from pci_bench.results import Result
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#000000")
-INK, FAINT = "#222222", "#D9D9D9"
-BEHIND = {"facecolor": "white", "edgecolor": "none", "pad": 0.8}  # keeps a number readable over a line
-
-
-def new_figure(width: float, height: float) -> Figure:
-    """Return an empty figure (inches) that needs no display."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width, height), layout="constrained", facecolor="white")
-    FigureCanvasAgg(figure)
-    return figure
-
-
-def save(figure: Figure, path: Path) -> list[Path]:
-    """Write a figure as PNG (200 dpi) and SVG, without dates, and return the files."""
-    import matplotlib
-
-    written = []
-    with matplotlib.rc_context({"svg.hashsalt": "pci-bench", "svg.fonttype": "none"}):
-        for suffix, metadata in ((".png", {"Software": None}), (".svg", {"Date": None})):
-            file = path.with_name(path.name + suffix)
-            with atomic_file(file) as temporary:
-                figure.savefig(temporary, dpi=200, metadata=metadata, format=suffix[1:])
-            written.append(file)
-    return written
 
 
 def accuracy_bars(results: Sequence[Result], *, metric: str, title: str) -> Figure:

@@ -146,6 +146,7 @@ def fill(
         The dataset's name.
     """
     mine = [r for r in results if r.dataset.name == dataset and r.evaluator.name == declaration.evaluator]
+    mine, elsewhere = _on_the_same_cells(mine)
     excludes = list(dict.fromkeys(r.evaluator.params.get("exclude", "cell") for r in mine)) or ["cell"]
     headers = [(c.header, x) for x in excludes for c in declaration.columns]
     by_features: dict[str, list[Result]] = {}
@@ -175,7 +176,31 @@ def fill(
     others = [n for n in by_features if n not in shown]
     rows.extend((n, [entry(by_features[n], c, x) for x in excludes for c in declaration.columns]) for n in others)
     rows.extend((n, r) for n, r in not_run.items() if n not in shown and n not in others)
-    return FilledTable(declaration, dataset, headers, rows, _notes(declaration, mine))
+    notes = _notes(declaration, mine)
+    if elsewhere:
+        notes.append(
+            f"Left out, because they are of other cells of {dataset} (another --limit, seed or version): "
+            f"{', '.join(elsewhere)}. Run them again."
+        )
+    return FilledTable(declaration, dataset, headers, rows, notes)
+
+
+def _on_the_same_cells(results: list[Result]) -> tuple[list[Result], list[str]]:
+    """Return the results on the cells of the newest one, and the names of feature sets with results on others.
+
+    An output folder that was used before may hold results of a subset, which no table may mix with those of all cells.
+    """
+    if not results:
+        return [], []
+
+    def cells(r: Result) -> tuple[str, int, int | None]:
+        return r.dataset.sha256, r.dataset.n_cells, r.dataset.limit
+
+    newest = cells(max(results, key=lambda r: str(r.run.get("started", ""))))
+    return (
+        [r for r in results if cells(r) == newest],
+        list(dict.fromkeys(r.features.full_name for r in results if cells(r) != newest)),
+    )
 
 
 def _not_asked(base: str) -> str:
@@ -183,7 +208,7 @@ def _not_asked(base: str) -> str:
     from pci_bench.features import known_feature_sets
 
     if base in known_feature_sets():
-        return f"not asked for; add --features {base}"
+        return "not asked for; name it with --features"
     return "no installed plug-in provides it"
 
 
@@ -294,15 +319,23 @@ def render(table: FilledTable, form: Format) -> str:
     raise UserError(f"There is no table format '{form}'. Use md, csv or tex.")
 
 
+_LATEX = str.maketrans(
+    {
+        **{character: f"\\{character}" for character in "&%$#_{}"},
+        "\\": "\\textbackslash{}",
+        "~": "\\textasciitilde{}",
+        "^": "\\textasciicircum{}",
+        "<": "\\textless{}",
+        ">": "\\textgreater{}",
+        "|": "\\textbar{}",
+        "–": "--",
+        "×": "$\\times$",
+    }
+)
+
+
 def _latex(text: str) -> str:
-    for character in "\\&%$#_{}":
-        text = text.replace(character, "\\textbackslash{}" if character == "\\" else f"\\{character}")
-    return (
-        text.replace("~", "\\textasciitilde{}")
-        .replace("^", "\\textasciicircum{}")
-        .replace("–", "--")
-        .replace("×", "$\\times$")
-    )
+    return text.translate(_LATEX)
 
 
 def terminal(tables: Sequence[FilledTable], width: int) -> list[RichTable | str]:
@@ -319,22 +352,23 @@ def terminal(tables: Sequence[FilledTable], width: int) -> list[RichTable | str]
         many = len(table.declaration.columns) > 2
         header, body = _cells(table, separator="\n" if many else " ")
         excludes = list(dict.fromkeys(x for _, x in table.headers))
-        names = max(len(line[0]) for line in body)
-        narrow = many and width < names + 2 + 14 * len(table.declaration.columns)
         shown.append(table.title)
         for exclude in excludes if many else [None]:
             picked = [i for i in range(1, len(header)) if exclude is None or _belongs(table, header, i, exclude)]
-            block = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-            block.add_column(header[0], no_wrap=True)
+            widths = [max(len(part) for line in body for part in line[i].split("\n")) for i in [0, *picked]]
+            narrow = many and width < sum(widths) + 2 * len(picked)
+            block = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 0, 0, 1))
+            block.add_column(header[0], overflow="fold")  # a name is never cut
             for column in picked:
                 text = header[column].partition(",")[0] if many else header[column].replace(", ", ",\n")
                 block.add_column(text, justify="right", no_wrap=True)
             for name, *cells in body:
-                chosen = ["not run" if c.startswith("not run") else c for c in (cells[i - 1] for i in picked)]
+                absent = cells[0].startswith("not run")
+                chosen = ["not run", *[""] * (len(picked) - 1)] if absent else [cells[i - 1] for i in picked]
                 block.add_row(name, *(c.partition("\n")[0] if narrow else c for c in chosen))
             if exclude is not None and len(excludes) > 1:
                 shown.append(_neighbours(exclude))
-            shown.append(block)
+            shown += ["", block, ""]
     without: dict[str, list[str]] = {}
     for table in tables:
         for name, entries in table.rows:

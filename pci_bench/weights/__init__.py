@@ -30,12 +30,21 @@ def declared() -> dict[str, dict[str, dict[str, Any]]]:
     return tomllib.loads(files("pci_bench.weights").joinpath("weights.toml").read_text())
 
 
+def declared_at(family: str, name: str) -> str:
+    """Return the file and line of ``weights.toml`` that declare some weights."""
+    file = files("pci_bench.weights").joinpath("weights.toml")
+    lines = file.read_text().splitlines()
+    return f"{file}:{next((i for i, line in enumerate(lines, 1) if line.strip() == f'[{family}.{name}]'), 1)}"
+
+
 def default_name(family: str, dataset: str) -> str | None:
-    """Return the name of the weights that a dataset's features use when none are named, or None."""
-    for name, declaration in declared().get(family, {}).items():
-        if dataset.partition(":")[0] in declaration["default_for"]:
-            return name
-    return None
+    """Return the name of the weights that a dataset's features use when none are named, or None.
+
+    Of several, the first in ``weights.toml`` that is at hand; where none is, the first.
+    """
+    named = dataset.partition(":")[0]
+    names = [name for name, declaration in declared().get(family, {}).items() if named in declaration["default_for"]]
+    return next((name for name in names if find(family, name)), names[0] if names else None)
 
 
 def folders() -> tuple[Path, ...]:

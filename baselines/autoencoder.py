@@ -1,0 +1,59 @@
+"""An autoencoder of the same make: what the encoder learns from reconstructing its own input."""
+
+from pci_bench import ExtractorMeta, ModelMeta, register_extractor, register_model
+from pci_bench.inpainting.features import CROPS_PER_PASS, OUTPUTS, column_names, encoder_compute, why_not
+
+
+@register_model("autoencoder")
+class AutoencoderModel:
+    """The source cell encoder and the decoder of paired cell inpainting, without target markers; reconstructs its input."""
+
+    meta = ModelMeta("autoencoder", "1", "Autoencoder: reconstruct the cell itself", pairs=False)
+
+    def skip(self, channels, crop_shape):
+        """Return why it cannot be trained on such crops, or None."""
+        rows, columns = crop_shape
+        return (
+            f"crops of {rows}×{columns} px do not fit: rows and columns must be divisible by 4"
+            if rows % 4 or columns % 4
+            else None
+        )
+
+    def build(self, channels, width):
+        """Return a new network for these channels."""
+        from pci_bench.inpainting.network import Autoencoder
+
+        return Autoencoder(len(channels), width)
+
+    def predict(self, network, source, target):
+        """Return the reconstruction and the cell itself."""
+        return network(source), source
+
+
+@register_extractor("autoencoder")
+class AutoencoderFeatures:
+    """The encoder's layers as feature sets (paper: "Baseline Feature Extraction and Benchmarking")."""
+
+    meta = ExtractorMeta(
+        "autoencoder",
+        "1",
+        "Autoencoder",
+        OUTPUTS,
+        headline="conv3",
+        weights="autoencoder",
+        batch=CROPS_PER_PASS,
+    )
+
+    def skip(self, cells):
+        """Return why these crops do not fit, or None."""
+        return why_not(cells)
+
+    def names(self, output, channels):
+        """Return conv1_0, conv1_1 and so on."""
+        return column_names(output)
+
+    def open(self, channels, weights, device):
+        """Return the encoder's pass with these weights."""
+        from pci_bench.inpainting.network import Autoencoder, load_network
+
+        return encoder_compute(load_network(weights, Autoencoder).source_encoder, device)

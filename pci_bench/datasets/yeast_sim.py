@@ -1,0 +1,204 @@
+"""``yeast-sim`` and ``yeast-sim-train``: two simulated screens of yeast, made on first use from a seed.
+
+An image is one protein in one well. It depends on nothing but the seed of its screen, its number and ``yeast_sim.toml``, so
+images can be made in any order and by any number of processes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tomllib
+from dataclasses import dataclass
+from importlib.resources import files
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pci_bench.cells import Channel, DatasetMeta
+from pci_bench.datasets.base import register_dataset
+from pci_bench.datasets.yeast_anatomy import draw_anatomy
+from pci_bench.datasets.yeast_optics import Acquisition, Scene, arrange, crop_starts, crops_of, draw_acquisition, render
+from pci_bench.datasets.yeast_proteins import Protein, draw_protein
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from pci_bench.store import StoreWriter
+
+SETTINGS: dict[str, Any] = tomllib.loads(files("pci_bench.datasets").joinpath("yeast_sim.toml").read_text())
+CHANNELS = (Channel("GFP", "protein"), Channel("RFP", "marker"))
+CLASSES = tuple(sorted(SETTINGS["images_per_class"]))
+
+
+@dataclass(frozen=True)
+class ImagePlan:
+    """What is decided of an image before it is drawn: its number, its protein's class, and how many cells are cropped."""
+
+    number: int
+    label: str
+    cells: int
+
+
+def plan(screen: str, settings: dict[str, Any] = SETTINGS) -> list[ImagePlan]:
+    """Return the images of a screen, ``"yeast-sim"`` or ``"yeast-sim-train"``, with classes in random order."""
+    declared = settings["screens"][screen]
+    rng = np.random.default_rng([settings["seed"], declared["stream"]])
+    labels = np.repeat(CLASSES, [settings["images_per_class"][c] * declared["images"] for c in CLASSES])
+    labels = rng.permutation(labels)
+    low, high = declared["cells_per_image"]
+    cells = np.clip(low + np.rint(rng.gamma(*declared["cells_above_lowest"], len(labels))), low, high)
+    return [ImagePlan(i, str(label), int(n)) for i, (label, n) in enumerate(zip(labels, cells, strict=True))]
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One protein in one well, before it is drawn: what its cells share, and where everything is."""
+
+    plan: ImagePlan
+    protein: Protein
+    acquisition: Acquisition
+    scene: Scene
+
+
+def sample(screen: str, image: ImagePlan, settings: dict[str, Any] = SETTINGS) -> Sample:
+    """Return the protein, settings and cells of one image of a screen."""
+    declared, placement = settings["screens"][screen], settings["placement"]
+    rng = _rng(screen, image, settings, 0)
+    protein = draw_protein(rng, image.label, settings["proteins"])
+    acquisition = draw_acquisition(rng, declared, settings["signal_to_noise"])
+    side = np.sqrt(image.cells * placement["area_per_cell"]) + 2 * placement["surround"]
+    drawn = int(side * side / placement["area_per_cell"]) + 2
+    anatomy = draw_anatomy(rng, drawn, {**settings["anatomy"], "radius": declared["radius"]})
+    return Sample(image, protein, acquisition, arrange(rng, anatomy, image.cells, protein, settings))
+
+
+def draw(screen: str, drawn: Sample, settings: dict[str, Any] = SETTINGS) -> tuple[np.ndarray, np.ndarray]:
+    """Return an image's crops (n, 2, 64, 64) uint16, GFP and RFP, and masks (n, 64, 64) uint16.
+
+    In a mask 1 is the mother in the middle, 2 its bud, and 3, 4 … are the neighbours, each with its bud.
+    """
+    rng = _rng(screen, drawn.plan, settings, 1)
+    pixels, parts = render(rng, drawn.scene, drawn.protein, drawn.acquisition, settings)
+    return crops_of(pixels, parts, drawn.scene.origins[: drawn.plan.cells], settings["crop"])
+
+
+def _rng(screen: str, image: ImagePlan, settings: dict[str, Any], step: int) -> np.random.Generator:
+    """Return the generator of one step of one image, which no other image shares."""
+    return np.random.default_rng([settings["seed"], settings["screens"][screen]["stream"], 1 + image.number, step])
+
+
+def truth(drawn: Sample, crop: int = SETTINGS["crop"]) -> dict[str, np.ndarray]:
+    """Return what is known of an image's cells, as obs columns (n,) by name.
+
+    ``y`` and ``x`` are in the field, all other positions in the crop (rows ``_y``, columns ``_x``); sizes are pixels.
+    What a cell has not (bud, second nucleus) is NaN; ``neck`` is then the site of the next bud.
+    """
+    scene, n = drawn.scene, drawn.plan.cells
+    anatomy, origins = scene.anatomy[np.arange(n)], scene.origins[:n]
+    start = crop_starts(origins, crop)
+    budded = anatomy.budded
+    parted = (anatomy.nuclei[:, 0] != anatomy.nuclei[:, 1]).any(axis=1)
+    points = {
+        "mother": anatomy.mother,
+        "bud": np.where(budded[:, None], anatomy.bud, np.nan),
+        "neck": anatomy.neck,
+        "tip": np.where(budded[:, None], anatomy.tip, np.nan),
+        "nucleus": anatomy.nuclei[:, 0],
+        "second_nucleus": np.where(parted[:, None], anatomy.nuclei[:, 1], np.nan),
+        "vacuole": anatomy.vacuoles[:, 0],
+        "pole": anatomy.poles[:, 0],
+        "second_pole": anatomy.poles[:, 1],
+    }
+    columns: dict[str, np.ndarray] = {"y": origins[:, 0], "x": origins[:, 1]}
+    columns["stage"] = np.where(budded, anatomy.stage, np.nan)
+    for name, point in points.items():
+        in_crop = point + origins - start
+        columns[f"{name}_y"], columns[f"{name}_x"] = in_crop[:, 0], in_crop[:, 1]
+    sizes = {
+        "mother_major": anatomy.mother_axes[:, 0],
+        "mother_minor": anatomy.mother_axes[:, 1],
+        "mother_angle": anatomy.mother_angle,
+        "bud_major": np.where(budded, anatomy.bud_axes[:, 0], np.nan),
+        "bud_minor": np.where(budded, anatomy.bud_axes[:, 1], np.nan),
+        "bud_angle": np.where(budded, anatomy.bud_angle, np.nan),
+        "nucleus_radius": anatomy.nucleus_radius[:, 0],
+        "vacuole_radius": anatomy.vacuole_radius[:, 0],
+    }
+    columns.update(sizes)
+    rounded = {name: np.round(values, 2) for name, values in columns.items()}
+    return {**rounded, "penetrant": scene.penetrant[:n]}
+
+
+def table(screen: str, samples: list[Sample]) -> pd.DataFrame:
+    """Return obs: one row per cell, images in order."""
+    import pandas as pd
+
+    frames = []
+    for one in samples:
+        image = f"{SETTINGS['screens'][screen]['prefix']}{one.plan.number + 1:03d}"
+        frame = pd.DataFrame({"cell": [f"{image}_{i + 1:02d}" for i in range(one.plan.cells)]})
+        frames.append(frame.assign(image=image, protein=f"{image}p", label=one.plan.label, **truth(one)))
+    return pd.concat(frames, ignore_index=True)
+
+
+class SimulatedScreen:
+    """A screen that is drawn from a seed. Its content hash is that of seed, version, parameters and plan: not of pixels,
+    whose last bit may differ between machines.
+    """
+
+    name: str
+
+    def __init__(self) -> None:
+        declared = SETTINGS["screens"][self.name]
+        self.meta = DatasetMeta(
+            self.name,
+            SETTINGS["version"],
+            declared["title"],
+            SETTINGS["reference"],
+            SETTINGS["licence"],
+            confounder="image",
+            training="yeast-sim-train",
+            label="localization",
+        )
+
+    def skip(self) -> str | None:
+        """Return None: it is made where it is needed."""
+        return None
+
+    def source(self) -> str:
+        """Return what the content depends on: the screen and every number of ``yeast_sim.toml``."""
+        digest = hashlib.sha256(json.dumps(SETTINGS, sort_keys=True).encode()).hexdigest()
+        return f"{self.name} {digest}"
+
+    def build(self, store: StoreWriter) -> None:
+        """Draw all images, and write them in order."""
+        plans, samples = plan(self.name), []
+        with store.progress.stage(f"placing the cells of {self.name}", len(plans)) as advance:
+            for image in plans:
+                samples.append(sample(self.name, image))
+                advance(1)
+        store.begin(
+            table(self.name, samples),
+            CHANNELS,
+            crop_shape=(SETTINGS["crop"], SETTINGS["crop"]),
+            dtype="uint16",
+            masks=True,
+            identity=self.source(),
+        )
+        for drawn in samples:
+            store.add(*draw(self.name, drawn))
+
+
+@register_dataset("yeast-sim")
+class YeastSim(SimulatedScreen):
+    """The labelled screen: 100 images of 12–60 cells, at least 5 images and 60 cells of every class."""
+
+    name = "yeast-sim"
+
+
+@register_dataset("yeast-sim-train")
+class YeastSimTrain(SimulatedScreen):
+    """The screen that networks are trained on: 500 images of other proteins and other acquisition settings."""
+
+    name = "yeast-sim-train"

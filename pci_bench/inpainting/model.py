@@ -1,0 +1,40 @@
+"""Paired cell inpainting as a trainable model."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from pci_bench.models import ModelMeta, register_model
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from pci_bench.cells import Channel
+
+
+@register_model("pci")
+class PairedCellInpaintingModel:
+    """Predicts the target's protein from the source cell and the target's markers (paper: "Paired Cell Inpainting")."""
+
+    meta = ModelMeta("pci", "1", "Paired cell inpainting: predict a cell's protein from another cell of its image")
+
+    def skip(self, channels: tuple[Channel, ...], crop_shape: tuple[int, int]) -> str | None:
+        """Return why it cannot be trained on such crops, or None."""
+        if channels[0].role != "protein" or all(c.role == "protein" for c in channels):
+            return "it needs a protein channel, first, and at least one marker channel"
+        if crop_shape[0] % 4 or crop_shape[1] % 4:
+            return f"crops of {crop_shape[0]}×{crop_shape[1]} px do not fit: rows and columns must be divisible by 4"
+        return None
+
+    def build(self, channels: tuple[Channel, ...], width: float) -> torch.nn.Module:
+        """Return a new network for these channels."""
+        from pci_bench.inpainting.network import PairedCellInpainting
+
+        proteins = sum(c.role == "protein" for c in channels)
+        return PairedCellInpainting(proteins, len(channels) - proteins, width)
+
+    def predict(self, network: Any, source: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the predicted and the real protein channels of the targets."""
+        proteins = network.config["proteins"]
+        return network(source, target[:, proteins:]), target[:, :proteins]

@@ -1,0 +1,1 @@
+"""Training: pairs of cells, one loop for every trainable model, checkpoints that resume."""

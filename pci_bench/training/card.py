@@ -1,0 +1,70 @@
+"""The model card of trained weights: what they were trained on, how, how long, and the curve."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from pci_bench.files import atomic_file, write_json
+from pci_bench.provenance import versions
+
+
+def write_card(weights: Path, facts: dict[str, Any]) -> Path:
+    """Write ``<weights>.json``, ``.png`` and ``.md`` beside a weights file; return the Markdown card."""
+    write_json(weights.with_suffix(".json"), {**facts, "versions": versions()})
+    _draw_curve(weights.with_suffix(".png"), facts)
+    card = weights.with_suffix(".md")
+    with atomic_file(card) as temporary:
+        temporary.write_text(card_text(weights, facts), encoding="utf-8")
+    return card
+
+
+def card_text(weights: Path, facts: dict[str, Any]) -> str:
+    """Return the card as Markdown."""
+    dataset, recipe, last = facts["dataset"], facts["recipe"], facts["history"][-1]
+    pairs = recipe["epochs"] * (dataset["trained_on"] // recipe["batch"]) * recipe["batch"]
+    lines = [
+        f"# {facts['model']}@{facts['name']}",
+        "",
+        f"Trained on {dataset['name']} {dataset['version']} (sha256 `{dataset['sha256']}`), {dataset['trained_on']:,} of "
+        f"{dataset['n_cells']:,} cells, the rest held out by image: {recipe['epochs']} epochs, {pairs:,} sources in all, "
+        f"{facts['seconds'] / 60:.1f} minutes on {facts['device']} ({facts['threads']} threads), "
+        f"{last['pairs_per_second']:.0f} per second.",
+        "",
+        f"Recipe: {', '.join(f'{k} {v}' for k, v in recipe.items())}. Weights are rounded to float16 as the last step.",
+        "",
+        "| held-out loss (mean squared error) | |",
+        "|---|---|",
+        *[f"| {what} | {value:.5f} |" for what, value in facts["references"].items()],
+        "",
+        f"![Loss curve]({weights.with_suffix('.png').name})",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _draw_curve(file: Path, facts: dict[str, Any]) -> None:
+    """Draw training and held-out loss by epoch, with the references as lines."""
+    from pci_bench.drawing import COLOURS, FAINT, INK, new_figure
+
+    figure = new_figure(6.4, 3.6)
+    axes = figure.subplots()
+    epochs = range(1, len(facts["history"]) + 1)
+    axes.plot(epochs, [h["loss"] for h in facts["history"]], color=COLOURS[4], label="training")
+    axes.plot(
+        epochs, [h["validation_loss"] for h in facts["history"]], color=COLOURS[0], marker=".", label="held-out images"
+    )
+    for number, (what, value) in enumerate(facts["references"].items()):
+        if what.startswith("the trained"):
+            continue
+        axes.axhline(value, color=COLOURS[(1, 5)[number % 2]], linewidth=1, linestyle=(0, (5, 3)), label=what)
+    axes.set_xlabel("epoch", fontsize=8.5)
+    axes.set_ylabel("mean squared error", fontsize=8.5)
+    axes.set_yscale("log")
+    axes.set_title(f"{facts['model']}@{facts['name']}: loss", fontsize=9.5, loc="left")
+    axes.legend(frameon=False, fontsize=8)
+    axes.grid(color=FAINT, linewidth=0.6, which="both")
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.tick_params(labelsize=8, colors=INK, which="both")
+    with atomic_file(file) as temporary:
+        figure.savefig(temporary, dpi=150, metadata={"Software": None}, format="png")

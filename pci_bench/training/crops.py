@@ -1,0 +1,109 @@
+"""Crops for training: in memory where they fit, else in one flat file, so that random pairs never wait for a chunk."""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections.abc import Iterator
+
+import numpy as np
+
+from pci_bench.cells import Cells, rescaled
+from pci_bench.files import atomic_file, cache_folder
+from pci_bench.progress import Progress
+from pci_bench.training.pairs import Epoch, flipped
+
+IN_MEMORY_BYTES = 2 * 2**30
+READ_CELLS = 256
+
+
+def stored_crops(cells: Cells, progress: Progress) -> np.ndarray:
+    """Return all raw crops (n, channels, rows, columns), in memory or mapped from a flat copy in the cache."""
+    first = cells.stored(slice(0, 1))
+    shape = (len(cells), *first.shape[1:])
+    n_bytes = int(np.prod(shape)) * first.dtype.itemsize
+    if n_bytes <= IN_MEMORY_BYTES:
+        crops = np.empty(shape, first.dtype)
+        _copy(cells, crops, progress)
+        return crops
+    file = cache_folder() / "training" / f"crops-{cells.sha256[:20]}.npy"
+    if not file.exists():
+        with atomic_file(file) as temporary:
+            mapped = np.lib.format.open_memmap(temporary, mode="w+", dtype=first.dtype, shape=shape)
+            _copy(cells, mapped, progress)
+            mapped.flush()
+            del mapped
+    return np.load(file, mmap_mode="r")
+
+
+def _copy(cells: Cells, into: np.ndarray, progress: Progress) -> None:
+    with progress.stage(f"reading {cells.meta.name}, {len(cells):,} cells", len(cells)) as advance:
+        for start in range(0, len(cells), READ_CELLS):
+            part = cells.stored(slice(start, start + READ_CELLS))
+            into[start : start + len(part)] = part
+            advance(len(part))
+
+
+class Batches:
+    """The batches of an epoch, prepared by a thread of their own while the network works.
+
+    Attributes
+    ----------
+    prepared, busy
+        Pairs prepared and the seconds that took: the loader's own rate.
+    waited
+        Seconds that the network waited for a batch.
+    """
+
+    def __init__(self, crops: np.ndarray, channels: tuple, epoch: Epoch, batch: int, *, pairs: bool, ahead: int = 6):
+        self._crops, self._channels, self._epoch, self._batch, self._pairs = crops, channels, epoch, batch, pairs
+        self._ready: queue.Queue = queue.Queue(maxsize=ahead)
+        self._stop = threading.Event()
+        self.prepared, self.busy, self.waited = 0, 0.0, 0.0
+
+    def __len__(self) -> int:
+        return len(self._epoch.sources) // self._batch
+
+    def __iter__(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Yield (sources, targets), each (batch, channels, rows, columns) float32, rescaled and flipped."""
+        thread = threading.Thread(target=self._prepare, daemon=True)
+        thread.start()
+        try:
+            for _ in range(len(self)):
+                started = time.perf_counter()
+                item = self._ready.get()
+                self.waited += time.perf_counter() - started
+                if isinstance(item, BaseException):
+                    raise item
+                yield item
+        finally:
+            self._stop.set()
+            thread.join()
+
+    def _prepare(self) -> None:
+        try:
+            for number in range(len(self)):
+                started = time.perf_counter()
+                where = slice(number * self._batch, (number + 1) * self._batch)
+                source = self._flipped(self._epoch.sources[where], self._epoch.source_flips[where])
+                target = (
+                    self._flipped(self._epoch.targets[where], self._epoch.target_flips[where])
+                    if self._pairs
+                    else source
+                )
+                self.busy += time.perf_counter() - started
+                self.prepared += self._batch
+                while not self._stop.is_set():
+                    try:
+                        self._ready.put((source, target), timeout=0.1)
+                        break
+                    except queue.Full:
+                        continue
+                if self._stop.is_set():
+                    return
+        except BaseException as error:
+            self._ready.put(error)
+
+    def _flipped(self, positions: np.ndarray, flips: np.ndarray) -> np.ndarray:
+        return flipped(rescaled(np.asarray(self._crops[positions]), self._channels, "minmax"), flips)

@@ -1,0 +1,225 @@
+"""Training: pairs, the loop, resuming, cards."""
+
+import json
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from pci_bench import UserError
+from pci_bench.cells import Cells, Channel, DatasetMeta, validated_obs
+from pci_bench.training.loop import Recipe, train, validation_pairs
+from pci_bench.training.pairs import draw_epoch, draw_targets, flipped, held_out_images
+
+CHANNELS = (Channel("GFP", "protein"), Channel("RFP", "marker"))
+SMALL = Recipe(epochs=3, width=1 / 24, batch=8, learning_rate=2e-3, held_out=0.2)
+
+
+def make_cells(n_images=10, cells_per_image=6, size=16, seed=0, channels=CHANNELS, images=None):
+    """Each image has a pattern of its own, which its cells share, shifted by the marker."""
+    import pandas as pd
+
+    rng = np.random.default_rng(seed)
+    image = np.repeat(np.arange(n_images), cells_per_image) if images is None else np.asarray(images)
+    patterns = rng.random((image.max() + 1, size, size))
+    crops = 0.1 * rng.random((len(image), len(channels), size, size))
+    crops[:, 0] += patterns[image]
+    obs = pd.DataFrame({"cell": [f"c{i}" for i in range(len(image))], "image": [f"image {i}" for i in image]})
+    meta = DatasetMeta("planted", "1", "Planted patterns")
+    return Cells(validated_obs(obs, "planted"), channels, meta, f"{seed}-{len(image)}", crops.astype(np.float32))
+
+
+def test_a_target_is_another_cell_of_the_same_image_each_equally_likely():
+    images = np.array([3, 1, 1, 3, 2, 1, 2, 3, 1, 2])
+    drawn = np.stack([draw_targets(images, np.random.default_rng(s).random(len(images))) for s in range(6000)])
+    for cell in range(len(images)):
+        partners = np.setdiff1d(np.flatnonzero(images == images[cell]), [cell])
+        values, counts = np.unique(drawn[:, cell], return_counts=True)
+        np.testing.assert_array_equal(values, partners)
+        assert stats.chisquare(counts).pvalue > 1e-4
+
+
+def test_an_epoch_visits_every_cell_once_and_depends_on_nothing_but_seed_and_epoch():
+    images = np.repeat(np.arange(7), 5)
+    first, again, other = draw_epoch(images, 1, 4), draw_epoch(images, 1, 4), draw_epoch(images, 1, 5)
+    assert sorted(first.sources) == list(range(35))
+    assert (images[first.sources] == images[first.targets]).all()
+    assert (first.sources != first.targets).all()
+    np.testing.assert_array_equal(first.targets, again.targets)
+    assert (first.targets != other.targets).any()
+    assert (first.source_flips != first.target_flips).any()
+
+
+def test_flips_of_rows_and_columns_are_fair_and_independent_of_each_other_and_of_the_target():
+    drawn = draw_epoch(np.zeros(8000, np.int64), 0, 0)
+    codes = drawn.source_flips @ [1, 2] + drawn.target_flips @ [4, 8]
+    assert stats.chisquare(np.bincount(codes, minlength=16)).pvalue > 1e-4
+
+
+def test_all_channels_of_a_cell_flip_together():
+    crops = np.random.default_rng(0).random((4, 2, 4, 6))
+    flips = np.array([[0, 0], [1, 0], [0, 1], [1, 1]], bool)
+    result = flipped(crops, flips)
+    for crop, flip, got in zip(crops, flips, result, strict=True):
+        expected = np.stack([np.flipud(c) if flip[0] else c for c in crop])
+        expected = np.stack([np.fliplr(c) if flip[1] else c for c in expected])
+        np.testing.assert_array_equal(got, expected)
+
+
+def test_held_out_images_are_whole_seeded_and_never_all():
+    images = np.repeat(np.arange(20), 3)
+    held = held_out_images(images, 0.25, 0)
+    assert len(held) == 5
+    np.testing.assert_array_equal(held, held_out_images(images, 0.25, 0))
+    assert len(held_out_images(np.array([4, 4, 9, 9]), 0.99, 0)) == 1
+
+
+def test_validation_pairs_lie_in_held_out_images_and_pair_different_cells_of_one():
+    images = np.repeat(np.arange(6), 4)
+    sources, targets = validation_pairs(images, np.flatnonzero(images >= 4), seed=0)
+    assert (images[sources] >= 4).all()
+    assert (images[sources] == images[targets]).all()
+    assert (sources != targets).all()
+
+
+@pytest.mark.parametrize("model", ["pci", "autoencoder"])
+def test_training_lowers_the_loss_and_saves_weights_that_extract(model):
+    import pci_bench
+
+    cells = make_cells()
+    done = train(model, cells, SMALL.model_copy(update={"epochs": 6}), name="small")
+    losses = [h["loss"] for h in done.history]
+    assert losses[-1] < 0.7 * losses[0]
+    assert done.name == f"{model}@small"
+    adata = pci_bench.extract(f"{model}-conv4@small", cells)
+    assert adata.shape == (60, 16)
+    card = done.card.read_text()
+    assert "10 of 60 cells" not in card
+    assert "48 of 60 cells" in card
+    facts = json.loads(done.file.with_suffix(".json").read_text())
+    assert facts["recipe"]["beta1"] == 0.5
+    assert facts["dataset"]["sha256"] == cells.sha256
+    assert done.file.with_suffix(".png").stat().st_size > 1000
+
+
+def test_reported_loss_of_the_rounded_network_is_that_of_the_saved_weights():
+    import torch
+
+    from pci_bench.inpainting.network import load_network
+    from pci_bench.training.pairs import held_out_images as held_out
+
+    cells = make_cells()
+    done = train("pci", cells, SMALL, name="rounded")
+    network = load_network(done.file)
+    images = np.repeat(np.arange(10), 6)
+    order = np.argsort(np.unique(cells.obs["image"]))  # images are numbered in the order of their names
+    held = np.flatnonzero(np.isin(images, order[held_out(images, SMALL.held_out, 0)]))
+    sources, targets = validation_pairs(images, held, 0)
+    crops = torch.from_numpy(cells.crops(np.arange(60)))
+    with torch.inference_mode():
+        predicted = network(crops[sources], crops[targets][:, 1:])
+    expected = float(((predicted - crops[targets][:, :1]) ** 2).mean())
+    assert done.references["the trained network, weights rounded to float16"] == pytest.approx(expected, rel=1e-4)
+
+
+def test_references_are_copying_the_source_and_the_mean_crop_of_the_image():
+    cells = make_cells()
+    done = train("pci", cells, SMALL, name="references")
+    images = np.repeat(np.arange(10), 6)
+    held = np.flatnonzero(np.isin(images, held_out_images(images, SMALL.held_out, 0)))
+    sources, targets = validation_pairs(images, held, 0)
+    protein = cells.crops(np.arange(60))[:, 0]
+    means = np.stack([protein[images == i].mean(axis=0) for i in range(10)])
+    assert done.references["copying the source"] == pytest.approx(
+        ((protein[sources] - protein[targets]) ** 2).mean(), rel=1e-5
+    )
+    assert done.references["the mean crop of the target's image"] == pytest.approx(
+        ((means[images[targets]] - protein[targets]) ** 2).mean(), rel=1e-5
+    )
+
+
+class StopHereError(Exception):
+    pass
+
+
+def test_resuming_equals_a_training_that_was_never_interrupted(monkeypatch):
+    from safetensors.numpy import load_file
+
+    from pci_bench.training import loop
+
+    cells = make_cells()
+    whole = load_file(train("pci", cells, SMALL, name="whole").file)
+    original = loop._train_epoch
+
+    def interrupted(*args):
+        if args[7] == 2:
+            raise StopHereError
+        return original(*args)
+
+    monkeypatch.setattr(loop, "_train_epoch", interrupted)
+    with pytest.raises(StopHereError):
+        train("pci", cells, SMALL, name="parts")
+    monkeypatch.setattr(loop, "_train_epoch", original)
+    with pytest.raises(UserError, match="--resume continues it"):
+        train("pci", cells, SMALL, name="parts")
+    with pytest.raises(UserError, match="learning_rate"):
+        train("pci", cells, SMALL.model_copy(update={"learning_rate": 1e-3}), name="parts", resume=True)
+    with pytest.raises(UserError, match="dataset"):
+        train("pci", make_cells(seed=1), SMALL, name="parts", resume=True)
+    parts = load_file(train("pci", cells, SMALL, name="parts", resume=True).file)
+    for key, value in whole.items():
+        np.testing.assert_array_equal(parts[key], value, err_msg=key)
+
+
+def test_a_damaged_checkpoint_is_named_and_can_be_replaced(monkeypatch):
+    from pci_bench.files import cache_folder
+
+    file = cache_folder() / "training" / "pci@damaged" / "checkpoint.pt"
+    file.parent.mkdir(parents=True)
+    file.write_bytes(b"not a checkpoint")
+    with pytest.raises(UserError, match="damaged or of another origin"):
+        train("pci", make_cells(), SMALL, name="damaged", resume=True)
+    assert train("pci", make_cells(), SMALL, name="damaged", restart=True).file.exists()
+
+
+@pytest.mark.parametrize(
+    ("cells", "sentence"),
+    [
+        (lambda: make_cells(images=[0, 1, 2, 3]), "no image has two cells"),
+        (lambda: make_cells(images=[0, 0, 0, 0]), "one image with at least two cells"),
+        (lambda: make_cells(n_images=2, cells_per_image=3), "fewer than a batch of 8"),
+        (lambda: make_cells(channels=(Channel("GFP", "protein"),)), "at least one marker channel"),
+        (lambda: make_cells(size=18), "divisible by 4"),
+    ],
+)
+def test_data_that_cannot_be_trained_on_is_met_with_a_sentence(cells, sentence):
+    with pytest.raises(UserError, match=sentence):
+        train("pci", cells(), SMALL)
+
+
+def test_nothing_to_resume_and_a_loss_that_explodes_are_met_with_a_sentence():
+    with pytest.raises(UserError, match="no unfinished training"):
+        train("pci", make_cells(), SMALL, name="none", resume=True)
+    with pytest.raises(UserError, match="loss is not finite"):
+        train("pci", make_cells(), SMALL.model_copy(update={"learning_rate": 1e30}), name="explodes")
+
+
+def test_images_with_one_cell_are_left_out_of_pairs():
+    images = [*np.repeat(np.arange(8), 4), 8]
+    assert train("pci", make_cells(images=images), SMALL, name="lonely").file.exists()
+
+
+def test_upsampling_on_the_small_grid_equals_upsampling_then_convolving():
+    import torch
+    from torch.nn import functional
+
+    from pci_bench.inpainting.network import upsampled_convolution
+
+    generator = torch.Generator().manual_seed(0)
+    for rows, columns in ((1, 1), (2, 5), (8, 8)):
+        x = torch.randn(2, 3, rows, columns, generator=generator, dtype=torch.float64)
+        weight = torch.randn(4, 3, 3, 3, generator=generator, dtype=torch.float64)
+        bias = torch.randn(4, generator=generator, dtype=torch.float64)
+        large = functional.interpolate(x, scale_factor=2.0, mode="nearest")
+        expected = functional.conv2d(large, weight, bias, padding=1)
+        torch.testing.assert_close(upsampled_convolution(x, weight, bias), expected, rtol=1e-12, atol=1e-12)
