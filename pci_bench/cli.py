@@ -246,11 +246,11 @@ def run(
         return
     _print_tables(output.tables)
     for note in output.notes:
-        out.print(f"Note: {note}", markup=False, highlight=False)
+        out.print(f"Note: {note}", markup=False, highlight=False, soft_wrap=True)
     for entry in output.not_run:
         if "features" not in entry:
             what = " on ".join(filter(None, (entry.get("evaluator"), entry.get("dataset"))))
-            out.print(f"Not run: {what}: {entry['reason']}", markup=False, highlight=False, soft_wrap=True)
+            out.print(f"Not run: {what}: {entry['reason'].rstrip('.')}.", markup=False, highlight=False, soft_wrap=True)
     out.print(f"Results, tables and figures: {folder}", markup=False, highlight=False, soft_wrap=True)
 
 
@@ -384,9 +384,10 @@ def evaluate(
     _load(plugin)
     from pci_bench import runner
     from pci_bench.evaluators.base import EVALUATORS
-    from pci_bench.external import read_features
+    from pci_bench.external import check_finite, read_features
 
     adata = read_features(file)
+    check_finite(adata, file)
     adata.uns.setdefault(
         "pci_bench", {"dataset": {"name": file.stem, "confounder": ""}, "features": {"name": f"file:{file.name}"}}
     )
@@ -477,7 +478,7 @@ def data_get(name: Annotated[str, typer.Argument(help="A dataset.")], plugin: Pl
     cells = load_dataset(name, progress=ConsoleProgress(err))
     out.print(repr(cells), markup=False, highlight=False)
     for note in cells.notes:
-        out.print(f"Note: {note}", markup=False, highlight=False)
+        out.print(f"Note: {note}", markup=False, highlight=False, soft_wrap=True)
 
 
 @data_app.command("verify")
@@ -537,7 +538,7 @@ def main() -> None:
         err.print(f"Warning: {message}", markup=False, highlight=False) if category is UserWarning else None
     )
     try:
-        code = app(standalone_mode=False)
+        code = app(standalone_mode=False, prog_name="pci-bench")
         if code == INTERRUPTED:  # typer turns Ctrl-C into this code; older ones, into Abort
             raise KeyboardInterrupt
         if code:

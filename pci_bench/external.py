@@ -57,13 +57,20 @@ class FileFeatures:
                 f"{self.path} has no features for {len(missing):,} of {len(names):,} cells of {cells.meta.name}, for example "
                 f"'{missing[0]}' (the file's first is '{next(iter(rows), '')}'). Cells are matched by the dataset's column 'cell'."
             )
-        values = np.asarray(adata.X, dtype=np.float32)[[rows[name] for name in names]]
-        if not np.isfinite(values).all():
-            row, column = np.argwhere(~np.isfinite(values))[0]
-            raise UserError(
-                f"{self.path} holds NaN or infinite values, first for cell '{names.iloc[row]}' in '{adata.var_names[column]}'."
-            )
-        return values, list(adata.var_names)
+        chosen = adata[[rows[name] for name in names]]
+        check_finite(chosen, self.path)
+        return np.asarray(chosen.X, dtype=np.float32), list(adata.var_names)
+
+
+def check_finite(adata: AnnData, path: Path) -> None:
+    """Raise a sentence that names the first cell and column of a features file whose value is NaN or infinite."""
+    finite = np.isfinite(np.asarray(adata.X))
+    if not finite.all():
+        row, column = np.argwhere(~finite)[0]
+        raise UserError(
+            f"{path} holds NaN or infinite values, first for cell '{adata.obs_names[row]}' in '{adata.var_names[column]}'. "
+            "Leave out such cells or columns."
+        )
 
 
 def read_features(path: Path) -> AnnData:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -427,8 +428,10 @@ def _compute_part(jobs: list[_Job], cells: Cells, start: int, compute: Any, adva
             raise UserError(
                 f"{job.features} gave NaN or infinite values, first for the cell '{bad}'. Correct the extractor or leave the cell out."
             )
-        with atomic_file(job.part(start // CELLS_PER_PART)) as temporary, open(temporary, "wb") as stream:
-            np.save(stream, values)
+        content = io.BytesIO()
+        np.save(content, values)  # straight into a file, NumPy does not say that the disk is full
+        with atomic_file(job.part(start // CELLS_PER_PART)) as temporary:
+            temporary.write_bytes(content.getbuffer())
 
 
 def device_name(device: str) -> str:

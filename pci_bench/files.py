@@ -78,7 +78,10 @@ def sentences_for_os_errors(action: str, path: Path) -> Iterator[None]:
 def make_folder(path: Path) -> Path:
     """Make a folder and its parents, or say in a sentence why that cannot be."""
     with sentences_for_os_errors("make the folder", path):
-        path.mkdir(parents=True, exist_ok=True)
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+        except FileNotFoundError as error:  # with all parents asked for, only where none can be made, as in /proc
+            raise OSError(errno.EACCES, "no folder can be made here") from error
     return path
 
 

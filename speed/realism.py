@@ -121,7 +121,12 @@ def mosaic(simulated, real, file: str, columns: int = 8) -> None:
             turns = of_class.groupby("image" if not kind else "field", observed=True).cumcount()
             chosen = turns.sort_values(kind="stable").index[:columns].to_numpy()
             crops = cells.crops(chosen)
-            blocks.append((f"{kind}{label}", np.vstack([np.hstack(np.pad(c, ((0, 0), (1, 1), (1, 1)))) for c in crops.transpose(1, 0, 2, 3)])))
+            blocks.append(
+                (
+                    f"{kind}{label}",
+                    np.vstack([np.hstack(np.pad(c, ((0, 0), (1, 1), (1, 1)))) for c in crops.transpose(1, 0, 2, 3)]),
+                )
+            )
     across = 2
     down = -(-len(blocks) // across)
     figure, axes = plt.subplots(down, across, figsize=(across * columns * 1.05, down * 2.35))
@@ -151,12 +156,17 @@ def main() -> None:
     for name, statistic in statistics().items():
         print(f"| {name:36} | {spread(statistic(*crops[0])):24} | {spread(statistic(*crops[1])):24} |")
     cytosolic = [real.obs["protein"].isin(["AAH1", "AAP1", "AAR2"]), some.obs["label"] == "CYTOPLASM"]
-    pairs = [correlation(*(c[channel][which.to_numpy()] for channel in (0, 1))) for c, which in zip(crops, cytosolic, strict=True)]
+    pairs = [
+        correlation(*(c[channel][which.to_numpy()] for channel in (0, 1)))
+        for c, which in zip(crops, cytosolic, strict=True)
+    ]
     print(f"| {'cytosolic, correlation of GFP and RFP':36} | {spread(pairs[0]):24} | {spread(pairs[1]):24} |")
     accuracy, area = two_sample(
         crops[0][1], crops[1][1], real.obs["field"].astype(str).to_numpy(), some.obs["image"].astype(str).to_numpy()
     )
-    print(f"\nReal or simulated, told from RFP crops: balanced accuracy {accuracy:.3f}, area under the curve {area:.3f}.")
+    print(
+        f"\nReal or simulated, told from RFP crops: balanced accuracy {accuracy:.3f}, area under the curve {area:.3f}."
+    )
     print(f"The mosaic is {options.mosaic}.")
 
 

@@ -26,7 +26,6 @@ def refused(said: Said, *words: str) -> None:
     assert "Traceback" not in said.err
     errors = [line for line in said.err.splitlines() if line.startswith("Error: ")]
     assert len(errors) == 1, said.err
-    assert said.err.count("Error: ") == 1
     assert errors[0].rstrip()[-1] in ".?`", errors[0]
     for word in words:
         assert word in errors[0], (word, errors[0])
@@ -116,7 +115,7 @@ def not_finite() -> dict[str, np.ndarray | str]:
             changed(**{"w3/0_gfp.tif": np.ones((8, 8), np.uint16)}),
             ["w3/0_gfp.tif in ", "has the type uint16, but w0/0_gfp.tif has uint8"],
         ),
-        (False, changed(**{"w0/0_gfp.tif": np.ones((3, 8, 8), np.uint8)}), ["w0/0_gfp.tif in ", "one grey image"]),
+        (False, changed(**{"w0/0_gfp.tif": np.ones((2, 8, 8), np.uint8)}), ["w0/0_gfp.tif in ", "one grey image"]),
         (True, not_finite(), ["Channel RFP of cell 'w2/1' in 'folder:", "NaN or infinite", "Leave these cells out"]),
         (True, all_constant(), ["Every crop of the protein channel GFP", "is constant", "Check that the right files"]),
         (True, changed(**{"images.csv": None}), ["has no labels", "a column 'label' in PATH/images.csv"]),

@@ -116,6 +116,12 @@ def test_a_column_that_varies_in_its_last_bit_only_is_not_taken_for_constant():
     assert np.isfinite(found).all()
 
 
+def test_a_column_whose_spread_underflows_stays_finite():
+    found = standardized(np.array([[1e-200], [2e-200], [3e-200]]))
+    assert np.isfinite(found).all()
+    assert np.abs(found).max() < 1e-100
+
+
 def planted(rng, cells_per_class=200, n_classes=4, accuracy=0.8):
     """Labels, and predictions that are right with the given probability, else the next class."""
     labels = np.repeat(np.arange(n_classes), cells_per_class)

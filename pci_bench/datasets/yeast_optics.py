@@ -93,9 +93,7 @@ def draw_acquisition(rng: np.random.Generator, screen: dict[str, Any], signal: f
     )
 
 
-def arrange(
-    rng: np.random.Generator, anatomy: Anatomy, n: int, protein: Protein, settings: dict[str, Any]
-) -> Scene:
+def arrange(rng: np.random.Generator, anatomy: Anatomy, n: int, protein: Protein, settings: dict[str, Any]) -> Scene:
     """Return a scene whose first `n` cells are far enough from the border for a whole crop.
 
     Parameters
@@ -151,7 +149,9 @@ def render(
         gfp += density * _per_cell(shown)
 
     stains = np.stack([gfp, cytosol * _per_cell(scene.marker), cytosol], axis=1)
-    canvas = np.zeros((3, scene.size + 2 * window, scene.size + 2 * window), np.float32)  # wider than the field all round
+    canvas = np.zeros(
+        (3, scene.size + 2 * window, scene.size + 2 * window), np.float32
+    )  # wider than the field all round
     parts = np.zeros(canvas.shape[1:], np.int32)
     nearest = np.zeros(canvas.shape[1:], np.float32)
     in_bud = shape.bud < shape.mother
@@ -246,9 +246,7 @@ def _camera(
     return np.rint(np.clip(counts, 0, 65535)).astype(np.uint16)
 
 
-def crops_of(
-    pixels: np.ndarray, parts: np.ndarray, origins: np.ndarray, crop: int
-) -> tuple[np.ndarray, np.ndarray]:
+def crops_of(pixels: np.ndarray, parts: np.ndarray, origins: np.ndarray, crop: int) -> tuple[np.ndarray, np.ndarray]:
     """Return the crops (n, 2, crop, crop) uint16 of a field's first n cells and their masks (n, crop, crop) uint16.
 
     In a mask 1 is the mother in the middle, 2 its bud, and 3, 4 … are the neighbours, each with its bud.

@@ -126,9 +126,7 @@ def exclusion_groups(adata: AnnData, column: str) -> np.ndarray:
     if column == "cell" and "cell" not in adata.obs:
         return np.arange(adata.n_obs)
     values = adata.obs[column]
-    codes = pd.factorize(values, sort=True)[0].astype(
-        np.int64
-    )  # sorted: the bootstrap must not depend on the cells' order
+    codes = pd.factorize(values, sort=True)[0].astype(np.int64)  # sorted: no number may depend on the cells' order
     blank = (codes < 0) | (values.astype("string").fillna("") == "").to_numpy(bool)
     codes[blank] = codes.max(initial=0) + 1 + np.arange(blank.sum())
     return codes

@@ -181,15 +181,15 @@ def upsampled_convolution(x: Tensor, weight: Tensor, bias: Tensor | None) -> Ten
         left, centre, right = rows.unbind(dim=3)
         kernels += [torch.stack([left, centre + right], dim=3), torch.stack([left + centre, right], dim=3)]
     n, _, height, width = x.shape
-    padded = F.pad(x, (1, 1, 1, 1))
+    outputs = weight.shape[0]
+    stacked = F.conv2d(x, torch.cat(kernels), None if bias is None else bias.repeat(4), padding=1)
     phases = [
-        F.conv2d(padded[:, :, r : r + height + 1, c : c + width + 1], kernels[2 * r + c], bias)
+        stacked[:, (2 * r + c) * outputs : (2 * r + c + 1) * outputs, r : r + height, c : c + width]
         for r in (0, 1)
         for c in (0, 1)
     ]
-    outputs = weight.shape[0]
-    stacked = torch.stack(phases, dim=2).reshape(n, 4 * outputs, height, width)
-    return F.pixel_shuffle(stacked, 2)
+    by_column = [torch.stack(phases[:2], dim=4), torch.stack(phases[2:], dim=4)]
+    return torch.stack(by_column, dim=3).reshape(n, outputs, 2 * height, 2 * width)
 
 
 class PairedCellInpainting(nn.Module):

@@ -1,0 +1,316 @@
+"""The paper's tables: what stands in them, what never does, and that every format can be read by its readers."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from pci_bench import UserError
+from pci_bench.reporting.tables import TABLES, Column, TableDeclaration, fill, printed_value, render, terminal
+from pci_bench.results import Result
+
+# Typed again from the design's SCIENCE.md, section 4 (Table 1 and Supplementary Table 1 of the paper).
+TABLE_1 = {1: 43.09, 2: 70.52, 3: 84.30, 4: 87.98, 5: 81.89}
+SUPPLEMENTARY_TABLE_1 = {
+    "designed": (57.16, 61.06, 62.04, 61.51, 59.99),
+    "cellprofiler-chong2015": (61.10, 65.52, 68.15, 67.54, 66.06),
+    "vgg16-gfp-only-block4_conv1": (64.70, 68.89, 69.33, 67.43, 65.02),
+    "autoencoder-conv3": (35.31, 40.32, 42.50, 42.50, 47.19),
+    "pci-conv4": (85.51, 87.89, 87.98, 87.20, 85.80),
+    "deeploc-fc2": (90.09, 92.25, 92.44, 92.33, 92.16),
+}
+KS = (1, 5, 11, 25, 50)
+
+
+def result(
+    name: str = "pci-conv4",
+    value: float = 0.5,
+    *,
+    weights: str | None = "lu2019-yeast",
+    dataset: str = "chong2015",
+    k: int = 11,
+    exclude: str = "cell",
+    scale: str = "all",
+    limit: int | None = None,
+    evaluator: str = "loo-knn",
+    sha256: str = "ab",
+    started: str = "2026-01-01",
+    interval: tuple[float, float] | None = (0.4, 0.6),
+    **details: Any,
+) -> Result:
+    """Return a made-up result with its printed value, as the runner would give it."""
+    made = Result.model_validate(
+        {
+            "schema": 1,
+            "benchmark": "yeast-knn",
+            "dataset": {"name": dataset, "version": "1", "sha256": sha256, "n_cells": 100, "limit": limit}
+            | {"classes": {"a": 40, "b": 60}},
+            "features": {"name": name, "weights": weights, "version": "1", "weights_sha256": None, "dim": 2}
+            | {"precision": "float32"},
+            "evaluator": {"name": evaluator, "version": "1", "params": {"k": k, "exclude": exclude, "scale": scale}},
+            "metrics": {"balanced_accuracy": value},
+            "intervals": {} if interval is None else {"balanced_accuracy": interval},
+            "details": {"interval": "bootstrap of predictions over cells within class, 1000", **details},
+            "run": {"started": started},
+        }
+    )
+    made.paper = printed_value(made)
+    return made
+
+
+def declared(**changes: Any) -> TableDeclaration:
+    given = {
+        "name": "small",
+        "title": "Small",
+        "source": "Nobody 2020, Table 9",
+        "benchmark": "yeast-knn",
+        "dataset": "chong2015",
+        "evaluator": "loo-knn",
+        "metric": "balanced_accuracy",
+        "columns": [Column(header="k = 11", params={"k": 11, "scale": "all"})],
+        "rows": ["pci-conv3", "pci-conv4", "designed"],
+        **changes,
+    }
+    return TableDeclaration(**given)
+
+
+# ---- printed values
+
+
+def test_every_printed_value_is_the_papers():
+    table1, several = TABLES.get("table1"), TABLES.get("supplementary-table1")
+    assert table1.printed == {f"pci-conv{n}@lu2019-yeast": [v] for n, v in TABLE_1.items()}
+    assert {name.partition("@")[0]: tuple(v) for name, v in several.printed.items()} == SUPPLEMENTARY_TABLE_1
+    assert [c.params["k"] for c in table1.columns] == [11]
+    assert [c.params["k"] for c in several.columns] == list(KS)
+    assert [c.header for c in several.columns] == [f"k = {k}" for k in KS]
+    for table in (table1, several):
+        assert (table.dataset, table.evaluator, table.metric) == ("chong2015", "loo-knn", "balanced_accuracy")
+        assert all(c.params["scale"] == "all" for c in table.columns)
+        assert [n.partition("@")[0] for n in table.printed] == table.rows
+        for name in table.printed:  # whatever has weights is printed for named ones only
+            assert "@" in name or name in ("designed", "cellprofiler-chong2015")
+
+
+def test_the_slips_of_the_paper_are_told_with_the_table():
+    notes = " ".join(TABLES.get("supplementary-table1").notes)
+    for number in ("42.50", "47.19", "92.44", "92.39"):
+        assert number in notes
+
+
+@pytest.mark.parametrize("k", KS)
+def test_a_result_with_everything_as_in_the_paper_stands_beside_the_printed_value(k):
+    paper = result(k=k).paper
+    assert paper.value == SUPPLEMENTARY_TABLE_1["pci-conv4"][KS.index(k)]
+    assert paper.table.startswith("Lu et al. 2019, ")
+
+
+@pytest.mark.parametrize(
+    "departure",
+    [
+        {"dataset": "toy-yeast"},
+        {"dataset": "chong2015:drop"},
+        {"dataset": "yeast-sim"},
+        {"weights": "yeast-sim"},
+        {"weights": "lu2019-human"},
+        {"weights": None},
+        {"name": "pci-random-conv4", "weights": None},
+        {"name": "marker-only"},
+        {"exclude": "field"},
+        {"exclude": "image"},
+        {"limit": 1000},
+        {"k": 3},
+        {"scale": "none"},
+        {"evaluator": "logistic-regression"},
+    ],
+    ids=lambda d: "-".join(f"{k}={v}" for k, v in d.items()),
+)
+def test_one_departure_from_the_paper_and_no_printed_value_appears(departure):
+    assert result(**departure).paper is None
+    mine = result(**departure)
+    table = fill(TABLES.get("supplementary-table1"), [mine], {}, mine.dataset.name)
+    assert not table.has_paper
+    for form in ("md", "csv", "tex"):
+        assert "87.98" not in render(table, form)
+    assert any("None of these numbers is a reproduction" in note for note in table.notes)
+
+
+def test_the_printed_value_stands_in_its_own_column_beside_cell_only():
+    results = [result(value=0.875), result("intensity", 0.2, weights=None), result(value=0.7, exclude="image")]
+    table = fill(TABLES.get("table1"), results, {}, "chong2015")
+    lines = {
+        line.split("|")[1].strip(): [c.strip() for c in line.split("|")[2:-1]]
+        for line in render(table, "md").splitlines()
+        if line.startswith("|")
+    }
+    assert lines["feature set"] == ["k = 11", "paper", "k = 11, other images only"]
+    assert lines["pci-conv4@lu2019-yeast"] == ["87.5 [40.0, 60.0]", "87.98", "70.0 [40.0, 60.0]"]
+    assert lines["intensity"] == ["20.0 [40.0, 60.0]", "", "–"]
+    (row,) = [r for r in csv.DictReader(io.StringIO(render(table, "csv"))) if r["feature set"].startswith("pci-conv4")]
+    assert (row["k = 11"], row["k = 11 low"], row["k = 11 high"], row["k = 11 paper"]) == (
+        "87.5",
+        "40.0",
+        "60.0",
+        "87.98",
+    )
+    assert any("'Paper': as printed in Lu et al. 2019, Table 1" in note for note in table.notes)
+    assert not any("None of these numbers" in note for note in table.notes)
+
+
+# ---- rows
+
+
+def test_rows_are_the_declarations_then_others_each_with_its_weights():
+    results = [result("intensity", weights=None), result("pci-conv4", weights="b"), result("pci-conv4", weights="a")]
+    table = fill(declared(), results, {"designed": "no reason"}, "chong2015")
+    assert [name for name, _ in table.rows] == ["pci-conv3", "pci-conv4@b", "pci-conv4@a", "designed", "intensity"]
+    assert "--features" in dict(table.rows)["pci-conv3"]
+    assert dict(table.rows)["designed"] == "no reason"
+
+
+def test_what_was_not_run_says_why_by_number_and_a_shared_reason_once():
+    not_run = {"pci-conv3@x": "get the weights", "pci-conv4@x": "get the weights", "mine": "mend it | please"}
+    table = fill(declared(), [result("intensity", weights=None)], not_run, "chong2015")
+    text = render(table, "md")
+    assert re.search(r"\| pci-conv3@x +\| not run \(1\)", text)
+    assert re.search(r"\| pci-conv4@x +\| not run \(1\)", text)
+    assert re.search(r"\| designed +\| not run \(2\)", text)
+    assert re.search(r"\| mine +\| not run \(3\)", text)
+    assert text.count("get the weights") == 1
+    assert "- (1) Not run: get the weights.\n" in text
+    assert "- (2) Not run: no installed plug-in provides it.\n" in text
+    rows = {r["feature set"]: r for r in csv.DictReader(io.StringIO(render(table, "csv")))}
+    assert rows["pci-conv4@x"]["not run"] == "get the weights"
+    assert rows["mine"]["not run"] == "mend it | please"
+    assert rows["mine"]["k = 11"] == ""
+    assert rows["intensity"]["not run"] == ""
+
+
+def test_a_table_without_any_result_can_be_written():
+    table = fill(declared(), [], {}, "toy-yeast")
+    for form in ("md", "csv", "tex"):
+        assert "pci-conv4" in render(table, form)
+    assert terminal([table], 80)
+
+
+def test_results_of_another_dataset_evaluator_or_parameter_stay_out():
+    strangers = [result(dataset="toy-yeast"), result(evaluator="umap"), result(k=7), result(scale="none")]
+    table = fill(declared(rows=["pci-conv4"]), strangers, {}, "chong2015")
+    assert [entries for _, entries in table.rows] == [[None]]  # k = 7 and unscaled are chong2015's, but fit no column
+
+
+def test_a_subset_is_named_and_never_mixed_with_all_cells():
+    old = [result("noise", weights=None), result("intensity", weights=None)]
+    new = result("intensity", 0.25, weights=None, limit=50, sha256="cd", started="2026-01-02")
+    table = fill(declared(rows=["intensity"]), [*old, new], {}, "chong2015")
+    assert [(name, entries[0].value) for name, entries in table.rows] == [("intensity", 25.0)]
+    assert any("a stratified subset (--limit 50)" in note for note in table.notes)
+    assert any(note.startswith("Left out") and "noise" in note for note in table.notes)
+
+
+def test_notes_say_what_a_reader_must_know():
+    results = [result(), result(exclude="image", unreachable_classes=["b"])]
+    notes = fill(declared(), results, {}, "chong2015").notes
+    assert notes[0] == "Balanced accuracy in percent; 100 cells, 2 classes, chance 50.0."
+    assert any("95 % interval, bootstrap of predictions over cells within class, 1000" in n for n in notes)
+    assert any(n.startswith("'Other images only'") for n in notes)
+    assert any("No cell of b has a possible neighbour" in n for n in notes)
+
+
+# ---- formats
+
+NASTY = 'folder:a|b_50%&$x#{y}~^\\z,"q"'
+
+
+@pytest.fixture
+def nasty():
+    results = [result(NASTY, weights=None, dataset="toy"), result(NASTY, weights=None, dataset="toy", exclude="a_b|c")]
+    return fill(declared(title="Ä_title & more", rows=[NASTY, "x_y"]), results, {"x_y": "a_b & 5 % <c>"}, "toy")
+
+
+def test_markdown_cells_hold_no_bare_bar(nasty):
+    lines = [line for line in render(nasty, "md").splitlines() if line.startswith("|")]
+    columns = {len(re.split(r"(?<!\\)\|", line)) for line in lines}
+    assert columns == {len(nasty.headers) + 3}  # name and columns, and nothing outside the first and last bar
+    assert "a\\|b_50%" in lines[2]
+
+
+def test_csv_gives_every_name_and_number_back(nasty):
+    rows = list(csv.DictReader(io.StringIO(render(nasty, "csv"))))
+    assert [r["feature set"] for r in rows] == [NASTY, "x_y"]
+    assert float(rows[0]["k = 11"]) == 50.0
+    assert float(rows[0]["k = 11, other a_b|cs only"]) == 50.0
+    assert rows[1]["not run"] == "a_b & 5 % <c>"
+
+
+def unescaped(text: str) -> str:
+    """Return what LaTeX would set, for the commands that tables use; fails on any special character left bare."""
+    commands = {
+        "textbackslash{}": "\\",
+        "textasciitilde{}": "~",
+        "textasciicircum{}": "^",
+        "textless{}": "<",
+        "textgreater{}": ">",
+        "textbar{}": "|",
+    }
+    out, rest = "", text
+    while rest:
+        if rest[0] == "\\":
+            for command, character in commands.items():
+                if rest[1:].startswith(command):
+                    out, rest = out + character, rest[1 + len(command) :]
+                    break
+            else:
+                assert rest[1] in "&%$#_{}", rest
+                out, rest = out + rest[1], rest[2:]
+        else:
+            assert rest[0] not in "&%$#_{}~^", rest
+            out, rest = out + rest[0], rest[1:]
+    return out
+
+
+def test_latex_sets_every_name_as_it_is(nasty):
+    text = render(nasty, "tex")
+    body = text.partition("\\midrule\n")[2].partition("\\bottomrule")[0]
+    rows = [line.removesuffix(" \\\\") for line in body.strip().splitlines()]
+    assert [unescaped(re.split(r"(?<!\\)&", row)[0].strip()) for row in rows] == [NASTY, "x_y"]
+    assert {len(re.split(r"(?<!\\) & ", row)) for row in rows} == {len(nasty.headers) + 1}
+    caption = re.search(r"\\caption\{(.*)\}\n", text)[1]
+    assert "a_b & 5 % <c>" in unescaped(caption)
+    assert "Ä_title & more" in unescaped(caption)
+
+
+def test_another_format_is_a_sentence():
+    with pytest.raises(UserError, match="There is no table format 'html'. Use md, csv or tex."):
+        render(fill(declared(), [], {}, "toy"), "html")
+
+
+@pytest.mark.parametrize("width", [60, 80, 110, 200])
+def test_a_terminal_of_any_width_shows_whole_names_and_numbers(width):
+    results = [
+        result(name, value, weights=weights, k=k, exclude=x)
+        for name, value, weights in (("pci-conv4", 0.875, "lu2019-yeast"), ("intensity", 0.25, None))
+        for k in KS
+        for x in ("cell", "image")
+    ]
+    console = Console(width=width, file=io.StringIO(), color_system=None)
+    for part in terminal(
+        [fill(TABLES.get(t), results, {}, "chong2015") for t in ("table1", "supplementary-table1")], width
+    ):
+        console.print(part, markup=False, highlight=False, soft_wrap=isinstance(part, str))
+    text = console.file.getvalue()
+    assert "…" not in text
+    blocks = text.partition("Supplementary Table 1:")[2]
+    assert blocks.count("Neighbours: ") == 2
+    for block in blocks.split("Neighbours: ")[1:]:
+        assert re.search(r"\ndesigned +not run", block)  # in each of them
+        (row,) = re.findall(r"\nintensity .*", block)
+        assert row.split()[1:] == ["25.0"] * len(KS)
+    if width >= 200:
+        assert text.count("[40.0, 60.0]") == 2 * 2 * (1 + len(KS))
+        assert "87.98" in text
