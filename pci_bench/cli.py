@@ -203,7 +203,7 @@ def describe(
 def run(
     benchmark: Annotated[str, typer.Argument(help="A benchmark; `pci-bench list benchmarks` shows all.")],
     dataset: Annotated[
-        str | None, typer.Option(help="One dataset; by default all of the benchmark's that are at hand.")
+        str | None, typer.Option(help="One dataset; by default the first of the benchmark's that is at hand.")
     ] = None,
     features: Annotated[
         str | None,

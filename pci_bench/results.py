@@ -83,6 +83,10 @@ class Result(_Part):
     _predictions: pd.DataFrame | None = pydantic.PrivateAttr(None)
     model_config = pydantic.ConfigDict(extra="forbid", populate_by_name=True, allow_inf_nan=False)
 
+    def __eq__(self, other: object) -> bool:
+        """Return whether two results are the same but for the table of predictions, which lies beside the file."""
+        return isinstance(other, Result) and self.model_dump() == other.model_dump()
+
     @property
     def predictions(self) -> pd.DataFrame | None:
         """One row per evaluated cell: cell, label, predicted, and the confounder where there is one."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -82,7 +82,10 @@ def evaluate(
     UserError
         For an unknown name or parameter, or where none of the grid can be evaluated (the first reason).
     """
-    values = {name: list(value) if isinstance(value, list | tuple) else [value] for name, value in grid.items()}
+    values = {
+        name: [value] if isinstance(value, str) or not isinstance(value, Iterable) else list(value)
+        for name, value in grid.items()
+    }
     found, reasons = _evaluated(EVALUATORS.get(evaluator), adata, values, seed, progress or Progress(), benchmark=None)
     if not found:
         raise UserError(f"{evaluator} cannot be run: {reasons[0] if reasons else 'an empty grid was given'}.")
@@ -110,7 +113,7 @@ def run(
     benchmark
         ``"yeast-knn"``; ``pci-bench list benchmarks`` shows all.
     dataset
-        One dataset; by default all of the benchmark's that are at hand.
+        One dataset; by default the first of the benchmark's that is at hand.
     features
         Names, groups or patterns; by default the benchmark's.
     k
@@ -245,21 +248,22 @@ def _check_writable(folder: Path) -> None:
 
 
 def _datasets(declared: Benchmark, named: str | None, output: RunOutput, progress: Progress) -> Iterator[Cells]:
-    """Yield the cells of the named dataset, or of each of the benchmark's that is at hand."""
+    """Yield the cells of the named dataset, or of the first of the benchmark's that is at hand; say which and why."""
     if named is not None:
         yield store.load(DATASETS.get(named), progress=progress)
         return
-    reasons = []
+    reasons: list[str] = []
     for name in declared.datasets:
         dataset = DATASETS.get(name)
-        if reason := dataset.skip():
-            output.not_run.append({"dataset": name, "reason": reason})
-            reasons.append(f"{name}: {reason}")
-            progress.say(f"  {name} is not run: {reason}")
-        else:
+        reason = dataset.skip()
+        if reason is None:
+            before = f", since {' '.join(reasons)}" if reasons else ""
+            progress.say(f"Dataset: {name} ({dataset.meta.title}){before}")
             yield store.load(dataset, progress=progress)
-    if len(reasons) == len(declared.datasets):
-        raise UserError(f"None of the datasets of {declared.name} is at hand. {' '.join(reasons)}")
+            return
+        output.not_run.append({"dataset": name, "reason": reason})
+        reasons.append(f"{name} is not at hand: {reason}")
+    raise UserError(f"None of the datasets of {declared.name} is at hand. {' '.join(reasons)}")
 
 
 def _check_something_to_evaluate(cells: Cells, evaluations: Sequence[Evaluation]) -> None:

@@ -273,8 +273,8 @@ def open_store(folder: Path) -> Cells:
         raise BrokenStoreError(
             f"The store {folder} has {len(obs):,} rows and {len(channels)} channels but crops of shape {crops.shape}."
         )
-    stored = {"crops": _Stored(crops, folder), "masks": None if masks is None else _Stored(masks, folder)}
-    return Cells(obs, channels, meta, sha256, stored["crops"], masks=stored["masks"], notes=notes)
+    stored_masks = None if masks is None else _Stored(masks, folder)
+    return Cells(obs, channels, meta, sha256, _Stored(crops, folder), masks=stored_masks, notes=notes)
 
 
 class _Stored:

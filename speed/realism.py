@@ -146,8 +146,12 @@ def main() -> None:
     options = parser.parse_args()
     from pci_bench import load_dataset
     from pci_bench.cells import limited
+    from pci_bench.errors import UserError
 
-    real, simulated = load_dataset("toy-yeast"), load_dataset("yeast-sim")
+    try:
+        real, simulated = load_dataset("toy-yeast"), load_dataset("yeast-sim")
+    except UserError as error:
+        raise SystemExit(str(error)) from error
     mosaic(simulated, real, options.mosaic)
     some = limited(simulated, options.cells, 0)
     crops = [c.crops(slice(None), rescale="raw").transpose(1, 0, 2, 3).astype(float) for c in (real, some)]

@@ -297,7 +297,7 @@ def test_json_is_all_that_is_on_stdout_and_is_what_the_files_hold(second, place)
 def test_limit_k_seed_and_a_plugin_file(here, test_data, capsys, monkeypatch, own_registries):
     (here / "mine.py").write_text(PLUGIN)
     arguments = ("run", "yeast-knn", "--dataset", "toy-yeast", "--features", "brightest,noise")
-    arguments = (*arguments, "--limit", 151, "--k", "3,11", "--plugin", "mine.py")
+    arguments = (*arguments, "--limit", 151, "--k", "3,11", "--plugin", "mine.py", "--device", "cpu")
     found = {}
     for seed, out in ((1, "limited"), (1, "limited-again"), (2, "limited-other")):
         asked = (*arguments, "--seed", seed, "--out", out)
@@ -384,6 +384,7 @@ def test_after_ctrl_c_the_next_run_continues_with_what_was_not_finished(tmp_path
     (tmp_path / "slow.py").write_text(SLOW)
     calls = tmp_path / "calls.txt"
     arguments = ("run", "yeast-knn", "--dataset", "counted", "--features", "slow", "--k", "1", "--plugin", "slow.py")
+    arguments = (*arguments, "--device", "cpu")
     with subprocess.Popen(
         [SCRIPT, *arguments],
         env=environment(tmp_path / "cache", SLOW="1"),
@@ -607,8 +608,8 @@ def test_a_table_is_printed_from_an_output_folder_in_every_format(here, capsys, 
 
 def test_a_table_does_not_mix_a_subset_with_all_cells(here, capsys, monkeypatch, tmp_path):
     shutil.copytree(here / "first", tmp_path / "out")
-    arguments = ("run", "yeast-knn", "--dataset", "toy-yeast", "--features", "intensity", "--limit", 60, "--k", 11)
-    assert call(capsys, monkeypatch, *arguments, "--out", tmp_path / "out").code == 0
+    arguments = ("run", "yeast-knn", "--dataset", "toy-yeast", "--features", "intensity", "--limit", 60)
+    assert call(capsys, monkeypatch, *arguments, "--k", 11, "--device", "cpu", "--out", tmp_path / "out").code == 0
     said = call(capsys, monkeypatch, "table", "table1", "--results", tmp_path / "out")
     assert re.search(r"\| intensity +\| \d", said.out)
     assert not re.search(r"\| noise +\| \d", said.out)
@@ -628,11 +629,15 @@ def test_a_folder_of_png_crops_with_labels_is_a_dataset(tmp_path, capsys, monkey
                 Image.fromarray(pixels).save(folder / f"well {image}" / f"{cell}_{suffix}.png")
     rows = "".join(f"well {i},{('dim', 'bright')[i % 2]}\n" for i in range(6))
     (folder / "images.csv").write_text(f"image,label\n{rows}")
+    (tmp_path / "without").mkdir()
+    (tmp_path / "without" / "torch.py").write_text("raise ImportError('these features need no torch')")
     name = "folder:my crops"
     said = pci_bench(
         *("run", "yeast-knn", "--dataset", name, "--features", "intensity", "--k", "1,5", "--out", "out"),
+        *("--device", "cpu"),
         cache=tmp_path / "cache",
         cwd=tmp_path,
+        PYTHONPATH=os.pathsep.join(filter(None, [str(tmp_path / "without"), os.environ.get("PYTHONPATH")])),
     )
     assert said.code == 0, said.err
     found = results(tmp_path / "out")

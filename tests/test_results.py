@@ -17,17 +17,9 @@ from hypothesis import strategies as st
 from pci_bench import UserError, runner
 from pci_bench.evaluators.base import EvaluatorMeta, Outcome
 from pci_bench.extraction import annotated
-from pci_bench.results import (
-    Result,
-    blas,
-    git_revision,
-    provenance,
-    read_result,
-    read_results,
-    versions,
-    write_json,
-    write_result,
-)
+from pci_bench.files import write_json
+from pci_bench.provenance import blas, git_revision, provenance, versions
+from pci_bench.results import Result, read_result, read_results, write_result
 
 KEY, DEFAULTS = ("k", "exclude"), {"k": 11, "exclude": "cell", "scale": "all"}
 
@@ -150,7 +142,7 @@ def test_a_file_that_is_no_result_of_this_schema_is_refused_by_name(tmp_path, te
 def test_an_absent_file_and_an_empty_folder_are_sentences(tmp_path):
     with pytest.raises(UserError, match="cannot be read as JSON"):
         read_result(tmp_path / "absent.json")
-    with pytest.raises(UserError, match="There are no results in .*pci-bench run"):
+    with pytest.raises(UserError, match=r"There are no results in .*pci-bench run"):
         read_results(tmp_path)
 
 
@@ -198,7 +190,7 @@ class Careless:
 def test_an_evaluator_that_gives_no_number_is_named(make_cells, monkeypatch, metric, interval):
     monkeypatch.setattr(runner.EVALUATORS, "get", lambda name: Careless(metric, interval))
     adata = annotated(np.zeros((20, 1)), ["x"], make_cells(), {"features": {"name": "mine"}})
-    with pytest.raises(UserError, match="careless gave score = .* for mine; results hold finite numbers only"):
+    with pytest.raises(UserError, match=r"careless gave score = .* for mine; results hold finite numbers only"):
         runner.evaluate("careless", adata)
 
 

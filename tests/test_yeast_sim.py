@@ -62,6 +62,26 @@ def centre_only(gfp: np.ndarray, masks: np.ndarray) -> np.ndarray:
     return np.where((masks == 1) | (masks == 2), gfp, 0)
 
 
+def brightness(light: np.ndarray, where: np.ndarray) -> float:
+    """Mean of a region, one count at least: ratios of dark regions stay finite."""
+    return max(float(light[where].mean()), 1.0)
+
+
+def depths(masks: np.ndarray) -> np.ndarray:
+    """Distance (n, 64, 64) of every pixel of the cell in the middle to its outline, 0 outside."""
+    from scipy.ndimage import distance_transform_edt
+
+    return np.stack([distance_transform_edt((mask == 1) | (mask == 2)) for mask in masks])
+
+
+def longest_stretch(light: np.ndarray) -> int:
+    """Pixels of the largest connected region that is brighter than 40 % of the maximum."""
+    from scipy.ndimage import label
+
+    regions, count = label(light > 0.4 * light.max())
+    return int(np.bincount(regions.ravel())[1:].max()) if count else 0
+
+
 def share(gfp: np.ndarray, where: np.ndarray) -> np.ndarray:
     """Share (n,) of each crop's light that is in a region."""
     return np.where(where, gfp, 0).sum(axis=(1, 2)) / np.maximum(gfp.sum(axis=(1, 2)), 1e-9)
@@ -214,6 +234,16 @@ def test_masks_hold_the_cell_in_the_middle_its_bud_and_the_neighbours():
     assert all(cell > 4 * ground for cell, ground in light)
 
 
+def test_true_sizes_are_ordered_and_vacuoles_and_nuclei_are_inside_the_mother():
+    *_, positions = clean("CYTOPLASM")
+    assert (positions["mother_major"] >= positions["mother_minor"]).all()
+    for part in ("vacuole", "nucleus"):
+        y, x = (positions[f"{part}_{axis}"] - positions[f"mother_{axis}"] for axis in "yx")
+        single = positions["second_nucleus_y"].isna()
+        outermost = np.hypot(y, x) + positions[f"{part}_radius"]
+        assert (outermost < positions["mother_major"] + 1)[single].all()
+
+
 def test_the_cell_in_the_middle_has_its_centre_of_area_in_the_middle():
     _, _, masks, _ = clean("CYTOPLASM")
     rows, columns = np.mgrid[:64, :64]
@@ -264,7 +294,7 @@ def test_the_nuclear_envelope_is_brighter_than_the_nucleus_and_the_nucleus_is_fu
         single = positions["second_nucleus_y"].isna().to_numpy()
         distance, radius = distances(positions, "nucleus"), positions["nucleus_radius"].to_numpy()[:, None, None]
         ring, middle = np.abs(distance - radius) < 1, distance < 0.4 * radius
-        return np.median([gfp[i][ring[i]].mean() / gfp[i][middle[i]].mean() for i in np.flatnonzero(single)])
+        return np.median([brightness(gfp[i], ring[i]) / brightness(gfp[i], middle[i]) for i in np.flatnonzero(single)])
 
     assert profile("NUCLEARPERIPHERY") > 1.5
     assert profile("NUCLEI") < 0.8
@@ -305,6 +335,20 @@ def test_the_brightest_pixel_of_neck_and_pole_proteins_is_there(label, point, to
     assert np.mean(np.array(off) < tolerance) > 0.85
 
 
+@pytest.mark.parametrize(("label", "joined"), [("SPINDLE", True), ("SPINDLEPOLE", False)])
+def test_the_spindle_joins_the_poles_and_the_poles_are_two_dots(label, joined):
+    ratios = []
+    for number in (0, 1):
+        gfp, _, _, positions = clean(label, number)
+        first, second = (positions[[f"{p}_y", f"{p}_x"]].to_numpy() for p in ("pole", "second_pole"))
+        for i in np.flatnonzero(np.linalg.norm(first - second, axis=1) > 7):
+            ends = [gfp[i][tuple(np.rint(p[i]).astype(int))] for p in (first, second)]
+            middle = gfp[i][tuple(np.rint((first[i] + second[i]) / 2).astype(int))]
+            ratios.append(middle / max(*ends, 1))
+    assert len(ratios) >= 4
+    assert (np.median(ratios) > 0.5) == joined
+
+
 def test_the_bud_tip_is_a_cap_on_the_bud():
     gfp, _, masks, positions = clean("BUDTIP")
     budded = np.flatnonzero(positions["bud_major"] > 4)
@@ -327,13 +371,10 @@ def test_actin_is_denser_in_small_and_middle_buds_than_in_their_mothers():
 
 @pytest.mark.parametrize(("label", "at_rim"), [("CELLPERIPHERY", True), ("CYTOPLASM", False)])
 def test_the_periphery_is_at_the_rim_and_the_cytosol_is_not(label, at_rim):
-    from scipy.ndimage import distance_transform_edt
-
     gfp, _, masks, _ = clean(label)
     ratios = []
-    for light, mask in zip(gfp, masks, strict=True):
-        depth = distance_transform_edt((mask == 1) | (mask == 2))
-        ratios.append(light[(depth > 0) & (depth <= 3)].mean() / light[depth > 6].mean())
+    for light, depth in zip(gfp, depths(masks), strict=True):
+        ratios.append(brightness(light, (depth > 0) & (depth <= 3)) / brightness(light, depth > 6))
     assert (np.median(ratios) > 3) == at_rim
     if not at_rim:
         assert np.median(ratios) < 1
@@ -357,7 +398,7 @@ def test_the_vacuolar_membrane_is_a_ring_round_the_vacuole():
     distance, radius = distances(positions, "vacuole"), positions["vacuole_radius"].to_numpy()[:, None, None]
     ring, middle = np.abs(distance - radius) < 1, distance < 0.4 * radius
     large = np.flatnonzero(radius.ravel() > 4)
-    assert np.median([gfp[i][ring[i]].mean() / gfp[i][middle[i]].mean() for i in large]) > 2
+    assert np.median([brightness(gfp[i], ring[i]) / brightness(gfp[i], middle[i]) for i in large]) > 2
 
 
 def test_puncta_differ_in_number_between_classes():
@@ -372,7 +413,57 @@ def test_puncta_differ_in_number_between_classes():
                 counts.append(((smooth == maximum_filter(smooth, 3)) & (smooth > 0.3 * smooth.max())).sum())
         return float(np.mean(counts))
 
-    assert spots("SPINDLEPOLE") < spots("ENDOSOME") < spots("GOLGI")
+    assert spots("SPINDLEPOLE") < spots("ENDOSOME") < spots("PEROXISOME") < spots("GOLGI")
+
+
+def test_the_reticulum_is_the_nuclear_envelope_and_stretches_under_the_membrane():
+    gfp, _, masks, positions = clean("ER")
+    single = np.flatnonzero(positions["second_nucleus_y"].isna())
+    distance, radius = distances(positions, "nucleus"), positions["nucleus_radius"].to_numpy()[:, None, None]
+    depth, cell = depths(masks), centre_only(gfp, masks)
+    ring = [np.median(gfp[i][np.abs(distance - radius)[i] < 1]) for i in single]
+    middle = [np.median(gfp[i][(distance < 0.4 * radius)[i]]) for i in single]
+    assert np.median(np.array(ring) / np.maximum(middle, 1)) > 1.5
+    elsewhere = np.where(distance > radius + 3, cell, 0)[single]
+    assert np.median(share(elsewhere, depth[single] <= 5)) > 0.6
+
+
+def test_mitochondria_run_along_the_cortex_and_not_through_the_nucleus():
+    gfp, _, masks, positions = clean("MITOCHONDRIA")
+    depth, cell = depths(masks), centre_only(gfp, masks)
+    nucleus = distances(positions, "nucleus") < 0.6 * positions["nucleus_radius"].to_numpy()[:, None, None]
+    assert np.median(share(cell, depth <= 8)) > 0.85
+    assert np.median(share(cell, depth <= 1)) < 0.2
+    assert np.median(share(cell, nucleus)) < 0.06
+    assert np.median([longest_stretch(light) for light in cell]) > 1.5 * np.median(
+        [longest_stretch(light) for light in centre_only(*clean("GOLGI")[::2][:2])]
+    )
+
+
+def test_golgi_spots_are_spread_through_the_cytosol_of_mother_and_bud_but_not_in_the_vacuole():
+    gfp, _, masks, positions = clean("GOLGI")
+    depth, cell = depths(masks), centre_only(gfp, masks)
+    lumen = distances(positions, "vacuole") < 0.6 * positions["vacuole_radius"].to_numpy()[:, None, None]
+    assert np.median(share(cell, depth > 5)) > 0.3  # not only at the cortex
+    assert np.median(share(cell, lumen)) < 0.05
+    in_bud = share(cell, masks == 2)[(positions["bud_major"] > 7).to_numpy()]
+    assert (in_bud > 0).mean() > 0.5
+
+
+def test_spots_of_endosomes_are_beside_the_vacuole_and_those_of_peroxisomes_near_the_cortex():
+    def beside_vacuole(label: str) -> float:
+        gfp, _, masks, positions = clean(label)
+        gap = distances(positions, "vacuole") - positions["vacuole_radius"].to_numpy()[:, None, None]
+        return float(np.median(share(centre_only(gfp, masks), np.abs(gap) < 3)))
+
+    assert beside_vacuole("ENDOSOME") > 1.25 * max(beside_vacuole("PEROXISOME"), beside_vacuole("GOLGI"))
+    at_cortex = {}
+    for label in ("PEROXISOME", "GOLGI"):
+        images = [clean(label, number) for number in (0, 1)]
+        shares = [share(centre_only(gfp, masks), depths(masks) <= 5) for gfp, _, masks, _ in images]
+        at_cortex[label] = np.concatenate(shares).mean()
+    assert at_cortex["PEROXISOME"] > 0.75
+    assert at_cortex["PEROXISOME"] > 1.25 * at_cortex["GOLGI"]
 
 
 def test_neighbours_carry_the_same_protein_in_their_own_anatomy():

@@ -81,6 +81,11 @@ def unit(angle: np.ndarray) -> np.ndarray:
     return np.stack([np.sin(angle), np.cos(angle)], axis=-1)
 
 
+def _uniform(rng: np.random.Generator, span: list[float], n: int) -> np.ndarray:
+    """Return n numbers between the two of `span`."""
+    return rng.uniform(span[0], span[1], n)
+
+
 def on_ellipse(centre: np.ndarray, axes: np.ndarray, angle: np.ndarray, t: np.ndarray, depth: Any = 0.0) -> np.ndarray:
     """Return points `depth` pixels inside ellipses: t = 0 is the end of the first axis. Leading axes broadcast; (…, 2)."""
     axes = np.maximum(axes - np.asarray(depth)[..., None], 0.3 * axes)
@@ -103,8 +108,8 @@ def draw_anatomy(rng: np.random.Generator, n: int, settings: dict[str, Any]) -> 
     s = settings
     low, high = s["radius_limits"]
     radius = np.clip(s["radius"] * np.exp(rng.normal(0, s["radius_spread"], n)), low, high)
-    squeeze = np.sqrt(rng.uniform(*s["aspect"], n))
-    mother_axes = np.stack([radius / squeeze, radius * squeeze], axis=1)
+    stretch = np.sqrt(_uniform(rng, s["aspect"], n))
+    mother_axes = np.stack([radius * stretch, radius / stretch], axis=1)
     mother_angle = rng.uniform(0, 2 * np.pi, n)
     cycle = rng.uniform(0, 1, n)
     stage = np.where(cycle < s["unbudded"], -1.0, (cycle - s["unbudded"]) / (1 - s["unbudded"]))
@@ -117,8 +122,8 @@ def draw_anatomy(rng: np.random.Generator, n: int, settings: dict[str, Any]) -> 
     axis = unit(axis_angle)
     ratio = s["bud_smallest"] + (s["bud_largest"] - s["bud_smallest"]) * progress
     bud_radius = radius * ratio * np.exp(rng.normal(0, s["bud_spread"], n))
-    stretch = 1 + s["bud_stretch"] * (1 - progress) * rng.uniform(0, 1, n)
-    bud_axes = np.where(budded[:, None], np.stack([bud_radius * stretch, bud_radius], axis=1), 0.0)
+    elongation = 1 + s["bud_stretch"] * (1 - progress) * rng.uniform(0, 1, n)
+    bud_axes = np.where(budded[:, None], np.stack([bud_radius * elongation, bud_radius], axis=1), 0.0)
     bud = neck + (bud_axes[:, 0] * s["bud_distance"])[:, None] * axis
     neck_radius = np.where(
         budded, np.minimum(s["neck_radius"] * radius, 0.75 * bud_radius), s["neck_radius"] * 0.9 * radius
@@ -194,12 +199,13 @@ def _vacuoles(rng, radius, mother_axes, nuclei, nucleus_radius, bud, bud_axes, a
     """Return centres and radii of two lobes in the mother and one in the bud: where the nucleus leaves room."""
     n = len(radius)
     away = np.arctan2(-nuclei[:, 0, 0], -nuclei[:, 0, 1]) + rng.normal(0, s["vacuole_tilt"], n)
-    first_radius = radius * rng.uniform(*s["vacuole_radius"], n)
     room = mother_axes[:, 1] - s["vacuole_gap"]
-    first = np.maximum(room - first_radius, 0)[:, None] * unit(away) * rng.uniform(0.75, 1, n)[:, None]
+    opposite = (room + np.linalg.norm(nuclei[:, 0], axis=1) - nucleus_radius[:, 0] - 1) / 2  # touching rim and nucleus
+    first_radius = np.minimum(radius * _uniform(rng, s["vacuole_radius"], n), opposite)
+    first = np.maximum(room - first_radius, 0)[:, None] * unit(away) * rng.uniform(0.85, 1, n)[:, None]
     turn = np.where(rng.uniform(size=n) < 0.5, -1, 1) * rng.uniform(1.2, 1.9, n)
     second_radius = np.where(
-        rng.uniform(size=n) < s["vacuole_second"], first_radius * rng.uniform(*s["vacuole_second_size"], n), 0
+        rng.uniform(size=n) < s["vacuole_second"], first_radius * _uniform(rng, s["vacuole_second_size"], n), 0
     )
     second = np.maximum(room - second_radius, 0)[:, None] * unit(away + turn)
     in_bud = bud + (0.3 * bud_axes[:, 0])[:, None] * unit(np.arctan2(axis[:, 0], axis[:, 1]) + rng.normal(0, 1, n))

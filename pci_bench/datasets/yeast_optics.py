@@ -71,25 +71,24 @@ class Scene:
 
 def draw_acquisition(rng: np.random.Generator, screen: dict[str, Any], signal: float) -> Acquisition:
     """Return the settings of one image; `screen` is a table of ``yeast_sim.toml``, `signal` the one difficulty setting."""
+
+    def between(span: list[float]) -> float:
+        return float(rng.uniform(span[0], span[1]))
+
     both = {
-        name: tuple(float(rng.uniform(*screen[channel][name])) for channel in ("gfp", "rfp"))
+        name: (between(screen["gfp"][name]), between(screen["rfp"][name]))
         for name in ("background", "read_noise", "gain", "signal")
     }
-    blur = float(rng.uniform(*screen["blur"]))
-    slope = screen["illumination"]
+    blur, slope = between(screen["blur"]), screen["illumination"]
     return Acquisition(
-        blur=(blur, blur + float(rng.uniform(*screen["rfp_blur"]))),
-        haze=float(rng.uniform(*screen["haze"])),
+        blur=(blur, blur + between(screen["rfp_blur"])),
+        haze=between(screen["haze"]),
         background=both["background"],
         read_noise=both["read_noise"],
         gain=both["gain"],
         signal=(both["signal"][0] * signal, both["signal"][1]),
-        autofluorescence=float(rng.uniform(*screen["autofluorescence"])),
-        illumination=(
-            float(rng.uniform(-slope, slope)),
-            float(rng.uniform(-slope, slope)),
-            float(rng.uniform(0, screen["vignetting"])),
-        ),
+        autofluorescence=between(screen["autofluorescence"]),
+        illumination=(between([-slope, slope]), between([-slope, slope]), between([0, screen["vignetting"]])),
     )
 
 
@@ -111,6 +110,7 @@ def arrange(rng: np.random.Generator, anatomy: Anatomy, n: int, protein: Protein
         All of ``yeast_sim.toml``.
     """
     optics = settings["optics"]
+    faintest, fullest = optics["vacuole_level"]
     side = np.sqrt(len(anatomy) * settings["placement"]["area_per_cell"])
     origins = place(rng, anatomy, side, settings["placement"])
     from_middle = np.abs(origins).max(axis=1)
@@ -124,7 +124,7 @@ def arrange(rng: np.random.Generator, anatomy: Anatomy, n: int, protein: Protein
         size=2 * half,
         level=protein.expression * np.exp(rng.normal(0, optics["expression_spread"], count)),
         marker=np.exp(rng.normal(0, optics["marker_spread"], count)),
-        lumen=rng.uniform(*optics["vacuole_level"], count),
+        lumen=rng.uniform(faintest, fullest, count),
         penetrant=rng.uniform(size=count) < protein.penetrance,
     )
 

@@ -47,7 +47,8 @@ def plan(screen: str, settings: dict[str, Any] = SETTINGS) -> list[ImagePlan]:
     labels = np.repeat(CLASSES, [settings["images_per_class"][c] * declared["images"] for c in CLASSES])
     labels = rng.permutation(labels)
     low, high = declared["cells_per_image"]
-    cells = np.clip(low + np.rint(rng.gamma(*declared["cells_above_lowest"], len(labels))), low, high)
+    shape, scale = declared["cells_above_lowest"]
+    cells = np.clip(low + np.rint(rng.gamma(shape, scale, len(labels))), low, high)
     return [ImagePlan(i, str(label), int(n)) for i, (label, n) in enumerate(zip(labels, cells, strict=True))]
 
 

@@ -303,9 +303,9 @@ def render(table: FilledTable, form: Format) -> str:
     if form == "md":
         from tabulate import tabulate
 
-        rows = [[c.replace("|", "\\|") for c in line] for line in body]
+        headers, *rows = ([c.replace("|", "\\|") for c in line] for line in (header, *body))
         return (
-            f"## {table.title}\n\n{tabulate(rows, headers=header, tablefmt='github', disable_numparse=True)}\n"
+            f"## {table.title}\n\n{tabulate(rows, headers=headers, tablefmt='github', disable_numparse=True)}\n"
             + "".join(f"\n- {note}" for note in notes)
             + "\n"
         )
@@ -342,7 +342,8 @@ def terminal(tables: Sequence[FilledTable], width: int) -> list[RichTable | str]
     """Return tables, and what must be said about them, for a terminal of `width` columns.
 
     A table of many columns becomes one block for each exclusion, with intervals on a second line; where even that is too
-    wide, the intervals are left to the files. Reasons and notes that tables share are said once, at the end.
+    wide, the intervals are left to the files, and where numbers alone are too wide, columns go on in a block below. Reasons
+    and notes that tables share are said once, at the end.
     """
     from rich import box
     from rich.table import Table
@@ -355,20 +356,24 @@ def terminal(tables: Sequence[FilledTable], width: int) -> list[RichTable | str]
         shown.append(table.title)
         for exclude in excludes if many else [None]:
             picked = [i for i in range(1, len(header)) if exclude is None or _belongs(table, header, i, exclude)]
-            widths = [max(len(part) for line in body for part in line[i].split("\n")) for i in [0, *picked]]
-            narrow = many and width < sum(widths) + 2 * len(picked)
-            block = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 0, 0, 1))
-            block.add_column(header[0], overflow="fold")  # a name is never cut
-            for column in picked:
-                text = header[column].partition(",")[0] if many else header[column].replace(", ", ",\n")
-                block.add_column(text, justify="right", no_wrap=True)
-            for name, *cells in body:
-                absent = cells[0].startswith("not run")
-                chosen = ["not run", *[""] * (len(picked) - 1)] if absent else [cells[i - 1] for i in picked]
-                block.add_row(name, *(c.partition("\n")[0] if narrow else c for c in chosen))
+            texts = [h.partition(",")[0] if many else h.replace(", ", ",\n") for h in header]
+            wide = [_width([texts[i], *(line[i] for line in body)]) for i in range(len(header))]
+            narrow = many and width < wide[0] + sum(wide[i] + 2 for i in picked)
+            if narrow:
+                wide = [_width([texts[i], *(line[i].partition("\n")[0] for line in body)]) for i in range(len(header))]
             if exclude is not None and len(excludes) > 1:
                 shown.append(_neighbours(exclude))
-            shown += ["", block, ""]
+            for columns in _side_by_side(picked, header, wide, width - min(wide[0], width // 2)):
+                block = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 0, 0, 1))
+                block.add_column(header[0], overflow="fold")  # a name is never cut
+                for column in columns:
+                    block.add_column(texts[column], justify="right", no_wrap=True)
+                for (name, *cells), (_, entries) in zip(body, table.rows, strict=True):
+                    chosen = [cells[i - 1] for i in columns]
+                    if isinstance(entries, str):
+                        chosen = ["not run", *[""] * (len(columns) - 1)]
+                    block.add_row(name, *(c.partition("\n")[0] if narrow else c for c in chosen))
+                shown += ["", block, ""]
     without: dict[str, list[str]] = {}
     for table in tables:
         for name, entries in table.rows:
@@ -376,6 +381,29 @@ def terminal(tables: Sequence[FilledTable], width: int) -> list[RichTable | str]
                 without[entries].append(name)
     shown += [f"Not run: {', '.join(names)}: {reason}." for reason, names in without.items()]
     return [*shown, *dict.fromkeys(note for table in tables for note in table.notes)]
+
+
+def _width(texts: Sequence[str]) -> int:
+    """Return the columns that the longest line of some texts takes."""
+    return max(len(line) for text in texts for line in text.split("\n"))
+
+
+def _side_by_side(columns: list[int], header: list[str], wide: list[int], room: int) -> list[list[int]]:
+    """Return columns in groups that each fit into the room; a printed value stays with the column before it."""
+    groups: list[list[int]] = []
+    used = 0
+    for column in columns:
+        if header[column] == "paper" and groups:
+            groups[-1].append(column)
+            continue
+        pair = column + 1 < len(header) and header[column + 1] == "paper"
+        needed = wide[column] + 2 + (wide[column + 1] + 2 if pair else 0)
+        if not groups or used + needed > room:
+            groups.append([])
+            used = 0
+        groups[-1].append(column)
+        used += needed
+    return groups
 
 
 def _neighbours(exclude: str) -> str:
