@@ -285,16 +285,17 @@ def validated_obs(obs: pd.DataFrame, dataset: str) -> pd.DataFrame:
     return obs[first + [c for c in obs.columns if c not in first]]
 
 
-def limited(cells: Cells, limit: int, seed: int) -> Cells:
+def limited(cells: Cells, limit: int, seed: int, *, stratify: bool = True) -> Cells:
     """Return a seeded subset of about `limit` cells, each label kept in proportion (at least two cells of each).
 
-    The order of the cells is kept. Without labels the subset is drawn from all cells alike.
+    The order of the cells is kept. Without labels, or where they must not be read (`stratify` False), the subset is drawn
+    from all cells alike.
     """
     if limit >= len(cells):
         return cells
     rng = np.random.default_rng(seed)
     shuffled = rng.permutation(len(cells))
-    if "label" not in cells.obs or cells.obs["label"].isna().all():
+    if not stratify or "label" not in cells.obs or cells.obs["label"].isna().all():
         return cells[np.sort(shuffled[:limit])]
     codes = cells.obs["label"].cat.codes.to_numpy()[shuffled]
     chosen = []

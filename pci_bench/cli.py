@@ -207,7 +207,7 @@ def run(
     ] = None,
     features: Annotated[
         str | None,
-        typer.Option(help="Names, groups or patterns, separated by commas; adds to nothing, replaces the default."),
+        typer.Option(help="Names, groups or patterns, separated by commas, instead of the benchmark's."),
     ] = None,
     k: Annotated[str | None, typer.Option("--k", help="Numbers of neighbours, separated by commas.")] = None,
     limit: Annotated[
@@ -244,7 +244,9 @@ def run(
     if as_json:
         typer.echo(json.dumps([r.model_dump(by_alias=True) for r in output], ensure_ascii=False, allow_nan=False))
         return
-    _print_tables(output.tables)
+    _print_tables([t for t in output.tables if t.has_numbers])
+    if not any(t.has_numbers for t in output.tables):
+        _print_results(output, f"{benchmark}, in no column of its tables")
     for note in output.notes:
         out.print(f"Note: {note}", markup=False, highlight=False, soft_wrap=True)
     for entry in output.not_run:
@@ -259,6 +261,20 @@ def _print_tables(tables: list[Any]) -> None:
 
     for part in terminal(tables, out.width):
         out.print(part, markup=False, highlight=False, soft_wrap=isinstance(part, str))
+
+
+def _print_results(results: Sequence[Any], title: str) -> None:
+    """Print every result as a line of its own, in percent with intervals."""
+    rows = [("feature set", "evaluator", "parameters", *results[0].metrics)]
+    for result in results:
+        values = []
+        for metric, value in result.metrics.items():
+            interval = result.intervals.get(metric)
+            brackets = f" [{100 * interval[0]:.1f}, {100 * interval[1]:.1f}]" if interval else ""
+            values.append(f"{100 * value:.1f}{brackets}")
+        params = ", ".join(f"{n}={v}" for n, v in result.evaluator.params.items())
+        rows.append((result.features.full_name, result.evaluator.name, params, *values))
+    _show(rows, title)
 
 
 def _numbers(text: str) -> list[int]:
@@ -320,7 +336,7 @@ def train(
     progress = ConsoleProgress(err)
     cells = load_dataset(dataset, progress=progress)
     if limit is not None:
-        cells = limited(cells, limit, seed)
+        cells = limited(cells, limit, seed, stratify=False)
     done = trained_on(model, cells, recipe, name=name, resume=resume, restart=restart, device=device, progress=progress)
     for what, value in done.references.items():
         out.print(f"  held-out loss, {what}: {value:.5f}", markup=False, highlight=False)
@@ -405,17 +421,7 @@ def evaluate(
     if as_json:
         typer.echo(json.dumps([r.model_dump(by_alias=True) for r in results], ensure_ascii=False, allow_nan=False))
         return
-    rows = [("evaluator", "parameters", *results[0].metrics)]
-    for result in results:
-        values = []
-        for metric, value in result.metrics.items():
-            low, high = result.intervals.get(metric, (None, None))
-            values.append(
-                f"{100 * value:.1f}"
-                + (f" [{100 * low:.1f}, {100 * high:.1f}]" if low is not None and high is not None else "")
-            )
-        rows.append((result.evaluator.name, ", ".join(f"{n}={v}" for n, v in result.evaluator.params.items()), *values))
-    _show(rows, f"{file.name}: {adata.n_obs:,} cells × {adata.n_vars} features")
+    _print_results(results, f"{file.name}: {adata.n_obs:,} cells × {adata.n_vars} features")
 
 
 @app.command()

@@ -118,6 +118,11 @@ class FilledTable:
         return f"{self.declaration.title}. Dataset: {self.dataset}"
 
     @property
+    def has_numbers(self) -> bool:
+        """Whether any result stands in a column of the table."""
+        return any(any(entries) for _, entries in self.rows if not isinstance(entries, str))
+
+    @property
     def has_paper(self) -> bool:
         """Whether any number stands beside a printed one."""
         return any(
