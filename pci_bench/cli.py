@@ -265,6 +265,8 @@ def _print_tables(tables: list[Any]) -> None:
 
 def _print_results(results: Sequence[Any], title: str) -> None:
     """Print every result as a line of its own, in percent with intervals."""
+    from pci_bench.runner import parameters
+
     rows = [("feature set", "evaluator", "parameters", *results[0].metrics)]
     for result in results:
         values = []
@@ -272,8 +274,7 @@ def _print_results(results: Sequence[Any], title: str) -> None:
             interval = result.intervals.get(metric)
             brackets = f" [{100 * interval[0]:.1f}, {100 * interval[1]:.1f}]" if interval else ""
             values.append(f"{100 * value:.1f}{brackets}")
-        params = ", ".join(f"{n}={v}" for n, v in result.evaluator.params.items())
-        rows.append((result.features.full_name, result.evaluator.name, params, *values))
+        rows.append((result.features.full_name, result.evaluator.name, parameters(result), *values))
     _show(rows, title)
 
 

@@ -17,7 +17,7 @@ from pci_bench.errors import UserError
 from pci_bench.features import FeatureSet, parse, select
 from pci_bench.files import atomic_file, cache_folder, escape, lock, sha256_of
 from pci_bench.progress import Progress
-from pci_bench.threads import available_cores, set_threads
+from pci_bench.threads import available_cores, machine_cores, set_threads
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -328,7 +328,7 @@ def _computed(
     parts = range(0, len(cells), CELLS_PER_PART)
     todo = [start for start in parts if not all(_whole_part(job, start, len(cells)) for job in jobs)]
     done = len(cells) - sum(min(CELLS_PER_PART, len(cells) - start) for start in todo)
-    workers = min(workers, len(todo), available_cores()) or 1
+    workers = min(workers, len(todo), machine_cores()) or 1
     threads = max(1, available_cores() // workers)
     with progress.stage(
         f"extracting {_pass_name(jobs[0])}, {', '.join(j.features.output for j in jobs if j.features.output) or 'features'}",

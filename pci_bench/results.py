@@ -97,10 +97,13 @@ class Result(_Part):
         self._predictions = table
         return self
 
+    def label(self, key: tuple[str, ...], defaults: dict[str, Any]) -> str:
+        """Return the parameters that tell this result from its like: those of `key`, and what is not the default."""
+        return ",".join(f"{k}={v}" for k, v in self.evaluator.params.items() if k in key or v != defaults.get(k))
+
     def path(self, key: tuple[str, ...], defaults: dict[str, Any]) -> Path:
         """Return the file's path below an output folder: ``results/<dataset>/<features>/<evaluator>/<params>.json``."""
-        named = {k: v for k, v in self.evaluator.params.items() if k in key or v != defaults.get(k)}
-        stem = escape(",".join(f"{k}={v}" for k, v in named.items()) or "default")
+        stem = escape(self.label(key, defaults) or "default")
         folders = (self.dataset.name, self.features.full_name, self.evaluator.name)
         return Path("results", *map(escape, folders), f"{stem}.json")
 

@@ -5,12 +5,17 @@ from __future__ import annotations
 import os
 import sys
 
+_SAID = os.environ.get("OMP_NUM_THREADS", "")  # as the user started us, before set_threads says it to libraries
+
+
+def machine_cores() -> int:
+    """Return how many cores the system lets this process run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
 
 def available_cores() -> int:
-    """Return how many cores this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    """Return how many threads this process may use: a core each, or fewer where ``OMP_NUM_THREADS`` says so."""
+    return min(machine_cores(), int(_SAID)) if _SAID.isdigit() and int(_SAID) else machine_cores()
 
 
 def set_threads(threads: int) -> int:

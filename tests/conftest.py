@@ -7,6 +7,9 @@ import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+if "PYTEST_XDIST_WORKER" in os.environ:  # a core for each process; set before numpy starts its threads
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import numpy as np
 import pandas as pd
 import pytest

@@ -508,7 +508,7 @@ def test_evaluate_prints_a_table_and_writes_results_where_asked(here, capsys, mo
     said = call(capsys, monkeypatch, "evaluate", file, "--with", "loo-knn", "--out", tmp_path / "out")
     assert said.code == 0, said.err
     assert re.search(r"mine.csv: \d+ cells × 8 features", said.out)
-    assert re.search(r"loo-knn +k=11, exclude=cell, scale=all +\d+\.\d \[", said.out)
+    assert re.search(r"loo-knn +k=11,exclude=cell +\d+\.\d \[", said.out)
     (written,) = (tmp_path / "out").rglob("*.json")
     assert written.relative_to(tmp_path / "out").as_posix() == (
         "results/mine/file%3Amine.csv/loo-knn/k=11,exclude=cell.json"
