@@ -200,7 +200,8 @@ class PairedCellInpainting(nn.Module):
     proteins, markers
         Numbers of channels; yeast 1 and 1, human 1 and 2.
     width
-        Factor on every layer's filters; 1 is the paper's (7,323,521 parameters with one protein and one marker).
+        Factor on every layer's filters; 1 is the paper's: 7,323,521 numbers with one protein and one marker, counted as
+        Keras does, with the running means and variances of batch norm (7,320,609 trainable ones without).
     """
 
     def __init__(self, proteins: int = 1, markers: int = 1, width: float = 1.0):

@@ -140,9 +140,15 @@ def train(
         references = _references(trainable, crops, cells, images, pairs)
         progress.say("  validation loss of " + ", ".join(f"{what}: {value:.5f}" for what, value in references.items()))
         for epoch in range(len(history), recipe.epochs):
-            record = _train_epoch(
-                trainable, network, optimizer, crops, cells, training, images, epoch, recipe, device, progress
-            )
+            try:
+                record = _train_epoch(
+                    trainable, network, optimizer, crops, cells, training, images, epoch, recipe, device, progress
+                )
+            except KeyboardInterrupt:
+                progress.say(
+                    f"Stopped in epoch {epoch + 1}. {epoch} whole epochs are kept: the same command with --resume continues after them."
+                )
+                raise
             record["validation_loss"] = _validation_loss(trainable, network, crops, cells, pairs, device)
             history.append(record)
             progress.say(

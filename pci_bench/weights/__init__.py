@@ -13,6 +13,7 @@ from functools import cache
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
 
 from pci_bench.cells import Channel
 from pci_bench.errors import UserError
@@ -163,6 +164,6 @@ def at_hand() -> dict[tuple[str, str], Path]:
     found: dict[tuple[str, str], Path] = {}
     for folder in folders():
         for file in sorted(folder.glob("*.safetensors")):
-            header = read_header(file)
-            found.setdefault((header.family, header.name), file)
+            family, _, name = file.stem.partition("@")
+            found.setdefault((family, unquote(name)), file)
     return found

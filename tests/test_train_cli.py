@@ -1,0 +1,84 @@
+"""``pci-bench train`` as a user meets it: what it prints, how it stops, how it goes on."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+
+PROGRAM = str(Path(sys.executable).with_name("pci-bench"))
+SMALL = ["--width", "0.04", "--batch", "8", "--learning-rate", "2e-3", "--held-out", "0.2"]
+
+
+@pytest.fixture
+def planted(tmp_path) -> Path:
+    """Six images of eight small cells, each image with a pattern of its own."""
+    rng = np.random.default_rng(0)
+    for image in range(6):
+        folder = tmp_path / "crops" / f"image{image}"
+        folder.mkdir(parents=True)
+        pattern = rng.random((16, 16))
+        for cell in range(8):
+            for suffix, crop in (("gfp", pattern + 0.1 * rng.random((16, 16))), ("rfp", rng.random((16, 16)))):
+                tifffile.imwrite(folder / f"{cell}_{suffix}.tif", crop.astype(np.float32))
+    return tmp_path / "crops"
+
+
+def train(*arguments: str) -> subprocess.CompletedProcess:
+    return subprocess.run([PROGRAM, "train", *arguments], capture_output=True, text=True, timeout=120, check=False)
+
+
+def test_training_shows_losses_and_rates_and_names_what_it_made(planted, cache):
+    done = train("pci", "--dataset", f"folder:{planted}", "--epochs", "2", "--name", "mine", *SMALL)
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"epoch 2/2: loss 0\.\d+, validation 0\.\d+, \d+ pairs/s \(loader alone \d+, waited", done.stderr)
+    assert "validation loss of copying the source: 0." in done.stderr
+    assert "Made pci@mine" in done.stdout
+    assert "pci-conv4@mine" in done.stdout
+    assert (cache / "weights" / "pci@mine.md").is_file()
+    listed = subprocess.run([PROGRAM, "list", "weights"], capture_output=True, text=True, check=True)
+    assert "pci@mine" in listed.stdout
+
+
+def test_ctrl_c_keeps_whole_epochs_and_resume_continues_after_them(planted):
+    command = ["pci", "--dataset", f"folder:{planted}", "--epochs", "400", "--name", "stopped", *SMALL]
+    process = subprocess.Popen([PROGRAM, "train", *command], stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert process.stderr is not None
+    for line in process.stderr:
+        if "epoch 2/400" in line:
+            break
+    time.sleep(0.1)
+    os.kill(process.pid, signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "Traceback" not in said
+    again = train(*command)
+    assert again.returncode == 2
+    assert "--resume continues it" in again.stderr
+    other = train(*command[:3], "--epochs", "401", *command[5:], "--resume")
+    assert other.returncode == 2
+    assert "epochs = 400, not 401" in other.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["pic", "--dataset", "{crops}"], "no model named 'pic'. Did you mean pci"),
+        (["pci", "--dataset", "{crops}", "--epochs", "0"], "--epochs 0"),
+        (["pci", "--dataset", "{crops}", "--schedule", "linear"], "--schedule linear"),
+        (["pci", "--dataset", "{crops}", "--resume"], "no unfinished training to resume"),
+        (["pci", "--dataset", "{crops}", "--batch", "500"], "fewer than a batch of 500"),
+        (["pci", "--dataset", "{crops}?protein=_gfp"], "at least one marker channel"),
+    ],
+)
+def test_a_training_that_cannot_be_is_met_with_a_sentence(planted, arguments, words):
+    done = train(*(a.replace("{crops}", f"folder:{planted}") for a in arguments))
+    assert done.returncode == 2, done.stderr
+    assert words in done.stderr
+    assert "Traceback" not in done.stderr
