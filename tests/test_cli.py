@@ -53,7 +53,7 @@ def place(tmp_path_factory) -> Path:
 def first(place, test_data) -> Said:
     return pci_bench(
         *("run", "yeast-knn", "--dataset", "toy-yeast", "--out", "first"),
-        *("--features", ",".join((*FEATURES, "pci-conv4"))),
+        *("--features", ",".join((*FEATURES, "pci-conv4@lu2019-yeast"))),
         cache=place / "cache",
         cwd=place,
         data=test_data,
@@ -65,7 +65,7 @@ def second(first, place, test_data) -> Said:
     """The same again, as JSON."""
     return pci_bench(
         *("run", "yeast-knn", "--dataset", "toy-yeast", "--out", "second", "--json"),
-        *("--features", ",".join((*FEATURES, "pci-conv4"))),
+        *("--features", ",".join((*FEATURES, "pci-conv4@lu2019-yeast"))),
         cache=place / "cache",
         cwd=place,
         data=test_data,
@@ -139,7 +139,7 @@ def test_a_run_leaves_the_files_that_the_architecture_lists_and_nothing_else(fir
     assert set(record["results"]) == {e for e in expected if e.endswith(".json")}
     assert set(record["figures"]) == {e for e in expected if e.startswith("figures/")}
     assert record["datasets"][0]["n_cells"] == 1642
-    assert record["arguments"]["features"] == [*FEATURES, "pci-conv4"]
+    assert record["arguments"]["features"] == [*FEATURES, "pci-conv4@lu2019-yeast"]
     assert [n["features"] for n in record["not_run"]] == ["pci-conv4@lu2019-yeast"]
     assert {"git", "package", "versions", "blas", "device", "threads", "seed"} < set(record["run"])
 

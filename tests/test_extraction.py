@@ -457,10 +457,18 @@ def test_why_a_feature_set_cannot_be_had_is_said_with_the_command(make_cells):
 
 
 def test_the_datasets_default_weights_are_named_in_full(make_cells):
-    (name,) = ensure(select(["pci-conv4"]), make_cells(3, name="toy-yeast"))
+    (name,) = ensure(select(["pci-conv4"]), make_cells(3, name="chong2015"))
     assert str(name) == "pci-conv4@lu2019-yeast"
     (name,) = ensure(select(["pci-conv4"]), make_cells(3, name="toy-human"))
     assert str(name) == "pci-conv4@lu2019-human"
+
+
+def test_the_papers_weights_are_preferred_to_the_shipped_ones_once_they_are_imported(make_cells):
+    cells = make_cells(3, name="toy-yeast")
+    (shipped,) = ensure(select(["pci-conv4"]), cells)
+    weights_of(2, ("protein", "marker"), "lu2019-yeast")
+    (imported,) = ensure(select(["pci-conv4"]), cells)
+    assert [str(shipped), str(imported)] == ["pci-conv4@yeast-sim", "pci-conv4@lu2019-yeast"]
 
 
 def test_what_cannot_be_had_does_not_stop_what_can(make_cells):

@@ -66,6 +66,8 @@ def how_to_get(family: str, name: str) -> str:
     declaration = declared().get(family, {}).get(name)
     if declaration is None:
         return f"there are no weights {family}@{name} here. `pci-bench weights list` shows what there is"
+    if "url" not in declaration:
+        return f"the shipped weights {family}@{name} are missing from this installation. Install pci-bench again"
     return (
         f"the weights {family}@{name} are not imported yet. Download {declaration['url']}, "
         f"then `pci-bench weights import {declaration['import']} {Path(declaration['url']).name} --name {name}`"
