@@ -1,7 +1,7 @@
 """An autoencoder of the same make: what the encoder learns from reconstructing its own input."""
 
 from pci_bench import ExtractorMeta, ModelMeta, register_extractor, register_model
-from pci_bench.inpainting.features import CROPS_PER_PASS, OUTPUTS, column_names, encoder_compute, why_not
+from pci_bench.inpainting.features import CROPS_PER_PASS, OUTPUTS, EncoderLayers, encoder_compute
 
 
 @register_model("autoencoder")
@@ -31,7 +31,7 @@ class AutoencoderModel:
 
 
 @register_extractor("autoencoder")
-class AutoencoderFeatures:
+class AutoencoderFeatures(EncoderLayers):
     """The encoder's layers as feature sets (paper: "Baseline Feature Extraction and Benchmarking")."""
 
     meta = ExtractorMeta(
@@ -43,14 +43,6 @@ class AutoencoderFeatures:
         weights="autoencoder",
         batch=CROPS_PER_PASS,
     )
-
-    def skip(self, cells):
-        """Return why these crops do not fit, or None."""
-        return why_not(cells)
-
-    def names(self, output, channels):
-        """Return conv1_0, conv1_1 and so on."""
-        return column_names(output)
 
     def open(self, channels, weights, device):
         """Return the encoder's pass with these weights."""

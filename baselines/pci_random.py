@@ -3,13 +3,13 @@
 import numpy as np
 
 from pci_bench import ExtractorMeta, register_extractor
-from pci_bench.inpainting.features import CROPS_PER_PASS, OUTPUTS, column_names, encoder_compute, why_not
+from pci_bench.inpainting.features import CROPS_PER_PASS, OUTPUTS, EncoderLayers, encoder_compute
 
 SEED = 2019
 
 
 @register_extractor("pci-random")
-class RandomEncoder:
+class RandomEncoder(EncoderLayers):
     """Glorot-uniform weights from NumPy's generator with one seed, zero biases, batch norm at its start."""
 
     meta = ExtractorMeta(
@@ -22,14 +22,6 @@ class RandomEncoder:
         headline="conv3",
         batch=CROPS_PER_PASS,
     )
-
-    def skip(self, cells):
-        """Return why these crops do not fit, or None."""
-        return why_not(cells)
-
-    def names(self, output, channels):
-        """Return conv3_0, conv3_1 and so on."""
-        return column_names(output)
 
     def open(self, channels, weights, device):
         """Return the random encoder's pass."""

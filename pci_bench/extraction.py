@@ -14,7 +14,7 @@ import numpy as np
 
 from pci_bench import weights as weight_files
 from pci_bench.errors import UserError
-from pci_bench.features import FeatureSet, parse, select
+from pci_bench.features import FeatureSet, parse
 from pci_bench.files import atomic_file, cache_folder, escape, lock, sha256_of
 from pci_bench.progress import Progress
 from pci_bench.threads import available_cores, machine_cores, set_threads
@@ -241,11 +241,6 @@ def extract(
     if isinstance(result, NotRun):
         raise UserError(f"{result.features} cannot be had for {cells.meta.name}: {result.reason}.")
     return result
-
-
-def extract_many(names: Sequence[str], cells: Cells, **options: Any) -> dict[FeatureSet, AnnData | NotRun]:
-    """Return what names, groups and patterns stand for, as :func:`ensure` does."""
-    return ensure(select(names), cells, **options)
 
 
 def _annotated(job: _Job, cells: Cells, values: np.ndarray) -> AnnData:

@@ -54,8 +54,20 @@ def encoder_compute(encoder: SourceEncoder, device: str) -> Compute:
     return compute
 
 
+class EncoderLayers:
+    """What every extractor of the encoder's five layers has in common: which crops fit, and the columns' names."""
+
+    def skip(self, cells: Cells) -> str | None:
+        """Return why these crops do not fit, or None."""
+        return why_not(cells)
+
+    def names(self, output: str, channels: tuple[Channel, ...]) -> list[str]:
+        """Return conv4_0, conv4_1 and so on."""
+        return column_names(output)
+
+
 @register_extractor("pci")
-class PairedCellInpaintingFeatures:
+class PairedCellInpaintingFeatures(EncoderLayers):
     """Features of the source cell encoder (paper: "Architecture"; Table 1)."""
 
     meta = ExtractorMeta(
@@ -68,14 +80,6 @@ class PairedCellInpaintingFeatures:
         weights="pci",
         batch=CROPS_PER_PASS,
     )
-
-    def skip(self, cells: Cells) -> str | None:
-        """Return why these crops do not fit, or None."""
-        return why_not(cells)
-
-    def names(self, output: str, channels: tuple[Channel, ...]) -> list[str]:
-        """Return conv4_0, conv4_1 and so on."""
-        return column_names(output)
 
     def open(self, channels: tuple[Channel, ...], weights: Path | None, device: str) -> Compute:
         """Return the encoder's pass with these weights."""
