@@ -18,8 +18,8 @@ from sklearn.preprocessing import StandardScaler
 
 import pci_bench
 from pci_bench.errors import UserError
-from pci_bench.evaluators import neighbors
 from pci_bench.evaluators.base import EVALUATORS, Run, exclusion_groups
+from pci_bench.evaluators.compiled import neighbors
 from pci_bench.evaluators.knn import loo_knn_predict, majority_vote, unreachable_classes
 
 

@@ -12,9 +12,9 @@ from hypothesis.extra import numpy as hnp
 from sklearn.neighbors import NearestNeighbors
 
 from pci_bench.errors import UserError
-from pci_bench.evaluators import neighbors
+from pci_bench.evaluators.compiled import neighbors
+from pci_bench.evaluators.compiled.neighbors import nearest
 from pci_bench.evaluators.knn import loo_neighbors
-from pci_bench.evaluators.neighbors import nearest
 
 
 def by_loop(features, k, groups=None):

@@ -58,7 +58,7 @@ def loo_neighbors(features: np.ndarray, k: int, groups: np.ndarray | None = None
     UserError
         For NaN or infinite features, or k outside 1 … n − 1.
     """
-    from pci_bench.evaluators.neighbors import nearest
+    from pci_bench.evaluators.compiled.neighbors import nearest
 
     return nearest(features, k, [np.arange(len(features)) if groups is None else np.asarray(groups)])[0]
 
@@ -95,7 +95,7 @@ def loo_knn_predict(
     dict
         (n,) int predictions by (k, position of the grouping); −1 where a row has no possible neighbour.
     """
-    from pci_bench.evaluators.neighbors import nearest
+    from pci_bench.evaluators.compiled.neighbors import nearest
 
     n_classes = int(labels.max()) + 1
     found = {}
