@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
@@ -303,8 +303,3 @@ def limited(cells: Cells, limit: int, seed: int, *, stratify: bool = True) -> Ce
         members = shuffled[codes == code]
         chosen.append(members[: max(2, round(limit * len(members) / len(cells)))])
     return cells[np.sort(np.concatenate(chosen))]
-
-
-def with_name(meta: DatasetMeta, name: str) -> DatasetMeta:
-    """Return `meta` under the full name that the user typed (``folder:PATH``)."""
-    return replace(meta, name=name)

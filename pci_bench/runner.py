@@ -158,10 +158,7 @@ def run(
         cells = cells if taken is None else limited(cells, taken, seed)
         used.append(cells)
         _check_something_to_evaluate(cells, evaluations)
-        asked = dict.fromkeys(wanted)
-        computed = extraction.ensure(
-            list(asked), cells, device=device, refresh=refresh, workers=workers, progress=progress
-        )
+        computed = extraction.ensure(wanted, cells, device=device, refresh=refresh, workers=workers, progress=progress)
         set_threads(available_cores())
         with progress.stage(f"evaluating {', '.join(e.name for e in evaluations)}", len(computed)) as advance:
             for name, adata in computed.items():

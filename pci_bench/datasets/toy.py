@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import tomllib
+from abc import ABC, abstractmethod
 from importlib.resources import files
 from typing import TYPE_CHECKING
 
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 DECLARATIONS = tomllib.loads(files("pci_bench.datasets").joinpath("toy.toml").read_text())
 
 
-class AuthorsDemonstration:
+class AuthorsDemonstration(ABC):
     """Crops from the user's copy under ``PCI_BENCH_DATA``, or from the authors' repository at the pinned commit.
 
     Label = protein: each of the folders holds one protein, so a kNN accuracy on them says how well proteins (and
@@ -56,9 +57,9 @@ class AuthorsDemonstration:
         """Return None: what the user does not have is fetched."""
         return None
 
+    @abstractmethod
     def parse(self, cell: CropFiles) -> tuple[str, str]:
         """Return (protein, field) of a cell, by its file's name."""
-        raise NotImplementedError
 
     def build(self, store: StoreWriter) -> None:
         """Write the user's copy, or what the repository's archive holds, downloaded now."""
