@@ -39,6 +39,7 @@ class AutoencoderFeatures(EncoderLayers):
         "1",
         "Autoencoder",
         OUTPUTS,
+        groups=("paper",),
         headline="conv3",
         weights="autoencoder",
         batch=CROPS_PER_PASS,

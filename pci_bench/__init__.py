@@ -24,7 +24,10 @@ _PUBLIC = {
     "register_evaluator": "pci_bench.evaluators.base",
     "register_extractor": "pci_bench.features",
     "register_features": "pci_bench.features",
+    "register_fetcher": "pci_bench.weights",
+    "register_importer": "pci_bench.weights",
     "register_model": "pci_bench.models",
+    "register_segmenter": "pci_bench.segmentation",
     "run": "pci_bench.runner",
     "train": "pci_bench.training.loop",
 }

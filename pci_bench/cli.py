@@ -17,6 +17,7 @@ from pci_bench import __version__
 from pci_bench.errors import UserError
 from pci_bench.progress import ConsoleProgress
 from pci_bench.registry import load_plugin_file
+from pci_bench.segmentation.base import DEFAULT_SEGMENTER
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -38,6 +39,13 @@ err = Console(stderr=True)
 PluginOption = Annotated[
     list[Path] | None, typer.Option("--plugin", help="Python file whose decorators register more.")
 ]
+WorkersOption = Annotated[
+    int | None,
+    typer.Option(help="Processes that share the extraction; by default one per core for what is measured crop by crop."),
+]
+SegmenterOption = Annotated[
+    str, typer.Option(help="Finds the centre cells where a dataset has no masks and features need them.")
+]
 DeviceOption = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
 
 
@@ -50,6 +58,7 @@ class Kind(StrEnum):
     benchmarks = "benchmarks"
     tables = "tables"
     models = "models"
+    segmenters = "segmenters"
     weights = "weights"
 
 
@@ -156,6 +165,10 @@ def _listed(kind: Kind) -> Sequence[tuple[str, ...]]:
         from pci_bench.models import MODELS
 
         return [(name, MODELS.get(name).meta.title) for name in MODELS]
+    if kind is Kind.segmenters:
+        from pci_bench.segmentation import SEGMENTERS
+
+        return [(name, SEGMENTERS.get(name).meta.title) for name in SEGMENTERS]
     if kind is Kind.tables:
         from pci_bench.reporting.tables import TABLES
 
@@ -218,7 +231,8 @@ def run(
     ] = None,
     device: DeviceOption = "auto",
     seed: Annotated[int, typer.Option(min=0, help="Drives everything random.")] = 0,
-    workers: Annotated[int, typer.Option(help="Processes that share the extraction.")] = 1,
+    workers: WorkersOption = None,
+    segmenter: SegmenterOption = DEFAULT_SEGMENTER,
     refresh: Annotated[RefreshOption, typer.Option(help="When features are computed.")] = RefreshOption.missing,
     plugin: PluginOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the results as JSON instead of tables.")] = False,
@@ -238,6 +252,7 @@ def run(
         device=device,
         seed=seed,
         workers=workers,
+        segmenter=segmenter,
         refresh=refresh.value,
         progress=ConsoleProgress(err),
     )
@@ -276,6 +291,16 @@ def _print_results(results: Sequence[Any], title: str) -> None:
             values.append(f"{100 * value:.1f}{brackets}")
         rows.append((result.features.full_name, result.evaluator.name, parameters(result), *values))
     _show(rows, title)
+
+
+def _feature_set_with(weights: str) -> str:
+    """Return the headline feature set that weights FAMILY@NAME serve: ``pci-conv4@NAME``."""
+    from pci_bench.features import EXTRACTORS, FeatureSet
+
+    family, _, name = weights.partition("@")
+    serving = [meta for e in EXTRACTORS if (meta := EXTRACTORS.get(e).meta).weights == family]
+    first = next((m for m in serving if m.headline), None)
+    return str(FeatureSet(first.name, output=first.headline or "", weights=name)) if first else weights
 
 
 def _numbers(text: str) -> list[int]:
@@ -358,7 +383,8 @@ def extract(
     limit: Annotated[int | None, typer.Option(help="A seeded, stratified subset of about this many cells.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Drives the subset.")] = 0,
     device: DeviceOption = "auto",
-    workers: Annotated[int, typer.Option(help="Processes that share the extraction.")] = 1,
+    workers: WorkersOption = None,
+    segmenter: SegmenterOption = DEFAULT_SEGMENTER,
     refresh: Annotated[RefreshOption, typer.Option(help="When features are computed.")] = RefreshOption.missing,
     plugin: PluginOption = None,
 ) -> None:
@@ -377,7 +403,15 @@ def extract(
     cells = load_dataset(dataset, progress=progress)
     if limit is not None:
         cells = limited(cells, limit, seed)
-    adata = extracted(features, cells, device=device, refresh=refresh.value, workers=workers, progress=progress)
+    adata = extracted(
+        features,
+        cells,
+        device=device,
+        refresh=refresh.value,
+        workers=workers,
+        segmenter=segmenter,
+        progress=progress,
+    )
     write_features(adata, out_file)
     out.print(
         f"{adata.n_obs:,} cells × {adata.n_vars} features: {out_file}", markup=False, highlight=False, soft_wrap=True
@@ -507,13 +541,13 @@ def weights_list() -> None:
 
 @weights_app.command("get")
 def weights_get(name: Annotated[str, typer.Argument(help="FAMILY@NAME.")]) -> None:
-    """Say where weights are at hand, or how to get them."""
+    """Download weights where they can be had that way; otherwise say where they are, or how to get them."""
     from pci_bench import weights
 
     family, at, rest = name.partition("@")
     if not at:
         raise UserError(f"'{name}' names no weights. Write FAMILY@NAME; `pci-bench weights list` shows all.")
-    file = weights.find(family, rest)
+    file = weights.fetched(family, rest)
     if file is None:
         raise UserError(f"Not fetched: {weights.how_to_get(family, rest)}.")
     out.print(f"{name} is at hand: {file}", markup=False, highlight=False, soft_wrap=True)
@@ -521,18 +555,21 @@ def weights_get(name: Annotated[str, typer.Argument(help="FAMILY@NAME.")]) -> No
 
 @weights_app.command("import")
 def weights_import(
-    kind: Annotated[str, typer.Argument(help="What the file is: keras-pci.")],
+    kind: Annotated[str, typer.Argument(help="What the file is: keras-pci, keras-vgg16 or deeploc-npz.")],
     file: Annotated[Path, typer.Argument(help="The file.")],
     name: Annotated[str | None, typer.Option(help="What to call them; by default the file's name.")] = None,
+    plugin: PluginOption = None,
 ) -> None:
     """Import weights that someone else trained."""
-    from pci_bench.inpainting.weights_import import IMPORTERS
+    from pci_bench.weights import IMPORTERS
 
+    _load(plugin)
     if kind not in IMPORTERS:
         raise UserError(f"There is no import '{kind}'. Known: {', '.join(IMPORTERS)}.")
-    made, channels = IMPORTERS[kind](file, name or file.stem)
+    made, channels = IMPORTERS.get(kind)(file, name or file.stem)
+    suited = f" for the channels {' + '.join(channels)}" if channels else ""
     out.print(
-        f"Imported {made} for the channels {' + '.join(channels)}. Use it as pci-conv4@{made.partition('@')[2]}.",
+        f"Imported {made}{suited}. Use it as {_feature_set_with(made)}.",
         markup=False,
         highlight=False,
         soft_wrap=True,

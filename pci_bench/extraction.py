@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -17,6 +17,7 @@ from pci_bench.errors import UserError
 from pci_bench.features import FeatureSet, parse
 from pci_bench.files import atomic_file, cache_folder, escape, lock, sha256_of
 from pci_bench.progress import Progress
+from pci_bench.segmentation import DEFAULT_SEGMENTER, SEGMENTERS
 from pci_bench.threads import available_cores, machine_cores, set_threads
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 Refresh = Literal["never", "missing", "always"]
 
 CELLS_PER_PART = 4096
+CELLS_PER_SMALL_PART = 256  # where processes share the parts of slow measurements
 PRECISION = "float32"
 
 
@@ -45,7 +47,13 @@ class _Job:
     features: FeatureSet
     extractor: Any
     weights: Path | None
+    segmenter: str | None
     provenance: dict[str, Any]
+
+    @property
+    def cells_per_part(self) -> int:
+        """How many cells are computed, stored and handed to a process at once."""
+        return CELLS_PER_SMALL_PART if self.extractor.meta.processes else CELLS_PER_PART
 
     @property
     def key(self) -> str:
@@ -57,6 +65,8 @@ class _Job:
             p["features"]["weights_sha256"],
             PRECISION,
         ]
+        if self.segmenter:
+            identity += [self.segmenter, SEGMENTERS.get(self.segmenter).meta.version]
         return hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:20]
 
     def file(self) -> Path:
@@ -67,6 +77,10 @@ class _Job:
     def part(self, number: int) -> Path:
         return self.file().with_suffix(".parts") / f"{number:05d}.npy"
 
+    def starts(self, n: int) -> range:
+        """Return the first cell of every part of n cells."""
+        return range(0, n, self.cells_per_part)
+
 
 def resolve_weights(features: FeatureSet, cells: Cells) -> FeatureSet:
     """Return the feature set with the dataset's default weights filled in, where it needs weights and names none."""
@@ -76,8 +90,11 @@ def resolve_weights(features: FeatureSet, cells: Cells) -> FeatureSet:
     return replace(features, weights=weight_files.default_name(family, cells.meta.name))
 
 
-def why_not(features: FeatureSet, cells: Cells) -> str | None:
-    """Return why a feature set (weights resolved) cannot be had for these cells, or None."""
+def why_not(features: FeatureSet, cells: Cells, segmenter: str = DEFAULT_SEGMENTER) -> str | None:
+    """Return why a feature set (weights resolved) cannot be had for these cells, or None.
+
+    Weights that can be downloaded are, if they are not at hand yet.
+    """
     extractor = features.extractor()
     meta = extractor.meta
     roles = {c.role for c in cells.channels}
@@ -85,22 +102,25 @@ def why_not(features: FeatureSet, cells: Cells) -> str | None:
         return f"needs a {missing[0]} channel, and {cells.meta.name} has none"
     if reason := extractor.skip(cells):
         return reason
-    if meta.masks and not cells.has_masks:
-        return f"needs segmentation masks, and {cells.meta.name} has none"
+    if meta.masks and not cells.has_masks and (reason := SEGMENTERS.get(segmenter).skip()):
+        return f"{cells.meta.name} has no segmentation masks, and the segmenter {segmenter} cannot be run: {reason}"
     if meta.weights:
         if features.weights is None:
             return (
                 f"{cells.meta.name} has no default weights: name some, for example {features.base}@NAME. "
                 "`pci-bench weights list` shows what there is"
             )
-        file = weight_files.find(meta.weights, features.weights)
+        try:
+            file = weight_files.fetched(meta.weights, features.weights)
+        except UserError as error:
+            return str(error).rstrip(".")
         if file is None:
             return weight_files.how_to_get(meta.weights, features.weights)
         return weight_files.unfit(file, cells.channels)
     return None
 
 
-def _job(features: FeatureSet, cells: Cells, device: str) -> _Job:
+def _job(features: FeatureSet, cells: Cells, device: str, segmenter: str) -> _Job:
     extractor = features.extractor()
     meta = extractor.meta
     file = weight_files.find(meta.weights, features.weights) if meta.weights and features.weights else None
@@ -122,7 +142,10 @@ def _job(features: FeatureSet, cells: Cells, device: str) -> _Job:
         },
         "device": device,
     }
-    return _Job(features, extractor, file, provenance)
+    segmented = segmenter if meta.masks and not cells.has_masks else None
+    if meta.masks:
+        provenance["features"]["masks"] = segmented or "of the dataset"
+    return _Job(features, extractor, file, segmented, provenance)
 
 
 def resolve_device(device: str) -> str:
@@ -148,9 +171,9 @@ def resolve_device(device: str) -> str:
     return "cpu"
 
 
-def check_workers(workers: int) -> None:
+def check_workers(workers: int | None) -> None:
     """Raise where there is nobody to work."""
-    if workers < 1:
+    if workers is not None and workers < 1:
         raise UserError(f"The number of workers is {workers}; it must be at least 1.")
 
 
@@ -160,7 +183,8 @@ def ensure(
     *,
     device: str = "auto",
     refresh: Refresh = "missing",
-    workers: int = 1,
+    workers: int | None = None,
+    segmenter: str = DEFAULT_SEGMENTER,
     progress: Progress | None = None,
 ) -> dict[FeatureSet, AnnData | NotRun]:
     """Return the features of every feature set, computing in one pass per extractor what the cache lacks.
@@ -176,7 +200,10 @@ def ensure(
     refresh
         ``"missing"`` computes what the cache lacks, ``"always"`` computes anew, ``"never"`` computes nothing.
     workers
-        Processes that share the parts of 4,096 cells; each gets its share of the cores as threads.
+        Processes that share the parts of 4,096 cells; each gets its share of the cores as threads. By default one for
+        networks and array functions, and one per core for what is measured crop by crop (in parts of 256 cells).
+    segmenter
+        Finds the centre cells for features that need masks, where the dataset brings none.
     progress
         Told of every stage.
 
@@ -194,12 +221,12 @@ def ensure(
     for asked in wanted:
         features = resolve_weights(asked, cells)
         found[features] = NotRun(features, "")  # keeps the order asked for
-        if reason := why_not(features, cells):
+        if reason := why_not(features, cells, segmenter):
             found[features] = NotRun(features, reason)
         elif hasattr(features.extractor(), "load"):
-            found[features] = _precomputed(features, cells)
+            found[features] = _precomputed(features, cells, segmenter)
         else:
-            passes.setdefault((features.extractor_name, features.weights), []).append(_job(features, cells, ""))
+            passes.setdefault((features.extractor_name, features.weights), []).append(_job(features, cells, "", segmenter))
     for jobs in passes.values():
         with lock(jobs[0].file().parent / escape(_pass_name(jobs[0]))):
             missing = []
@@ -226,7 +253,8 @@ def extract(
     *,
     device: str = "auto",
     refresh: Refresh = "missing",
-    workers: int = 1,
+    workers: int | None = None,
+    segmenter: str = DEFAULT_SEGMENTER,
     progress: Progress | None = None,
 ) -> AnnData:
     """Return one feature set of some cells: ``X`` (n, d) float32, ``obs`` from the cells, ``var_names``, provenance.
@@ -237,7 +265,8 @@ def extract(
         For an unknown name, or where the features cannot be had; the message says what to do.
     """
     asked = parse(features) if isinstance(features, str) else features
-    ((_, result),) = ensure([asked], cells, device=device, refresh=refresh, workers=workers, progress=progress).items()
+    options: dict[str, Any] = {"device": device, "refresh": refresh, "workers": workers, "segmenter": segmenter}
+    ((_, result),) = ensure([asked], cells, progress=progress, **options).items()
     if isinstance(result, NotRun):
         raise UserError(f"{result.features} cannot be had for {cells.meta.name}: {result.reason}.")
     return result
@@ -270,9 +299,9 @@ def annotated(values: np.ndarray, names: Sequence[str], cells: Cells, provenance
     return adata
 
 
-def _precomputed(features: FeatureSet, cells: Cells) -> AnnData:
+def _precomputed(features: FeatureSet, cells: Cells, segmenter: str) -> AnnData:
     values, names = features.extractor().load(cells)
-    job = _job(features, cells, "read from a file")
+    job = _job(features, cells, "read from a file", segmenter)
     digest = hashlib.sha256(np.ascontiguousarray(values).tobytes()).hexdigest()
     job.provenance["features"]["weights_sha256"] = digest
     return annotated(values, names, cells, {**job.provenance, "key": digest[:20]})
@@ -317,14 +346,15 @@ def _discard_parts(jobs: Sequence[_Job]) -> None:
 
 
 def _computed(
-    jobs: list[_Job], cells: Cells, device: str, workers: int, progress: Progress
+    jobs: list[_Job], cells: Cells, device: str, workers: int | None, progress: Progress
 ) -> dict[FeatureSet, AnnData | NotRun]:
     """Compute the parts that are not there yet, join them, and leave one file per feature set."""
-    parts = range(0, len(cells), CELLS_PER_PART)
+    parts, size = jobs[0].starts(len(cells)), jobs[0].cells_per_part
     todo = [start for start in parts if not all(_whole_part(job, start, len(cells)) for job in jobs)]
-    done = len(cells) - sum(min(CELLS_PER_PART, len(cells) - start) for start in todo)
-    workers = min(workers, len(todo), machine_cores()) or 1
-    threads = max(1, available_cores() // workers)
+    done = len(cells) - sum(min(size, len(cells) - start) for start in todo)
+    by_crop = jobs[0].extractor.meta.processes
+    workers = min(workers or (available_cores() if by_crop else 1), len(todo), machine_cores()) or 1
+    threads = 1 if by_crop else max(1, available_cores() // workers)
     with progress.stage(
         f"extracting {_pass_name(jobs[0])}, {', '.join(j.features.output for j in jobs if j.features.output) or 'features'}",
         len(cells),
@@ -334,7 +364,7 @@ def _computed(
             set_threads(threads)
             compute = jobs[0].extractor.open(cells.channels, jobs[0].weights, device) if todo else None
             for start in todo:
-                _compute_part(jobs, cells, start, compute, advance)
+                _compute_part(jobs, cells, start, device, compute, advance)
         else:
             from joblib import Parallel, delayed
 
@@ -342,15 +372,22 @@ def _computed(
 
             tasks = (
                 delayed(_work)(
-                    [j.features for j in jobs], cells, start, device, threads, plugin_files(), cache_folder()
+                    [j.features for j in jobs],
+                    cells,
+                    start,
+                    device,
+                    threads,
+                    jobs[0].segmenter or DEFAULT_SEGMENTER,
+                    plugin_files(),
+                    cache_folder(),
                 )
                 for start in todo
             )
             for start in Parallel(n_jobs=workers, return_as="generator_unordered")(tasks):
-                advance(min(CELLS_PER_PART, len(cells) - start))
+                advance(min(size, len(cells) - start))
     found: dict[FeatureSet, AnnData | NotRun] = {}
     for job in jobs:
-        values = np.concatenate([np.load(job.part(start // CELLS_PER_PART)) for start in parts])
+        values = np.concatenate([np.load(job.part(start // size)) for start in parts])
         job.provenance["device"] = device_name(device)
         adata = _annotated(job, cells, values)
         with atomic_file(job.file()) as temporary:
@@ -361,7 +398,14 @@ def _computed(
 
 
 def _work(
-    wanted: list[FeatureSet], cells: Cells, start: int, device: str, threads: int, plugins: list[Path], cache: Path
+    wanted: list[FeatureSet],
+    cells: Cells,
+    start: int,
+    device: str,
+    threads: int,
+    segmenter: str,
+    plugins: list[Path],
+    cache: Path,
 ) -> int:
     """Compute one part in a worker process."""
     import os
@@ -374,22 +418,22 @@ def _work(
     set_threads(threads)
     for file in plugins:
         load_plugin_file(file)
-    jobs = [_job(features, cells, "") for features in wanted]
+    jobs = [_job(features, cells, "", segmenter) for features in wanted]
     compute = jobs[0].extractor.open(cells.channels, jobs[0].weights, device)
-    _compute_part(jobs, cells, start, compute, lambda n: None)
+    _compute_part(jobs, cells, start, device, compute, lambda n: None)
     return start
 
 
 def _whole_part(job: _Job, start: int, n: int) -> bool:
     try:
-        part = np.load(job.part(start // CELLS_PER_PART), mmap_mode="r")
-        return part.ndim == 2 and len(part) == min(CELLS_PER_PART, n - start)
+        part = np.load(job.part(start // job.cells_per_part), mmap_mode="r")
+        return part.ndim == 2 and len(part) == min(job.cells_per_part, n - start)
     except (OSError, ValueError, EOFError):
         return False
 
 
-def _compute_part(jobs: list[_Job], cells: Cells, start: int, compute: Any, advance: Any) -> None:
-    """Compute cells start … start + 4,095 and write one file per output.
+def _compute_part(jobs: list[_Job], cells: Cells, start: int, device: str, compute: Any, advance: Any) -> None:
+    """Compute the part of cells that begins at start, and write one file per output.
 
     Every call gets exactly ``meta.batch`` crops, the last filled up with zeros, so that a cell's numbers do not depend on
     how many cells there are or where it stands among them.
@@ -397,10 +441,12 @@ def _compute_part(jobs: list[_Job], cells: Cells, start: int, compute: Any, adva
     meta = jobs[0].extractor.meta
     outputs = {job.features.output for job in jobs}
     collected: dict[str, list[np.ndarray]] = {output: [] for output in outputs}
-    stop = min(start + CELLS_PER_PART, len(cells))
+    size = jobs[0].cells_per_part
+    stop = min(start + size, len(cells))
+    prepared = _prepared(jobs[0], cells, device)
     span = max(meta.batch, 512 // meta.batch * meta.batch)  # read a few chunks of the store at once
     for first in range(start, stop, span):
-        crops = cells.crops(slice(first, min(first + span, stop)), rescale=meta.rescale, masks=meta.masks)
+        crops = prepared(slice(first, min(first + span, stop)))
         for offset in range(0, len(crops), meta.batch):
             batch = crops[offset : offset + meta.batch]
             count = len(batch)
@@ -418,15 +464,30 @@ def _compute_part(jobs: list[_Job], cells: Cells, start: int, compute: Any, adva
             advance(count)
     for job in jobs:
         values = np.concatenate(collected[job.features.output])
-        if not np.isfinite(values).all():
-            bad = cells.obs["cell"].iloc[start + int(np.argwhere(~np.isfinite(values))[0][0])]
+        wrong = np.isinf(values) if meta.missing else ~np.isfinite(values)
+        if wrong.any():
+            bad = cells.obs["cell"].iloc[start + int(np.argwhere(wrong)[0][0])]
             raise UserError(
                 f"{job.features} gave NaN or infinite values, first for the cell '{bad}'. Correct the extractor or leave the cell out."
             )
         content = io.BytesIO()
         np.save(content, values)  # straight into a file, NumPy does not say that the disk is full
-        with atomic_file(job.part(start // CELLS_PER_PART)) as temporary:
+        with atomic_file(job.part(start // size)) as temporary:
             temporary.write_bytes(content.getbuffer())
+
+
+def _prepared(job: _Job, cells: Cells, device: str) -> Callable[[slice], np.ndarray]:
+    """Return a function of a slice of the cells that gives their crops as the extractor wants them, masks included."""
+    meta = job.extractor.meta
+    if job.segmenter is None:
+        return lambda index: cells.crops(index, rescale=meta.rescale, masks=meta.masks)
+    segment = SEGMENTERS.get(job.segmenter).open(cells.channels, device)
+
+    def crops_and_masks(index: slice) -> np.ndarray:
+        masks = segment(cells.crops(index)).astype(np.float32)
+        return np.concatenate([cells.crops(index, rescale=meta.rescale), masks[:, None]], axis=1)
+
+    return crops_and_masks
 
 
 def device_name(device: str) -> str:

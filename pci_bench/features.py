@@ -37,15 +37,21 @@ class ExtractorMeta:
     roles
         Channel roles that it needs.
     groups
-        Names under which its feature sets can be asked for together.
+        Names under which its feature sets can be asked for together; ``paper`` takes the headline only.
     headline
-        The output that stands for the family where one row is wanted.
+        The output that stands for the family where one row is wanted; a family of several outputs without one is in no
+        group that it does not name.
     weights
         The family of weights it runs with, or None.
     batch
         Crops per call; the last batch of a dataset is filled up with zeros to this size.
     masks
-        Whether it needs the segmentation mask, appended as the last channel.
+        Whether it needs segmentation masks, appended to the crops as the last channel: 0 background, 1 the cell in the middle
+        (its mother, where it has a bud), 2 its bud, 3, 4 … other cells. The dataset's own, or else a segmenter's.
+    processes
+        Whether the cores are best used by processes with one thread each, as for libraries that measure crop by crop.
+    missing
+        Whether values may be NaN (not defined for a cell); evaluators replace them (:func:`pci_bench.evaluators.base.completed`).
     """
 
     name: str
@@ -59,6 +65,8 @@ class ExtractorMeta:
     weights: str | None = None
     batch: int = 256
     masks: bool = False
+    processes: bool = False
+    missing: bool = False
 
 
 class Extractor(Protocol):
@@ -210,9 +218,11 @@ def groups() -> dict[str, list[FeatureSet]]:
         meta = feature_set.extractor().meta
         if len(meta.outputs) > 1:
             found.setdefault(feature_set.family, []).append(feature_set)
+        heads = meta.headline == feature_set.output or (meta.headline is None and len(meta.outputs) == 1)
         for group in meta.groups:
-            found.setdefault(group, []).append(feature_set)
-        if meta.headline in (None, feature_set.output):
+            if heads or group != "paper":
+                found.setdefault(group, []).append(feature_set)
+        if heads:
             found.setdefault("all", []).append(feature_set)
     return found
 

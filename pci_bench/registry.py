@@ -22,8 +22,10 @@ T = TypeVar("T")
 ENTRY_POINT_GROUP = "pci_bench.plugins"
 OWN_PLUGINS = (
     "pci_bench.datasets",
+    "pci_bench.segmentation",
     "pci_bench.inpainting.features",
     "pci_bench.inpainting.model",
+    "pci_bench.inpainting.weights_import",
     "pci_bench.external",
     "pci_bench.evaluators",
 )

@@ -31,6 +31,7 @@ from pci_bench.results import (
     Result,
     write_result,
 )
+from pci_bench.segmentation import DEFAULT_SEGMENTER, SEGMENTERS
 from pci_bench.threads import available_cores, set_threads
 
 if TYPE_CHECKING:
@@ -102,7 +103,8 @@ def run(
     out: str | Path | None = None,
     device: str = "auto",
     seed: int = 0,
-    workers: int = 1,
+    workers: int | None = None,
+    segmenter: str = DEFAULT_SEGMENTER,
     refresh: Refresh = "missing",
     progress: Progress | None = None,
 ) -> RunOutput:
@@ -122,7 +124,7 @@ def run(
         Evaluate a seeded, label-stratified subset of about this many cells.
     out
         Folder for results, tables, figures and ``run.json``; None writes nothing.
-    device, workers, refresh
+    device, workers, refresh, segmenter
         As in :func:`pci_bench.extraction.ensure`.
     seed
         Drives the subset, the bootstrap and everything else that is random.
@@ -144,6 +146,7 @@ def run(
         DATASETS.get(dataset)
     check_limit(limit)
     extraction.check_workers(workers)
+    SEGMENTERS.get(segmenter)
     if device != "auto":  # which asks torch, seconds that a run from the cache does not need
         extraction.resolve_device(device)
     folder = Path(out) if out is not None else None
@@ -158,7 +161,9 @@ def run(
         cells = cells if taken is None else limited(cells, taken, seed)
         used.append(cells)
         _check_something_to_evaluate(cells, evaluations)
-        computed = extraction.ensure(wanted, cells, device=device, refresh=refresh, workers=workers, progress=progress)
+        computed = extraction.ensure(
+            wanted, cells, device=device, refresh=refresh, workers=workers, segmenter=segmenter, progress=progress
+        )
         set_threads(available_cores())
         with progress.stage(f"evaluating {', '.join(e.name for e in evaluations)}", len(computed)) as advance:
             for name, adata in computed.items():
@@ -188,6 +193,7 @@ def run(
             "limit": limit,
             "seed": seed,
             "device": device,
+            "segmenter": segmenter,
         }
         record = {
             "schema": 1,

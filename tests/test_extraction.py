@@ -24,6 +24,8 @@ from pci_bench.extraction import NotRun, ensure
 from pci_bench.features import EXTRACTORS, ExtractorMeta, known_feature_sets, parse, select
 from pci_bench.progress import Progress
 from pci_bench.registry import load_plugin_file
+from pci_bench.segmentation import SEGMENTERS, register_segmenter
+from pci_bench.segmentation.base import SegmenterMeta
 from pci_bench.weights import save
 
 GFP, RFP = Channel("GFP", "protein"), Channel("RFP", "marker")
@@ -130,6 +132,18 @@ from pci_bench import register_features
 @register_features("spread", version="1", rescale="raw", names=lambda channels: [c.name for c in channels])
 def spread(crops):
     return crops.max(axis=(2, 3)) - crops.min(axis=(2, 3))
+"""
+
+
+PLUGIN_OF_PROCESSES = """
+import os
+import numpy as np
+from pci_bench import register_features
+
+
+@register_features("who", version="1", rescale="raw", names=lambda channels: ["process"], processes=True)
+def who(crops):
+    return np.full((len(crops), 1), os.getpid() % 100_003)
 """
 
 
@@ -478,17 +492,80 @@ def test_what_cannot_be_had_does_not_stop_what_can(make_cells):
     assert [isinstance(r, NotRun) for r in found.values()] == [True, False, True, False]
 
 
-def test_features_that_need_masks_are_not_run_without_them(own_registries, make_cells):
+@pytest.fixture
+def two_segmenters(own_registries, monkeypatch):
+    """The left half, and nothing because it is not installed."""
+    monkeypatch.setattr(SEGMENTERS, "_entries", dict(SEGMENTERS._entries))
+
+    @register_segmenter("left-half")
+    class LeftHalf:
+        meta = SegmenterMeta("left-half", "1", "The left half of every crop")
+
+        def skip(self):
+            return None
+
+        def open(self, channels, device):
+            def segment(crops):
+                masks = np.zeros((len(crops), *crops.shape[2:]), np.uint16)
+                masks[:, :, : crops.shape[3] // 2] = 1
+                return masks
+
+            return segment
+
+    @register_segmenter("elsewhere")
+    class Elsewhere(LeftHalf):
+        meta = SegmenterMeta("elsewhere", "1", "Not here")
+
+        def skip(self):
+            return "it is not installed: pip install elsewhere"
+
+
+def area_of_the_mask():
     register_features("area", version="1", rescale="raw", names=lambda channels: ["area"], masks=True)(
-        lambda crops: (crops[:, -1] > 0).sum(axis=(1, 2), keepdims=False)[:, None]
+        lambda crops: (crops[:, -1] > 0).sum(axis=(1, 2))[:, None]
     )
+
+
+def test_a_mask_of_the_dataset_wins_over_a_segmenter(two_segmenters, make_cells):
+    area_of_the_mask()
     cells = make_cells(3)
-    assert "masks" in not_run("area", cells).reason
     labels = np.zeros((3, 16, 16), np.uint16)
     labels[1, :2, :3] = 7
     crops = cells.crops(slice(None), rescale="raw")
     masked = Cells(cells.obs, cells.channels, cells.meta, "with masks", crops, masks=labels)
-    assert extract("area", masked).X.ravel().tolist() == [0, 6, 0]
+    adata = extract("area", masked, segmenter="left-half")
+    assert adata.X.ravel().tolist() == [0, 6, 0]
+    assert adata.uns["pci_bench"]["features"]["masks"] == "of the dataset"
+    adata = extract("area", cells, segmenter="left-half")
+    assert adata.X.ravel().tolist() == [128, 128, 128]
+    assert adata.uns["pci_bench"]["features"]["masks"] == "left-half"
+
+
+def test_features_of_another_segmenter_are_other_features(two_segmenters, make_cells):
+    area_of_the_mask()
+    cells = make_cells(3)
+    keys = {extract("area", cells, segmenter=s).uns["pci_bench"]["key"] for s in ("left-half", "otsu-watershed")}
+    assert len(keys) == 2
+
+
+def test_features_that_need_masks_are_not_run_where_no_segmenter_can(two_segmenters, make_cells):
+    area_of_the_mask()
+    (found,) = ensure(select(["area"]), make_cells(3), segmenter="elsewhere").values()
+    assert "pip install elsewhere" in found.reason
+
+
+def test_what_is_measured_crop_by_crop_is_shared_by_a_process_per_core(
+    own_registries, make_cells, tmp_path, monkeypatch
+):
+    (tmp_path / "mine.py").write_text(PLUGIN_OF_PROCESSES)
+    load_plugin_file(tmp_path / "mine.py")
+    cells = make_cells(2 * extraction.CELLS_PER_SMALL_PART)
+    seen = {}
+    for cores in (1, 2):
+        monkeypatch.setattr(extraction, "available_cores", lambda cores=cores: cores)
+        seen[cores] = extract("who", cells, refresh="always").X[:, 0]
+    assert set(seen[1]) == {os.getpid() % 100_003}
+    assert os.getpid() % 100_003 not in seen[2]
 
 
 def test_changed_weights_under_one_name_are_other_features(make_cells):

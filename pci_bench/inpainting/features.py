@@ -76,6 +76,7 @@ class PairedCellInpaintingFeatures(EncoderLayers):
         "Paired cell inpainting",
         OUTPUTS,
         roles=("protein", "marker"),
+        groups=("paper",),
         headline="conv4",
         weights="pci",
         batch=CROPS_PER_PASS,

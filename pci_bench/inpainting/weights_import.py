@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 from pci_bench import weights
@@ -10,6 +9,7 @@ from pci_bench.files import sha256_of
 from pci_bench.inpainting.keras_import import read_keras_weights
 
 
+@weights.register_importer("keras-pci")
 def import_keras_pci(file: Path, name: str) -> tuple[str, tuple[str, ...]]:
     """Import the authors' Keras HDF5 as the weights ``pci@name``; return that name and the channel roles.
 
@@ -24,5 +24,3 @@ def import_keras_pci(file: Path, name: str) -> tuple[str, tuple[str, ...]]:
     weights.save("pci", name, state, channels=channels, config=config, source=f"{file.name}, sha256 {sha256_of(file)}")
     return f"pci@{name}", channels
 
-
-IMPORTERS: dict[str, Callable[[Path, str], tuple[str, tuple[str, ...]]]] = {"keras-pci": import_keras_pci}

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import tomllib
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
@@ -18,11 +19,40 @@ from urllib.parse import unquote
 from pci_bench.cells import Channel
 from pci_bench.errors import UserError
 from pci_bench.files import atomic_file, cache_folder, escape
+from pci_bench.registry import Registry, origin_of
 
 if TYPE_CHECKING:
     import numpy as np
 
 HEADER = "pci_bench"
+
+Importer = Callable[[Path, str], tuple[str, tuple[str, ...]]]
+Fetcher = Callable[[str], Path]
+IMPORTERS: Registry[Importer] = Registry("weights import")
+FETCHERS: Registry[Fetcher] = Registry("weights source")
+
+
+def register_importer(kind: str) -> Callable[[Importer], Importer]:
+    """Return a decorator for a function of (file, name) that saves someone else's weights and returns (FAMILY@NAME, channel roles)."""
+
+    def register(function: Importer) -> Importer:
+        IMPORTERS.register(kind, function, origin=origin_of(function))
+        return function
+
+    return register
+
+
+def register_fetcher(family: str) -> Callable[[Fetcher], Fetcher]:
+    """Return a decorator for a function of a name that downloads ``family@name``, saves it and returns the file.
+
+    It is called for names that ``weights.toml`` declares with ``fetch = true``, and raises UserError where it cannot.
+    """
+
+    def register(function: Fetcher) -> Fetcher:
+        FETCHERS.register(family, function, origin=origin_of(function))
+        return function
+
+    return register
 
 
 @cache
@@ -43,8 +73,8 @@ def default_name(family: str, dataset: str) -> str | None:
 
     Of several, the first in ``weights.toml`` that is at hand; where none is, the first.
     """
-    named = dataset.partition(":")[0]
-    names = [name for name, declaration in declared().get(family, {}).items() if named in declaration["default_for"]]
+    named = {dataset.partition(":")[0], "*"}
+    names = [n for n, declaration in declared().get(family, {}).items() if named & set(declaration["default_for"])]
     return next((name for name in names if find(family, name)), names[0] if names else None)
 
 
@@ -61,11 +91,27 @@ def find(family: str, name: str) -> Path | None:
     return None
 
 
+def fetched(family: str, name: str) -> Path | None:
+    """Return the file of some weights, downloaded now where that is possible and was not done; None where it must be imported.
+
+    Raises
+    ------
+    UserError
+        Where the download fails.
+    """
+    file = find(family, name)
+    if file is None and declared().get(family, {}).get(name, {}).get("fetch"):
+        file = FETCHERS.get(family)(name)
+    return file
+
+
 def how_to_get(family: str, name: str) -> str:
     """Return why weights are not at hand and the command that gets them."""
     declaration = declared().get(family, {}).get(name)
     if declaration is None:
         return f"there are no weights {family}@{name} here. `pci-bench weights list` shows what there is"
+    if declaration.get("fetch"):
+        return f"the weights {family}@{name} are not downloaded yet: `pci-bench weights get {family}@{name}`"
     if "url" not in declaration:
         return f"the shipped weights {family}@{name} are missing from this installation. Install pci-bench again"
     return (
@@ -109,9 +155,9 @@ def read_header(file: Path) -> WeightsHeader:
 
 
 def unfit(file: Path, channels: tuple[Channel, ...]) -> str | None:
-    """Return why weights cannot run on these channels, or None."""
+    """Return why weights cannot run on these channels, or None; weights that name no channels run on any."""
     made_for, given = read_header(file).channels, tuple(c.role for c in channels)
-    if made_for == given:
+    if made_for in ((), given):
         return None
     return f"the weights {file.stem} were made for the channels {' + '.join(made_for)}, but these crops have {' + '.join(given)}"
 

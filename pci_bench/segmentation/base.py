@@ -1,0 +1,60 @@
+"""What a segmenter is: it finds the cell in the middle of a crop, and its bud."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+from pci_bench.registry import Registry, origin_of
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from pci_bench.cells import Channel
+
+DEFAULT_SEGMENTER = "otsu-watershed"
+MOTHER, BUD, OTHERS = 1, 2, 3
+
+Segment = Callable[["np.ndarray"], "np.ndarray"]
+
+
+@dataclass(frozen=True)
+class SegmenterMeta:
+    """What is known about a segmenter: its name, a version that changes whenever its masks do, and one line about it."""
+
+    name: str
+    version: str
+    title: str
+
+
+class Segmenter(Protocol):
+    """Finds the centre cell. Cheap to construct: heavy imports are in ``open``."""
+
+    meta: SegmenterMeta
+
+    def skip(self) -> str | None:
+        """Return why it cannot be run here and the command that fixes it, or None."""
+        ...
+
+    def open(self, channels: tuple[Channel, ...], device: str) -> Segment:
+        """Return a function of crops (b, channels, rows, columns), rescaled to [0, 1], that gives masks (b, rows, columns) uint16.
+
+        In a mask 0 is background, 1 the cell in the middle (its mother, where it has a bud), 2 its bud, and 3, 4 … are other
+        cells. A crop in which nothing is found is 0 everywhere.
+        """
+        ...
+
+
+SEGMENTERS: Registry[Segmenter] = Registry("segmenter")
+
+
+def register_segmenter(name: str) -> Callable[[type], type]:
+    """Return a class decorator that registers a segmenter."""
+
+    def register(cls: type) -> type:
+        instance: Any = cls()
+        SEGMENTERS.register(name, instance, origin=origin_of(cls))
+        return cls
+
+    return register
