@@ -137,6 +137,7 @@ def _job(features: FeatureSet, cells: Cells, device: str, segmenter: str) -> _Jo
             "weights": features.weights or "",
             "version": meta.version,
             "weights_sha256": sha256_of(file) if file else "",
+            "weights_family": meta.weights or "",
             "title": meta.title,
             "precision": PRECISION,
         },

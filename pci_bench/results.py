@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -57,10 +58,11 @@ class EvaluatorRecord(_Part):
 
 
 class PaperRecord(_Part):
-    """The printed number that this result reproduces, and where it stands."""
+    """The printed number that this result reproduces, and where it stands; by metric, where the paper prints several."""
 
     value: float
     table: str
+    metrics: dict[str, float] = {}
 
 
 class Result(_Part):
@@ -81,6 +83,7 @@ class Result(_Part):
     paper: PaperRecord | None = None
     run: dict[str, Any]
     _predictions: pd.DataFrame | None = pydantic.PrivateAttr(None)
+    _tables: dict[str, pd.DataFrame] = pydantic.PrivateAttr(default_factory=dict)
     model_config = pydantic.ConfigDict(extra="forbid", populate_by_name=True, allow_inf_nan=False)
 
     def __eq__(self, other: object) -> bool:
@@ -92,9 +95,15 @@ class Result(_Part):
         """One row per evaluated cell: cell, label, predicted, and the confounder where there is one."""
         return self._predictions
 
-    def with_predictions(self, table: pd.DataFrame | None) -> Result:
-        """Return this result with its predictions attached."""
-        self._predictions = table
+    @property
+    def tables(self) -> dict[str, pd.DataFrame]:
+        """What the evaluator made besides, by name."""
+        return self._tables
+
+    def with_tables(self, predictions: pd.DataFrame | None, tables: dict[str, pd.DataFrame] | None = None) -> Result:
+        """Return this result with its predictions and further tables attached."""
+        self._predictions = predictions
+        self._tables = dict(tables or {})
         return self
 
     def label(self, key: tuple[str, ...], defaults: dict[str, Any]) -> str:
@@ -109,11 +118,14 @@ class Result(_Part):
 
 
 def write_result(result: Result, file: Path) -> None:
-    """Write a result, and its predictions as Parquet beside it; each is whole or not there."""
+    """Write a result, its predictions as Parquet and further tables as CSV beside it; each is whole or not there."""
     text = json_text(result.model_dump(by_alias=True))  # first, so that what JSON cannot hold leaves no file
     if result.predictions is not None:
         with atomic_file(file.with_suffix(".parquet")) as temporary:
             result.predictions.to_parquet(temporary, index=False)
+    for name, table in result.tables.items():
+        with atomic_file(file.with_name(f"{file.stem}.{name}.csv")) as temporary:
+            table.to_csv(temporary, index=False)
     with atomic_file(file) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
@@ -145,12 +157,20 @@ def read_result(file: Path) -> Result:
         raise UserError(
             f"{file} is not a result of pci-bench: {'.'.join(map(str, first['loc']))}: {first['msg']}."
         ) from error
-    beside = file.with_suffix(".parquet")
+    parquet = file.with_suffix(".parquet")
+    predictions = _read(pd.read_parquet, parquet, "Parquet") if parquet.is_file() else None
+    start = f"{file.stem}."
+    found = [f for f in sorted(file.parent.glob("*.csv")) if f.name.startswith(start)]
+    tables = {f.stem.removeprefix(start): _read(pd.read_csv, f, "CSV") for f in found}
+    return result.with_tables(predictions, tables)
+
+
+def _read(reader: Callable[[Path], pd.DataFrame], file: Path, form: str) -> pd.DataFrame:
     try:
-        return result.with_predictions(pd.read_parquet(beside) if beside.is_file() else None)
-    except (OSError, ValueError) as error:  # Arrow's errors are ValueErrors
+        return reader(file)
+    except (OSError, ValueError) as error:  # Arrow's and pandas' errors are ValueErrors
         raise UserError(
-            f"{beside} cannot be read as Parquet ({error}). Run the benchmark again to write it anew."
+            f"{file} cannot be read as {form} ({error}). Run the benchmark again to write it anew."
         ) from error
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pci_bench import extraction, store
+from pci_bench import weights as weight_files
 from pci_bench.benchmarks import BENCHMARKS, Benchmark, Evaluation
 from pci_bench.cells import Cells, limited
 from pci_bench.datasets.base import DATASETS
@@ -20,9 +21,10 @@ from pci_bench.errors import UserError
 from pci_bench.evaluators.base import EVALUATORS, Evaluator, Run, resolve_exclude, validated
 from pci_bench.extraction import NotRun, Refresh, annotated, device_name
 from pci_bench.features import select
-from pci_bench.files import atomic_file, escape, make_folder, write_json
+from pci_bench.files import atomic_file, escape, make_folder, sha256_of, write_json
 from pci_bench.progress import Progress
 from pci_bench.provenance import provenance
+from pci_bench.reporting.figures import draw
 from pci_bench.reporting.tables import TABLES, FilledTable, fill, printed_value, render
 from pci_bench.results import (
     DatasetRecord,
@@ -61,7 +63,13 @@ class RunOutput(Sequence[Result]):
 
 
 def evaluate(
-    evaluator: str, adata: AnnData, *, seed: int = 0, progress: Progress | None = None, **grid: Any
+    evaluator: str,
+    adata: AnnData,
+    *,
+    cells: Cells | None = None,
+    seed: int = 0,
+    progress: Progress | None = None,
+    **grid: Any,
 ) -> list[Result]:
     """Return the results of one evaluator on one feature set.
 
@@ -71,6 +79,8 @@ def evaluate(
         Its name: ``"loo-knn"``.
     adata
         Features as :func:`pci_bench.extract` returns them, or any AnnData with cells in rows and ``obs["label"]``.
+    cells
+        The cells that the features belong to, in their order; for evaluators that need crops.
     seed
         Drives everything random.
     progress
@@ -87,7 +97,9 @@ def evaluate(
         name: [value] if isinstance(value, str) or not isinstance(value, Iterable) else list(value)
         for name, value in grid.items()
     }
-    found, reasons = _evaluated(EVALUATORS.get(evaluator), adata, values, seed, progress or Progress(), benchmark=None)
+    found, reasons = _evaluated(
+        EVALUATORS.get(evaluator), adata, values, seed, progress or Progress(), benchmark=None, cells=cells
+    )
     if not found:
         raise UserError(f"{evaluator} cannot be run: {reasons[0] if reasons else 'an empty grid was given'}.")
     return found
@@ -299,6 +311,7 @@ def _evaluated(
     *,
     benchmark: str | None,
     limit: int | None = None,
+    cells: Cells | None = None,
 ) -> tuple[list[Result], list[str]]:
     """Return results, and the reasons of what in the grid could not be run."""
     grid, reasons = [], []
@@ -321,7 +334,7 @@ def _evaluated(
     threads = available_cores()
     found = []
     known = adata.uns.get("pci_bench", {})
-    for outcome in evaluator(adata, grid, Run(seed, threads, progress)):
+    for outcome in evaluator(adata, grid, Run(seed, threads, progress, cells, _weights_of(known))):
         for name, value in outcome.metrics.items():
             if not np.isfinite([value, *outcome.intervals.get(name, ())]).all():
                 raise UserError(
@@ -344,10 +357,18 @@ def _evaluated(
                 seconds=time.perf_counter() - began,
                 started=started,
             ),
-        ).with_predictions(outcome.predictions)
+        ).with_tables(outcome.predictions, outcome.tables)
         result.paper = printed_value(result)
         found.append(result)
     return found, reasons
+
+
+def _weights_of(known: dict[str, Any]) -> Path | None:
+    """Return the weights file that features were computed with, where it is at hand and unchanged."""
+    features = known.get("features", {})
+    family = str(features.get("weights_family", ""))
+    file = weight_files.find(family, str(features["weights"])) if features.get("weights") else None
+    return file if file is not None and sha256_of(file) == features.get("weights_sha256") else None
 
 
 def _dataset_record(adata: AnnData, known: dict[str, Any], limit: int | None) -> DatasetRecord:
@@ -387,7 +408,7 @@ def _evaluate_all(
     for evaluation in evaluations:
         evaluator = EVALUATORS.get(evaluation.name)
         found, reasons = _evaluated(
-            evaluator, adata, evaluation.grid, seed, Progress(), benchmark=declared.name, limit=limit
+            evaluator, adata, evaluation.grid, seed, Progress(), benchmark=declared.name, limit=limit, cells=cells
         )
         for reason in reasons:
             entry = {"dataset": cells.meta.name, "evaluator": evaluator.meta.name, "reason": reason}
@@ -431,28 +452,4 @@ def _write(output: RunOutput, folder: Path, *, several: bool, progress: Progress
             with atomic_file(folder / "tables" / f"{_table_name(table, several)}.{form}") as temporary:
                 temporary.write_text(render(table, form), encoding="utf-8")
     with progress.stage("drawing figures"):
-        output.figures += _figures(output, folder)
-
-
-def _figures(output: RunOutput, folder: Path) -> list[Path]:
-    """Draw accuracy bars, and the confusion matrices of the best feature set, for every dataset with kNN results."""
-    from pci_bench.drawing import save
-    from pci_bench.reporting.figures import accuracy_bars, confusion_matrix
-
-    files = []
-    knn = [r for r in output.results if r.evaluator.name == "loo-knn"]
-    for dataset in dict.fromkeys(r.dataset.name for r in knn):
-        mine = [r for r in knn if r.dataset.name == dataset]
-        ks = sorted({r.evaluator.params["k"] for r in mine})
-        k = 11 if 11 in ks else ks[len(ks) // 2]
-        at_k = [r for r in mine if r.evaluator.params["k"] == k]
-        title = f"Leave-one-out kNN, k = {k}, {dataset} ({at_k[0].dataset.n_cells:,} cells, {len(at_k[0].dataset.classes)} classes)"
-        files += save(
-            accuracy_bars(at_k, metric="balanced_accuracy", title=title),
-            folder / "figures" / f"accuracy-{escape(dataset)}",
-        )
-        best = max(at_k, key=lambda r: (r.features.name == "pci-conv4", r.metrics["balanced_accuracy"]))
-        chosen = [r for r in at_k if r.features.full_name == best.features.full_name]
-        title = f"{best.features.full_name}, k = {k}, {dataset}: cells by true and predicted class"
-        files += save(confusion_matrix(chosen, title=title), folder / "figures" / f"confusion-{escape(dataset)}")
-    return files
+        output.figures += draw(output.results, folder / "figures")

@@ -55,7 +55,7 @@ def predictions() -> pd.DataFrame:
 
 
 def test_what_is_written_is_read_back_with_its_predictions(tmp_path):
-    result = Result.model_validate(content()).with_predictions(predictions())
+    result = Result.model_validate(content()).with_tables(predictions())
     file = tmp_path / result.path(KEY, DEFAULTS)
     write_result(result, file)
     back = read_result(file)
@@ -148,7 +148,7 @@ def test_an_absent_file_and_an_empty_folder_are_sentences(tmp_path):
 
 def test_damaged_predictions_are_named(tmp_path):
     file = tmp_path / "r.json"
-    write_result(Result.model_validate(content()).with_predictions(predictions()), file)
+    write_result(Result.model_validate(content()).with_tables(predictions()), file)
     file.with_suffix(".parquet").write_bytes(b"PAR1 no more")
     with pytest.raises(UserError, match=r"r\.parquet cannot be read as Parquet"):
         read_result(file)
@@ -160,7 +160,7 @@ def test_a_number_that_is_not_finite_is_never_written(tmp_path, bad):
         Result.model_validate(content(metrics={"accuracy": bad}))
     with pytest.raises(pydantic.ValidationError):
         Result.model_validate(content(intervals={"accuracy": [0, bad]}))
-    hidden = Result.model_validate(content(details={"deep": [{"down": bad}]})).with_predictions(predictions())
+    hidden = Result.model_validate(content(details={"deep": [{"down": bad}]})).with_tables(predictions())
     with pytest.raises(ValueError, match="not JSON compliant"):
         write_result(hidden, tmp_path / "r.json")
     with pytest.raises(ValueError, match="not JSON compliant"):

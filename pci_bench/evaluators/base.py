@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     import pandas as pd
     import pydantic
     from anndata import AnnData
+
+    from pci_bench.cells import Cells
 
 
 @dataclass(frozen=True)
@@ -32,6 +35,8 @@ class EvaluatorMeta:
         The metric that tables and figures show.
     key
         Parameters that are always part of a result's file name; others only where they are not the default.
+    any_order
+        Whether the metrics are the same for any order of the cells, which ``pci-bench test`` then checks.
     """
 
     name: str
@@ -39,26 +44,40 @@ class EvaluatorMeta:
     title: str
     headline: str
     key: tuple[str, ...] = ()
+    any_order: bool = False
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """One evaluation: its parameters (resolved), numbers, 95 % intervals, details, and a row per cell."""
+    """One evaluation: its parameters (resolved), numbers, 95 % intervals, details, a row per cell, and further tables by name."""
 
     params: dict[str, Any]
     metrics: dict[str, float]
     intervals: dict[str, tuple[float, float]] = field(default_factory=dict)
     details: dict[str, Any] = field(default_factory=dict)
     predictions: pd.DataFrame | None = None
+    tables: dict[str, pd.DataFrame] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Run:
-    """What an evaluator may use of the run that it is part of."""
+    """What an evaluator may use of the run that it is part of.
+
+    Parameters
+    ----------
+    seed, threads, progress
+        What drives everything random, how many cores there are, and who is told of every stage.
+    cells
+        The cells that the features belong to, in their order, or None where only features are known.
+    weights
+        The weights file that the features were computed with, or None.
+    """
 
     seed: int = 0
     threads: int = 1
     progress: Progress = field(default_factory=Progress)
+    cells: Cells | None = None
+    weights: Path | None = None
 
 
 class Evaluator(Protocol):

@@ -132,7 +132,12 @@ class LooKnn:
     """
 
     meta = EvaluatorMeta(
-        "loo-knn", "1", "Leave-one-out k-nearest-neighbour classification", "balanced_accuracy", key=("k", "exclude")
+        "loo-knn",
+        "1",
+        "Leave-one-out k-nearest-neighbour classification",
+        "balanced_accuracy",
+        key=("k", "exclude"),
+        any_order=True,
     )
     Params = LooKnnParams
 

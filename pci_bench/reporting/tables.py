@@ -27,10 +27,17 @@ Format = Literal["md", "csv", "tex"]
 
 
 class Column(pydantic.BaseModel):
-    """A header and the parameters whose result stands under it."""
+    """A header and what stands under it: a metric of an evaluator's result with these parameters.
+
+    Evaluator and metric are the table's where a column names none.
+    """
+
+    model_config = pydantic.ConfigDict(extra="forbid")
 
     header: str
-    params: dict[str, Any]
+    params: dict[str, Any] = {}
+    evaluator: str = ""
+    metric: str = ""
 
 
 class TableDeclaration(pydantic.BaseModel):
@@ -49,6 +56,25 @@ class TableDeclaration(pydantic.BaseModel):
     rows: list[str]
     notes: list[str] = []
     printed: dict[str, list[float]] = {}
+    unit: Literal["percent", "number"] = "percent"
+    decimals: int = 1
+
+    @pydantic.model_validator(mode="after")
+    def _complete_columns(self) -> TableDeclaration:
+        for column in self.columns:
+            column.evaluator = column.evaluator or self.evaluator
+            column.metric = column.metric or self.metric
+        return self
+
+    @property
+    def evaluators(self) -> set[str]:
+        """The evaluators whose results stand in the columns."""
+        return {c.evaluator for c in self.columns}
+
+    @property
+    def scale(self) -> float:
+        """What a metric is multiplied by to be printed."""
+        return 100.0 if self.unit == "percent" else 1.0
 
 
 TABLES: Registry[TableDeclaration] = Registry("table", autoload=False)
@@ -61,15 +87,15 @@ for _file in sorted(files("pci_bench_tables").iterdir(), key=lambda f: f.name):
 
 
 @cache
-def _printed() -> dict[tuple[str, str, str], list[tuple[dict[str, Any], float, str]]]:
-    """Return every printed value by (dataset, evaluator, full feature name): its parameters, the percentage, its source."""
-    found: dict[tuple[str, str, str], list[tuple[dict[str, Any], float, str]]] = {}
+def _printed() -> dict[tuple[str, str, str], list[tuple[Column, float, str]]]:
+    """Return every printed number by (dataset, evaluator, full feature name): its column and its source."""
+    found: dict[tuple[str, str, str], list[tuple[Column, float, str]]] = {}
     for name in TABLES.names():
         table = TABLES.get(name)
         for features, values in table.printed.items():
             for column, value in zip(table.columns, values, strict=True):
-                key = (table.dataset, table.evaluator, features)
-                found.setdefault(key, []).append((column.params, value, table.source))
+                key = (table.dataset, column.evaluator, features)
+                found.setdefault(key, []).append((column, value, table.source))
     return found
 
 
@@ -81,10 +107,17 @@ def printed_value(result: Result) -> PaperRecord | None:
     if result.dataset.limit is not None or result.evaluator.params.get("exclude", "cell") != "cell":
         return None
     key = (result.dataset.name, result.evaluator.name, result.features.full_name)
-    for params, value, source in _printed().get(key, []):
-        if all(result.evaluator.params.get(k) == v for k, v in params.items()):
-            return PaperRecord(value=value, table=source)
-    return None
+    matching = [
+        (column.metric, value, source)
+        for column, value, source in _printed().get(key, [])
+        if all(result.evaluator.params.get(k) == v for k, v in column.params.items())
+    ]
+    if not matching:
+        return None
+    metrics: dict[str, float] = {}
+    for metric, value, _ in matching:
+        metrics.setdefault(metric, value)  # the first table wins where the paper contradicts itself
+    return PaperRecord(value=matching[0][1], table=matching[0][2], metrics=metrics if len(metrics) > 1 else {})
 
 
 @dataclass(frozen=True)
@@ -95,10 +128,12 @@ class Entry:
     interval: tuple[float, float] | None = None
     paper: float | None = None
 
-    def text(self, separator: str = " ") -> str:
+    def text(self, separator: str = " ", decimals: int = 1) -> str:
         """Return ``87.9 [87.1, 88.6]``."""
-        return f"{self.value:.1f}" + (
-            "" if self.interval is None else f"{separator}[{self.interval[0]:.1f}, {self.interval[1]:.1f}]"
+        return f"{self.value:.{decimals}f}" + (
+            ""
+            if self.interval is None
+            else f"{separator}[{self.interval[0]:.{decimals}f}, {self.interval[1]:.{decimals}f}]"
         )
 
 
@@ -150,7 +185,7 @@ def fill(
     dataset
         The dataset's name.
     """
-    mine = [r for r in results if r.dataset.name == dataset and r.evaluator.name == declaration.evaluator]
+    mine = [r for r in results if r.dataset.name == dataset and r.evaluator.name in declaration.evaluators]
     mine, elsewhere = _on_the_same_cells(mine)
     excludes = list(dict.fromkeys(r.evaluator.params.get("exclude", "cell") for r in mine)) or ["cell"]
     headers = [(c.header, x) for x in excludes for c in declaration.columns]
@@ -158,13 +193,21 @@ def fill(
     for result in mine:
         by_features.setdefault(result.features.full_name, []).append(result)
 
+    scale = declaration.scale
+
     def entry(found: list[Result], column: Column, exclude: str) -> Entry | None:
         for r in found:
             params = r.evaluator.params
-            if params.get("exclude", "cell") == exclude and all(params.get(k) == v for k, v in column.params.items()):
-                low_high = r.intervals.get(declaration.metric)
-                interval = (100 * low_high[0], 100 * low_high[1]) if low_high else None
-                return Entry(100 * r.metrics[declaration.metric], interval, r.paper.value if r.paper else None)
+            if (
+                r.evaluator.name == column.evaluator
+                and column.metric in r.metrics
+                and params.get("exclude", "cell") == exclude
+                and all(params.get(k) == v for k, v in column.params.items())
+            ):
+                low_high = r.intervals.get(column.metric)
+                interval = (scale * low_high[0], scale * low_high[1]) if low_high else None
+                paper = None if r.paper is None else r.paper.metrics.get(column.metric, r.paper.value)
+                return Entry(scale * r.metrics[column.metric], interval, paper)
         return None
 
     rows: list[tuple[str, list[Entry | None] | str]] = []
@@ -224,10 +267,13 @@ def _notes(declaration: TableDeclaration, results: Sequence[Result]) -> list[str
         first = results[0]
         classes = len(first.dataset.classes)
         limited = f", a stratified subset (--limit {first.dataset.limit})" if first.dataset.limit else ""
-        notes.append(
-            f"{declaration.metric.replace('_', ' ').capitalize()} in percent; {first.dataset.n_cells:,} cells{limited}, "
-            f"{classes} classes, chance {100 / classes:.1f}."
-        )
+        what = declaration.metric.replace("_", " ").capitalize()
+        if declaration.unit == "percent":
+            notes.append(
+                f"{what} in percent; {first.dataset.n_cells:,} cells{limited}, {classes} classes, chance {100 / classes:.1f}."
+            )
+        else:
+            notes.append(f"{what}; {first.dataset.n_cells:,} cells{limited}.")
         for interval in dict.fromkeys(r.details.get("interval") for r in results):
             if interval:
                 notes.append(f"In brackets: 95 % interval, {interval} replicates.")
@@ -273,7 +319,7 @@ def _cells(table: FilledTable, *, separator: str = " ") -> tuple[list[str], list
             continue
         line = [name]
         for e, (_, exclude) in zip(entries, table.headers, strict=True):
-            line.append("–" if e is None else e.text(separator))
+            line.append("–" if e is None else e.text(separator, table.declaration.decimals))
             if table.has_paper and exclude == "cell":
                 line.append("" if e is None or e.paper is None else f"{e.paper:.2f}")
         body.append(line)

@@ -1,18 +1,36 @@
-"""Figures from results."""
+"""Accuracy bars and confusion matrices."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from pci_bench.drawing import BEHIND, COLOURS, FAINT, INK, new_figure
+from pci_bench.files import escape
 from pci_bench.registry import natural_key
+from pci_bench.reporting.figures.base import register_figures
 from pci_bench.results import Result
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+
+@register_figures("loo-knn")
+def knn_figures(results: Sequence[Result]) -> Iterator[tuple[str, Figure]]:
+    """Yield accuracy bars at k = 11 (or the middle k), and the confusion matrices of pci-conv4, else of the best feature set."""
+    dataset = results[0].dataset
+    ks = sorted({r.evaluator.params["k"] for r in results})
+    k = 11 if 11 in ks else ks[len(ks) // 2]
+    at_k = [r for r in results if r.evaluator.params["k"] == k]
+    size = f"{at_k[0].dataset.n_cells:,} cells, {len(at_k[0].dataset.classes)} classes"
+    title = f"Leave-one-out kNN, k = {k}, {dataset.name} ({size})"
+    yield f"accuracy-{escape(dataset.name)}", accuracy_bars(at_k, metric="balanced_accuracy", title=title)
+    best = max(at_k, key=lambda r: (r.features.name == "pci-conv4", r.metrics["balanced_accuracy"]))
+    chosen = [r for r in at_k if r.features.full_name == best.features.full_name]
+    title = f"{best.features.full_name}, k = {k}, {dataset.name}: cells by true and predicted class"
+    yield f"confusion-{escape(dataset.name)}", confusion_matrix(chosen, title=title)
 
 
 def accuracy_bars(results: Sequence[Result], *, metric: str, title: str) -> Figure:
