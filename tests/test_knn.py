@@ -20,7 +20,8 @@ import pci_bench
 from pci_bench.errors import UserError
 from pci_bench.evaluators.base import EVALUATORS, Run, exclusion_groups
 from pci_bench.evaluators.compiled import neighbors
-from pci_bench.evaluators.knn import loo_knn_predict, majority_vote, unreachable_classes
+from pci_bench.evaluators.knn import loo_knn_predict, majority_vote
+from pci_bench.evaluators.labelled import unreachable_classes
 
 
 def by_scikit_learn(features, labels, k, groups=None):

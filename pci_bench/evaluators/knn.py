@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 import pydantic
 
-from pci_bench.errors import UserError
 from pci_bench.evaluators.base import (
     EvaluatorMeta,
     Outcome,
@@ -18,19 +17,10 @@ from pci_bench.evaluators.base import (
     resolve_exclude,
     standardized,
 )
-from pci_bench.evaluators.metrics import (
-    bootstrap_confusions,
-    classification_metrics,
-    confusion_counts,
-    percentile_interval,
-    recalls,
-)
+from pci_bench.evaluators.labelled import LabelledCells, labelled, unreachable_classes, why_not_classify
 
 if TYPE_CHECKING:
-    import pandas as pd
     from anndata import AnnData
-
-REPLICATES = 1000
 
 
 def loo_neighbors(features: np.ndarray, k: int, groups: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
@@ -106,13 +96,6 @@ def loo_knn_predict(
     return found
 
 
-def unreachable_classes(labels: np.ndarray, groups: np.ndarray) -> np.ndarray:
-    """Return the classes whose cells all lie in one group, so that none can have a neighbour of its class."""
-    pairs = np.unique(np.stack([labels, groups], axis=1), axis=0)
-    classes, counts = np.unique(pairs[:, 0], return_counts=True)
-    return classes[counts == 1]
-
-
 class LooKnnParams(pydantic.BaseModel):
     """Parameters of leave-one-out kNN."""
 
@@ -143,41 +126,19 @@ class LooKnn:
 
     def skip(self, adata: AnnData, params: LooKnnParams) -> str | None:
         """Return why there is nothing to classify, or None."""
-        name = adata.uns.get("pci_bench", {}).get("dataset", {}).get("name", "the table")
-        if "label" not in adata.obs or (labelled := _labelled(adata)).sum() == 0:
-            return (
-                f"{name} has no labels. Give every image a label (for folder:PATH, a column 'label' in PATH/images.csv)"
-            )
-        if len(set(adata.obs["label"][labelled].astype(str))) < 2:
-            return f"all labelled cells of {name} have one label; classification needs at least two classes"
-        if params.k >= labelled.sum():
-            return f"k = {params.k} needs at least {params.k + 1} labelled cells, and {name} has {int(labelled.sum())}. Use a smaller --k"
-        column = resolve_exclude(adata, params.exclude)
-        if not column:
-            return f"{name} declares no confounder"
-        if column != "cell" and column not in adata.obs:
-            return f"{name} has no column '{column}' to exclude by; its columns are {', '.join(adata.obs.columns)}"
-        if column != "cell" and _empty(adata.obs[labelled], column):
-            return f"the column '{column}' of {name} is empty, so there is nothing to exclude by"
-        labels = adata.obs["label"][labelled].astype(str).to_numpy()
-        groups = exclusion_groups(adata, column)[labelled]
-        if len(unreachable_classes(np.unique(labels, return_inverse=True)[1], groups)) == len(set(labels)):
-            return f"every class lies in one '{column}', so with exclude={column} no cell can have a neighbour of its own class"
+        if reason := why_not_classify(adata, params.exclude):
+            return reason
+        if params.k >= (count := int(labelled(adata).sum())):
+            name = adata.uns.get("pci_bench", {}).get("dataset", {}).get("name", "the table")
+            return f"k = {params.k} needs at least {params.k + 1} labelled cells, and {name} has {count}. Use a smaller --k"
         return None
 
     def __call__(self, adata: AnnData, grid: list[LooKnnParams], run: Run) -> Iterator[Outcome]:
         """Yield one outcome per parameters: metrics, intervals, per-class recalls, confusion, predictions."""
-        labelled = _labelled(adata)
-        if not np.isfinite(values := np.asarray(adata.X)[labelled]).all():
-            raise UserError("The features hold NaN or infinite values; leave-one-out kNN needs finite ones.")
-        obs = adata.obs[labelled]
-        classes, labels = np.unique(obs["label"].astype(str).to_numpy(), return_inverse=True)
+        cells = LabelledCells.of(adata)
+        values, labels = cells.values, cells.labels
         columns = list(dict.fromkeys(resolve_exclude(adata, p.exclude) for p in grid))
-        groupings = {column: exclusion_groups(adata, column)[labelled] for column in columns}
-        confounder = resolve_exclude(adata, "confounder")
-        resampled = (
-            exclusion_groups(adata, confounder)[labelled] if confounder in obs and not _empty(obs, confounder) else None
-        )
+        groupings = {column: exclusion_groups(adata, column)[labelled(adata)] for column in columns}
         predictions: dict[tuple[str, int, str], np.ndarray] = {}
         for scale in dict.fromkeys(p.scale for p in grid):
             ks = [p.k for p in grid if p.scale == scale]
@@ -187,64 +148,7 @@ class LooKnn:
         for params in grid:
             column = resolve_exclude(adata, params.exclude)
             predicted = predictions[params.scale, params.k, column]
-            yield _outcome(
-                params.model_copy(update={"exclude": column}).model_dump(),
-                classes,
-                labels,
-                predicted,
-                groupings[column],
-                resampled,
-                confounder,
-                obs,
-                run.seed,
+            resolved = params.model_copy(update={"exclude": column}).model_dump()
+            yield cells.outcome(
+                resolved, predicted, run.seed, unreachable=unreachable_classes(labels, groupings[column])
             )
-
-
-def _labelled(adata: AnnData) -> np.ndarray:
-    labels = adata.obs["label"].astype("string")
-    return (labels.notna() & (labels != "")).to_numpy(bool)
-
-
-def _empty(obs: pd.DataFrame, column: str) -> bool:
-    return bool((obs[column].astype("string").fillna("") == "").all())
-
-
-def _outcome(params, classes, labels, predicted, groups, resampled, confounder, obs, seed) -> Outcome:
-    """Return metrics, intervals and details of one set of predictions."""
-    import pandas as pd
-
-    n_classes = len(classes)
-    confusion = confusion_counts(labels, predicted, n_classes)
-    metrics = {name: float(value) for name, value in classification_metrics(confusion).items()}
-    replicates, by_group = bootstrap_confusions(
-        labels, predicted, resampled, n_classes, replicates=REPLICATES, seed=seed
-    )
-    intervals = {name: percentile_interval(v) for name, v in classification_metrics(replicates).items()}
-    if by_group.all():
-        unit = confounder
-    elif by_group.any():
-        unit = f"{confounder} (cells in {', '.join(classes[~by_group])}, which lie in one {confounder})"
-    else:
-        unit = "cells"
-    unreachable = classes[unreachable_classes(labels, groups)]
-    none = int((predicted < 0).sum())
-    details = {
-        "per_class": {str(c): float(r) for c, r in zip(classes, recalls(confusion), strict=True)},
-        "confusion": {
-            "labels": [*map(str, classes), *(["(no neighbour)"] if none else [])],
-            "counts": confusion[:, : n_classes + bool(none)].tolist(),
-        },
-        "interval": f"bootstrap of predictions over {unit} within class, {REPLICATES}",
-    }
-    if len(unreachable):
-        details["unreachable_classes"] = [str(c) for c in unreachable]
-    table = pd.DataFrame(
-        {
-            "cell": obs["cell"].astype(str).to_numpy() if "cell" in obs else obs.index.astype(str),
-            "label": pd.Categorical.from_codes(labels, classes),
-            "predicted": pd.Categorical.from_codes(predicted, classes),
-        }
-    )
-    if resampled is not None:
-        table[confounder] = obs[confounder].astype(str).to_numpy()
-    return Outcome(params, metrics, intervals, details, table)

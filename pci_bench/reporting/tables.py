@@ -55,7 +55,7 @@ class TableDeclaration(pydantic.BaseModel):
     columns: list[Column]
     rows: list[str]
     notes: list[str] = []
-    printed: dict[str, list[float]] = {}
+    printed: dict[str, list[float | Literal["none"]]] = {}
     unit: Literal["percent", "number"] = "percent"
     decimals: int = 1
 
@@ -94,6 +94,8 @@ def _printed() -> dict[tuple[str, str, str], list[tuple[Column, float, str]]]:
         table = TABLES.get(name)
         for features, values in table.printed.items():
             for column, value in zip(table.columns, values, strict=True):
+                if value == "none":
+                    continue
                 key = (table.dataset, column.evaluator, features)
                 found.setdefault(key, []).append((column, value, table.source))
     return found
@@ -210,19 +212,23 @@ def fill(
                 return Entry(scale * r.metrics[column.metric], interval, paper)
         return None
 
+    def lines(name: str) -> list[tuple[str, list[Entry | None] | str]]:
+        found = {name: by_features[name], f"{name}, cells not trained on": _without_training_cells(by_features[name])}
+        return [(n, [entry(rs, c, x) for x in excludes for c in declaration.columns]) for n, rs in found.items() if rs]
+
     rows: list[tuple[str, list[Entry | None] | str]] = []
     shown = set()
     for base in declaration.rows:
         names = [n for n in by_features if n.partition("@")[0] == base]
         for name in names:
-            rows.append((name, [entry(by_features[name], c, x) for x in excludes for c in declaration.columns]))
+            rows.extend(lines(name))
         reasons = {n: r for n, r in not_run.items() if n.partition("@")[0] == base and n not in names}
         rows.extend((n, r) for n, r in reasons.items())
         if not names and not reasons:
             rows.append((base, _not_asked(base)))
         shown |= {*names, *reasons}
     others = [n for n in by_features if n not in shown]
-    rows.extend((n, [entry(by_features[n], c, x) for x in excludes for c in declaration.columns]) for n in others)
+    rows.extend(row for n in others for row in lines(n))
     rows.extend((n, r) for n, r in not_run.items() if n not in shown and n not in others)
     notes = _notes(declaration, mine)
     if elsewhere:
@@ -231,6 +237,15 @@ def fill(
             f"{', '.join(elsewhere)}. Run them again."
         )
     return FilledTable(declaration, dataset, headers, rows, notes)
+
+
+def _without_training_cells(results: list[Result]) -> list[Result]:
+    """Return results counted over the cells that the features' network was not trained on, where it was on some."""
+    return [
+        r.model_copy(update={"metrics": others["metrics"], "intervals": others["intervals"], "paper": None})
+        for r in results
+        if (others := r.details.get("training_cells", {}).get("others", {})).get("n")
+    ]
 
 
 def _on_the_same_cells(results: list[Result]) -> tuple[list[Result], list[str]]:
@@ -289,6 +304,7 @@ def _notes(declaration: TableDeclaration, results: Sequence[Result]) -> list[str
             notes.append(
                 f"No cell of {', '.join(sorted(unreachable))} has a possible neighbour of its class under some exclusion; recall 0 counts."
             )
+    notes += dict.fromkeys(_on_training_cells(r) for r in results if "training_cells" in r.details)
     if not any(r.paper for r in results):
         notes.append(
             "None of these numbers is a reproduction of the paper: that takes its dataset and its published weights."
@@ -296,6 +312,18 @@ def _notes(declaration: TableDeclaration, results: Sequence[Result]) -> list[str
     else:
         notes.append(f"'Paper': as printed in {declaration.source}.")
     return [*notes, *declaration.notes] if any(r.paper for r in results) else notes
+
+
+def _on_training_cells(result: Result) -> str:
+    """Return whose labels a feature set's network learned, as a sentence."""
+    trained, others = result.details["training_cells"]["n"], result.details["training_cells"]["others"]["n"]
+    learned = f"{result.features.full_name} is supervised: its network learned the labels of"
+    if not others:
+        return f"{learned} all {trained:,} evaluated cells."
+    return (
+        f"{learned} {trained:,} of the {trained + others:,} evaluated cells. The row 'cells not trained on' counts the other "
+        f"{others:,} only; all cells are neighbours in both rows."
+    )
 
 
 def _numbered_reasons(table: FilledTable) -> dict[str, int]:

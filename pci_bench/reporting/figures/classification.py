@@ -33,6 +33,16 @@ def knn_figures(results: Sequence[Result]) -> Iterator[tuple[str, Figure]]:
     yield f"confusion-{escape(dataset.name)}", confusion_matrix(chosen, title=title)
 
 
+@register_figures("logistic-regression")
+@register_figures("random-forest")
+def classifier_figures(results: Sequence[Result]) -> Iterator[tuple[str, Figure]]:
+    """Yield accuracy bars of one classifier."""
+    dataset, evaluator = results[0].dataset, results[0].evaluator.name
+    size = f"{dataset.n_cells:,} cells, {len(dataset.classes)} classes"
+    title = f"{evaluator.replace('-', ' ').capitalize()}, cross-validated, {dataset.name} ({size})"
+    yield f"{evaluator}-{escape(dataset.name)}", accuracy_bars(results, metric="balanced_accuracy", title=title)
+
+
 def accuracy_bars(results: Sequence[Result], *, metric: str, title: str) -> Figure:
     """Return horizontal bars of a metric, one group per feature set, one bar per exclusion, with 95 % intervals.
 
@@ -85,7 +95,7 @@ def accuracy_bars(results: Sequence[Result], *, metric: str, title: str) -> Figu
             ncols=len(excludes),
             frameon=False,
             fontsize=8.5,
-            title="neighbours",
+            title="neighbours, or training cells",
             title_fontsize=8.5,
         )
     return figure

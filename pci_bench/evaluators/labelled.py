@@ -1,0 +1,193 @@
+"""What every evaluator of labelled cells shares: which cells have a label, and what can be excluded by."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pci_bench.errors import UserError
+from pci_bench.evaluators.base import Outcome, exclusion_groups, resolve_exclude
+from pci_bench.evaluators.metrics import (
+    bootstrap_confusions,
+    classification_metrics,
+    confusion_counts,
+    percentile_interval,
+    recalls,
+)
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from anndata import AnnData
+
+REPLICATES = 1000
+
+
+def labelled(adata: AnnData) -> np.ndarray:
+    """Return which cells have a label (n,) bool."""
+    labels = adata.obs["label"].astype("string")
+    return (labels.notna() & (labels != "")).to_numpy(bool)
+
+
+def is_empty(obs: pd.DataFrame, column: str) -> bool:
+    """Return whether a column has no value at all."""
+    return bool((obs[column].astype("string").fillna("") == "").all())
+
+
+def unreachable_classes(labels: np.ndarray, groups: np.ndarray) -> np.ndarray:
+    """Return the classes whose cells all lie in one group: without that group, none of the class is left."""
+    pairs = np.unique(np.stack([labels, groups], axis=1), axis=0)
+    classes, counts = np.unique(pairs[:, 0], return_counts=True)
+    return classes[counts == 1]
+
+
+def why_not_classify(adata: AnnData, exclude: str) -> str | None:
+    """Return why the cells' labels cannot be predicted from other cells under an exclusion, or None."""
+    name = adata.uns.get("pci_bench", {}).get("dataset", {}).get("name", "the table")
+    if "label" not in adata.obs or (with_label := labelled(adata)).sum() == 0:
+        return f"{name} has no labels. Give every image a label (for folder:PATH, a column 'label' in PATH/images.csv)"
+    if len(set(adata.obs["label"][with_label].astype(str))) < 2:
+        return f"all labelled cells of {name} have one label; classification needs at least two classes"
+    column = resolve_exclude(adata, exclude)
+    if not column:
+        return f"{name} declares no confounder"
+    if column != "cell" and column not in adata.obs:
+        return f"{name} has no column '{column}' to exclude by; its columns are {', '.join(adata.obs.columns)}"
+    if column != "cell" and is_empty(adata.obs[with_label], column):
+        return f"the column '{column}' of {name} is empty, so there is nothing to exclude by"
+    labels = adata.obs["label"][with_label].astype(str).to_numpy()
+    groups = exclusion_groups(adata, column)[with_label]
+    if len(unreachable_classes(np.unique(labels, return_inverse=True)[1], groups)) == len(set(labels)):
+        return f"every class lies in one '{column}', so with exclude={column} no cell can have a neighbour of its own class"
+    return None
+
+
+@dataclass(frozen=True)
+class LabelledCells:
+    """The labelled cells of a table of features, and what an outcome says of predictions for them.
+
+    Parameters
+    ----------
+    values
+        Features (n, d), finite.
+    obs
+        Their rows of the table.
+    classes, labels
+        The classes' names, sorted, and each cell's class (n,) int.
+    confounder
+        The dataset's confounder, or an empty string.
+    groups
+        What a bootstrap draws by (n,) int: the confounder's values; None where there are none.
+    """
+
+    values: np.ndarray
+    obs: pd.DataFrame
+    classes: np.ndarray
+    labels: np.ndarray
+    confounder: str
+    groups: np.ndarray | None
+
+    @classmethod
+    def of(cls, adata: AnnData) -> LabelledCells:
+        """Return the labelled cells of an AnnData.
+
+        Raises
+        ------
+        UserError
+            For NaN or infinite features.
+        """
+        kept = labelled(adata)
+        values = np.asarray(adata.X)[kept]
+        if not np.isfinite(values).all():
+            raise UserError("The features hold NaN or infinite values; classification needs finite ones.")
+        obs = adata.obs[kept]
+        classes, labels = np.unique(obs["label"].astype(str).to_numpy(), return_inverse=True)
+        confounder = resolve_exclude(adata, "confounder")
+        known = confounder in obs and not is_empty(obs, confounder)
+        groups = exclusion_groups(adata, confounder)[kept] if known else None
+        return cls(values, obs, classes, labels, confounder, groups)
+
+    @property
+    def names(self) -> np.ndarray:
+        """The cells' names (n,) str."""
+        return (self.obs["cell"] if "cell" in self.obs else self.obs.index.to_series()).astype(str).to_numpy()
+
+    def outcome(
+        self,
+        params: dict[str, Any],
+        predicted: np.ndarray,
+        seed: int,
+        *,
+        unreachable: Sequence[int] | np.ndarray = (),
+        folds: np.ndarray | None = None,
+        details: dict[str, Any] | None = None,
+    ) -> Outcome:
+        """Return metrics with bootstrap intervals, recalls, the confusion matrix and a row per cell.
+
+        Parameters
+        ----------
+        params
+            Parameters, resolved.
+        predicted
+            Each cell's predicted class (n,) int; −1 where there is none.
+        seed
+            Of the bootstrap.
+        unreachable
+            Classes that nothing could be learned about.
+        folds
+            Each cell's fold (n,) int; metrics are then means over the folds. Default: one fold.
+        details
+            More to say.
+        """
+        import pandas as pd
+
+        n_classes = len(self.classes)
+        folds = np.zeros(len(predicted), np.int64) if folds is None else folds
+        by_fold, replicates, grouped = [], [], np.ones(n_classes, bool)
+        for fold in np.unique(folds):
+            inside = folds == fold
+            groups = None if self.groups is None else self.groups[inside]
+            labels, guesses = self.labels[inside], predicted[inside]
+            by_fold.append(classification_metrics(confusion_counts(labels, guesses, n_classes)))
+            drawn, by_group = bootstrap_confusions(
+                labels, guesses, groups, n_classes, replicates=REPLICATES, seed=seed + int(fold)
+            )
+            replicates.append(classification_metrics(drawn))
+            grouped &= by_group | (np.bincount(labels, minlength=n_classes) == 0)
+        metrics = {name: float(np.mean([m[name] for m in by_fold])) for name in by_fold[0]}
+        intervals = {n: percentile_interval(np.mean([r[n] for r in replicates], axis=0)) for n in metrics}
+        if self.groups is not None and grouped.all():
+            unit = self.confounder
+        elif self.groups is not None and grouped.any():
+            alone = ", ".join(self.classes[~grouped])
+            unit = f"{self.confounder} (cells in {alone}, which lie in one {self.confounder})"
+        else:
+            unit = "cells"
+        confusion = confusion_counts(self.labels, predicted, n_classes)
+        none = bool((predicted < 0).any())
+        said: dict[str, Any] = {
+            "per_class": {str(c): float(r) for c, r in zip(self.classes, recalls(confusion), strict=True)},
+            "confusion": {
+                "labels": [*map(str, self.classes), *(["(no neighbour)"] if none else [])],
+                "counts": confusion[:, : n_classes + none].tolist(),
+            },
+            "interval": f"bootstrap of predictions over {unit} within class, {REPLICATES}",
+            **(details or {}),
+        }
+        if len(unreachable):
+            said["unreachable_classes"] = [str(self.classes[c]) for c in unreachable]
+        table = pd.DataFrame(
+            {
+                "cell": self.names,
+                "label": pd.Categorical.from_codes(self.labels, self.classes),
+                "predicted": pd.Categorical.from_codes(predicted, self.classes),
+            }
+        )
+        if len(by_fold) > 1:
+            said["folds"] = [{name: float(value) for name, value in metrics_of.items()} for metrics_of in by_fold]
+            table["fold"] = folds
+        if self.groups is not None:
+            table[self.confounder] = self.obs[self.confounder].astype(str).to_numpy()
+        return Outcome(params, metrics, intervals, said, table)

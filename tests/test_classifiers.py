@@ -1,0 +1,196 @@
+"""Cross-validated classifiers, against scikit-learn and against the objective itself."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+from anndata import AnnData
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.optimize import minimize
+from sklearn.ensemble import RandomForestClassifier
+from sklearn.metrics import balanced_accuracy_score
+from sklearn.multiclass import OneVsRestClassifier
+from sklearn.svm import LinearSVC
+
+from pci_bench import UserError, evaluate
+from pci_bench.evaluators.classifiers import balanced_weights, l1_logistic_regression, stratified_folds
+
+
+def table(features, labels, fields=None, names=None) -> AnnData:
+    n = len(features)
+    obs = pd.DataFrame({"cell": names if names is not None else [f"c{i:04d}" for i in range(n)], "label": labels})
+    if fields is not None:
+        obs["field"] = fields
+    obs.index = obs["cell"]
+    adata = AnnData(np.asarray(features, np.float32), obs=obs)
+    adata.uns["pci_bench"] = {"dataset": {"name": "planted", "confounder": "field" if fields is not None else ""}}
+    return adata
+
+
+def planted(n=150, d=8, classes=3, shift=1.5, seed=0):
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(0, classes, n)
+    features = rng.normal(size=(n, d))
+    features[np.arange(n), labels] += shift
+    return features, labels
+
+
+def objective(w, x, positive, weight, c):
+    margins = np.where(positive, 1, -1) * (x @ w)
+    return np.abs(w).sum() + c * (np.where(positive, weight, 1) * np.logaddexp(0, -margins)).sum()
+
+
+def test_the_fit_reaches_the_smallest_value_of_the_penalised_objective():
+    features, labels = planted()
+    positive, weight = labels == 0, 2.5
+    w, iterations = l1_logistic_regression(features, positive, weight, 0.3)
+    x = np.column_stack([features, np.ones(len(features))])
+
+    def halves(v):  # |w| is smooth in its positive and negative parts
+        return (
+            objective(v[: x.shape[1]] - v[x.shape[1] :], x, positive, weight, 0.3)
+            - np.abs(v[: x.shape[1]] - v[x.shape[1] :]).sum()
+            + v.sum()
+        )
+
+    best = minimize(halves, np.full(2 * x.shape[1], 0.01), bounds=[(0, None)] * (2 * x.shape[1]), tol=1e-12)
+    assert objective(w, x, positive, weight, 0.3) == pytest.approx(best.fun, rel=1e-4)
+    assert iterations < 1000
+
+
+def test_several_classes_are_weighted_as_liblinear_weights_them_itself():
+    """liblinear's own one-vs-rest multiplies only the class's C, not that of the rest; LinearSVC still runs it."""
+    features, labels = planted(n=90)
+    labels[:40] = 0
+    weights = balanced_weights(labels, 3)
+    np.testing.assert_allclose(weights, len(labels) / (3 * np.bincount(labels)))
+    own = LinearSVC(class_weight="balanced", loss="squared_hinge", dual=False, tol=1e-8, max_iter=10_000).fit(
+        features, labels
+    )
+    for label in range(3):
+        alone = LinearSVC(
+            class_weight={False: 1.0, True: weights[label]},
+            loss="squared_hinge",
+            dual=False,
+            tol=1e-8,
+            max_iter=10_000,
+        )
+        alone.fit(features, labels == label)
+        np.testing.assert_allclose(alone.coef_[0], own.coef_[label], atol=1e-4)
+
+
+@pytest.mark.parametrize("evaluator", ["logistic-regression", "random-forest"])
+def test_held_out_predictions_are_those_of_a_classifier_fitted_on_the_other_folds(evaluator):
+    features, labels = planted(n=120)
+    names = np.array(["a", "b", "c"])[labels]
+    options = {"trees": 25} if evaluator == "random-forest" else {}
+    (result,) = evaluate(evaluator, table(features, names), **options)
+    found = result.predictions
+    features = features.astype(np.float32).astype(float)
+    scores = []
+    for fold in range(5):
+        inside = (found["fold"] == fold).to_numpy()
+        mean, sd = features[~inside].mean(axis=0), features[~inside].std(axis=0)
+        training, held_out = (features[~inside] - mean) / sd, (features[inside] - mean) / sd
+        if evaluator == "random-forest":
+            forest = RandomForestClassifier(25, max_features=0.2, class_weight="balanced", random_state=0)
+            expected = forest.fit(training, names[~inside]).predict(held_out)
+        else:
+            weights = balanced_weights(labels[~inside], 3)
+            fits = [l1_logistic_regression(training, labels[~inside] == c, weights[c], 1.0)[0] for c in range(3)]
+            expected = np.array(["a", "b", "c"])[np.argmax([held_out @ w[:-1] + w[-1] for w in fits], axis=0)]
+        assert found["predicted"][inside].tolist() == expected.tolist()
+        scores.append(balanced_accuracy_score(names[inside], expected))
+    assert result.metrics["balanced_accuracy"] == pytest.approx(np.mean(scores))
+    assert [f["balanced_accuracy"] for f in result.details["folds"]] == pytest.approx(scores)
+    low, high = result.intervals["balanced_accuracy"]
+    assert low <= result.metrics["balanced_accuracy"] <= high
+
+
+def test_logistic_regression_is_close_to_plain_one_against_the_rest():
+    features, labels = planted(n=300, shift=2.5)
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.model_selection import cross_val_score
+
+    plain = OneVsRestClassifier(LogisticRegression(solver="liblinear", l1_ratio=1.0, class_weight="balanced"))
+    theirs = cross_val_score(plain, features, labels, cv=5, scoring="balanced_accuracy").mean()
+    (ours,) = evaluate("logistic-regression", table(features, [f"k{v}" for v in labels]))
+    assert ours.metrics["balanced_accuracy"] == pytest.approx(theirs, abs=0.05)
+
+
+@settings(max_examples=15, deadline=None)
+@given(seed=st.integers(0, 1000))
+def test_the_order_of_the_cells_and_the_names_of_the_classes_do_not_matter(seed):
+    features, labels = planted(n=60, seed=seed)
+    order = np.random.default_rng(seed).permutation(60)
+    names = np.array([f"c{i}" for i in range(60)])
+    (first,) = evaluate("logistic-regression", table(features, [f"k{v}" for v in labels], names=names))
+    (other,) = evaluate(
+        "logistic-regression", table(features[order], [f"z{v}" for v in labels[order]], names=names[order])
+    )
+    assert first.metrics == pytest.approx(other.metrics)
+
+
+def test_a_group_is_never_both_trained_on_and_held_out():
+    features, labels = planted(n=200)
+    fields = [f"f{i % 20}" for i in range(200)]
+    (result,) = evaluate("random-forest", table(features, [f"k{v}" for v in labels], fields), exclude="field", trees=5)
+    assert (result.predictions.groupby("field")["fold"].nunique() == 1).all()
+    assert result.predictions["fold"].nunique() == 5
+
+
+def test_fewer_folds_where_a_class_has_fewer_groups_and_it_is_said():
+    features, labels = planted(n=90, classes=2)
+    fields = np.where(labels == 0, np.arange(90) % 3, 10 + np.arange(90) % 30)
+    (result,) = evaluate(
+        "random-forest", table(features, [f"k{v}" for v in labels], [f"f{v}" for v in fields]), exclude="field", trees=5
+    )
+    assert result.predictions["fold"].nunique() == 3
+    assert "3 folds" in result.details["fewer_folds"]
+
+
+def test_a_class_in_one_group_is_named_and_counts_as_not_learned():
+    labels = np.repeat([0, 1, 2], 40)
+    features, _ = planted(n=120)
+    fields = np.where(labels == 2, "only", np.char.add("f", (np.arange(120) % 6).astype(str)))
+    (result,) = evaluate("random-forest", table(features, [f"k{v}" for v in labels], fields), exclude="field", trees=5)
+    assert result.details["unreachable_classes"] == ["k2"]
+    assert result.details["per_class"]["k2"] == 0
+
+
+def test_folds_are_stratified():
+    labels = np.repeat([0, 1, 2], [50, 30, 20])
+    folds, n_folds, unreachable = stratified_folds(labels, None, 5, 0)
+    assert n_folds == 5
+    assert len(unreachable) == 0
+    for fold in range(5):
+        assert np.bincount(labels[folds == fold]).tolist() == [10, 6, 4]
+
+
+def test_constant_features_are_chance_and_no_error():
+    labels = [f"k{i % 3}" for i in range(60)]
+    (result,) = evaluate("logistic-regression", table(np.ones((60, 4)), labels))
+    assert result.metrics["balanced_accuracy"] == pytest.approx(1 / 3)
+
+
+def test_argmax_is_the_column_with_the_largest_value_and_a_stranger_class_is_wrong():
+    scores = np.array([[0.9, 0.1, 0.0], [0.2, 0.7, 0.1], [0.1, 0.2, 0.7], [0.6, 0.3, 0.1]])
+    adata = table(scores, ["a", "b", "b", "b"])
+    adata.var_names = ["a", "b", "never seen"]
+    (result,) = evaluate("argmax", adata)
+    assert result.metrics["balanced_accuracy"] == pytest.approx((1 + 1 / 3) / 2)
+    assert result.predictions["predicted"].isna().tolist() == [False, False, True, False]
+
+
+def test_argmax_of_features_that_are_no_scores_is_a_sentence():
+    with pytest.raises(UserError, match=r"no.* named a"):
+        evaluate("argmax", table(np.ones((4, 2)), ["a", "a", "b", "b"]))
+
+
+def test_features_with_nan_are_refused():
+    features, labels = planted(n=30)
+    features[3, 2] = np.nan
+    with pytest.raises(UserError, match="NaN"):
+        evaluate("logistic-regression", table(features, [f"k{v}" for v in labels]))
