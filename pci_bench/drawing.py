@@ -39,3 +39,14 @@ def save(figure: Figure, path: Path) -> list[Path]:
                 figure.savefig(temporary, dpi=200, metadata=metadata, format=suffix[1:])
             written.append(file)
     return written
+
+
+def distinct_colours(n: int) -> list[str]:
+    """Return n colours: the palette, then the palette darker, then lighter, and again."""
+    from matplotlib.colors import to_hex, to_rgb
+
+    def mixed(colour: str, other: float, share: float) -> str:
+        return to_hex([(1 - share) * c + share * other for c in to_rgb(colour)])
+
+    shades = [*COLOURS, *(mixed(c, 0, 0.45) for c in COLOURS[:-1]), *(mixed(c, 1, 0.5) for c in COLOURS)]
+    return [shades[i % len(shades)] for i in range(n)]

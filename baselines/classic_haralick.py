@@ -1,0 +1,89 @@
+"""The paper's classic features of human cells: intensity, correlation with the markers, and Haralick's texture."""
+
+import numpy as np
+
+from pci_bench import ExtractorMeta, register_extractor
+
+DISTANCES = (1, 2, 4, 8, 16)
+TEXTURE = (
+    "angular_second_moment",
+    "contrast",
+    "correlation",
+    "variance",
+    "inverse_difference_moment",
+    "sum_average",
+    "sum_variance",
+    "sum_entropy",
+    "entropy",
+    "difference_variance",
+    "difference_entropy",
+    "information_measure_1",
+    "information_measure_2",
+)
+
+
+@register_extractor("classic-haralick")
+class ClassicHaralick:
+    """Sum, mean and SD of every protein channel, its Pearson correlation with every marker, and its texture at five scales.
+
+    Intensity and correlation are of the raw crop (correlation does not depend on the scale; 0 where a channel is constant).
+    **Ours**, because paper and code do not say: texture has 256 grey levels, round(255 × the crop rescaled to [0, 1]), halves
+    to even, a constant crop being 0; every pixel of the crop counts, zeros included; the mean over the four directions.
+    """
+
+    meta = ExtractorMeta(
+        "classic-haralick",
+        "1",
+        "Classic features: intensity, correlation, Haralick texture",
+        {"": "3 statistics, a correlation with every marker, 13 Haralick features at 1, 2, 4, 8, 16 px"},
+        rescale="raw",
+        groups=("paper",),
+    )
+
+    def skip(self, cells):
+        """Return why these crops do not fit, or None."""
+        rows, columns = cells.crop_shape
+        return (
+            f"crops of {rows}×{columns} px hold no two pixels {DISTANCES[-1]} px apart in every direction"
+            if min(rows, columns) <= DISTANCES[-1]
+            else None
+        )
+
+    def names(self, output, channels):
+        """Return GFP_sum, GFP_correlation_RFP, GFP_contrast_4px and so on, for every protein channel."""
+        markers = [c.name for c in channels if c.role == "marker"]
+        columns = ["sum", "mean", "sd", *(f"correlation_{m}" for m in markers)]
+        columns += [f"{feature}_{d}px" for d in DISTANCES for feature in TEXTURE]
+        return [f"{c.name}_{column}" for c in channels if c.role == "protein" for column in columns]
+
+    def open(self, channels, weights, device):
+        """Return the measurement of a batch."""
+        from pci_bench_baselines.compiled.haralick import haralick
+
+        proteins, markers = ([i for i, c in enumerate(channels) if c.role == r] for r in ("protein", "marker"))
+
+        def compute(crops, outputs):
+            columns = []
+            for protein in crops[:, proteins].swapaxes(0, 1).astype(np.float64):
+                columns += [statistic(protein, axis=(1, 2)) for statistic in (np.sum, np.mean, np.std)]
+                columns += [correlation(protein, crops[:, marker]) for marker in markers]
+                columns += [haralick(grey_levels(protein), DISTANCES).reshape(len(crops), -1)]
+            return {"": np.column_stack(columns).astype(np.float32)}
+
+        return compute
+
+
+def correlation(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """Return Pearson's correlation of the pixels of each pair of images, 0 where one is constant. (n, rows, columns) -> (n,)."""
+    varied = (np.ptp(one, axis=(1, 2)) > 0) & (np.ptp(other, axis=(1, 2)) > 0)
+    one, other = (images - images.mean(axis=(1, 2), keepdims=True, dtype=np.float64) for images in (one, other))
+    products = (one * other).sum(axis=(1, 2))
+    sizes = np.sqrt((one**2).sum(axis=(1, 2)) * (other**2).sum(axis=(1, 2)))
+    return np.divide(products, sizes, out=np.zeros_like(products), where=varied)
+
+
+def grey_levels(images: np.ndarray) -> np.ndarray:
+    """Return images as uint8: minimum 0, maximum 255, rounded with halves to even; 0 where constant. (n, rows, columns)."""
+    low = images.min(axis=(1, 2), keepdims=True)
+    span = images.max(axis=(1, 2), keepdims=True) - low
+    return np.rint(255 * ((images - low) / np.where(span > 0, span, 1))).astype(np.uint8)
