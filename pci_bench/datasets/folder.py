@@ -42,7 +42,7 @@ class FolderDataset:
         self.options = dict(parse_qsl(query))
         if unknown := set(self.options) - set(OPTIONS):
             raise UserError(f"folder:{path} has no option '{unknown.pop()}'. Its options are {', '.join(OPTIONS)}.")
-        self.root = Path(path).expanduser().absolute()
+        self._root = Path(path).expanduser().absolute()
         self.meta = DatasetMeta(
             f"folder:{argument}",
             "1",
@@ -50,6 +50,11 @@ class FolderDataset:
             confounder=self.options.get("confounder", "image"),
             label="label",
         )
+
+    @property
+    def root(self) -> Path:
+        """The folder."""
+        return self._root
 
     def skip(self) -> str | None:
         """Return a sentence where there is no such folder."""

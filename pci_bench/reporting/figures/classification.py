@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,8 @@ from pci_bench.results import Result
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+LAYER = re.compile(r"(?P<network>.+)-(?P<layer>(block\d_)?conv\d+)")
 
 
 @register_figures("loo-knn")
@@ -31,6 +34,8 @@ def knn_figures(results: Sequence[Result]) -> Iterator[tuple[str, Figure]]:
     chosen = [r for r in at_k if r.features.full_name == best.features.full_name]
     title = f"{best.features.full_name}, k = {k}, {dataset.name}: cells by true and predicted class"
     yield f"confusion-{escape(dataset.name)}", confusion_matrix(chosen, title=title)
+    if curves := layer_curves(at_k, title=f"Leave-one-out kNN by layer, k = {k}, {dataset.name} ({size})"):
+        yield f"layers-{escape(dataset.name)}", curves
 
 
 @register_figures("logistic-regression")
@@ -98,6 +103,65 @@ def accuracy_bars(results: Sequence[Result], *, metric: str, title: str) -> Figu
             title="neighbours, or training cells",
             title_fontsize=8.5,
         )
+    return figure
+
+
+def layer_curves(results: Sequence[Result], *, title: str) -> Figure | None:
+    """Return balanced accuracy over the layers of every network with at least three (paper: Table 1, Supplementary Figure 2).
+
+    One panel for networks of the same layers; full lines for the first exclusion, broken ones for the second.
+    """
+    networks: dict[str, dict[str, list[Result]]] = {}
+    for result in results:
+        if matched := LAYER.fullmatch(result.features.name):
+            network = (
+                f"{matched['network']}@{result.features.weights}" if result.features.weights else matched["network"]
+            )
+            networks.setdefault(network, {}).setdefault(matched["layer"], []).append(result)
+    by_layers: dict[tuple[str, ...], list[str]] = {}
+    for network, layers in networks.items():
+        if len(layers) >= 3:
+            by_layers.setdefault(tuple(sorted(layers, key=natural_key)), []).append(network)
+    if not by_layers:
+        return None
+    excludes = list(dict.fromkeys(r.evaluator.params["exclude"] for r in results))
+    figure = new_figure(2.2 + sum(1.4 + 0.34 * len(layers) for layers in by_layers), 4.0)
+    panels = figure.subplots(
+        1, len(by_layers), squeeze=False, sharey=True, width_ratios=[4 + len(n) for n in by_layers]
+    )[0]
+    for axes, (layers, members) in zip(panels, by_layers.items(), strict=True):
+        for network, colour in zip(sorted(members, key=natural_key), COLOURS, strict=False):
+            for exclude, style in zip(excludes, ("-", "--", ":"), strict=False):
+                found = {
+                    layer: r
+                    for layer in layers
+                    for r in networks[network][layer]
+                    if r.evaluator.params["exclude"] == exclude
+                }
+                x = [layers.index(layer) for layer in found]
+                values = np.array([100 * r.metrics["balanced_accuracy"] for r in found.values()])
+                low, high = (
+                    np.array([100 * r.intervals["balanced_accuracy"][i] for r in found.values()]) for i in (0, 1)
+                )
+                axes.fill_between(x, low, high, color=colour, alpha=0.13, linewidth=0)
+                label = network if exclude == excludes[0] else None
+                axes.plot(x, values, style, color=colour, marker="o", markersize=3.5, linewidth=1.4, label=label)
+        axes.set_xticks(
+            range(len(layers)),
+            layers,
+            rotation=45 if len(layers) > 6 else 0,
+            ha="right" if len(layers) > 6 else "center",
+        )
+        axes.tick_params(labelsize=8)
+        axes.grid(axis="y", color=FAINT, linewidth=0.6)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.legend(
+            frameon=False, fontsize=7.5, loc="upper left", bbox_to_anchor=(0, -0.22 if len(layers) > 6 else -0.1)
+        )
+    panels[0].set_ylim(bottom=0)
+    panels[0].set_ylabel("balanced accuracy (%)", fontsize=8.5)
+    broken = f"\nBands: 95 % interval. Broken lines: other {excludes[1]}s only" if len(excludes) > 1 else ""
+    figure.suptitle(f"{title}{broken}", fontsize=8.5, x=0.01, ha="left")
     return figure
 
 
