@@ -563,6 +563,7 @@ def test_what_is_measured_crop_by_crop_is_shared_by_a_process_per_core(
     seen = {}
     for cores in (1, 2):
         monkeypatch.setattr(extraction, "available_cores", lambda cores=cores: cores)
+        monkeypatch.setattr(extraction, "machine_cores", lambda cores=cores: cores)
         seen[cores] = extract("who", cells, refresh="always").X[:, 0]
     assert set(seen[1]) == {os.getpid() % 100_003}
     assert os.getpid() % 100_003 not in seen[2]

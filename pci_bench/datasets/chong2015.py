@@ -144,7 +144,7 @@ class Chong2015:
             crop_shape=CROP_SHAPE,
             dtype="float32",
             confounder=confounder,
-            notes=(self._counted(obs), _on_confounder(confounder)),
+            notes=(self._counted(obs), _on_confounder(confounder), _on_info([info_columns(p) for p in paths.values()])),
         )
         for split, path in paths.items():
             for crops in read_crops(path, kept[obs["split"] == split].to_numpy()):
@@ -246,6 +246,65 @@ def read_crops(path: Path, kept: np.ndarray) -> Iterator[np.ndarray]:
                         .astype(np.float32, copy=False)
                         .reshape(-1, len(DECLARATION["channels"]), *CROP_SHAPE)
                     )
+
+
+def info_columns(path: Path) -> tuple[str, ...]:
+    """Return the names of the ``Info`` columns that all parts of a file hold; none where there is no ``Info``, or no names."""
+    with _opened(path) as file:
+        named = [
+            _column_names(file, part.number, "Info", part.info.shape[1], path) or ()
+            for part in _parts(file, path)
+            if part.info is not None
+        ]
+    return tuple(name for name in named[0] if all(name in names for names in named)) if named else ()
+
+
+def is_feature(column: str) -> bool:
+    """Return whether an ``Info`` column may be a feature of a cell: it is no number or name of something, no place, no label."""
+    identifiers = {name.lower() for names in DECLARATION["identifiers"].values() for name in names}
+    return column.lower() not in identifiers and not any(
+        re.fullmatch(pattern, part, re.IGNORECASE)
+        for part in column.split("_")
+        for pattern in DECLARATION["info"]["not_features"]
+    )
+
+
+def read_info(path: Path, columns: Sequence[str]) -> np.ndarray:
+    """Return ``Info`` columns by name, one row per cell in the order of the joined parts: (n, d) float32.
+
+    What is no finite number is NaN.
+
+    Raises
+    ------
+    UserError
+        Where two columns of a part have one of the names.
+    """
+    found = []
+    with _opened(path) as file:
+        for part in _parts(file, path):
+            assert part.info is not None
+            names = _column_names(file, part.number, "Info", part.info.shape[1], path) or ()
+            if twice := sorted({name for name in columns if names.count(name) > 1}):
+                raise UserError(
+                    f"{path} names more than one column of Info{part.number} {_listed(twice)}. {FETCH_AGAIN}"
+                )
+            with _readable(path):
+                values = np.asarray(part.info[:])[:, [names.index(column) for column in columns]]
+            found.append(_numbers(values))
+    return np.concatenate(found)
+
+
+def _numbers(values: np.ndarray) -> np.ndarray:
+    """Return values of any type as float32, NaN where they are no finite numbers."""
+    import pandas as pd
+
+    if values.dtype.kind not in "fiub":
+        texts = np.vectorize(_text, otypes=[object])(values) if values.size else values.astype(object)
+        numbers = [pd.to_numeric(pd.Series(column, dtype=object), errors="coerce") for column in texts.T]
+        values = np.array(numbers, dtype=np.float64).reshape(len(numbers), len(values)).T
+    with np.errstate(over="ignore"):
+        values = values.astype(np.float32)
+    return np.where(np.isfinite(values), values, np.float32(np.nan))
 
 
 @contextmanager
@@ -391,6 +450,17 @@ def _on_confounder(confounder: str | None) -> str:
     return (
         "No named column of Info tells the image, well, protein or plate of every cell, so there is no confounder: "
         "a cell's neighbours may come from its own image."
+    )
+
+
+def _on_info(columns: list[tuple[str, ...]]) -> str:
+    """Return how many columns of ``Info`` are features, as a sentence."""
+    if not all(columns):
+        return "Not all files hold named CellProfiler columns (Info), so 'cellprofiler-chong2015' cannot be had."
+    features = sum(map(is_feature, columns[0]))
+    return (
+        f"Info names {len(columns[0]):,} columns; {features:,} are CellProfiler's features of a cell, and the other "
+        f"{len(columns[0]) - features:,} are names, numbers, places or labels, which 'cellprofiler-chong2015' leaves out."
     )
 
 

@@ -37,6 +37,8 @@ class EvaluatorMeta:
         Parameters that are always part of a result's file name; others only where they are not the default.
     any_order
         Whether the metrics are the same for any order of the cells, which ``pci-bench test`` then checks.
+    needs
+        What it takes besides features: ``"cells"`` (their crops), ``"model"`` (the weights they were computed with).
     """
 
     name: str
@@ -45,6 +47,7 @@ class EvaluatorMeta:
     headline: str
     key: tuple[str, ...] = ()
     any_order: bool = False
+    needs: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -96,6 +99,11 @@ class Evaluator(Protocol):
 
 
 EVALUATORS: Registry[Evaluator] = Registry("evaluator")
+
+COMPLETION_RULE = (
+    "A value that is not defined for a cell is its column's mean over the other cells of the run, "
+    "and 0 in a column that is defined for none."
+)
 
 
 def register_evaluator(name: str) -> Callable[[type], type]:
@@ -149,6 +157,33 @@ def exclusion_groups(adata: AnnData, column: str) -> np.ndarray:
     blank = (codes < 0) | (values.astype("string").fillna("") == "").to_numpy(bool)
     codes[blank] = codes.max(initial=0) + 1 + np.arange(blank.sum())
     return codes
+
+
+def completed(values: np.ndarray) -> tuple[np.ndarray, dict[str, Any]]:
+    """Return features without NaN, and what was replaced.
+
+    Parameters
+    ----------
+    values
+        (n, d) float; NaN where a feature is not defined for a cell.
+
+    Returns
+    -------
+    values
+        (n, d) of the same type: a NaN is its column's mean over all n cells, and 0 where the column holds nothing else.
+    note
+        How many values and columns, and the rule as a sentence; empty where nothing was NaN.
+    """
+    missing = np.isnan(values)
+    columns = missing.any(axis=0)
+    if not columns.any():
+        return values, {}
+    ordered = np.sort(values[:, columns], axis=0)  # sorted: no number may depend on the cells' order
+    known = len(values) - missing[:, columns].sum(axis=0)
+    means = np.zeros(values.shape[1])
+    means[columns] = np.nansum(ordered, axis=0, dtype=np.float64) / np.maximum(known, 1)
+    note = {"values": int(missing.sum()), "columns": int(columns.sum()), "rule": COMPLETION_RULE}
+    return np.where(missing, means.astype(values.dtype), values), note
 
 
 def standardized(features: np.ndarray) -> np.ndarray:

@@ -1,0 +1,65 @@
+"""The CellProfiler features that were published with the cells of chong2015: what the paper's own CellProfiler row is of."""
+
+import numpy as np
+
+from pci_bench import ExtractorMeta, UserError, register_extractor
+from pci_bench.datasets.chong2015 import Chong2015, cell_name, info_columns, is_feature, read_info
+
+
+@register_extractor("cellprofiler-chong2015")
+class PublishedCellProfiler:
+    """The columns ``Info`` of the three HDF5 files, matched to the cells by name."""
+
+    meta = ExtractorMeta(
+        "cellprofiler-chong2015",
+        "1",
+        "CellProfiler, published with the cells",
+        roles=(),
+        groups=("paper",),
+        missing=True,
+    )
+
+    def skip(self, cells):
+        """Return that these are other cells, or that the files or their columns are missing; or None."""
+        if cells.meta.name.partition(":")[0] != "chong2015":
+            return f"it was published for chong2015 only; the feature set cellprofiler measures the crops of {cells.meta.name}"
+        dataset = Chong2015()
+        if reason := dataset.skip():
+            return f"it is read from the files of chong2015, and {reason.rstrip('.')}"
+        for path in dataset.paths().values():
+            if not any(map(is_feature, info_columns(path))):
+                return (
+                    f"{path} holds no named CellProfiler columns: expected Info1 and, as an attribute or an array, the names "
+                    "Info1_columns. The feature set cellprofiler measures the crops instead"
+                )
+        return None
+
+    def load(self, cells):
+        """Return the values in the cells' order (n, d) float32, NaN where the files hold no number, and the columns' names.
+
+        Raises
+        ------
+        UserError
+            Where the files hold other columns than each other, or lack a cell.
+        """
+        paths = Chong2015().paths()
+        first, *others = paths.values()
+        names = [name for name in info_columns(first) if is_feature(name)]
+        for path in others:
+            if lacking := [name for name in names if name not in info_columns(path)]:
+                raise UserError(
+                    f"{path} lacks {len(lacking):,} of the {len(names):,} CellProfiler columns of {first}, for example "
+                    f"'{lacking[0]}'. Expected the same columns of Info in all three files; fetch them again."
+                )
+        values = {split: read_info(path, names) for split, path in paths.items()}
+        rows = {cell_name(split, row): (split, row) for split, of_file in values.items() for row in range(len(of_file))}
+        found = []
+        for cell in cells.obs["cell"]:
+            if cell not in rows:
+                raise UserError(
+                    f"The files of chong2015 have no cell '{cell}', so they are not those that the crops were read from. "
+                    "Load the dataset anew."
+                )
+            split, row = rows[cell]
+            found.append(values[split][row])
+        return np.array(found, dtype=np.float32).reshape(len(found), len(names)), names

@@ -1,0 +1,205 @@
+"""How well a trained network inpaints: errors beside simple guesses, and pictures (paper: Supplementary Figure 1)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pydantic
+
+from pci_bench.evaluators.base import EvaluatorMeta, Outcome, Run, register_evaluator
+from pci_bench.evaluators.embedding import column
+from pci_bench.evaluators.examples import as_table
+from pci_bench.evaluators.metrics import percentile_interval
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+    from pci_bench.cells import Cells
+
+REPLICATES = 1000
+PAIRS_PER_PASS = 64
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Positions of cells (n,) int: a target, a source of its image, and a source of an image of another kind."""
+
+    targets: np.ndarray
+    sources: np.ndarray
+    strangers: np.ndarray
+
+
+def draw_pairs(images: np.ndarray, kinds: np.ndarray, names: np.ndarray, n: int, seed: int) -> Pairs:
+    """Return n seeded pairs; targets are drawn from all images alike, so that large images do not outweigh small ones.
+
+    Parameters
+    ----------
+    images
+        Image of every cell (n_cells,) int.
+    kinds
+        What a stranger differs in (n_cells,) int: the label, or the image where cells have none.
+    names
+        The cells' names (n_cells,) str; the draw depends on them and not on the cells' order.
+    n, seed
+        How many pairs, and what they depend on.
+    """
+    rng = np.random.default_rng(seed)
+    order = np.argsort(names, kind="stable")
+    members = {int(i): order[images[order] == i] for i in np.unique(images[order])}
+    usable = sorted((i for i in members if len(members[i]) > 1), key=lambda i: names[members[i][0]])
+    others = {int(k): order[kinds[order] != k] for k in np.unique(kinds)}
+    found: list[tuple[int, int, int]] = []
+    for image in rng.choice(len(usable), n):
+        cells = members[usable[image]]
+        target, source = rng.choice(cells, 2, replace=False)
+        away = others[int(kinds[target])]
+        away = away[images[away] != images[target]]
+        found.append((target, source, rng.choice(away) if len(away) else source))
+    targets, sources, strangers = np.array(found, dtype=np.int64).reshape(-1, 3).T
+    return Pairs(targets, sources, strangers)
+
+
+def squared_errors(predicted: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """Return every crop's mean squared error over channels and pixels. (n, channels, rows, columns) twice -> (n,) float64."""
+    return ((np.asarray(predicted, np.float64) - truth) ** 2).mean(axis=(1, 2, 3))
+
+
+class InpaintingParams(pydantic.BaseModel):
+    """Parameters of the inpainting error."""
+
+    model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
+
+    pairs: int = pydantic.Field(1000, ge=1, description="pairs of cells of an image")
+    examples: int = pydantic.Field(2, ge=0, le=8, description="pictured targets for each of the labels")
+    labels: int = pydantic.Field(8, ge=1, description="labels that are pictured, from the most frequent")
+
+
+@register_evaluator("inpainting-error")
+class InpaintingError:
+    """Mean squared error of the protein that a network predicts for a target cell; less is better.
+
+    ``matched``: the source is a cell of the target's image. ``mismatched``: of an image with another label, which should be
+    worse, or the prediction does not use the source. Beside them, guesses without a network: copying the source's protein,
+    and the mean crop of the target's image without the target. On rescaled crops, unflipped; intervals over images.
+    """
+
+    meta = EvaluatorMeta(
+        "inpainting-error", "1", "Error of inpainting, beside simple guesses", "matched", needs=("cells", "model")
+    )
+    Params = InpaintingParams
+
+    def skip(self, adata: AnnData, params: InpaintingParams) -> str | None:
+        """Return why there is no network or no pair, or None."""
+        known = adata.uns.get("pci_bench", {}).get("features", {})
+        if known and known.get("weights_family") != "pci":
+            return f"{known.get('name', 'these features')} is not computed by a network of paired cell inpainting. Name pci-conv4@WEIGHTS"
+        images = column(adata, "image")
+        if not len(images) or np.unique(images[images != ""], return_counts=True)[1].max(initial=0) < 2:
+            return "no image has two cells, so there are no pairs"
+        return None
+
+    def __call__(self, adata: AnnData, grid: list[InpaintingParams], run: Run) -> Iterator[Outcome]:
+        """Yield errors, and example crops as the table ``examples``."""
+        from pci_bench.errors import UserError
+        from pci_bench.inpainting.network import load_network
+
+        if run.cells is None or run.weights is None:
+            raise UserError(
+                "The inpainting error needs the cells' crops and the network's weights. Use `pci-bench run inpainting`, or give evaluate() cells=…"
+            )
+        cells = run.cells
+        network = load_network(run.weights)
+        images, labels = column(adata, "image"), column(adata, "label")
+        image_codes = np.unique(images, return_inverse=True)[1]
+        kinds = np.unique(np.where(labels == "", images, labels), return_inverse=True)[1]
+        names = column(adata, "cell")
+        for params in grid:
+            pairs = draw_pairs(image_codes, kinds, names, params.pairs, run.seed)
+            errors = self._errors(network, cells, pairs, image_codes)
+            values = {name: float(v.mean()) for name, v in errors.items()}
+            intervals = _intervals(errors, image_codes[pairs.targets], run.seed)
+            examples = self._examples(network, cells, pairs, labels, names, params)
+            details = {"n_pairs": len(pairs.targets), "interval": f"bootstrap of pairs over image, {REPLICATES}"}
+            yield Outcome(params.model_dump(), values, intervals, details, tables={"examples": examples})
+
+    @staticmethod
+    def _errors(network: Any, cells: Cells, pairs: Pairs, images: np.ndarray) -> dict[str, np.ndarray]:
+        proteins = network.config["proteins"]
+        errors: dict[str, list[np.ndarray]] = {n: [] for n in ("matched", "mismatched", "copy_source", "image_mean")}
+        members = {int(i): np.flatnonzero(images == i) for i in np.unique(images[pairs.targets])}
+        sums = {i: cells.crops(m)[:, :proteins].sum(axis=0, dtype=np.float64) for i, m in members.items()}
+        for start in range(0, len(pairs.targets), PAIRS_PER_PASS):
+            which = slice(start, start + PAIRS_PER_PASS)
+            target, source, stranger = (cells.crops(p[which]) for p in (pairs.targets, pairs.sources, pairs.strangers))
+            truth = target[:, :proteins]
+            image = [int(i) for i in images[pairs.targets[which]]]
+            means = np.stack(
+                [
+                    (sums[i] - own) / (len(members[i]) - 1)
+                    for i, own in zip(image, truth.astype(np.float64), strict=True)
+                ]
+            )
+            errors["matched"].append(squared_errors(predicted(network, source, target), truth))
+            errors["mismatched"].append(squared_errors(predicted(network, stranger, target), truth))
+            errors["copy_source"].append(squared_errors(source[:, :proteins], truth))
+            errors["image_mean"].append(squared_errors(means, truth))
+        return {name: np.concatenate(parts) for name, parts in errors.items()}
+
+    @staticmethod
+    def _examples(
+        network: Any, cells: Cells, pairs: Pairs, labels: np.ndarray, names: np.ndarray, params: InpaintingParams
+    ) -> Any:
+        """Return, for sources of several labels, targets of images of other labels: what is predicted and what is there."""
+        proteins = network.config["proteins"]
+        found, counts = np.unique(labels[labels != ""], return_counts=True)
+        chosen = sorted(found[np.argsort(-counts, kind="stable")][: params.labels]) or [""]
+        planes: list[np.ndarray] = []
+        said: list[dict[str, Any]] = []
+        for label in chosen:
+            mine = np.flatnonzero(labels[pairs.strangers] == label)[: params.examples]
+            for number, (source, target) in enumerate(zip(pairs.strangers[mine], pairs.targets[mine], strict=True)):
+                crops = cells.crops(np.array([source, target]))
+                guess = predicted(network, crops[:1], crops[1:])[0]
+                panels = {
+                    **{f"source {c.name}": crops[0, i] for i, c in enumerate(cells.channels)},
+                    **{f"target {c.name}": crops[1, i] for i, c in enumerate(cells.channels) if i >= proteins},
+                    **{f"predicted {cells.channels[i].name}": guess[i] for i in range(proteins)},
+                    **{f"real {cells.channels[i].name}": crops[1, i] for i in range(proteins)},
+                }
+                words = {
+                    "label": label,
+                    "example": number,
+                    "source": names[source],
+                    "target": names[target],
+                    "target_label": labels[target],
+                }
+                for panel, plane in panels.items():
+                    planes.append(plane)
+                    said.append({**words, "panel": panel})
+        return as_table(planes, said)
+
+
+def predicted(network: Any, source: np.ndarray, target: np.ndarray) -> np.ndarray:
+    """Return the protein channels that a network predicts for the targets (n, proteins, rows, columns) float32."""
+    import torch
+
+    with torch.inference_mode():
+        markers = torch.from_numpy(np.ascontiguousarray(target[:, network.config["proteins"] :]))
+        return network(torch.from_numpy(np.ascontiguousarray(source)), markers).numpy()
+
+
+def _intervals(errors: dict[str, np.ndarray], images: np.ndarray, seed: int) -> dict[str, tuple[float, float]]:
+    """Return 95 % intervals of the means, whole images drawn with replacement."""
+    rng = np.random.default_rng([seed, 1])
+    codes = np.unique(images, return_inverse=True)[1]
+    n = codes.max() + 1
+    draws = rng.multinomial(n, np.full(n, 1 / n), size=REPLICATES)
+    weights = draws @ np.bincount(codes, minlength=n)
+    usable = weights > 0
+    return {
+        name: percentile_interval((draws @ np.bincount(codes, values, minlength=n))[usable] / weights[usable])
+        for name, values in errors.items()
+    }

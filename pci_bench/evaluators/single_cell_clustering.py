@@ -1,0 +1,176 @@
+"""The single cells of one protein, clustered (paper: Figure 6)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+import pydantic
+
+from pci_bench.errors import UserError
+from pci_bench.evaluators.base import EvaluatorMeta, Outcome, Run, register_evaluator, standardized
+from pci_bench.evaluators.embedding import column
+from pci_bench.evaluators.examples import as_table
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from anndata import AnnData
+
+
+def ward_tree(features: np.ndarray) -> np.ndarray:
+    """Return Ward's linkage (n − 1, 4) float64 of features (n, d), as :func:`scipy.cluster.hierarchy.linkage` gives it."""
+    from scipy.cluster.hierarchy import linkage
+
+    return linkage(np.asarray(features, np.float64), method="ward", optimal_ordering=len(features) <= 1000)
+
+
+def clades(tree: np.ndarray, n_clades: int) -> np.ndarray:
+    """Return each leaf's clade (n,) int, numbered from 0 in the order of the leaves, when the tree is cut into n_clades."""
+    from scipy.cluster.hierarchy import fcluster, leaves_list
+
+    numbers = fcluster(tree, n_clades, criterion="maxclust")
+    order = leaves_list(tree)
+    first = {number: place for place, number in reversed(list(enumerate(numbers[order])))}
+    rank = {number: i for i, number in enumerate(sorted(first, key=first.__getitem__))}
+    return np.array([rank[number] for number in numbers])
+
+
+def representatives(features: np.ndarray, members: np.ndarray, n: int) -> np.ndarray:
+    """Return up to n of the members (positions) that are nearest to the members' mean, nearest first."""
+    distances = ((features[members] - features[members].mean(axis=0)) ** 2).sum(axis=1)
+    return members[np.argsort(distances, kind="stable")[:n]]
+
+
+class SingleCellParams(pydantic.BaseModel):
+    """Parameters of the clustering of single cells."""
+
+    model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
+
+    protein: str = pydantic.Field(
+        "", description="the protein; by default that of the most variable image (or protein)"
+    )
+    of: Literal["image", "protein"] = pydantic.Field(
+        "image", description="cells of one image, or of all images of a protein"
+    )
+    clades: int = pydantic.Field(4, ge=2, le=12, description="clades that the dendrogram is cut into")
+    crops: int = pydantic.Field(4, ge=1, le=8, description="crops shown of each clade")
+    truth: str = pydantic.Field("state", description="obs column to compare the clades with, where there is one")
+
+
+@register_evaluator("single-cell-clustering")
+class SingleCellClustering:
+    """Ward's clustering of one protein's cells, with crops of the cells nearest each clade's mean.
+
+    The cells of one image, so that differences between cell lines and stainings do not count as differences of the protein
+    (``of="protein"`` takes all its images). Features are standardised over all cells of the dataset. Where several images
+    (proteins) would do, the one whose cells spread the most about their mean is taken, of those with at least ten cells.
+    """
+
+    meta = EvaluatorMeta(
+        "single-cell-clustering",
+        "1",
+        "Dendrogram of one protein's cells",
+        "cophenetic_correlation",
+        key=("protein",),
+        needs=("cells",),
+    )
+    Params = SingleCellParams
+
+    def skip(self, adata: AnnData, params: SingleCellParams) -> str | None:
+        """Return why there is no such protein or too few cells, or None."""
+        proteins = column(adata, "protein")
+        if params.protein and params.protein not in proteins:
+            known = ", ".join(sorted(set(proteins) - {""})[:3])
+            return f"there is no protein '{params.protein}'" + (f"; there are for example {known}" if known else "")
+        units = _units(adata, params)
+        if _candidates(units, params.clades):
+            return None
+        return f"no {params.of}{f' of {params.protein}' if params.protein else ''} has {_fewest(params.clades)} cells"
+
+    def __call__(self, adata: AnnData, grid: list[SingleCellParams], run: Run) -> Iterator[Outcome]:
+        """Yield the tree and the clades; crops where the cells are known."""
+        import pandas as pd
+        from scipy.cluster.hierarchy import cophenet, leaves_list
+        from scipy.spatial.distance import pdist
+        from sklearn.metrics import adjusted_rand_score
+
+        if not np.isfinite(np.asarray(adata.X)).all():
+            raise UserError("The features hold NaN or infinite values; clustering needs finite ones.")
+        names = column(adata, "cell")
+        values = standardized(np.asarray(adata.X))
+        for params in grid:
+            units = _units(adata, params)
+            unit = most_variable(values, units, params.clades)
+            mine = np.flatnonzero(units == unit)
+            mine = mine[np.argsort(names[mine], kind="stable")]
+            features = values[mine]
+            tree = ward_tree(features)
+            numbers = clades(tree, params.clades)
+            metrics = {"cophenetic_correlation": _finite(cophenet(tree, pdist(features))[0])}
+            truth = column(adata, params.truth)[mine]
+            if len(set(truth) - {""}) > 1:
+                metrics["adjusted_rand"] = float(adjusted_rand_score(truth, numbers))
+            table = pd.DataFrame({"cell": names[mine], "image": column(adata, "image")[mine], "clade": numbers})
+            table["leaf"] = np.argsort(leaves_list(tree))
+            if len(set(truth) - {""}):
+                table[params.truth] = truth
+            tables = {"linkage": pd.DataFrame(tree, columns=["left", "right", "height", "cells"])}
+            if run.cells is not None:
+                tables["crops"] = self._crops(run, features, mine, numbers, names, params)
+            protein = str(column(adata, "protein")[mine[0]])
+            details = {
+                "protein": protein,
+                params.of: unit,
+                "n_cells": len(mine),
+                "clade_sizes": np.bincount(numbers).tolist(),
+            }
+            resolved = params.model_copy(update={"protein": protein}).model_dump()
+            yield Outcome(resolved, metrics, details=details, predictions=table, tables=tables)
+
+    @staticmethod
+    def _crops(
+        run: Run,
+        features: np.ndarray,
+        mine: np.ndarray,
+        numbers: np.ndarray,
+        names: np.ndarray,
+        params: SingleCellParams,
+    ) -> pd.DataFrame:
+        assert run.cells is not None
+        planes, said = [], []
+        for clade in range(numbers.max() + 1):
+            chosen = representatives(features, np.flatnonzero(numbers == clade), params.crops)
+            for place, (position, crop) in enumerate(zip(mine[chosen], run.cells.crops(mine[chosen]), strict=True)):
+                for channel, plane in zip(run.cells.channels, crop, strict=True):
+                    planes.append(plane)
+                    said.append({"clade": clade, "place": place, "cell": names[position], "channel": channel.name})
+        return as_table(planes, said)
+
+
+def _fewest(clades: int) -> int:
+    return max(10, 2 * clades)
+
+
+def _units(adata: AnnData, params: SingleCellParams) -> np.ndarray:
+    """Return each cell's image or protein (n,) str, "" for cells of other proteins than the one asked for."""
+    units = column(adata, params.of).astype(object)
+    if params.protein:
+        units[column(adata, "protein") != params.protein] = ""
+    return units.astype(str)
+
+
+def _candidates(units: np.ndarray, clades: int) -> list[str]:
+    names, counts = np.unique(units[units != ""], return_counts=True)
+    return [str(name) for name, count in zip(names, counts, strict=True) if count >= _fewest(clades)]
+
+
+def most_variable(features: np.ndarray, units: np.ndarray, clades: int = 4) -> str:
+    """Return the unit (of those with enough cells) with the largest mean squared distance of its cells to their mean."""
+    spreads = {name: features[units == name].var(axis=0).sum() for name in _candidates(units, clades)}
+    return max(spreads, key=spreads.__getitem__)
+
+
+def _finite(value: float) -> float:
+    """Return a correlation, 0 where all distances are equal."""
+    return float(value) if np.isfinite(value) else 0.0
