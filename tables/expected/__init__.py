@@ -1,0 +1,1 @@
+"""Expected numbers of the regression gate: data only."""

@@ -1,0 +1,192 @@
+"""compare: a change is seen, the same is the same, and what cannot be compared is refused."""
+
+from __future__ import annotations
+
+import json
+from xml.etree import ElementTree
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pci_bench import UserError
+from pci_bench.comparison import (
+    Tolerance,
+    compare,
+    joined,
+    junit,
+    markdown,
+    paired_interval,
+    read_any,
+    read_tolerance,
+    verdict,
+)
+from pci_bench.results import Result, write_result
+
+
+def result(
+    value=0.5, *, per_class=None, features="intensity", k=11, sha256="abc", version="1", predictions=None, **more
+):
+    return Result.model_validate(
+        {
+            "benchmark": "yeast-knn",
+            "dataset": {
+                "name": "planted",
+                "version": "1",
+                "sha256": sha256,
+                "n_cells": 1000,
+                "classes": {"a": 500, "b": 500},
+            },
+            "features": {
+                "name": features,
+                "weights": None,
+                "version": "1",
+                "weights_sha256": None,
+                "dim": 8,
+                "precision": "float32",
+            },
+            "evaluator": {"name": "loo-knn", "version": version, "params": {"k": k, "exclude": "cell"}},
+            "metrics": {"balanced_accuracy": value, **more},
+            "intervals": {},
+            "details": {"per_class": per_class or {"a": value, "b": value}},
+            "run": {},
+        }
+    ).with_tables(predictions)
+
+
+def guesses(right, seed=0, n=1000):
+    rng = np.random.default_rng(seed)
+    labels = np.array(["a", "b"])[np.arange(n) % 2]
+    wrong = rng.random(n) >= right
+    other = np.where(labels == "a", "b", "a")
+    return pd.DataFrame(
+        {"cell": [f"c{i}" for i in range(n)], "label": labels, "predicted": np.where(wrong, other, labels)}
+    )
+
+
+def test_a_set_is_the_same_as_itself():
+    found = compare([result(), result(k=5)], [result(), result(k=5)])
+    assert found.same
+    assert found.compared == 2
+
+
+@pytest.mark.parametrize(("value", "direction"), [(0.5051, "higher"), (0.4949, "lower")])
+def test_a_metric_that_moves_by_more_than_half_a_point_is_a_change_in_either_direction(value, direction):
+    found = compare([result(per_class={"a": 0.5})], [result(value, per_class={"a": 0.5})])
+    assert [(d.what, d.direction) for d in found.changes] == [("balanced_accuracy", direction)]
+    assert compare([result(per_class={"a": 0.5})], [result(0.5049, per_class={"a": 0.5})]).same
+
+
+def test_two_cells_may_always_move():
+    assert Tolerance().of("accuracy", 100) == pytest.approx(0.02)
+    assert Tolerance().of("accuracy", 100_000) == 0.005
+    assert Tolerance(metrics={"accuracy": 0.1}).of("accuracy", 1000) == 0.1
+
+
+def test_classes_that_move_apart_are_seen_behind_an_equal_mean():
+    found = compare([result(per_class={"a": 0.5, "b": 0.5})], [result(per_class={"a": 0.6, "b": 0.4})])
+    assert {d.what: d.direction for d in found.changes} == {"recall of a": "higher", "recall of b": "lower"}
+
+
+def test_missing_results_and_metrics_are_changes_and_new_ones_are_listed():
+    found = compare([result(), result(k=5), result(k=25, extra=1.0)], [result(), result(k=25), result(k=1)])
+    assert not found.same
+    assert len(found.missing) == 2
+    assert any("k=5" in m for m in found.missing)
+    assert any("extra" in m for m in found.missing)
+    assert len(found.new) == 1
+
+
+@pytest.mark.parametrize("change", [{"sha256": "other"}, {"version": "2"}])
+def test_other_cells_and_other_protocols_are_refused(change):
+    with pytest.raises(UserError, match="cannot be compared"):
+        compare([result()], [result(**change)])
+
+
+def test_nothing_in_common_is_not_the_same():
+    with pytest.raises(UserError, match="Nothing was compared"):
+        compare([result(k=1)], [result(k=5)])
+
+
+def test_pictures_are_never_gated():
+    def umap(value):
+        one = result(value)
+        one.evaluator.name = "umap"
+        return one
+
+    with pytest.raises(UserError, match="pictures"):
+        compare([umap(0.1)], [umap(0.9)])
+    assert compare([umap(0.1), result()], [umap(0.9), result()]).same
+
+
+def test_the_paired_interval_holds_a_real_difference_and_is_narrower_than_an_unpaired_one():
+    better, worse = guesses(0.8, seed=1), guesses(0.8, seed=1)
+    flipped = worse.index[worse["label"] == worse["predicted"]][:60]
+    worse.loc[flipped, "predicted"] = np.where(worse.loc[flipped, "label"] == "a", "b", "a")
+    low, high = paired_interval(result(predictions=worse), result(predictions=better))
+    assert low > 0
+    assert low < 0.06 < high
+    assert high - low < 0.04  # two independent halves of 1,000 cells would give about 0.07
+
+
+def test_predictions_of_other_cells_give_no_interval():
+    some, others = guesses(0.5), guesses(0.5)
+    others["cell"] = "x" + others["cell"]
+    assert joined(some, others) is None
+    assert paired_interval(result(predictions=some), result(predictions=others)) is None
+    assert paired_interval(result(predictions=some), result()) is None
+
+
+@settings(max_examples=30, deadline=None)
+@given(a=st.floats(0, 1), b=st.floats(0, 1))
+def test_the_other_way_round_is_the_other_sign(a, b):
+    there, back = compare([result(a)], [result(b)]), compare([result(b)], [result(a)])
+    assert [d.delta for d in there.differences] == [-d.delta for d in back.differences]
+    assert there.same == back.same
+
+
+def test_what_is_written_for_people_and_for_machines_names_the_change():
+    found = compare([result(0.5), result(k=3)], [result(0.6)])
+    assert "3 changed (3 higher, 0 lower); 1 missing" in verdict(found)
+    text = markdown(found)
+    row = next(line for line in text.splitlines() if "balanced_accuracy" in line)
+    assert [c.strip() for c in row.split("|")][1:6] == [
+        "planted / intensity / loo-knn exclude=cell,k=11",
+        "balanced_accuracy",
+        "0.5000",
+        "0.6000",
+        "+0.1000",
+    ]
+    suite = ElementTree.fromstring(junit(found))
+    assert suite.get("failures") == "4"
+    assert len(suite.findall("testcase/failure")) == 4
+
+
+def test_folders_and_files_are_read_and_what_is_none_is_a_sentence(tmp_path):
+    write_result(result(), tmp_path / "run" / "results" / "planted" / "k=11.json")
+    assert len(read_any(tmp_path / "run")) == 1
+    assert len(read_any(tmp_path / "run" / "results")) == 1
+    assert len(read_any(tmp_path / "run" / "results" / "planted" / "k=11.json")) == 1
+    (tmp_path / "empty").mkdir()
+    for where, sentence in (("empty", "no results in"), ("nowhere", "There is no")):
+        with pytest.raises(UserError, match=sentence):
+            read_any(tmp_path / where)
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "coco.json").write_text(json.dumps({"images": []}))
+    with pytest.raises(UserError, match="not a result of pci-bench"):
+        read_any(tmp_path / "other")
+    (tmp_path / "other" / "coco.json").write_text('{"schema": 1, "bench')
+    with pytest.raises(UserError, match="cannot be read as JSON"):
+        read_any(tmp_path / "other")
+
+
+def test_a_tolerance_is_read_from_toml_and_anything_else_is_a_sentence(tmp_path):
+    file = tmp_path / "t.toml"
+    file.write_text("absolute = 0.1\n[metrics]\nmacro_f1 = 0.2\n")
+    assert read_tolerance(file).of("macro_f1", 10_000) == 0.2
+    for text in ("absolute = -1", "wide = 3", "not toml"):
+        file.write_text(text)
+        with pytest.raises(UserError, match="is not a tolerance"):
+            read_tolerance(file)
