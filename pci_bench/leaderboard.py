@@ -1,0 +1,169 @@
+"""Many result sets in one ranking, with groups of feature sets that the data cannot tell apart."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from pci_bench.comparison import paired_interval
+from pci_bench.errors import UserError
+from pci_bench.evaluators.base import EVALUATORS
+from pci_bench.results import Result
+
+
+@dataclass(frozen=True)
+class Place:
+    """One feature set's place: its rank, its group, and its result."""
+
+    rank: int
+    group: str
+    result: Result
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """One evaluation of many feature sets, best first."""
+
+    dataset: str
+    evaluator: str
+    params: str
+    metric: str
+    places: list[Place]
+
+    @property
+    def title(self) -> str:
+        """What is ranked, on what."""
+        return f"{self.evaluator} ({self.params}) on {self.dataset}: {self.metric.replace('_', ' ')}"
+
+
+def separable(better: Result, worse: Result, metric: str) -> bool:
+    """Return whether the 95 % interval of the paired difference leaves out 0; without predictions, whether intervals are disjoint."""
+    paired = paired_interval(worse, better) if metric == "balanced_accuracy" else None
+    if paired is not None:
+        return paired[0] > 0
+    if metric not in better.intervals or metric not in worse.intervals:
+        return better.metrics[metric] != worse.metrics[metric]
+    return better.intervals[metric][0] > worse.intervals[metric][1]
+
+
+def rankings(results: Sequence[Result]) -> list[Ranking]:
+    """Return one ranking for every dataset, evaluator and parameters with at least two feature sets.
+
+    A group starts with its best feature set and holds those after it that cannot be separated from that one. Where several
+    result sets hold the same feature set, the newest counts.
+
+    Raises
+    ------
+    UserError
+        Where results of one dataset are of different cells, which must not be ranked together, or nothing can be ranked.
+    """
+    tables: dict[tuple[str, str, str], dict[str, Result]] = {}
+    for result in sorted(results, key=lambda r: str(r.run.get("started", ""))):
+        params = ", ".join(f"{k}={v}" for k, v in sorted(result.evaluator.params.items()))
+        table = tables.setdefault((result.dataset.name, result.evaluator.name, params), {})
+        table[result.features.full_name] = result
+    found = []
+    for (dataset, evaluator, params), table in tables.items():
+        if len(table) < 2:
+            continue
+        if len({r.dataset.sha256 for r in table.values()}) > 1:
+            raise UserError(
+                f"The results on {dataset} are of different cells (another version, --limit or seed), which cannot be ranked together. "
+                "Name result sets of the same cells."
+            )
+        metric = (
+            EVALUATORS.get(evaluator).meta.headline
+            if evaluator in EVALUATORS
+            else next(iter(next(iter(table.values())).metrics))
+        )
+        ranked = [r for r in table.values() if metric in r.metrics]
+        sign = -1 if evaluator in LESS_IS_BETTER else 1
+        ranked.sort(key=lambda r: (-sign * r.metrics[metric], r.features.full_name))
+        found.append(Ranking(dataset, evaluator, params, metric, _places(ranked, metric, sign)))
+    if not found:
+        raise UserError("There is nothing to rank: no dataset and evaluator has results of two feature sets.")
+    return found
+
+
+LESS_IS_BETTER = ("pairwise-distance", "pairwise-distance-cell-line", "inpainting-error")
+
+
+def _places(ranked: list[Result], metric: str, sign: int) -> list[Place]:
+    places: list[Place] = []
+    leader, group = ranked[0] if ranked else None, 0
+    for rank, result in enumerate(ranked, 1):
+        assert leader is not None
+        pair = (leader, result) if sign > 0 else (result, leader)
+        if result is not leader and separable(*pair, metric):
+            leader, group = result, group + 1
+        places.append(Place(rank, _letter(group), result))
+    return places
+
+
+def _letter(number: int) -> str:
+    """Return a letter for a group: a, b and so on, after z aa, ab."""
+    return (_letter(number // 26 - 1) if number >= 26 else "") + "abcdefghijklmnopqrstuvwxyz"[number % 26]
+
+
+def rows(ranking: Ranking) -> list[dict[str, str]]:
+    """Return the ranking as rows for a table."""
+    percent = (
+        min(p.result.metrics[ranking.metric] for p in ranking.places) >= 0 and ranking.evaluator not in LESS_IS_BETTER
+    )
+
+    def text(value: float) -> str:
+        return f"{100 * value:.1f}" if percent else f"{value:.4f}"
+
+    found = []
+    for place in ranking.places:
+        interval = place.result.intervals.get(ranking.metric)
+        found.append(
+            {
+                "rank": str(place.rank),
+                "feature set": place.result.features.full_name,
+                ranking.metric.replace("_", " ") + (" (%)" if percent else ""): text(
+                    place.result.metrics[ranking.metric]
+                ),
+                "95 % interval": "" if interval is None else f"[{text(interval[0])}, {text(interval[1])}]",
+                "group": place.group,
+            }
+        )
+    return found
+
+
+EXPLANATION = "Feature sets of one letter are not separable from the first of that letter (95 % bootstrap interval of the paired difference)."
+
+
+def markdown(found: Sequence[Ranking]) -> str:
+    """Return the rankings as Markdown."""
+    from tabulate import tabulate
+
+    parts = [
+        f"## {r.title}\n\n{tabulate(rows(r), headers='keys', tablefmt='github', disable_numparse=True)}\n"
+        for r in found
+    ]
+    return "\n".join([*parts, f"{EXPLANATION}\n"])
+
+
+def csv(found: Sequence[Ranking]) -> str:
+    """Return the rankings as one CSV table."""
+    import pandas as pd
+
+    frames = [
+        pd.DataFrame(
+            {
+                "dataset": r.dataset,
+                "evaluator": r.evaluator,
+                "params": r.params,
+                "metric": r.metric,
+                "rank": [p.rank for p in r.places],
+                "group": [p.group for p in r.places],
+                "features": [p.result.features.full_name for p in r.places],
+                "value": [p.result.metrics[r.metric] for p in r.places],
+                "low": [p.result.intervals.get(r.metric, (None, None))[0] for p in r.places],
+                "high": [p.result.intervals.get(r.metric, (None, None))[1] for p in r.places],
+            }
+        )
+        for r in found
+    ]
+    return str(pd.concat(frames, ignore_index=True).to_csv(index=False))

@@ -1,0 +1,84 @@
+"""Rankings: order, groups, and what must not be ranked together."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from pci_bench import UserError
+from pci_bench.leaderboard import csv, markdown, rankings
+from pci_bench.results import Result
+
+
+def result(name, right, *, n=400, sha256="abc", started="2026-01-01", predictions=True, interval=0.02):
+    labels = np.array(["a", "b"])[np.arange(n) % 2]
+    guess = labels.copy()
+    wrong = np.arange(n) >= round(right * n)
+    guess[wrong] = np.where(labels[wrong] == "a", "b", "a")
+    table = pd.DataFrame({"cell": [f"c{i}" for i in range(n)], "label": labels, "predicted": guess})
+    value = float(np.mean(guess == labels))
+    return Result.model_validate(
+        {
+            "benchmark": "yeast-knn",
+            "dataset": {"name": "planted", "version": "1", "sha256": sha256, "n_cells": n, "classes": {"a": n, "b": n}},
+            "features": {
+                "name": name,
+                "weights": None,
+                "version": "1",
+                "weights_sha256": None,
+                "dim": 8,
+                "precision": "float32",
+            },
+            "evaluator": {"name": "loo-knn", "version": "1", "params": {"k": 11, "exclude": "cell"}},
+            "metrics": {"balanced_accuracy": value},
+            "intervals": {"balanced_accuracy": (value - interval, value + interval)},
+            "details": {},
+            "run": {"started": started},
+        }
+    ).with_tables(table if predictions else None)
+
+
+def test_the_best_comes_first_and_what_the_cells_cannot_tell_apart_shares_a_letter():
+    (ranking,) = rankings([result("low", 0.5), result("high", 0.9), result("almost", 0.8975)])
+    assert [(p.rank, p.result.features.name, p.group) for p in ranking.places] == [
+        (1, "high", "a"),
+        (2, "almost", "a"),
+        (3, "low", "b"),
+    ]
+
+
+def test_without_predictions_intervals_decide():
+    def groups(second):
+        found = [result("first", 0.9, predictions=False), result("second", second, predictions=False)]
+        return [p.group for p in rankings(found)[0].places]
+
+    assert groups(0.87) == ["a", "a"]
+    assert groups(0.85) == ["a", "b"]
+
+
+def test_the_newest_of_one_feature_set_counts():
+    (ranking,) = rankings(
+        [result("x", 0.9, started="2026-01-01"), result("x", 0.6, started="2026-02-01"), result("y", 0.7)]
+    )
+    assert [p.result.features.name for p in ranking.places] == ["y", "x"]
+
+
+def test_other_cells_are_not_ranked_together_and_one_feature_set_is_no_ranking():
+    with pytest.raises(UserError, match="different cells"):
+        rankings([result("x", 0.9), result("y", 0.9, sha256="other")])
+    with pytest.raises(UserError, match="nothing to rank"):
+        rankings([result("x", 0.9)])
+
+
+def test_markdown_and_csv_hold_the_same_ranking():
+    found = rankings([result("low", 0.5), result("high", 0.9)])
+    text = markdown(found)
+    assert text.index("high") < text.index("low")
+    assert "90.0" in text
+    table = pd.read_csv(io.StringIO(csv(found)))
+    assert table["features"].tolist() == ["high", "low"]
+    assert table["value"].tolist() == [0.9, 0.5]
+    assert table["group"].tolist() == ["a", "b"]
