@@ -19,6 +19,7 @@ _PUBLIC = {
     "UserError": "pci_bench.errors",
     "evaluate": "pci_bench.runner",
     "extract": "pci_bench.extraction",
+    "import_timm": "pci_bench.timm_import",
     "load_dataset": "pci_bench.datasets",
     "register_dataset": "pci_bench.datasets",
     "register_evaluator": "pci_bench.evaluators.base",

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
@@ -55,6 +56,11 @@ class DatasetMeta:
         The unlabelled screen that networks for this dataset were trained on.
     label
         What the labels are, as a noun: ``"localization"``.
+    merged
+        Finer classes that its labels do not tell apart, by name: ``{"SPINDLEPOLE": "SPINDLE"}``.
+    ontology
+        Where an ontology and annotations of the proteins with its terms lie, as ``package:stem`` of a ``.obo`` and a ``.gaf``
+        file; empty where the dataset brings none.
     """
 
     name: str
@@ -65,6 +71,8 @@ class DatasetMeta:
     confounder: str | None = None
     training: str | None = None
     label: str = "label"
+    merged: Mapping[str, str] = field(default_factory=dict)
+    ontology: str = ""
 
 
 class CropSource(Protocol):
@@ -155,6 +163,24 @@ class Cells:
             masks=self._masks,
             notes=self.notes,
             positions=self._positions[positions],
+        )
+
+    def with_obs(self, obs: pd.DataFrame, notes: tuple[str, ...] = ()) -> Cells:
+        """Return the same crops with another table of the same cells in the same order, and further notes.
+
+        The hash stays, because features are the same.
+        """
+        if not np.array_equal(obs["cell"].astype(str), self.obs["cell"].astype(str)):
+            raise ValueError("The table is of other cells, or in another order.")
+        return Cells(
+            obs,
+            self.channels,
+            self.meta,
+            self.sha256,
+            self._source,
+            masks=self._masks,
+            notes=(*self.notes, *notes),
+            positions=self._positions,
         )
 
     def stored(self, index: slice) -> np.ndarray:

@@ -32,6 +32,7 @@ app.add_typer(data_app, name="data")
 app.add_typer(weights_app, name="weights")
 
 INTERRUPTED = 130  # what a shell calls the end by Ctrl-C
+LISTED = 20  # missing and new results in a terminal
 NARROWEST = 110  # columns where no terminal says how wide it is
 out = Console(width=None if sys.stdout.isatty() else NARROWEST)
 err = Console(stderr=True)
@@ -41,7 +42,9 @@ PluginOption = Annotated[
 ]
 WorkersOption = Annotated[
     int | None,
-    typer.Option(help="Processes that share the extraction; by default one per core for what is measured crop by crop."),
+    typer.Option(
+        help="Processes that share the extraction; by default one per core for what is measured crop by crop."
+    ),
 ]
 SegmenterOption = Annotated[
     str, typer.Option(help="Finds the centre cells where a dataset has no masks and features need them.")
@@ -214,9 +217,14 @@ def describe(
 
 @app.command()
 def run(
-    benchmark: Annotated[str, typer.Argument(help="A benchmark; `pci-bench list benchmarks` shows all.")],
+    benchmark: Annotated[
+        str | None, typer.Argument(help="A benchmark; `pci-bench list benchmarks` shows all.", show_default=False)
+    ] = None,
     dataset: Annotated[
-        str | None, typer.Option(help="One dataset; by default the first of the benchmark's that is at hand.")
+        list[str] | None,
+        typer.Option(
+            help="A dataset, or several by repeating it; by default the first of the benchmark's that is at hand."
+        ),
     ] = None,
     features: Annotated[
         str | None,
@@ -233,40 +241,61 @@ def run(
     seed: Annotated[int, typer.Option(min=0, help="Drives everything random.")] = 0,
     workers: WorkersOption = None,
     segmenter: SegmenterOption = DEFAULT_SEGMENTER,
+    annotations: Annotated[
+        Path | None,
+        typer.Option(help="CSV or TSV: protein, and any of label, labels, go (joined by ;) and cell_line."),
+    ] = None,
     refresh: Annotated[RefreshOption, typer.Option(help="When features are computed.")] = RefreshOption.missing,
     plugin: PluginOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the results as JSON instead of tables.")] = False,
+    record: Annotated[
+        Path | None, typer.Option("--from", help="Repeat the run that this run.json records, instead of naming one.")
+    ] = None,
 ) -> None:
     """Run a benchmark: features, evaluation, tables and figures."""
     _load(plugin)
     from pci_bench import runner
 
-    folder = out_folder or Path("runs") / benchmark
-    output = runner.run(
-        benchmark,
-        dataset=dataset,
-        features=features.split(",") if features else None,
-        k=_numbers(k) if k is not None else None,
-        limit=limit,
-        out=folder,
-        device=device,
-        seed=seed,
-        workers=workers,
-        segmenter=segmenter,
-        refresh=refresh.value,
-        progress=ConsoleProgress(err),
-    )
+    progress = ConsoleProgress(err)
+    if (benchmark is None) == (record is None):
+        raise UserError("Name a benchmark (`pci-bench list benchmarks` shows all), or a record with --from run.json.")
+    if record is not None:
+        asked = {"--dataset": dataset, "--features": features, "--k": k, "--limit": limit, "--annotations": annotations}
+        if given := [name for name, value in asked.items() if value]:
+            raise UserError(f"{given[0]} and --from contradict each other: the record says what is run.")
+        if out_folder is None:
+            raise UserError("Say with --out where the repeated run is to be written, so that the recorded one is kept.")
+        folder = out_folder
+        output = runner.run_again(record, out=folder, progress=progress)
+    else:
+        assert benchmark is not None
+        folder = out_folder or Path("runs") / benchmark
+        output = runner.run(
+            benchmark,
+            dataset=dataset,
+            features=features.split(",") if features else None,
+            k=_numbers(k) if k is not None else None,
+            limit=limit,
+            out=folder,
+            device=device,
+            seed=seed,
+            workers=workers,
+            segmenter=segmenter,
+            annotations=annotations,
+            refresh=refresh.value,
+            progress=progress,
+        )
     if as_json:
         typer.echo(json.dumps([r.model_dump(by_alias=True) for r in output], ensure_ascii=False, allow_nan=False))
         return
     _print_tables([t for t in output.tables if t.has_numbers])
     if not any(t.has_numbers for t in output.tables):
-        _print_results(output, f"{benchmark}, in no column of its tables")
+        _print_results(output, f"{output.benchmark}, in no column of its tables")
     for note in output.notes:
         out.print(f"Note: {note}", markup=False, highlight=False, soft_wrap=True)
     for entry in output.not_run:
-        if "features" not in entry:
-            what = " on ".join(filter(None, (entry.get("evaluator"), entry.get("dataset"))))
+        if "features" not in entry or not output.tables:  # else the tables say why a feature set was not run
+            what = " on ".join(filter(None, (entry.get("evaluator"), entry.get("features"), entry.get("dataset"))))
             out.print(f"Not run: {what}: {entry['reason'].rstrip('.')}.", markup=False, highlight=False, soft_wrap=True)
     out.print(f"Results, tables and figures: {folder}", markup=False, highlight=False, soft_wrap=True)
 
@@ -300,6 +329,8 @@ def _feature_set_with(weights: str) -> str:
     family, _, name = weights.partition("@")
     serving = [meta for e in EXTRACTORS if (meta := EXTRACTORS.get(e).meta).weights == family]
     first = next((m for m in serving if m.headline), None)
+    if family in EXTRACTORS.prefixes():
+        return f"{family}:{name}"
     return str(FeatureSet(first.name, output=first.headline or "", weights=name)) if first else weights
 
 
@@ -313,16 +344,36 @@ def _numbers(text: str) -> list[int]:
 @app.command()
 def train(
     model: Annotated[str, typer.Argument(help="A model; `pci-bench list models` shows all.")],
-    dataset: Annotated[str, typer.Option(help="What to train on; its labels are not read.")],
-    epochs: Annotated[int, typer.Option(help="Times that every cell is the source.")] = 30,
-    width: Annotated[float, typer.Option(help="Factor on the number of filters; 1 is the paper's.")] = 1.0,
-    batch: Annotated[int, typer.Option(help="Pairs in a batch (the authors: yeast 64, human 4).")] = 64,
-    learning_rate: Annotated[float, typer.Option(help="Adam's; the paper's is for 35 million pairs.")] = 1e-4,
-    schedule: Annotated[str, typer.Option(help="constant, or cosine (with a warm-up).")] = "constant",
-    beta1: Annotated[float, typer.Option(help="Adam's.")] = 0.5,
-    beta2: Annotated[float, typer.Option(help="Adam's.")] = 0.999,
-    epsilon: Annotated[float, typer.Option(help="Adam's.")] = 1e-8,
-    held_out: Annotated[float, typer.Option(help="Share of images kept for the validation loss.")] = 0.05,
+    dataset: Annotated[str, typer.Option(help="What to train on; only supervised models read its labels.")],
+    epochs: Annotated[int | None, typer.Option(help="Times that every cell is the source.", show_default="30")] = None,
+    width: Annotated[
+        float | None, typer.Option(help="Factor on the number of filters; 1 is the published.", show_default="1")
+    ] = None,
+    batch: Annotated[
+        int | None,
+        typer.Option(help="Pairs in a batch (the authors: yeast 64, human 4).", show_default="64; deeploc 128"),
+    ] = None,
+    learning_rate: Annotated[
+        float | None,
+        typer.Option(help="Adam's; the paper's is for 35 million pairs.", show_default="1e-4; deeploc 0.1"),
+    ] = None,
+    schedule: Annotated[
+        str | None,
+        typer.Option(
+            help="constant, cosine (with a warm-up), or exponential (4 % less every 25 steps).",
+            show_default="constant; deeploc exponential",
+        ),
+    ] = None,
+    beta1: Annotated[float | None, typer.Option(help="Adam's.", show_default="0.5; deeploc 0.9")] = None,
+    beta2: Annotated[float | None, typer.Option(help="Adam's.", show_default="0.999")] = None,
+    epsilon: Annotated[float | None, typer.Option(help="Adam's.", show_default="1e-8")] = None,
+    order: Annotated[
+        str | None,
+        typer.Option(help="shuffled in every epoch, or stored (supervised models only).", show_default="shuffled"),
+    ] = None,
+    held_out: Annotated[
+        float | None, typer.Option(help="Share of images kept for the validation loss.", show_default="0.05")
+    ] = None,
     seed: Annotated[int, typer.Option(help="Drives the start, pairs, flips and held-out images.")] = 0,
     limit: Annotated[int | None, typer.Option(help="Train on a seeded subset of about this many cells.")] = None,
     name: Annotated[str | None, typer.Option(help="What to call the weights; by default the dataset's name.")] = None,
@@ -331,30 +382,33 @@ def train(
     device: DeviceOption = "auto",
     plugin: PluginOption = None,
 ) -> None:
-    """Train a model on a dataset and save its weights."""
+    """Train a model on a dataset and save its weights. What is not said is as the model's authors had it."""
     _load(plugin)
     import pydantic
 
     from pci_bench.cells import limited
     from pci_bench.datasets.base import load_dataset
+    from pci_bench.features import EXTRACTORS
     from pci_bench.models import MODELS
-    from pci_bench.training.loop import Recipe
+    from pci_bench.training.loop import recipe_of
     from pci_bench.training.loop import train as trained_on
 
-    MODELS.get(model)
+    options = {
+        "epochs": epochs,
+        "width": width,
+        "batch": batch,
+        "learning_rate": learning_rate,
+        "schedule": schedule,
+        "beta1": beta1,
+        "beta2": beta2,
+        "epsilon": epsilon,
+        "order": order,
+        "held_out": held_out,
+        "seed": seed,
+    }
+    supervised = MODELS.get(model).meta.supervised
     try:
-        recipe = Recipe(
-            epochs=epochs,
-            width=width,
-            batch=batch,
-            learning_rate=learning_rate,
-            schedule=schedule,
-            beta1=beta1,
-            beta2=beta2,
-            epsilon=epsilon,
-            held_out=held_out,
-            seed=seed,
-        )
+        recipe = recipe_of(model, **{name: value for name, value in options.items() if value is not None})
     except pydantic.ValidationError as error:
         first = error.errors()[0]
         option = str(first["loc"][0]).replace("_", "-")
@@ -362,13 +416,13 @@ def train(
     progress = ConsoleProgress(err)
     cells = load_dataset(dataset, progress=progress)
     if limit is not None:
-        cells = limited(cells, limit, seed, stratify=False)
+        cells = limited(cells, limit, seed, stratify=supervised)
     done = trained_on(model, cells, recipe, name=name, resume=resume, restart=restart, device=device, progress=progress)
     for what, value in done.references.items():
         out.print(f"  held-out loss, {what}: {value:.5f}", markup=False, highlight=False)
-    headline = f"{model}-conv4@{done.name.partition('@')[2]}"
+    used = f"{model}-{EXTRACTORS.get(model).meta.headline}" if model in EXTRACTORS else model
     out.print(
-        f"Made {done.name}: {done.file}. Card: {done.card}. Use it as {headline}.",
+        f"Made {done.name}: {done.file}. Card: {done.card}. Use it as {used}@{done.name.partition('@')[2]}.",
         markup=False,
         highlight=False,
         soft_wrap=True,
@@ -438,7 +492,8 @@ def evaluate(
     from pci_bench.external import check_finite, read_features
 
     adata = read_features(file)
-    check_finite(adata, file)
+    if not adata.uns.get("pci_bench", {}).get("features", {}).get("missing"):
+        check_finite(adata, file)
     adata.uns.setdefault(
         "pci_bench", {"dataset": {"name": file.stem, "confounder": ""}, "features": {"name": f"file:{file.name}"}}
     )
@@ -482,6 +537,22 @@ def table(
         typer.echo(render(fill(declaration, found, _recorded_reasons(folder, one), one), format_.value))
 
 
+@app.command()
+def report(
+    folder: Annotated[Path, typer.Argument(help="An output folder of `pci-bench run` or `pci-bench evaluate --out`.")],
+    out_file: Annotated[
+        Path | None, typer.Option("--out", help="The HTML file; by default report.html in the folder.")
+    ] = None,
+    plugin: PluginOption = None,
+) -> None:
+    """Write results as one HTML file to read in a browser, with crops where the cache holds them; it needs no network."""
+    _load(plugin)
+    from pci_bench.reporting.report import write_report
+
+    file = write_report(folder, out_file)
+    out.print(f"Report, {file.stat().st_size / 1e6:.1f} MB: {file}", markup=False, highlight=False, soft_wrap=True)
+
+
 def _recorded_reasons(folder: Path, dataset: str) -> dict[str, str]:
     """Return what ``run.json`` says could not be run on a dataset."""
     try:
@@ -489,6 +560,182 @@ def _recorded_reasons(folder: Path, dataset: str) -> dict[str, str]:
         return {e["features"]: e["reason"] for e in entries if e["dataset"] == dataset and "features" in e}
     except (OSError, ValueError, KeyError, TypeError):
         return {}
+
+
+@app.command("test")
+def check(
+    name: Annotated[
+        str,
+        typer.Argument(
+            help="A feature set, dataset, evaluator or segmenter; evaluator:NAME where two kinds share one."
+        ),
+    ],
+    dataset: Annotated[
+        str | None, typer.Option(help="For features that are read from a file: whose cells to read them for.")
+    ] = None,
+    full: Annotated[bool, typer.Option("--full", help="Build datasets of more than 5,000 cells too.")] = False,
+    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    plugin: PluginOption = None,
+) -> None:
+    """Check that a feature set, dataset, evaluator or segmenter keeps its contracts; exit with 1 where one is broken.
+
+    No data is needed: cells are planted. What cannot be tried here (weights not at hand) is said, and is no failure.
+    """
+    _load(plugin)
+    from pci_bench import contracts
+
+    findings: list[contracts.Finding] = []
+    for finding in contracts.checked(name, dataset=dataset, full=full, device=device):
+        if not findings or finding.subject != findings[-1].subject:
+            out.print(finding.subject[:1].upper() + finding.subject[1:], markup=False, highlight=False, soft_wrap=True)
+        repeated = any((f.subject, f.sentence) == (finding.subject, finding.sentence) for f in findings)
+        sentence = "as above" if repeated and finding.state == "not applicable" else finding.sentence
+        line = f"  {finding.state:<14}  {finding.contract}: {sentence}"
+        out.print(line, markup=False, highlight=False, soft_wrap=True)
+        findings.append(finding)
+    count = {state: sum(f.state == state for f in findings) for state in ("passed", "failed", "not applicable")}
+    untried = f", {count['not applicable']} not applicable (these were not tried)" if count["not applicable"] else ""
+    out.print(f"{count['passed']} contracts passed, {count['failed']} failed{untried}.", markup=False, highlight=False)
+    if count["failed"]:
+        raise typer.Exit(1)
+
+
+@app.command()
+def compare(
+    old: Annotated[
+        str, typer.Argument(help="A folder of results, a result file, or expected[:DATASET] (packaged numbers).")
+    ],
+    new: Annotated[str, typer.Argument(help="The same.")],
+    tolerance: Annotated[Path | None, typer.Option(help="TOML: absolute, cells, and a table metrics.")] = None,
+    form: Annotated[
+        str, typer.Option("--format", help="terminal or md (for a comment on a pull request).")
+    ] = "terminal",
+    junit: Annotated[Path | None, typer.Option(help="Also write JUnit XML to this file.")] = None,
+    everything: Annotated[bool, typer.Option("--all", help="Show unchanged numbers too.")] = False,
+) -> None:
+    """Say whether two sets of results are the same: exit code 0 the same, 1 changed or missing, 2 not comparable."""
+    from pci_bench import comparison
+    from pci_bench.files import atomic_file
+
+    if form not in ("terminal", "md"):
+        raise UserError(f"There is no format '{form}'. Use terminal or md.")
+    allowed = comparison.read_tolerance(tolerance) if tolerance else None
+    found = comparison.compare(_results_of(old), _results_of(new), allowed)
+    if junit is not None:
+        with atomic_file(junit) as temporary:
+            temporary.write_text(comparison.junit(found), encoding="utf-8")
+    if form == "md":
+        typer.echo(comparison.markdown(found))
+    else:
+        _print_comparison(found, everything)
+    if not found.same:
+        raise typer.Exit(1)
+
+
+@app.command()
+def leaderboard(
+    folders: Annotated[list[Path], typer.Argument(help="Folders of results.")],
+    form: Annotated[str, typer.Option("--format", help="terminal, md or csv.")] = "terminal",
+) -> None:
+    """Rank the feature sets of many result folders, with intervals and groups that are not separable."""
+    from rich.table import Table
+
+    from pci_bench import comparison
+    from pci_bench import leaderboard as boards
+
+    if form not in ("terminal", "md", "csv"):
+        raise UserError(f"There is no format '{form}'. Use terminal, md or csv.")
+    found = boards.rankings([r for folder in folders for r in comparison.read_any(folder)])
+    if form != "terminal":
+        typer.echo(boards.markdown(found) if form == "md" else boards.csv(found), nl=False)
+        return
+    for ranking in found:
+        table = Table(
+            title=ranking.title,
+            title_justify="left",
+            title_style="bold",
+            box=None,
+            pad_edge=False,
+            padding=(0, 2, 0, 0),
+        )
+        shown = boards.rows(ranking)
+        for name in shown[0]:
+            table.add_column(name, justify="left" if name in ("feature set", "group") else "right", overflow="fold")
+        for row in shown:
+            table.add_row(*row.values())
+        out.print(table, markup=False)
+        out.print()
+    out.print(boards.EXPLANATION, markup=False, highlight=False, soft_wrap=True)
+
+
+def _results_of(where: str) -> list[Any]:
+    from pci_bench import comparison, gate
+
+    name, _, dataset = where.partition(":")
+    if name == "expected" and not Path(where).exists():
+        return gate.expected(dataset or None)
+    return comparison.read_any(Path(where))
+
+
+def _print_comparison(found: Any, everything: bool) -> None:
+    from rich.table import Table
+
+    from pci_bench import comparison
+
+    shown = comparison.rows(found, everything=everything)
+    if shown:
+        table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+        for name in shown[0]:
+            table.add_column(name, overflow="fold", justify="left" if name in ("result", "number", "") else "right")
+        for row in shown:
+            table.add_row(*row.values())
+        out.print(table, markup=False)
+    for title, entries in (("Missing", found.missing), ("New", found.new), ("Not compared", found.notes)):
+        for entry in entries[:LISTED]:
+            out.print(f"{title}: {entry}", markup=False, highlight=False, soft_wrap=True)
+        if len(entries) > LISTED:
+            out.print(f"{title}: … and {len(entries) - LISTED} more (--format md lists all)", markup=False)
+    out.print(comparison.verdict(found), markup=False, highlight=False, soft_wrap=True)
+
+
+@app.command()
+def gate(
+    accept: Annotated[
+        Path | None,
+        typer.Option(help="Write the numbers found as the expected ones into this folder, instead of comparing."),
+    ] = None,
+    dataset: Annotated[str | None, typer.Option(help="Only the runs on this dataset.")] = None,
+    workers: WorkersOption = None,
+    form: Annotated[str, typer.Option("--format", help="terminal or md.")] = "terminal",
+) -> None:
+    """Run the regression gate on embedded data: exit code 0 where no number moved, 1 where one did."""
+    from pci_bench import comparison
+    from pci_bench import gate as gates
+
+    runs = [r for r in gates.declared_runs() if dataset in (None, r.dataset)]
+    if not runs:
+        raise UserError(
+            f"The gate has no run on {dataset}. It runs on {', '.join({r.dataset: 0 for r in gates.declared_runs()})}."
+        )
+    results = gates.gated_results(runs, workers=workers, progress=ConsoleProgress(err))
+    if accept is not None:
+        for file in gates.write_expected(results, accept):
+            out.print(f"Accepted: {file}", markup=False, highlight=False, soft_wrap=True)
+        return
+    before = [r for name in dict.fromkeys(r.dataset for r in runs) for r in gates.expected(name)]
+    found = comparison.compare(before, results)
+    if form == "md":
+        typer.echo(comparison.markdown(found))
+    else:
+        _print_comparison(found, False)
+    if not found.same:
+        err.print(
+            "If the change is meant: pci-bench gate --accept tables/expected, and say in the commit why the numbers moved.",
+            markup=False,
+            highlight=False,
+            soft_wrap=True,
+        )
+        raise typer.Exit(1)
 
 
 @data_app.command("list")
@@ -577,7 +824,7 @@ def weights_import(
 
 
 def main() -> None:
-    """Run the command line: 0 done, 1 changed (compare), 2 a user's mistake, 130 interrupted."""
+    """Run the command line: 0 done, 1 changed (compare) or a broken contract (test), 2 a user's mistake, 130 interrupted."""
     warnings.showwarning = lambda message, category, *_, **__: (
         err.print(f"Warning: {message}", markup=False, highlight=False) if category is UserWarning else None
     )

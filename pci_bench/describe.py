@@ -13,6 +13,7 @@ from pci_bench.errors import UserError
 from pci_bench.evaluators.base import EVALUATORS
 from pci_bench.features import EXTRACTORS
 from pci_bench.reporting.tables import TABLES
+from pci_bench.segmentation import SEGMENTERS
 
 Description = list[tuple[str, ...]]
 RESCALING = {"raw": "raw values", "minmax": "each crop and channel rescaled to [0, 1]"}
@@ -36,7 +37,15 @@ def described(name: str) -> list[tuple[str, Description]]:
         return [(f"{kind} {rest}", found)]
     every = [(f"{kind} {name}", rows) for kind, describe in _KINDS.items() if (rows := describe(name)) is not None]
     if not every:
-        also = [*DATASETS, *EVALUATORS, *BENCHMARKS, *TABLES, *features.known_feature_sets(), *features.groups()]
+        also = [
+            *DATASETS,
+            *EVALUATORS,
+            *BENCHMARKS,
+            *TABLES,
+            *SEGMENTERS,
+            *features.known_feature_sets(),
+            *features.groups(),
+        ]
         raise UserError(EXTRACTORS.unknown(name, also=also).replace("no feature set named", "nothing named"))
     return every
 
@@ -147,8 +156,24 @@ def _table(name: str) -> Description | None:
         ("filled by", f"pci-bench run {table.benchmark}"),
         ("rows", ", ".join(table.rows)),
         ("columns", ", ".join(c.header for c in table.columns)),
-        *[(f"printed {n}", ", ".join(f"{v:.2f}" for v in values)) for n, values in table.printed.items()],
+        *[
+            (f"printed {n}", ", ".join("none" if v == "none" else f"{v:.2f}" for v in values))
+            for n, values in table.printed.items()
+        ],
         ("defined in", str(TABLES.origin(name))),
+    ]
+
+
+def _segmenter(name: str) -> Description | None:
+    if name not in SEGMENTERS:
+        return None
+    segmenter = SEGMENTERS.get(name)
+    return [
+        ("title", segmenter.meta.title),
+        ("version", segmenter.meta.version),
+        ("at hand", segmenter.skip() or "yes"),
+        ("about", _documentation(segmenter)),
+        ("defined in", str(SEGMENTERS.origin(name))),
     ]
 
 
@@ -169,7 +194,7 @@ def _weights(name: str) -> Description | None:
     network = ", ".join(f"{k} {v}" for k, v in header.config.items())
     return [
         *rows,
-        ("channels", " + ".join(header.channels)),
+        ("channels", " + ".join(header.channels) or "any"),
         ("network", network),
         ("from", header.source),
         ("file", str(file)),
@@ -183,6 +208,13 @@ _KINDS: dict[str, Callable[[str], Description | None]] = {
     "evaluator": _evaluator,
     "benchmark": _benchmark,
     "table": _table,
+    "segmenter": _segmenter,
     "weights": _weights,
 }
-_REGISTRIES: dict[str, Any] = {"dataset": DATASETS, "evaluator": EVALUATORS, "benchmark": BENCHMARKS, "table": TABLES}
+_REGISTRIES: dict[str, Any] = {
+    "dataset": DATASETS,
+    "evaluator": EVALUATORS,
+    "benchmark": BENCHMARKS,
+    "table": TABLES,
+    "segmenter": SEGMENTERS,
+}

@@ -46,7 +46,8 @@ def distinct_colours(n: int) -> list[str]:
     from matplotlib.colors import to_hex, to_rgb
 
     def mixed(colour: str, other: float, share: float) -> str:
-        return to_hex([(1 - share) * c + share * other for c in to_rgb(colour)])
+        red, green, blue = ((1 - share) * c + share * other for c in to_rgb(colour))
+        return to_hex((red, green, blue))
 
     shades = [*COLOURS, *(mixed(c, 0, 0.45) for c in COLOURS[:-1]), *(mixed(c, 1, 0.5) for c in COLOURS)]
     return [shades[i % len(shades)] for i in range(n)]

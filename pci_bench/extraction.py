@@ -23,7 +23,7 @@ from pci_bench.threads import available_cores, machine_cores, set_threads
 if TYPE_CHECKING:
     from anndata import AnnData
 
-    from pci_bench.cells import Cells
+    from pci_bench.cells import Cells, Channel
 
 Refresh = Literal["never", "missing", "always"]
 
@@ -83,10 +83,13 @@ class _Job:
 
 
 def resolve_weights(features: FeatureSet, cells: Cells) -> FeatureSet:
-    """Return the feature set with the dataset's default weights filled in, where it needs weights and names none."""
-    family = features.extractor().meta.weights
+    """Return the feature set with its own or the dataset's default weights filled in, where it needs weights and names none."""
+    extractor = features.extractor()
+    family = extractor.meta.weights
     if family is None or features.weights:
         return features
+    if hasattr(extractor, "default_weights"):
+        return replace(features, weights=extractor.default_weights())
     return replace(features, weights=weight_files.default_name(family, cells.meta.name))
 
 
@@ -104,6 +107,7 @@ def why_not(features: FeatureSet, cells: Cells, segmenter: str = DEFAULT_SEGMENT
         return reason
     if meta.masks and not cells.has_masks and (reason := SEGMENTERS.get(segmenter).skip()):
         return f"{cells.meta.name} has no segmentation masks, and the segmenter {segmenter} cannot be run: {reason}"
+    file = None
     if meta.weights:
         if features.weights is None:
             return (
@@ -116,7 +120,10 @@ def why_not(features: FeatureSet, cells: Cells, segmenter: str = DEFAULT_SEGMENT
             return str(error).rstrip(".")
         if file is None:
             return weight_files.how_to_get(meta.weights, features.weights)
-        return weight_files.unfit(file, cells.channels)
+        if reason := weight_files.unfit(file, cells.channels):
+            return reason
+    if hasattr(extractor, "unfit"):
+        return extractor.unfit(features.output, cells.channels, file)
     return None
 
 
@@ -124,13 +131,15 @@ def _job(features: FeatureSet, cells: Cells, device: str, segmenter: str) -> _Jo
     extractor = features.extractor()
     meta = extractor.meta
     file = weight_files.find(meta.weights, features.weights) if meta.weights and features.weights else None
-    provenance = {
+    provenance: dict[str, Any] = {
         "dataset": {
             "name": cells.meta.name,
             "version": cells.meta.version,
             "sha256": cells.sha256,
             "confounder": cells.meta.confounder or "",
             "label": cells.meta.label,
+            "merged": dict(cells.meta.merged),
+            "ontology": cells.meta.ontology,
         },
         "features": {
             "name": features.base,
@@ -140,12 +149,15 @@ def _job(features: FeatureSet, cells: Cells, device: str, segmenter: str) -> _Jo
             "weights_family": meta.weights or "",
             "title": meta.title,
             "precision": PRECISION,
+            "missing": meta.missing,
         },
         "device": device,
     }
     segmented = segmenter if meta.masks and not cells.has_masks else None
     if meta.masks:
         provenance["features"]["masks"] = segmented or "of the dataset"
+    if file is not None and (trained_on := weight_files.read_header(file).trained_on):
+        provenance["features"]["trained_on"] = trained_on
     return _Job(features, extractor, file, segmented, provenance)
 
 
@@ -227,7 +239,9 @@ def ensure(
         elif hasattr(features.extractor(), "load"):
             found[features] = _precomputed(features, cells, segmenter)
         else:
-            passes.setdefault((features.extractor_name, features.weights), []).append(_job(features, cells, "", segmenter))
+            passes.setdefault((features.extractor_name, features.weights), []).append(
+                _job(features, cells, "", segmenter)
+            )
     for jobs in passes.values():
         with lock(jobs[0].file().parent / escape(_pass_name(jobs[0]))):
             missing = []
@@ -275,14 +289,26 @@ def extract(
 
 def _annotated(job: _Job, cells: Cells, values: np.ndarray) -> AnnData:
     """Return features as AnnData with the cells' table."""
-    names = job.extractor.names(job.features.output, cells.channels)
-    if job.weights is not None:  # narrower networks have the first of the full width's columns
-        names = names[: values.shape[1]]
+    names = column_names(job.extractor, job.features.output, cells.channels, job.weights, values.shape[1])
     if len(names) != values.shape[1]:
         raise UserError(
             f"{job.features} declares {len(names)} columns but computed {values.shape[1]}. Correct its names()."
         )
     return annotated(values, names, cells, {**job.provenance, "key": job.key})
+
+
+def column_names(
+    extractor: Any, output: str, channels: tuple[Channel, ...], weights: Path | None, computed: int
+) -> list[str]:
+    """Return the names of the columns that an extractor computed with some weights, or without.
+
+    Where columns depend on the weights, the extractor may say how (``names_with``); otherwise narrower networks have the
+    first of the full width's columns.
+    """
+    if weights is not None and hasattr(extractor, "names_with"):
+        return extractor.names_with(output, channels, weights)
+    names = extractor.names(output, channels)
+    return names if weights is None else names[:computed]
 
 
 def annotated(values: np.ndarray, names: Sequence[str], cells: Cells, provenance: dict[str, Any]) -> AnnData:

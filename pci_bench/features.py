@@ -70,7 +70,12 @@ class ExtractorMeta:
 
 
 class Extractor(Protocol):
-    """Computes one or more feature sets in one pass over the crops. Cheap to construct: heavy imports are in ``open``."""
+    """Computes one or more feature sets in one pass over the crops. Cheap to construct: heavy imports are in ``open``.
+
+    Two more methods are there where they are needed. ``unfit(output, channels, weights)`` says why one of the outputs cannot be
+    had with these channels and this weights file (or None), where the others can. ``default_weights()`` names the weights of
+    a feature set that names none, where these follow from its argument and not from the dataset.
+    """
 
     meta: ExtractorMeta
 
@@ -79,7 +84,11 @@ class Extractor(Protocol):
         ...
 
     def names(self, output: str, channels: tuple[Channel, ...]) -> list[str]:
-        """Return the names of an output's columns; known before any cell is read."""
+        """Return the names of an output's columns; known before any cell is read.
+
+        With weights of a narrower network, the first of them. An extractor whose columns depend on the weights otherwise may
+        also have ``names_with(output, channels, weights)``.
+        """
         ...
 
     def open(self, channels: tuple[Channel, ...], weights: Path | None, device: str) -> Compute:
@@ -164,7 +173,11 @@ def register_features(
 
 
 def register_extractor(name: str, *, argument: str | None = None) -> Callable[[type], type]:
-    """Return a class decorator that registers an extractor; with `argument`, the class is called with what follows ``name:``."""
+    """Return a class decorator that registers an extractor; with `argument`, the class is called with what follows ``name:``.
+
+    A class whose argument may name weights has a static method ``weights_in(argument)`` that gives (argument without, weights
+    or None).
+    """
 
     def register(cls: type) -> type:
         EXTRACTORS.register(name, cls() if argument is None else cls, argument=argument, origin=origin_of(cls))
@@ -293,4 +306,7 @@ def _with_argument(token: str) -> FeatureSet:
         raise UserError(
             f"'{token}' names no {EXTRACTORS.prefixes()[family]}. Write {family}:{EXTRACTORS.prefixes()[family]}."
         )
+    if hasattr(maker := EXTRACTORS.factory(family), "weights_in"):
+        argument, weights = maker.weights_in(argument)
+        return FeatureSet(family, argument, weights=weights)
     return FeatureSet(family, argument)

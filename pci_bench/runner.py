@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -12,18 +13,21 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pci_bench import extraction, store
+from pci_bench import __version__, extraction, store
 from pci_bench import weights as weight_files
+from pci_bench.annotations import annotate
 from pci_bench.benchmarks import BENCHMARKS, Benchmark, Evaluation
 from pci_bench.cells import Cells, limited
 from pci_bench.datasets.base import DATASETS
 from pci_bench.errors import UserError
-from pci_bench.evaluators.base import EVALUATORS, Evaluator, Run, resolve_exclude, validated
+from pci_bench.evaluators.base import EVALUATORS, Evaluator, Run, completed, resolve_exclude, validated
+from pci_bench.evaluators.training_cells import training_cells, without_training_cells
 from pci_bench.extraction import NotRun, Refresh, annotated, device_name
 from pci_bench.features import select
 from pci_bench.files import atomic_file, escape, make_folder, sha256_of, write_json
 from pci_bench.progress import Progress
 from pci_bench.provenance import provenance
+from pci_bench.reporting.enrichment import enrichment_tables
 from pci_bench.reporting.figures import draw
 from pci_bench.reporting.tables import TABLES, FilledTable, fill, printed_value, render
 from pci_bench.results import (
@@ -37,6 +41,7 @@ from pci_bench.segmentation import DEFAULT_SEGMENTER, SEGMENTERS
 from pci_bench.threads import available_cores, set_threads
 
 if TYPE_CHECKING:
+    import pandas as pd
     from anndata import AnnData
 
 
@@ -108,7 +113,7 @@ def evaluate(
 def run(
     benchmark: str,
     *,
-    dataset: str | None = None,
+    dataset: Sequence[str] | str | None = None,
     features: Sequence[str] | str | None = None,
     k: Sequence[int] | None = None,
     limit: int | None = None,
@@ -117,6 +122,7 @@ def run(
     seed: int = 0,
     workers: int | None = None,
     segmenter: str = DEFAULT_SEGMENTER,
+    annotations: str | Path | None = None,
     refresh: Refresh = "missing",
     progress: Progress | None = None,
 ) -> RunOutput:
@@ -127,7 +133,7 @@ def run(
     benchmark
         ``"yeast-knn"``; ``pci-bench list benchmarks`` shows all.
     dataset
-        One dataset; by default the first of the benchmark's that is at hand.
+        One or several; by default the first of the benchmark's that is at hand, or all of them where it says so.
     features
         Names, groups or patterns; by default the benchmark's.
     k
@@ -138,6 +144,8 @@ def run(
         Folder for results, tables, figures and ``run.json``; None writes nothing.
     device, workers, refresh, segmenter
         As in :func:`pci_bench.extraction.ensure`.
+    annotations
+        CSV or TSV of proteins, joined onto the cells by :func:`pci_bench.annotations.annotate`.
     seed
         Drives the subset, the bootstrap and everything else that is random.
     progress
@@ -151,11 +159,11 @@ def run(
     progress = progress or Progress()
     declared = BENCHMARKS.get(benchmark)
     wanted = select([features] if isinstance(features, str) else features or declared.features)
-    evaluations = [_with_overrides(e, k) for e in declared.evaluate]
-    for evaluation in evaluations:
-        _grid(EVALUATORS.get(evaluation.name), evaluation.grid)
-    if dataset is not None:
-        DATASETS.get(dataset)
+    for evaluation in declared.evaluate:
+        _grid(EVALUATORS.get(evaluation.name), _with_overrides(evaluation, k).grid)
+    named = [dataset] if isinstance(dataset, str) else list(dataset or ())
+    for name in named:
+        DATASETS.get(name)
     check_limit(limit)
     extraction.check_workers(workers)
     SEGMENTERS.get(segmenter)
@@ -168,19 +176,24 @@ def run(
     started, began = datetime.now(UTC).isoformat(timespec="seconds"), time.perf_counter()
     output = RunOutput(benchmark, folder)
     used = []
-    for cells in _datasets(declared, dataset, output, progress):
+    for cells in _datasets(declared, named, output, progress):
+        cells = cells if annotations is None else annotate(cells, annotations)
         taken = limit if limit is not None and limit < len(cells) else None  # the subset may be a few cells smaller
         cells = cells if taken is None else limited(cells, taken, seed)
         used.append(cells)
+        evaluations = [_with_overrides(e, k) for e in declared.evaluations_on(cells.meta.name)]
         _check_something_to_evaluate(cells, evaluations)
         computed = extraction.ensure(
             wanted, cells, device=device, refresh=refresh, workers=workers, segmenter=segmenter, progress=progress
         )
+        resolved = list(computed)
         set_threads(available_cores())
         with progress.stage(f"evaluating {', '.join(e.name for e in evaluations)}", len(computed)) as advance:
-            for name, adata in computed.items():
+            for feature_set, adata in computed.items():
                 if isinstance(adata, NotRun):
-                    output.not_run.append({"dataset": cells.meta.name, "features": str(name), "reason": adata.reason})
+                    output.not_run.append(
+                        {"dataset": cells.meta.name, "features": str(feature_set), "reason": adata.reason}
+                    )
                 else:
                     _evaluate_all(adata, cells, evaluations, declared, seed, taken, output)
                 advance(1)
@@ -199,13 +212,15 @@ def run(
         _write(output, folder, several=len(used) > 1, progress=progress)
         arguments = {
             "benchmark": benchmark,
-            "dataset": dataset,
-            "features": [str(f) for f in wanted],
+            "dataset": [c.meta.name for c in used],
+            "features": [str(f) for f in (resolved if len(used) == 1 else wanted)],
             "k": list(k) if k else None,
             "limit": limit,
             "seed": seed,
             "device": device,
             "segmenter": segmenter,
+            "annotations": None if annotations is None else str(annotations),
+            "annotations_sha256": None if annotations is None else sha256_of(Path(annotations)),
         }
         record = {
             "schema": 1,
@@ -228,6 +243,49 @@ def run(
         }
         write_json(folder / "run.json", record)
     return output
+
+
+def run_again(file: str | Path, *, out: str | Path | None = None, progress: Progress | None = None) -> RunOutput:
+    """Return what a recorded run gives now, with the same data, features, parameters and seed.
+
+    Parameters
+    ----------
+    file
+        The ``run.json`` of an output folder.
+    out, progress
+        As in :func:`run`.
+
+    Raises
+    ------
+    UserError
+        For a file that is no such record, or where a dataset is not the recorded one any more.
+    """
+    progress = progress or Progress()
+    try:
+        record = json.loads(Path(file).read_text(encoding="utf-8"))
+        arguments = {**record["arguments"]}
+        datasets, package = record["datasets"], record["run"]["package"]
+        hashes = {d["name"]: d["sha256"] for d in datasets}
+        annotations, digest = arguments.get("annotations"), arguments.pop("annotations_sha256", None)
+        names, limit, seed = arguments["dataset"], arguments["limit"], arguments["seed"]
+        benchmark = arguments.pop("benchmark")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(
+            f"{file} is not the record of a run ({type(error).__name__}: {error}). Name the run.json that `pci-bench run` wrote."
+        ) from error
+    if annotations is not None and (not Path(annotations).is_file() or sha256_of(Path(annotations)) != digest):
+        raise UserError(f"The annotations {annotations} are not those of the recorded run, or are gone.")
+    for name in names if annotations is None else ():
+        cells = store.load(DATASETS.get(name), progress=progress)
+        if limit is not None and limit < len(cells):
+            cells = limited(cells, limit, seed)
+        if cells.sha256 != hashes.get(name):
+            raise UserError(
+                f"{name} is not the data of the recorded run: sha256 {cells.sha256[:16]} now, {str(hashes.get(name))[:16]} then."
+            )
+    if package != __version__:
+        progress.say(f"The recorded run is of pci-bench {package}, this is {__version__}.")
+    return run(benchmark, **arguments, out=out, progress=progress)
 
 
 def _with_overrides(evaluation: Evaluation, k: Sequence[int] | None) -> Evaluation:
@@ -262,23 +320,29 @@ def _check_writable(folder: Path) -> None:
         made.rmdir()
 
 
-def _datasets(declared: Benchmark, named: str | None, output: RunOutput, progress: Progress) -> Iterator[Cells]:
-    """Yield the cells of the named dataset, or of the first of the benchmark's that is at hand; say which and why."""
-    if named is not None:
-        yield store.load(DATASETS.get(named), progress=progress)
+def _datasets(declared: Benchmark, named: Sequence[str], output: RunOutput, progress: Progress) -> Iterator[Cells]:
+    """Yield the cells of the named datasets, or of the first of the benchmark's that is at hand (or all); say which and why."""
+    for name in named:
+        yield store.load(DATASETS.get(name), progress=progress)
+    if named:
         return
     reasons: list[str] = []
+    found = False
     for name in declared.datasets:
         dataset = DATASETS.get(name)
         reason = dataset.skip()
         if reason is None:
-            before = f", since {' '.join(reasons)}" if reasons else ""
+            before = f", since {' '.join(reasons)}" if reasons and not found else ""
             progress.say(f"Dataset: {name} ({dataset.meta.title}){before}")
             yield store.load(dataset, progress=progress)
-            return
-        output.not_run.append({"dataset": name, "reason": reason})
-        reasons.append(f"{name} is not at hand: {reason}")
-    raise UserError(f"None of the datasets of {declared.name} is at hand. {' '.join(reasons)}")
+            found = True
+            if not declared.every:
+                return
+        else:
+            output.not_run.append({"dataset": name, "reason": reason})
+            reasons.append(f"{name} is not at hand: {reason}")
+    if not found:
+        raise UserError(f"None of the datasets of {declared.name} is at hand. {' '.join(reasons)}")
 
 
 def _check_something_to_evaluate(cells: Cells, evaluations: Sequence[Evaluation]) -> None:
@@ -289,7 +353,8 @@ def _check_something_to_evaluate(cells: Cells, evaluations: Sequence[Evaluation]
     UserError
         With the reasons.
     """
-    identity = {"dataset": {"name": cells.meta.name, "confounder": cells.meta.confounder or ""}}
+    meta = cells.meta
+    identity = {"dataset": {"name": meta.name, "confounder": meta.confounder or "", "ontology": meta.ontology}}
     probe = annotated(np.zeros((len(cells), 1), np.float32), ["nothing"], cells, identity)
     reasons: list[str] = []
     for evaluation in evaluations:
@@ -314,6 +379,7 @@ def _evaluated(
     cells: Cells | None = None,
 ) -> tuple[list[Result], list[str]]:
     """Return results, and the reasons of what in the grid could not be run."""
+    adata, missing = _completed(adata)
     grid, reasons = [], []
     for params in _grid(evaluator, values):
         reason = evaluator.skip(adata, params)
@@ -349,7 +415,9 @@ def _evaluated(
             evaluator=EvaluatorRecord(name=evaluator.meta.name, version=evaluator.meta.version, params=outcome.params),
             metrics=outcome.metrics,
             intervals=outcome.intervals,
-            details=outcome.details,
+            details=outcome.details
+            | ({"missing": missing} if missing else {})
+            | _training_cells(adata, known, outcome.predictions, seed),
             run=provenance(
                 device=str(known.get("device", "")) or device_name("cpu"),
                 threads=threads,
@@ -361,6 +429,34 @@ def _evaluated(
         result.paper = printed_value(result)
         found.append(result)
     return found, reasons
+
+
+def _training_cells(
+    adata: AnnData, known: dict[str, Any], predictions: pd.DataFrame | None, seed: int
+) -> dict[str, Any]:
+    """Return, for features of a network that learned labels of the evaluated cells, what it scores without them."""
+    trained_on = known.get("features", {}).get("trained_on")
+    if trained_on is None or predictions is None or not {"cell", "label", "predicted"} <= set(predictions):
+        return {}
+    trained = training_cells(adata.obs, str(known.get("dataset", {}).get("name", "")), trained_on)
+    if trained is None:
+        return {}
+    by_cell = dict(zip(map(str, adata.obs.get("cell", adata.obs_names)), trained, strict=True))
+    predicted = np.array([by_cell[cell] for cell in predictions["cell"].astype(str)])
+    return {
+        "training_cells": without_training_cells(predictions, predicted, resolve_exclude(adata, "confounder"), seed)
+    }
+
+
+def _completed(adata: AnnData) -> tuple[AnnData, dict[str, Any]]:
+    """Return features without NaN and a note of what was replaced, where their extractor declares NaN; else as they are."""
+    if not adata.uns.get("pci_bench", {}).get("features", {}).get("missing"):
+        return adata, {}
+    values, note = completed(np.asarray(adata.X))
+    if note:
+        adata = adata.copy()
+        adata.X = values
+    return adata, note
 
 
 def _weights_of(known: dict[str, Any]) -> Path | None:
@@ -451,5 +547,9 @@ def _write(output: RunOutput, folder: Path, *, several: bool, progress: Progress
         for form in ("md", "csv", "tex"):
             with atomic_file(folder / "tables" / f"{_table_name(table, several)}.{form}") as temporary:
                 temporary.write_text(render(table, form), encoding="utf-8")
+    for stem, texts in enrichment_tables(output.results):
+        for form, text in texts.items():
+            with atomic_file(folder / "tables" / f"{stem}.{form}") as temporary:
+                temporary.write_text(text, encoding="utf-8")
     with progress.stage("drawing figures"):
         output.figures += draw(output.results, folder / "figures")

@@ -194,3 +194,13 @@ def test_features_with_nan_are_refused():
     features[3, 2] = np.nan
     with pytest.raises(UserError, match="NaN"):
         evaluate("logistic-regression", table(features, [f"k{v}" for v in labels]))
+
+
+def test_scores_of_classes_that_the_labels_merge_are_added_up():
+    adata = table(np.array([[0.4, 0.3, 0.3], [0.6, 0.2, 0.2]]), ["other", "SPINDLE"])
+    adata.var_names = ["other", "SPINDLE", "SPINDLEPOLE"]
+    (apart,) = evaluate("argmax", adata)
+    adata.uns["pci_bench"]["dataset"]["merged"] = {"SPINDLEPOLE": "SPINDLE"}
+    (merged,) = evaluate("argmax", adata)
+    assert apart.predictions["predicted"].tolist() == ["other", "other"]
+    assert merged.predictions["predicted"].tolist() == ["SPINDLE", "other"]

@@ -58,7 +58,7 @@ def test_a_proteins_label_is_its_most_frequent_one_and_ties_go_to_the_first():
 def test_proteins_are_embedded_by_their_standardised_means():
     adata = blobs(per=40, protein=[f"p{i % 12}{label}" for i, label in enumerate(np.repeat(["a", "b", "c"], 40))])
     (result,) = evaluate("protein-umap", adata, neighbours=5)
-    table = result.predictions
+    table = result.tables["proteins"]
     assert len(table) == 36
     assert table["n_cells"].sum() == 120
     assert (table["protein"].str[-1] == table["label"]).all()

@@ -9,7 +9,7 @@ import pci_bench
 from pci_bench import weights
 from pci_bench.datasets import DATASETS
 
-SHIPPED = ["pci", "autoencoder"]
+SHIPPED = {"pci": "pci-conv4", "autoencoder": "autoencoder-conv4", "deeploc": "deeploc-fc2"}
 
 
 @pytest.fixture(params=SHIPPED)
@@ -48,6 +48,6 @@ def test_weights_were_trained_on_the_version_of_the_screen_that_the_package_gene
 
 def test_shipped_weights_give_finite_features_that_differ_between_cells(shipped, make_cells):
     family = shipped.stem.partition("@")[0]
-    adata = pci_bench.extract(f"{family}-conv4@yeast-sim", make_cells(6))
+    adata = pci_bench.extract(f"{SHIPPED[family]}@yeast-sim", make_cells(6, (64, 64)))
     assert np.isfinite(adata.X).all()
     assert (adata.X.std(axis=0) > 0).mean() > 0.5

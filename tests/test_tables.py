@@ -73,7 +73,7 @@ def declared(**changes: Any) -> TableDeclaration:
         "evaluator": "loo-knn",
         "metric": "balanced_accuracy",
         "columns": [Column(header="k = 11", params={"k": 11, "scale": "all"})],
-        "rows": ["pci-conv3", "pci-conv4", "designed"],
+        "rows": ["pci-conv3", "pci-conv4", "unheard-of"],
         **changes,
     }
     return TableDeclaration(**given)
@@ -167,7 +167,7 @@ def test_the_printed_value_stands_in_its_own_column_beside_cell_only():
 
 def test_rows_are_the_declarations_then_others_each_with_its_weights():
     results = [result("intensity", weights=None), result("pci-conv4", weights="b"), result("pci-conv4", weights="a")]
-    table = fill(declared(), results, {"designed": "no reason"}, "chong2015")
+    table = fill(declared(rows=["pci-conv3", "pci-conv4", "designed"]), results, {"designed": "no reason"}, "chong2015")
     assert [name for name, _ in table.rows] == ["pci-conv3", "pci-conv4@b", "pci-conv4@a", "designed", "intensity"]
     assert "--features" in dict(table.rows)["pci-conv3"]
     assert dict(table.rows)["designed"] == "no reason"
@@ -179,7 +179,7 @@ def test_what_was_not_run_says_why_by_number_and_a_shared_reason_once():
     text = render(table, "md")
     assert re.search(r"\| pci-conv3@x +\| not run \(1\)", text)
     assert re.search(r"\| pci-conv4@x +\| not run \(1\)", text)
-    assert re.search(r"\| designed +\| not run \(2\)", text)
+    assert re.search(r"\| unheard-of +\| not run \(2\)", text)
     assert re.search(r"\| mine +\| not run \(3\)", text)
     assert text.count("get the weights") == 1
     assert "- (1) Not run: get the weights.\n" in text

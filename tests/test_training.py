@@ -8,8 +8,9 @@ from scipy import stats
 
 from pci_bench import UserError
 from pci_bench.cells import Cells, Channel, DatasetMeta, validated_obs
-from pci_bench.training.loop import Recipe, train, validation_pairs
+from pci_bench.training.loop import Recipe, train
 from pci_bench.training.pairs import draw_epoch, draw_targets, flipped, held_out_images
+from pci_bench.training.reconstruction import validation_pairs
 
 CHANNELS = (Channel("GFP", "protein"), Channel("RFP", "marker"))
 SMALL = Recipe(epochs=3, width=1 / 24, batch=8, learning_rate=2e-3, held_out=0.2)
@@ -152,7 +153,7 @@ def test_resuming_equals_a_training_that_was_never_interrupted(monkeypatch):
     original = loop._train_epoch
 
     def interrupted(*args):
-        if args[7] == 2:
+        if args[4] == 2:
             raise StopHereError
         return original(*args)
 
@@ -169,6 +170,49 @@ def test_resuming_equals_a_training_that_was_never_interrupted(monkeypatch):
     parts = load_file(train("pci", cells, SMALL, name="parts", resume=True).file)
     for key, value in whole.items():
         np.testing.assert_array_equal(parts[key], value, err_msg=key)
+
+
+def test_a_checkpoint_from_before_an_option_existed_is_resumed_as_if_it_had_the_default(monkeypatch):
+    import torch
+    from safetensors.numpy import load_file
+
+    from pci_bench.files import cache_folder
+    from pci_bench.training import loop
+
+    cells = make_cells()
+    whole = load_file(train("pci", cells, SMALL, name="whole").file)
+
+    def stopped(*args):
+        raise StopHereError
+
+    with monkeypatch.context() as patch, pytest.raises(StopHereError):
+        patch.setattr(loop, "_saved", stopped)
+        train("pci", cells, SMALL, name="older")
+    file = cache_folder() / "training" / "pci@older" / "checkpoint.pt"
+    state = torch.load(file, weights_only=True)
+    identity = json.loads(state["identity"])
+    del identity["recipe"]["order"]
+    torch.save({**state, "identity": json.dumps(identity)}, file)
+    resumed = load_file(train("pci", cells, SMALL, name="older", resume=True).file)
+    for key, value in whole.items():
+        np.testing.assert_array_equal(resumed[key], value, err_msg=key)
+
+
+@pytest.mark.parametrize("model", ["pci", "autoencoder"])
+def test_training_without_labels_gives_the_same_network_whatever_the_labels_are(model):
+    from safetensors.numpy import load_file
+
+    plain, labelled = make_cells(), make_cells()
+    labelled.obs["label"] = [f"class {i % 3}" for i in range(len(labelled))]
+    recipe = SMALL.model_copy(update={"epochs": 1})
+    first, second = (train(model, c, recipe, name=n).file for n, c in (("plain", plain), ("labelled", labelled)))
+    for key, value in load_file(first).items():
+        np.testing.assert_array_equal(load_file(second)[key], value, err_msg=key)
+
+
+def test_pairs_have_no_stored_order():
+    with pytest.raises(UserError, match="--order stored is for supervised models"):
+        train("pci", make_cells(), SMALL.model_copy(update={"order": "stored"}), name="ordered")
 
 
 def test_a_damaged_checkpoint_is_named_and_can_be_replaced(monkeypatch):

@@ -37,6 +37,23 @@ class Benchmark(pydantic.BaseModel):
     features: tuple[str, ...]
     evaluate: tuple[Evaluation, ...]
     tables: tuple[str, ...] = ()
+    every: bool = False  # all datasets that are at hand, not the first of them
+    on: dict[str, dict[str, Any]] = {}
+
+    @pydantic.model_validator(mode="after")
+    def _known_parameters(self) -> Benchmark:
+        for dataset, values in self.on.items():
+            for name in values:
+                if not any(name in evaluation.grid for evaluation in self.evaluate):
+                    raise ValueError(f"on.{dataset} sets '{name}', which no evaluation declares")
+        return self
+
+    def evaluations_on(self, dataset: str) -> list[Evaluation]:
+        """Return the evaluations, with the values for one dataset in place of the declared ones of the same parameters."""
+        values = self.on.get(dataset, {})
+        return [
+            Evaluation(**{**e.model_dump(), **{n: v for n, v in values.items() if n in e.grid}}) for e in self.evaluate
+        ]
 
 
 BENCHMARKS: Registry[Benchmark] = Registry("benchmark", autoload=False)

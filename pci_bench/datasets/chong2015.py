@@ -99,6 +99,7 @@ class Chong2015:
             d["licence"],
             training=d["training"],
             label=d["label"],
+            merged=self.merged,
         )
 
     def paths(self) -> dict[str, Path]:

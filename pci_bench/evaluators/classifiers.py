@@ -16,7 +16,7 @@ from pci_bench.evaluators.base import (
     register_evaluator,
     resolve_exclude,
 )
-from pci_bench.evaluators.labelled import LabelledCells, labelled, unreachable_classes, why_not_classify
+from pci_bench.evaluators.labelled import LabelledCells, labelled, unreachable_classes, why_no_classes, why_not_classify
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -280,8 +280,8 @@ class ArgmaxParams(pydantic.BaseModel):
 class Argmax:
     """Balanced accuracy of the column with the largest value, for features that are one score per class.
 
-    The end-to-end row of Supplementary Table 2: ``deeploc-predictions``. Columns are named by the classes; a class of the
-    network that the dataset does not have is never right.
+    The end-to-end row of Supplementary Table 2: ``deeploc-predictions``. Columns are named by the classes; those that the
+    dataset's labels merge are added up, and a class of the network that the dataset does not have is never right.
     """
 
     meta = EvaluatorMeta("argmax", "1", "The class with the largest score", "balanced_accuracy", any_order=True)
@@ -289,7 +289,7 @@ class Argmax:
 
     def skip(self, adata: AnnData, params: ArgmaxParams) -> str | None:
         """Return why the columns are no scores of the labels, or None."""
-        if reason := why_not_classify(adata, "cell"):
+        if reason := why_no_classes(adata):
             return reason
         classes = set(adata.obs["label"][labelled(adata)].astype(str))
         if missing := sorted(classes - set(adata.var_names)):
@@ -302,8 +302,13 @@ class Argmax:
     def __call__(self, adata: AnnData, grid: list[ArgmaxParams], run: Run) -> Iterator[Outcome]:
         """Yield the one outcome."""
         cells = LabelledCells.of(adata)
+        merged = adata.uns.get("pci_bench", {}).get("dataset", {}).get("merged", {})
+        names = [str(merged.get(name, name)) for name in adata.var_names]
+        distinct = list(dict.fromkeys(names))
+        scores = np.zeros((len(cells.values), len(distinct)))
+        for name, column in zip(names, cells.values.T, strict=True):
+            scores[:, distinct.index(name)] += column
         position = {str(c): i for i, c in enumerate(cells.classes)}
-        meaning = np.array([position.get(name, -1) for name in adata.var_names])
-        predicted = meaning[cells.values.argmax(axis=1)]
+        predicted = np.array([position.get(name, -1) for name in distinct])[scores.argmax(axis=1)]
         for params in grid:
             yield cells.outcome(params.model_dump(), predicted, run.seed)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pydantic
@@ -138,7 +138,11 @@ class _Umap:
             labels = table["label"].to_numpy(str)
             metrics = judged(features[order], coordinates[order], labels[order], run.seed)
             table = table.assign(umap_1=coordinates[:, 0], umap_2=coordinates[:, 1])
-            yield Outcome(params.model_dump(), metrics, details={"n_points": len(table)}, predictions=table)
+            yield self.outcome(params.model_dump(), metrics, table)
+
+    def outcome(self, params: dict[str, Any], metrics: dict[str, float], table: pd.DataFrame) -> Outcome:
+        """Return the outcome: the table's rows are cells."""
+        return Outcome(params, metrics, details={"n_points": len(table)}, predictions=table)
 
 
 @register_evaluator("umap")
@@ -185,3 +189,7 @@ class ProteinUmap(_Umap):
         counts = np.unique(proteins[proteins != ""], return_counts=True)[1]
         table = pd.DataFrame({"protein": names, "label": most_common(labels, proteins, names), "n_cells": counts})
         return means, table
+
+    def outcome(self, params: dict[str, Any], metrics: dict[str, float], table: pd.DataFrame) -> Outcome:
+        """Return the outcome: the rows are proteins, as the table ``proteins``."""
+        return Outcome(params, metrics, details={"n_points": len(table)}, tables={"proteins": table})

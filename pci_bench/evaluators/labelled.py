@@ -43,13 +43,21 @@ def unreachable_classes(labels: np.ndarray, groups: np.ndarray) -> np.ndarray:
     return classes[counts == 1]
 
 
-def why_not_classify(adata: AnnData, exclude: str) -> str | None:
-    """Return why the cells' labels cannot be predicted from other cells under an exclusion, or None."""
+def why_no_classes(adata: AnnData) -> str | None:
+    """Return why the cells have no labels to tell apart, or None."""
     name = adata.uns.get("pci_bench", {}).get("dataset", {}).get("name", "the table")
     if "label" not in adata.obs or (with_label := labelled(adata)).sum() == 0:
         return f"{name} has no labels. Give every image a label (for folder:PATH, a column 'label' in PATH/images.csv)"
     if len(set(adata.obs["label"][with_label].astype(str))) < 2:
         return f"all labelled cells of {name} have one label; classification needs at least two classes"
+    return None
+
+
+def why_not_classify(adata: AnnData, exclude: str) -> str | None:
+    """Return why the cells' labels cannot be predicted from other cells under an exclusion, or None."""
+    if reason := why_no_classes(adata):
+        return reason
+    name, with_label = adata.uns.get("pci_bench", {}).get("dataset", {}).get("name", "the table"), labelled(adata)
     column = resolve_exclude(adata, exclude)
     if not column:
         return f"{name} declares no confounder"

@@ -56,6 +56,7 @@ class TableDeclaration(pydantic.BaseModel):
     rows: list[str]
     notes: list[str] = []
     printed: dict[str, list[float | Literal["none"]]] = {}
+    printed_params: dict[str, Any] = {}  # of the paper, beyond those of the columns
     unit: Literal["percent", "number"] = "percent"
     decimals: int = 1
 
@@ -70,6 +71,11 @@ class TableDeclaration(pydantic.BaseModel):
     def evaluators(self) -> set[str]:
         """The evaluators whose results stand in the columns."""
         return {c.evaluator for c in self.columns}
+
+    @property
+    def one_exclusion_each(self) -> bool:
+        """Whether every column names its own exclusion, and so stands once."""
+        return all("exclude" in c.params for c in self.columns)
 
     @property
     def scale(self) -> float:
@@ -97,7 +103,8 @@ def _printed() -> dict[tuple[str, str, str], list[tuple[Column, float, str]]]:
                 if value == "none":
                     continue
                 key = (table.dataset, column.evaluator, features)
-                found.setdefault(key, []).append((column, value, table.source))
+                papers = column.model_copy(update={"params": table.printed_params | column.params})
+                found.setdefault(key, []).append((papers, value, table.source))
     return found
 
 
@@ -190,6 +197,8 @@ def fill(
     mine = [r for r in results if r.dataset.name == dataset and r.evaluator.name in declaration.evaluators]
     mine, elsewhere = _on_the_same_cells(mine)
     excludes = list(dict.fromkeys(r.evaluator.params.get("exclude", "cell") for r in mine)) or ["cell"]
+    if declaration.one_exclusion_each:
+        excludes = ["cell"]
     headers = [(c.header, x) for x in excludes for c in declaration.columns]
     by_features: dict[str, list[Result]] = {}
     for result in mine:
@@ -203,7 +212,7 @@ def fill(
             if (
                 r.evaluator.name == column.evaluator
                 and column.metric in r.metrics
-                and params.get("exclude", "cell") == exclude
+                and (declaration.one_exclusion_each or params.get("exclude", "cell") == exclude)
                 and all(params.get(k) == v for k, v in column.params.items())
             ):
                 low_high = r.intervals.get(column.metric)
@@ -293,7 +302,7 @@ def _notes(declaration: TableDeclaration, results: Sequence[Result]) -> list[str
             if interval:
                 notes.append(f"In brackets: 95 % interval, {interval} replicates.")
         for exclude in dict.fromkeys(r.evaluator.params.get("exclude", "cell") for r in results):
-            if exclude != "cell":
+            if exclude != "cell" and not declaration.one_exclusion_each:
                 notes.append(
                     f"'Other {exclude}s only': neighbours that share the cell's {exclude} are left out, so that recognising the "
                     f"{exclude} does not count. A cell then has fewer possible neighbours of its own class, which lowers even "
@@ -389,8 +398,8 @@ def render(table: FilledTable, form: Format) -> str:
             + "\n"
         )
     if form == "tex":
-        escaped = frame.map(_latex).rename(columns=_latex)
-        caption = _latex(f"{table.title}. {' '.join(notes)}")
+        escaped = frame.map(latex).rename(columns=latex)
+        caption = latex(f"{table.title}. {' '.join(notes)}")
         styled = escaped.style.hide(axis="index")
         return styled.to_latex(
             hrules=True, caption=caption, column_format="l" * len(header), position_float="centering"
@@ -413,7 +422,8 @@ _LATEX = str.maketrans(
 )
 
 
-def _latex(text: str) -> str:
+def latex(text: str) -> str:
+    """Return a text with everything escaped that LaTeX would read as a command."""
     return text.translate(_LATEX)
 
 

@@ -6,17 +6,17 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
+import numpy as np
+
 from pci_bench.registry import Registry, origin_of
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from pci_bench.cells import Channel
 
 DEFAULT_SEGMENTER = "otsu-watershed"
 MOTHER, BUD, OTHERS = 1, 2, 3
 
-Segment = Callable[["np.ndarray"], "np.ndarray"]
+Segment = Callable[[np.ndarray], np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -58,3 +58,22 @@ def register_segmenter(name: str) -> Callable[[type], type]:
         return cls
 
     return register
+
+
+def each_crop(channels: tuple[Channel, ...], mask_of: Callable[[np.ndarray], np.ndarray]) -> Segment:
+    """Return a segmenter of batches, from a function that gives the mask of one image (rows, columns) in float32.
+
+    The image is the first marker, or the sum of all channels where there is no marker. A constant image gets an empty mask
+    and is not shown to the function.
+    """
+    marker = next((i for i, channel in enumerate(channels) if channel.role == "marker"), None)
+
+    def segment(crops: np.ndarray) -> np.ndarray:
+        images = crops.sum(axis=1) if marker is None else crops[:, marker]
+        masks = np.zeros(images.shape, np.uint16)
+        for mask, image in zip(masks, images, strict=True):
+            if image.min() < image.max():
+                mask[:] = mask_of(image)
+        return masks
+
+    return segment

@@ -22,21 +22,22 @@ def write_card(weights: Path, facts: dict[str, Any]) -> Path:
 def card_text(weights: Path, facts: dict[str, Any]) -> str:
     """Return the card as Markdown."""
     dataset, recipe, last = facts["dataset"], facts["recipe"], facts["history"][-1]
-    pairs = recipe["epochs"] * (dataset["trained_on"] // recipe["batch"]) * recipe["batch"]
+    seen = recipe["epochs"] * (dataset["trained_on"] // recipe["batch"]) * recipe["batch"]
     lines = [
         f"# {facts['model']}@{facts['name']}",
         "",
         f"Trained on {dataset['name']} {dataset['version']} (sha256 `{dataset['sha256']}`), {dataset['trained_on']:,} of "
-        f"{dataset['n_cells']:,} cells, the rest held out by image: {recipe['epochs']} epochs, {pairs:,} sources in all, "
+        f"{dataset['n_cells']:,} cells, {dataset.get('held_out', 'the rest held out by image')}: {recipe['epochs']} epochs, {seen:,} cells seen in all, "
         f"{facts['seconds'] / 60:.1f} minutes on {facts['device']} ({facts['threads']} threads), "
         f"{last['pairs_per_second']:.0f} per second.",
         "",
         f"Recipe: {', '.join(f'{k} {v}' for k, v in recipe.items())}. Weights are rounded to float16 as the last step.",
         "",
-        "| held-out loss (mean squared error) | |",
+        f"| held-out loss ({facts.get('loss', 'mean squared error')}) | |",
         "|---|---|",
         *[f"| {what} | {value:.5f} |" for what, value in facts["references"].items()],
         "",
+        *[f"Held-out {what.replace('_', ' ')}: {value:.3f}.\n" for what, value in facts.get("measured", {}).items()],
         f"![Loss curve]({weights.with_suffix('.png').name})",
         "",
     ]
@@ -59,7 +60,7 @@ def _draw_curve(file: Path, facts: dict[str, Any]) -> None:
             continue
         axes.axhline(value, color=COLOURS[(1, 5)[number % 2]], linewidth=1, linestyle=(0, (5, 3)), label=what)
     axes.set_xlabel("epoch", fontsize=8.5)
-    axes.set_ylabel("mean squared error", fontsize=8.5)
+    axes.set_ylabel(facts.get("loss", "mean squared error"), fontsize=8.5)
     axes.set_yscale("log")
     axes.set_title(f"{facts['model']}@{facts['name']}: loss", fontsize=9.5, loc="left")
     axes.legend(frameon=False, fontsize=8)

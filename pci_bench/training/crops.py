@@ -5,14 +5,17 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pci_bench.cells import Cells, rescaled
+from pci_bench.cells import Cells
 from pci_bench.files import atomic_file, cache_folder
 from pci_bench.progress import Progress
-from pci_bench.training.pairs import Epoch, flipped
+
+if TYPE_CHECKING:
+    import torch
 
 IN_MEMORY_BYTES = 2 * 2**30
 READ_CELLS = 256
@@ -45,28 +48,47 @@ def _copy(cells: Cells, into: np.ndarray, progress: Progress) -> None:
             advance(len(part))
 
 
+def tensor(array: np.ndarray, device: str) -> torch.Tensor:
+    """Return an array on a device; crops with their channels last, as convolutions like them."""
+    import torch
+
+    layout = torch.channels_last if array.ndim == 4 else torch.preserve_format
+    return torch.from_numpy(array).to(device=device, memory_format=layout, non_blocking=True)
+
+
 class Batches:
     """The batches of an epoch, prepared by a thread of their own while the network works.
+
+    Parameters
+    ----------
+    prepared_batch
+        Returns the arrays of a batch by its position in the epoch.
+    count, batch
+        How many batches, of how many cells each.
+    ahead
+        How many wait at most.
 
     Attributes
     ----------
     prepared, busy
-        Pairs prepared and the seconds that took: the loader's own rate.
+        Cells or pairs prepared and the seconds that took: the loader's own rate.
     waited
         Seconds that the network waited for a batch.
     """
 
-    def __init__(self, crops: np.ndarray, channels: tuple, epoch: Epoch, batch: int, *, pairs: bool, ahead: int = 6):
-        self._crops, self._channels, self._epoch, self._batch, self._pairs = crops, channels, epoch, batch, pairs
+    def __init__(
+        self, prepared_batch: Callable[[int], tuple[np.ndarray, ...]], count: int, batch: int, *, ahead: int = 6
+    ):
+        self._prepared_batch, self._count, self._batch = prepared_batch, count, batch
         self._ready: queue.Queue = queue.Queue(maxsize=ahead)
         self._stop = threading.Event()
         self.prepared, self.busy, self.waited = 0, 0.0, 0.0
 
     def __len__(self) -> int:
-        return len(self._epoch.sources) // self._batch
+        return self._count
 
-    def __iter__(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Yield (sources, targets), each (batch, channels, rows, columns) float32, rescaled and flipped."""
+    def __iter__(self) -> Iterator[tuple[np.ndarray, ...]]:
+        """Yield the batches in order."""
         thread = threading.Thread(target=self._prepare, daemon=True)
         thread.start()
         try:
@@ -83,20 +105,14 @@ class Batches:
 
     def _prepare(self) -> None:
         try:
-            for number in range(len(self)):
+            for position in range(len(self)):
                 started = time.perf_counter()
-                where = slice(number * self._batch, (number + 1) * self._batch)
-                source = self._flipped(self._epoch.sources[where], self._epoch.source_flips[where])
-                target = (
-                    self._flipped(self._epoch.targets[where], self._epoch.target_flips[where])
-                    if self._pairs
-                    else source
-                )
+                arrays = self._prepared_batch(position)
                 self.busy += time.perf_counter() - started
                 self.prepared += self._batch
                 while not self._stop.is_set():
                     try:
-                        self._ready.put((source, target), timeout=0.1)
+                        self._ready.put(arrays, timeout=0.1)
                         break
                     except queue.Full:
                         continue
@@ -104,6 +120,3 @@ class Batches:
                     return
         except BaseException as error:
             self._ready.put(error)
-
-    def _flipped(self, positions: np.ndarray, flips: np.ndarray) -> np.ndarray:
-        return flipped(rescaled(np.asarray(self._crops[positions]), self._channels, "minmax"), flips)

@@ -5,34 +5,37 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 import pydantic
 
 from pci_bench import weights as weight_files
-from pci_bench.cells import Cells, rescaled
+from pci_bench.cells import Cells
 from pci_bench.errors import UserError
 from pci_bench.extraction import device_name, resolve_device
 from pci_bench.files import atomic_file, cache_folder, escape, lock
-from pci_bench.models import MODELS, TrainableModel
+from pci_bench.models import MODELS, ModelMeta
 from pci_bench.progress import Progress
 from pci_bench.threads import available_cores, set_threads
-from pci_bench.training.crops import Batches, stored_crops
-from pci_bench.training.pairs import draw_epoch, draw_targets, held_out_images
+from pci_bench.training.classification import Classification
+from pci_bench.training.crops import Batches, stored_crops, tensor
+from pci_bench.training.reconstruction import Reconstruction
 
 if TYPE_CHECKING:
     import torch
 
 CHECKPOINT_SCHEMA = 1
-VALIDATION_PAIRS = 2048
+DECAY, DECAY_STEPS = 0.96, 25  # of the exponential schedule (Kraus et al. 2017)
 
 
 class Recipe(pydantic.BaseModel):
-    """The numbers of a training; the defaults are the paper's and its authors' code's."""
+    """The numbers of a training; the defaults are the paper's and its authors' code's, for paired cell inpainting.
+
+    A model's own defaults are in its ``meta.recipe``; :func:`recipe_of` joins them with what a user wants otherwise.
+    """
 
     model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
 
@@ -40,19 +43,72 @@ class Recipe(pydantic.BaseModel):
     width: float = pydantic.Field(1.0, gt=0, le=4)
     batch: int = pydantic.Field(64, ge=1)
     learning_rate: float = pydantic.Field(1e-4, gt=0)
-    schedule: Literal["constant", "cosine"] = "constant"
+    schedule: Literal["constant", "cosine", "exponential"] = "constant"
     beta1: float = pydantic.Field(0.5, ge=0, lt=1)
     beta2: float = pydantic.Field(0.999, ge=0, lt=1)
     epsilon: float = pydantic.Field(1e-8, gt=0)
+    order: Literal["shuffled", "stored"] = "shuffled"
     held_out: float = pydantic.Field(0.05, gt=0, lt=1)
     seed: int = 0
 
     def rate(self, step: int, steps: int) -> float:
-        """Return the learning rate at a step of `steps`; cosine starts with a warm-up over the first 2 %."""
+        """Return the learning rate at a step of `steps`.
+
+        Cosine starts with a warm-up over the first 2 %; exponential falls by 4 % after every 25 steps, however many there are.
+        """
         if self.schedule == "constant":
             return self.learning_rate
+        if self.schedule == "exponential":
+            return self.learning_rate * DECAY ** (step // DECAY_STEPS)
         warm = max(1, steps // 50)
         return self.learning_rate * min(1, (step + 1) / warm) * 0.5 * (1 + math.cos(math.pi * step / steps))
+
+
+def recipe_of(model: str, **wanted: Any) -> Recipe:
+    """Return a model's recipe: what is wanted, else the model's own defaults, else the paper's."""
+    return Recipe(**{**MODELS.get(model).meta.recipe, **wanted})
+
+
+class Objective(Protocol):
+    """What a training is about: which cells, in which batches, with which loss, and how it is judged.
+
+    Attributes
+    ----------
+    loss_name, unit
+        What the loss is, and what the rates count, for messages and the card.
+    training
+        Positions of the cells trained on.
+    held_out
+        Which cells are held out, for the card.
+    trained_on
+        As in :func:`pci_bench.weights.save`.
+    """
+
+    loss_name: str
+    unit: str
+    training: np.ndarray
+    held_out: str
+    trained_on: dict[str, str] | None
+
+    def build(self) -> torch.nn.Module:
+        """Return a new network."""
+        ...
+
+    def batches(self, crops: np.ndarray, number: int) -> Batches:
+        """Return the batches of an epoch, from all crops as they are stored."""
+        ...
+
+    def loss(self, network: torch.nn.Module, batch: tuple[torch.Tensor, ...]) -> torch.Tensor:
+        """Return the mean loss of a batch."""
+        ...
+
+    def validate(self, network: torch.nn.Module, crops: np.ndarray, device: str) -> dict[str, float]:
+        """Return ``validation_loss`` and what else is measured on the held-out cells."""
+        ...
+
+    def references(self, crops: np.ndarray) -> dict[str, float]:
+        """Return the held-out losses of guesses that any network must beat."""
+        ...
 
 
 @dataclass
@@ -84,9 +140,10 @@ def train(
     model
         A name of the ``models`` registry: ``"pci"``.
     cells
-        Cells of at least two images; for a model of pairs, images with one cell are left out (and counted).
+        Cells of at least two images; for a model of pairs, images with one cell are left out (and counted). Labels are read
+        by supervised models only, which leave out cells without one.
     recipe
-        Its numbers.
+        Its numbers; by default the model's (:func:`recipe_of`).
     name
         What the weights are called; by default the dataset's name.
     resume
@@ -105,8 +162,8 @@ def train(
     """
     import torch
 
-    progress, recipe = progress or Progress(), recipe or Recipe()
-    trainable = MODELS.get(model)
+    progress, recipe = progress or Progress(), recipe or recipe_of(model)
+    trainable: Any = MODELS.get(model)
     name = name or cells.meta.name
     folder = cache_folder() / "training" / escape(f"{model}@{name}")
     identity = {
@@ -118,13 +175,18 @@ def train(
     }
     with lock(folder / "training"):
         state = _checkpoint(folder / "checkpoint.pt", identity, resume, restart)
-        training, validation, images = _split(trainable, cells, recipe, progress)
+        kind = Classification if trainable.meta.supervised else Reconstruction
+        objective: Objective = kind(trainable, cells, recipe, progress)
+        if len(objective.training) < recipe.batch:
+            raise UserError(
+                f"{cells.meta.name} has {len(objective.training)} cells to train on, fewer than a batch of {recipe.batch}. Use a smaller --batch."
+            )
         device = resolve_device(device)
         set_threads(available_cores())
         crops = stored_crops(cells, progress)
         with torch.random.fork_rng():
             torch.manual_seed(recipe.seed)
-            network = trainable.build(cells.channels, recipe.width)
+            network = objective.build()
         network.to(device)
         network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stubs lack it
         optimizer = torch.optim.Adam(
@@ -136,24 +198,23 @@ def train(
             optimizer.load_state_dict(state["optimizer"])
             history = state["history"]
             progress.say(f"Resuming {model}@{name} after epoch {len(history)} of {recipe.epochs}.")
-        pairs = validation_pairs(images, validation, recipe.seed)
-        references = _references(trainable, crops, cells, images, pairs)
+        references = objective.references(crops)
         progress.say("  validation loss of " + ", ".join(f"{what}: {value:.5f}" for what, value in references.items()))
         for epoch in range(len(history), recipe.epochs):
             try:
-                record = _train_epoch(
-                    trainable, network, optimizer, crops, cells, training, images, epoch, recipe, device, progress
-                )
+                record = _train_epoch(objective, network, optimizer, crops, epoch, recipe, device, progress)
             except KeyboardInterrupt:
                 progress.say(
                     f"Stopped in epoch {epoch + 1}. {epoch} whole epochs are kept: the same command with --resume continues after them."
                 )
                 raise
-            record["validation_loss"] = _validation_loss(trainable, network, crops, cells, pairs, device)
+            measured = objective.validate(network, crops, device)
+            record |= measured
             history.append(record)
+            also = "".join(f", {k.replace('_', ' ')} {v:.3f}" for k, v in measured.items() if k != "validation_loss")
             progress.say(
-                f"  epoch {epoch + 1}/{recipe.epochs}: loss {record['loss']:.5f}, validation {record['validation_loss']:.5f}, "
-                f"{record['pairs_per_second']:.0f} pairs/s (loader alone {record['loader_pairs_per_second']:.0f}, "
+                f"  epoch {epoch + 1}/{recipe.epochs}: loss {record['loss']:.5f}, validation {record['validation_loss']:.5f}{also}, "
+                f"{record['pairs_per_second']:.0f} {objective.unit}/s (loader alone {record['loader_pairs_per_second']:.0f}, "
                 f"waited {100 * record['waited']:.1f} %)"
             )
             with atomic_file(folder / "checkpoint.pt") as temporary:
@@ -167,10 +228,11 @@ def train(
                     temporary,
                 )
         _round(network)
-        references["the trained network, weights rounded to float16"] = _validation_loss(
-            trainable, network, crops, cells, pairs, device
+        measured = objective.validate(network, crops, device)
+        references["the trained network, weights rounded to float16"] = measured.pop("validation_loss")
+        return _saved(
+            trainable.meta, objective, network, cells, recipe, name, history, references, measured, device, folder
         )
-        return _saved(trainable, network, cells, recipe, name, history, references, len(training), device, folder)
 
 
 def _checkpoint(file: Path, identity: dict[str, Any], resume: bool, restart: bool) -> dict[str, Any] | None:
@@ -206,72 +268,22 @@ def _checkpoint(file: Path, identity: dict[str, Any], resume: bool, restart: boo
             "--resume continues it, --restart discards it, --name starts another beside it."
         )
     differing = [k for k in identity if k != "recipe" and before.get(k) != identity[k]]
-    differing += [k for k in identity["recipe"] if before["recipe"].get(k) != identity["recipe"][k]]
+    then_recipe = {**Recipe().model_dump(), **before["recipe"]}  # what had no option yet was as its default is
+    differing += [k for k in identity["recipe"] if then_recipe[k] != identity["recipe"][k]]
     if differing:
         key = differing[0]
-        then, now = before.get(key, before["recipe"].get(key)), identity.get(key, identity["recipe"].get(key))
+        then, now = before.get(key, then_recipe.get(key)), identity.get(key, identity["recipe"].get(key))
         raise UserError(
             f"The unfinished training {file} had {key} = {then}, not {now}. Resume it with the settings it was started with, or use --restart."
         )
     return state
 
 
-def _split(
-    model: TrainableModel, cells: Cells, recipe: Recipe, progress: Progress
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return positions of training and held-out cells, and the image of every cell as int.
-
-    Raises
-    ------
-    UserError
-        Where the crops do not fit the model, or images or cells are too few.
-    """
-    import pandas as pd
-
-    where = cells.meta.name
-    if reason := model.skip(cells.channels, cells.crop_shape):
-        raise UserError(f"{model.meta.name} cannot be trained on {where}: {reason}.")
-    names = cells.obs["image"].astype("string")
-    if names.isna().all():
-        raise UserError(
-            f"{model.meta.name} cannot be trained on {where}: its cells name no image, so there are no pairs to draw."
-        )
-    images, _ = pd.factorize(names, sort=True)
-    images = images.astype(np.int64)
-    usable = images >= 0
-    if model.meta.pairs:
-        counts = np.bincount(images[usable], minlength=images.max() + 1)
-        alone = usable & (counts[np.maximum(images, 0)] < 2)
-        if alone.any():
-            progress.say(
-                f"  {int(alone.sum())} images of {where} have one cell, which has no partner; they are left out."
-            )
-        usable &= ~alone
-    if not usable.any():
-        raise UserError(
-            f"{model.meta.name} cannot be trained on {where}: no image has two cells, so there are no pairs."
-        )
-    if len(np.unique(images[usable])) < 2:
-        raise UserError(
-            f"{model.meta.name} cannot be trained on {where}: it has one image with at least two cells; one is trained on and another held out."
-        )
-    held_out = np.isin(images, held_out_images(images[usable], recipe.held_out, recipe.seed)) & usable
-    training = np.flatnonzero(usable & ~held_out)
-    if len(training) < recipe.batch:
-        raise UserError(
-            f"{where} has {len(training)} cells to train on, fewer than a batch of {recipe.batch}. Use a smaller --batch."
-        )
-    return training, np.flatnonzero(held_out), images
-
-
 def _train_epoch(
-    model: TrainableModel,
+    objective: Objective,
     network: torch.nn.Module,
     optimizer: torch.optim.Optimizer,
     crops: np.ndarray,
-    cells: Cells,
-    training: np.ndarray,
-    images: np.ndarray,
     number: int,
     recipe: Recipe,
     device: str,
@@ -286,20 +298,17 @@ def _train_epoch(
     """
     import torch
 
-    drawn = draw_epoch(images[training], recipe.seed, number)
-    epoch = type(drawn)(training[drawn.sources], training[drawn.targets], drawn.source_flips, drawn.target_flips)
-    batches = Batches(crops, cells.channels, epoch, recipe.batch, pairs=model.meta.pairs)
+    batches = objective.batches(crops, number)
     steps = len(batches) * recipe.epochs
     network.train()
     total = torch.zeros((), dtype=torch.float64, device=device)
     started = time.perf_counter()
     with progress.stage(f"epoch {number + 1}", len(batches) * recipe.batch) as advance:
-        for step, (source, target) in enumerate(batches):
+        for step, arrays in enumerate(batches):
             for group in optimizer.param_groups:
                 group["lr"] = recipe.rate(number * len(batches) + step, steps)
             with _precision(device):
-                prediction, truth = model.predict(network, _tensor(source, device), _tensor(target, device))
-                loss = torch.nn.functional.mse_loss(prediction.float(), truth.float())
+                loss = objective.loss(network, tuple(tensor(array, device) for array in arrays))
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             optimizer.step()
@@ -331,79 +340,6 @@ def _precision(device: str) -> Any:
     return contextlib.nullcontext()
 
 
-def _tensor(crops: np.ndarray, device: str) -> torch.Tensor:
-    import torch
-
-    return torch.from_numpy(crops).to(device=device, memory_format=torch.channels_last, non_blocking=True)
-
-
-def validation_pairs(images: np.ndarray, held_out: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return (sources, targets), at most 2,048 fixed pairs of held-out cells, the same at every epoch."""
-    rng = np.random.default_rng([seed, 2**31 + 1])
-    counts = np.bincount(images[held_out])
-    paired = held_out[counts[images[held_out]] > 1]
-    if len(paired) == 0:
-        return held_out[:VALIDATION_PAIRS], held_out[:VALIDATION_PAIRS]
-    targets = paired[draw_targets(images[paired], rng.random(len(paired)))]
-    chosen = rng.permutation(len(paired))[:VALIDATION_PAIRS]
-    return paired[chosen], targets[chosen]
-
-
-def _validation_batches(
-    crops: np.ndarray, cells: Cells, pairs: tuple[np.ndarray, np.ndarray]
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    for start in range(0, len(pairs[0]), 64):
-        where = slice(start, start + 64)
-        yield tuple(rescaled(np.asarray(crops[p[where]]), cells.channels, "minmax") for p in pairs)  # type: ignore[misc]
-
-
-def _validation_loss(
-    model: TrainableModel,
-    network: torch.nn.Module,
-    crops: np.ndarray,
-    cells: Cells,
-    pairs: tuple[np.ndarray, np.ndarray],
-    device: str,
-) -> float:
-    """Return the mean squared error over the held-out pairs, unflipped, in float32."""
-    import torch
-
-    network.eval()
-    total, count = 0.0, 0
-    with torch.inference_mode():
-        for source, target in _validation_batches(crops, cells, pairs):
-            prediction, truth = model.predict(
-                network, _tensor(source, device), _tensor(target if model.meta.pairs else source, device)
-            )
-            total += float(torch.nn.functional.mse_loss(prediction, truth)) * len(source)
-            count += len(source)
-    return total / count
-
-
-def _references(
-    model: TrainableModel, crops: np.ndarray, cells: Cells, images: np.ndarray, pairs: tuple[np.ndarray, np.ndarray]
-) -> dict[str, float]:
-    """Return the losses of guesses that any network must beat.
-
-    Copying the source's protein; and the mean protein crop of the target's whole image, an oracle that has seen the target.
-    For a model of single cells only the mean crop has a meaning.
-    """
-    protein = [i for i, c in enumerate(cells.channels) if model.meta.pairs is False or c.role == "protein"]
-    means: dict[int, np.ndarray] = {}
-    for image in np.unique(images[pairs[1]]):
-        members = np.flatnonzero(images == image)
-        means[int(image)] = rescaled(np.asarray(crops[members]), cells.channels, "minmax")[:, protein].mean(axis=0)
-    copied, averaged, count = 0.0, 0.0, 0
-    for number, (source, target) in enumerate(_validation_batches(crops, cells, pairs)):
-        truth = target[:, protein]
-        mean = np.stack([means[int(i)] for i in images[pairs[1][number * 64 : number * 64 + len(truth)]]])
-        averaged += float(((mean - truth) ** 2).mean(axis=(1, 2, 3)).sum())
-        copied += float(((source[:, protein] - truth) ** 2).mean(axis=(1, 2, 3)).sum())
-        count += len(truth)
-    references = {"the mean crop of the target's image": averaged / count}
-    return {"copying the source": copied / count, **references} if model.meta.pairs else references
-
-
 def _round(network: torch.nn.Module) -> None:
     """Round weight arrays to float16, as they are saved; vectors (biases, batch norm) stay float32."""
     import torch
@@ -415,14 +351,15 @@ def _round(network: torch.nn.Module) -> None:
 
 
 def _saved(
-    model: TrainableModel,
+    meta: ModelMeta,
+    objective: Objective,
     network: torch.nn.Module,
     cells: Cells,
     recipe: Recipe,
     name: str,
     history: list[dict[str, float]],
     references: dict[str, float],
-    n_training: int,
+    measured: dict[str, float],
     device: str,
     folder: Path,
 ) -> Trained:
@@ -434,31 +371,35 @@ def _saved(
         array = value.detach().cpu().contiguous().numpy()
         tensors[key] = array.astype(np.float16) if array.ndim > 1 else array
     file = weight_files.save(
-        model.meta.name,
+        meta.name,
         name,
         tensors,
         channels=tuple(c.role for c in cells.channels),
         config=dict(network.config),  # type: ignore[arg-type]  # every trainable network has one
         source=f"trained on {cells.meta.name} {cells.meta.version} (sha256 {cells.sha256[:16]}) for {recipe.epochs} epochs",
+        trained_on=objective.trained_on,
     )
     facts = {
-        "model": model.meta.name,
-        "version": model.meta.version,
+        "model": meta.name,
+        "version": meta.version,
         "name": name,
         "dataset": {
             "name": cells.meta.name,
             "version": cells.meta.version,
             "sha256": cells.sha256,
             "n_cells": len(cells),
-            "trained_on": n_training,
+            "trained_on": len(objective.training),
+            "held_out": objective.held_out,
         },
+        "loss": objective.loss_name,
         "recipe": recipe.model_dump(),
         "device": device_name(device),
         "threads": available_cores(),
         "seconds": sum(h["seconds"] for h in history),
         "references": references,
+        "measured": measured,
         "history": history,
     }
     card = write_card(file, facts)
     (folder / "checkpoint.pt").unlink(missing_ok=True)
-    return Trained(f"{model.meta.name}@{name}", file, history, references, card)
+    return Trained(f"{meta.name}@{name}", file, history, references, card)

@@ -94,13 +94,16 @@ def find(family: str, name: str) -> Path | None:
 def fetched(family: str, name: str) -> Path | None:
     """Return the file of some weights, downloaded now where that is possible and was not done; None where it must be imported.
 
+    A family of which ``weights.toml`` declares no names is downloaded by any name.
+
     Raises
     ------
     UserError
         Where the download fails.
     """
     file = find(family, name)
-    if file is None and declared().get(family, {}).get(name, {}).get("fetch"):
+    names = declared().get(family)
+    if file is None and (family in FETCHERS if names is None else names.get(name, {}).get("fetch")):
         file = FETCHERS.get(family)(name)
     return file
 
@@ -111,7 +114,9 @@ def how_to_get(family: str, name: str) -> str:
     if declaration is None:
         return f"there are no weights {family}@{name} here. `pci-bench weights list` shows what there is"
     if declaration.get("fetch"):
-        return f"the weights {family}@{name} are not downloaded yet: `pci-bench weights get {family}@{name}`"
+        return f"the weights {family}@{name} are not downloaded yet. Run `pci-bench weights get {family}@{name}`"
+    if "how" in declaration:
+        return f"the weights {family}@{name} are not here yet. {declaration['how']}"
     if "url" not in declaration:
         return f"the shipped weights {family}@{name} are missing from this installation. Install pci-bench again"
     return (
@@ -129,6 +134,7 @@ class WeightsHeader:
     channels: tuple[str, ...]
     config: dict[str, Any]
     source: str
+    trained_on: dict[str, str] | None = None
 
 
 def read_header(file: Path) -> WeightsHeader:
@@ -146,7 +152,12 @@ def read_header(file: Path) -> WeightsHeader:
             metadata = opened.metadata() or {}
         header = json.loads(metadata[HEADER])
         return WeightsHeader(
-            header["family"], header["name"], tuple(header["channels"]), header["config"], header["source"]
+            header["family"],
+            header["name"],
+            tuple(header["channels"]),
+            header["config"],
+            header["source"],
+            header.get("trained_on"),
         )
     except (SafetensorError, OSError, KeyError, ValueError, TypeError) as error:
         raise UserError(
@@ -180,6 +191,7 @@ def save(
     channels: tuple[str, ...],
     config: dict[str, Any],
     source: str,
+    trained_on: dict[str, str] | None = None,
 ) -> Path:
     """Write weights to the cache and return the file.
 
@@ -195,6 +207,9 @@ def save(
         What the network is constructed with.
     source
         Where the weights came from.
+    trained_on
+        Whose labels they learned: ``{"dataset": name}``, and ``"split"`` where only cells with this value in the column
+        ``split`` were training cells. None for weights that saw no labels.
     """
     from safetensors.numpy import save_file
 
@@ -202,6 +217,8 @@ def save(
         raise UserError(f"'{name}' cannot name weights: use letters, digits, dots and dashes.")
     file = cache_folder() / "weights" / f"{escape(f'{family}@{name}')}.safetensors"
     header = {"family": family, "name": name, "channels": channels, "config": config, "source": source}
+    if trained_on is not None:
+        header["trained_on"] = trained_on
     with atomic_file(file) as temporary:
         save_file(tensors, temporary, metadata={HEADER: json.dumps(header)})
     return file

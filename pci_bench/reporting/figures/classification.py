@@ -119,9 +119,9 @@ def layer_curves(results: Sequence[Result], *, title: str) -> Figure | None:
             )
             networks.setdefault(network, {}).setdefault(matched["layer"], []).append(result)
     by_layers: dict[tuple[str, ...], list[str]] = {}
-    for network, layers in networks.items():
-        if len(layers) >= 3:
-            by_layers.setdefault(tuple(sorted(layers, key=natural_key)), []).append(network)
+    for network, found_layers in networks.items():
+        if len(found_layers) >= 3:
+            by_layers.setdefault(tuple(sorted(found_layers, key=natural_key)), []).append(network)
     if not by_layers:
         return None
     excludes = list(dict.fromkeys(r.evaluator.params["exclude"] for r in results))

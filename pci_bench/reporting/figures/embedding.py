@@ -37,7 +37,7 @@ def umap_figures(results: Sequence[Result]) -> Iterator[tuple[str, Figure]]:
 
 def scatter(results: Sequence[Result], *, title: str) -> Figure:
     """Return one panel per feature set; points coloured by label, drawn in an order that hides no class behind another."""
-    tables = [r.predictions for r in results]
+    tables = [r.tables["proteins"].fillna("") if "proteins" in r.tables else r.predictions for r in results]
     labels, counts = np.unique(
         np.concatenate([t["label"].to_numpy(str) for t in tables if t is not None]), return_counts=True
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -43,7 +43,7 @@ def dendrogram(result: Result) -> Figure:
     channels = list(dict.fromkeys(channel for _, _, channel in planes))
     deep = 1 + max((place for _, place, _ in planes), default=-1)
     figure = new_figure(max(6.0, 1.9 * n_clades + 0.6), 2.6 + 0.72 * deep * bool(channels))
-    parts = figure.subfigures(2, 1, height_ratios=[2.4, max(0.72 * deep, 0.1)])
+    parts: Any = figure.subfigures(2, 1, height_ratios=[2.4, max(0.72 * deep, 0.1)])
     axes = parts[0].subplots()
     draw_tree(
         tree,

@@ -1,0 +1,279 @@
+"""``timm:MODEL[:layer]``: any network of timm, any of its layers."""
+
+import difflib
+from dataclasses import dataclass
+from functools import cache
+
+from pci_bench import ExtractorMeta, UserError, import_timm, register_extractor, register_fetcher, register_importer
+from pci_bench.files import sha256_of
+from pci_bench.timm_import import downloaded, load_network, pretrained_config, state_of
+from pci_bench.weights import read_header, save
+
+CROPS_PER_PASS = 16  # as for VGG16: measured there
+PREPARATION = ("input_size", "mean", "std", "interpolation")
+IMPORT = "`pci-bench weights import timm FILE --name {}` takes a .safetensors or .pth file"
+
+
+@register_extractor("timm", argument="MODEL[:layer]")
+class TimmFeatures:
+    """Any network of timm, with its own weights, or with yours where MODEL's tag is the name of an imported file.
+
+    ``timm:resnet50:layer3``, ``timm:vit_small_patch14_dinov2.lvd142m``; without a layer, what ``forward_features`` gives. Maps are
+    max-pooled; of tokens the class token is taken, or their mean where there is none. The protein is shown as grey: rescaled to
+    [0, 1], resized to the network's input size with its interpolation (nothing is cropped), normalised with its mean and SD.
+
+    Weights come from the Hugging Face hub on first use. Your own, of any architecture that timm has:
+    ``pci-bench weights import timm FILE --name resnet50.mylab``, then ``timm:resnet50.mylab:layer3``.
+    """
+
+    def __init__(self, argument):
+        self.model, _, self.layer = argument.partition(":")
+        what = f"the layer {self.layer}" if self.layer else "the last features"
+        self.meta = ExtractorMeta(
+            f"timm:{argument}",
+            "1",
+            f"{self.model} (timm), {what}, protein as grey",
+            weights="timm",
+            batch=CROPS_PER_PASS,
+        )
+
+    @staticmethod
+    def weights_in(argument):
+        """Return (ARCHITECTURE[:layer], weights or None) of MODEL[:layer][@weights]; a tag of MODEL's stands for the weights."""
+        argument, _, weights = argument.partition("@")
+        model, colon, layer = argument.partition(":")
+        architecture, _, tag = model.partition(".")
+        return f"{architecture}{colon}{layer}", weights or (model if tag else None)
+
+    def default_weights(self):
+        """Return the full name of timm's default weights of the architecture."""
+        return full_name(self.model)
+
+    def skip(self, cells):
+        """Return None; a model or layer that there is not is an error, since the user named it."""
+        layout(full_name(self.model), self.layer)
+
+    def names(self, output, channels):
+        """Return layer3_0, layer3_1 and so on."""
+        return [f"{self.layer or 'features'}_{i}" for i in range(layout(full_name(self.model), self.layer).width)]
+
+    def unfit(self, output, channels, weights):
+        """Return why these weights are not this model's, or None."""
+        wanted, given = self.model.partition(".")[0], read_header(weights).config["model"].partition(".")[0]
+        return None if wanted == given else f"{weights.stem} are weights of {given}, not of {wanted}"
+
+    def open(self, channels, weights, device):
+        """Return the network's pass, which ends at the layer."""
+        import torch
+        from safetensors.torch import load_file
+
+        config = read_header(weights).config
+        network = import_timm().create_model(registered(config["model"]), pretrained=False, num_classes=0).eval()
+        network.load_state_dict(load_file(weights))
+        network.to(device=device, memory_format=torch.channels_last)
+        protein = next(i for i, c in enumerate(channels) if c.role == "protein")
+        pooling = layout(config["model"], self.layer)
+
+        def compute(crops, outputs):
+            grey = torch.from_numpy(crops[:, protein : protein + 1]).to(device)
+            with torch.inference_mode():
+                return {"": pooled(output_of(network, self.layer, prepared(grey, config)), pooling).cpu().numpy()}
+
+        return compute
+
+
+def prepared(grey, config):
+    """Return crops as a network was trained to see images.
+
+    Tensor (b, 1, rows, columns) in [0, 1] -> (b, channels, rows, columns) of the network's input size. Bicubic interpolation
+    leaves [0, 1] at sharp edges; no image does, so what leaves it is clipped.
+    """
+    from torch.nn import functional
+
+    channels, *size = config["input_size"]
+    resized = functional.interpolate(grey, size, mode=config["interpolation"], align_corners=False, antialias=True)
+    mean, sd = (grey.new_tensor(config[key]).reshape(-1, 1, 1) for key in ("mean", "std"))
+    return (resized.clamp(0, 1).expand(-1, channels, -1, -1) - mean) / sd
+
+
+class _Reached(Exception):  # noqa: N818 - not an error: it ends a pass
+    """Carries a layer's output out of the network, so that nothing behind it is computed."""
+
+
+def output_of(network, layer, images):
+    """Return the output of a layer, or of ``forward_features`` where none is named."""
+    if not layer:
+        return network.forward_features(images)
+
+    def stop(module, inputs, output):
+        raise _Reached(output)
+
+    hook = network.get_submodule(layer).register_forward_hook(stop)
+    try:
+        network(images)
+    except _Reached as reached:
+        return reached.args[0]
+    finally:
+        hook.remove()
+    raise UserError(f"The layer {layer} is not run when features are computed. Name another layer of the network.")
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How a layer's output is made one row per crop, and how long the row is.
+
+    Parameters
+    ----------
+    kind
+        ``"rows"``, ``"map"``, ``"map, channels last"``, ``"class token"`` or ``"tokens"``.
+    width
+        Number of features.
+    prefix
+        Tokens before those of the image, which do not count for their mean.
+    """
+
+    kind: str
+    width: int
+    prefix: int = 0
+
+
+def pooled(output, layout):
+    """Return one row per crop of a layer's output: maps' maximum over space, the class token, or the mean of tokens."""
+    if layout.kind == "map":
+        return output.amax(dim=(2, 3))
+    if layout.kind == "map, channels last":
+        return output.amax(dim=(1, 2))
+    if layout.kind == "class token":
+        return output[:, 0]
+    if layout.kind == "tokens":
+        return output[:, layout.prefix :].mean(dim=1)
+    return output
+
+
+@cache
+def layout(model, layer):
+    """Return the layout of a layer's output, from a pass without numbers (which takes no time and no memory).
+
+    Raises
+    ------
+    UserError
+        For a layer that there is not, with the nearest ones, or one whose output is no map, tokens or row.
+    """
+    import torch
+
+    timm = import_timm()
+    with torch.device("meta"):
+        network = timm.create_model(registered(model), pretrained=False, num_classes=0).eval()
+        if layer and layer not in (known := dict(network.named_modules())):
+            top = [name for name, _ in network.named_children()]
+            raise UserError(
+                f"{model} has no layer '{layer}'. {nearest(layer, known)}"
+                f"Its outermost layers are {', '.join(top)}; those within them are named with dots, as {next((n for n in known if '.' in n), layer)}."
+            )
+        images = torch.zeros((2, *timm.data.resolve_model_data_config(network)["input_size"]))
+        with torch.inference_mode():
+            output = output_of(network, layer, images)
+    if not isinstance(output, torch.Tensor) or output.ndim not in (2, 3, 4) or len(output) != len(images):
+        shape = tuple(output.shape) if isinstance(output, torch.Tensor) else f"a {type(output).__name__}"
+        raise UserError(
+            f"{f'The layer {layer}' if layer else 'forward_features'} of {model} gives {shape} for two images; expected a map, "
+            f"tokens or a row for each. Name another layer: timm:{model}:LAYER."
+        )
+    if output.ndim == 2:
+        return Layout("rows", output.shape[1])
+    return map_layout(network, output.shape) if output.ndim == 4 else token_layout(network, output.shape)
+
+
+def map_layout(network, shape):
+    """Return the layout of maps: most are square, so the side that differs is the channels; else it is as timm declares."""
+    _, first, second, third = shape
+    if (first == second) != (second == third):
+        last = first == second
+    else:
+        last = getattr(network, "output_fmt", "NCHW") == "NHWC"
+    return Layout("map, channels last", third) if last else Layout("map", first)
+
+
+def token_layout(network, shape):
+    """Return the layout of tokens; layers before the class token is added have as many tokens as the image has patches."""
+    _, tokens, width = shape
+    of_the_image = getattr(getattr(network, "patch_embed", None), "num_patches", None)
+    prefix = 0 if tokens == of_the_image else getattr(network, "num_prefix_tokens", 0)
+    if prefix and getattr(network, "cls_token", None) is not None:
+        return Layout("class token", width)
+    return Layout("tokens", width, prefix)
+
+
+# ---- models and weights by name
+
+
+def full_name(model):
+    """Return ``ARCHITECTURE.TAG``; of an architecture alone, with the tag of timm's default weights, where it has any.
+
+    Raises
+    ------
+    UserError
+        For an architecture that timm has not, with the nearest ones.
+    """
+    timm = import_timm()
+    architecture, _, tag = model.partition(".")
+    if not timm.is_model(architecture):
+        raise UserError(
+            f"timm {timm.__version__} has no model '{architecture}'. {nearest(architecture, timm.list_models())}"
+            "timm.list_models() in Python shows all of them; weights are named ARCHITECTURE.NAME."
+        )
+    config = pretrained_config(architecture)
+    return model if tag or not (config and config.tag) else f"{architecture}.{config.tag}"
+
+
+def nearest(name, known):
+    """Return a question that names what a user may have meant, or nothing."""
+    near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+    return f"Did you mean {' or '.join(near)}? " if near else ""
+
+
+def registered(model):
+    """Return the name under which timm makes a model: without a tag that is the user's own."""
+    return model if pretrained_config(model) else model.partition(".")[0]
+
+
+@register_fetcher("timm")
+def fetch_timm(name):
+    """Download a timm model's own weights from the Hugging Face hub, save them as ``timm@name`` and return the file.
+
+    Raises
+    ------
+    UserError
+        Where they cannot be downloaded, with what to do.
+    """
+    name = full_name(name)
+    try:
+        file = downloaded(name)
+    except UserError as error:
+        again = f" With a connection, `pci-bench weights get timm@{name}` gets them." if pretrained_config(name) else ""
+        raise UserError(f"{error}{again} {IMPORT.format(name)}.") from error
+    return save_timm(name, file, f"the Hugging Face hub, {file.name}")
+
+
+@register_importer("timm")
+def import_timm_weights(file, name):
+    """Import weights of a timm model as ``timm@ARCHITECTURE.NAME``: the name says which network they are of.
+
+    Raises
+    ------
+    UserError
+        For a name that begins with no model of timm, or a file that does not hold that model's weights.
+    """
+    name = full_name(name)
+    save_timm(name, file, file.name)
+    return f"timm@{name}", ()
+
+
+def save_timm(name, file, source):
+    """Save a timm model's weights with how images are prepared for them, and return the file."""
+    network = load_network(name, file)
+    preparation = import_timm().data.resolve_model_data_config(network)
+    config = {"model": name, **{key: preparation[key] for key in PREPARATION}}
+    return save(
+        "timm", name, state_of(network), channels=(), config=config, source=f"{source}, sha256 {sha256_of(file)}"
+    )

@@ -1,0 +1,122 @@
+"""VGG16's weights: Oxford's from Keras' HDF5 files, torchvision's through timm."""
+
+import numpy as np
+from pci_bench_baselines.vgg16 import FC2_WIDTH, FULLY_CONNECTED, POSITIONS, WIDTHS, convolution
+
+from pci_bench import UserError, register_fetcher, register_importer
+from pci_bench.files import sha256_of
+from pci_bench.timm_import import downloaded, load_network, state_of
+from pci_bench.weights import declared, how_to_get, save
+
+
+@register_fetcher("vgg16")
+def fetch_vgg16(name):
+    """Download torchvision's weights through timm, save them as ``vgg16@tv_in1k`` and return the file.
+
+    Raises
+    ------
+    UserError
+        Where they cannot be downloaded, with what to do.
+    """
+    model = f"vgg16.{name}"
+    try:
+        file = downloaded(model)
+    except UserError as error:
+        raise UserError(
+            f"{error} With a connection, `pci-bench weights get vgg16@{name}` gets them. Those of the paper can be imported: "
+            f"{how_to_get('vgg16', 'oxford').partition('. ')[2]}."
+        ) from error
+    source = f"{model} of the Hugging Face hub, {file.name}, sha256 {sha256_of(file)}"
+    return save_vgg16(name, state_of(load_network(model, file)), "imagenet-rgb", source)
+
+
+@register_importer("keras-vgg16")
+def import_keras_vgg16(file, name):
+    """Import Oxford's weights from the Keras HDF5, with or without fully connected layers, as ``vgg16@name``.
+
+    Raises
+    ------
+    UserError
+        For a file that does not fit, or a name that stands for other weights.
+    """
+    if declared()["vgg16"].get(name, {}).get("fetch"):
+        raise UserError(f"The name vgg16@{name} stands for weights that are downloaded. Give these another --name.")
+    save_vgg16(name, read_keras_vgg16(file), "keras-bgr", f"{file.name}, sha256 {sha256_of(file)}")
+    return f"vgg16@{name}", ()
+
+
+def save_vgg16(name, state, preprocessing, source):
+    """Save weights with how images are prepared for them, and return the file."""
+    config = {"preprocessing": preprocessing, "fully_connected": set(FULLY_CONNECTED) <= set(state)}
+    return save("vgg16", name, state, channels=(), config=config, source=source)
+
+
+def read_keras_vgg16(file):
+    """Return VGG16's state by timm's names from a Keras HDF5 file: 13 convolutions, and fc1 and fc2 where it has them.
+
+    Raises
+    ------
+    UserError
+        Where the file is not HDF5, is truncated, or holds another network; the message names the first layer that differs.
+    """
+    import h5py
+
+    if not file.is_file():
+        raise UserError(
+            f"There is no file {file}. Expected Keras' HDF5 file of VGG16, with or without 'notop' in its name."
+        )
+    try:
+        with h5py.File(file, "r") as opened:
+            return _keras_state(file, opened.get("model_weights", opened))
+    except (OSError, KeyError, RuntimeError) as error:
+        raise UserError(
+            f"{file} cannot be read as Keras' weights of VGG16: it is truncated or of another kind ({error}). Download it again."
+        ) from error
+
+
+def _keras_state(file, group):
+    if "layer_names" not in group.attrs:
+        raise UserError(
+            f"{file} is an HDF5 file, but not of Keras weights: it has no attribute layer_names (it holds {', '.join(group) or 'nothing'})."
+        )
+    layers, state, inputs = [_text(name) for name in group.attrs["layer_names"]], {}, 3
+    for layer, width in WIDTHS.items():
+        kernel, bias = _kernel_and_bias(file, group, layers, layer, (3, 3, inputs, width))
+        state |= convolution(POSITIONS[layer], np.ascontiguousarray(kernel.transpose(3, 2, 0, 1)), bias)
+        inputs = width
+    if {"fc1", "fc2"} & set(layers):
+        for layer, shape, size in (("fc1", (7 * 7 * inputs, FC2_WIDTH), 7), ("fc2", (FC2_WIDTH, FC2_WIDTH), 1)):
+            kernel, bias = _kernel_and_bias(file, group, layers, layer, shape)
+            state |= {f"pre_logits.{layer}.weight": as_convolution(kernel, size), f"pre_logits.{layer}.bias": bias}
+    return state
+
+
+def _text(name):
+    return name.decode() if isinstance(name, bytes) else str(name)
+
+
+def _kernel_and_bias(file, group, layers, layer, shape):
+    """Return a layer's two arrays, checked; whatever Keras called them (block1_conv1_W_1:0, block1_conv1/kernel:0)."""
+    if layer not in layers:
+        raise UserError(
+            f"{file} is not VGG16: it has no layer {layer} (its layers: {', '.join(layers)[:200] or 'none'})."
+        )
+    arrays = [np.asarray(group[layer][_text(name)]) for name in group[layer].attrs["weight_names"]]
+    found = [array.shape for array in arrays]
+    if found != [shape, shape[-1:]]:
+        raise UserError(
+            f"The layer {layer} of {file} has arrays of the shapes {found}; expected a kernel {shape} and a bias {shape[-1:]}, "
+            "in TensorFlow's order of dimensions."
+        )
+    if not all(np.isfinite(array).all() for array in arrays):
+        raise UserError(f"The layer {layer} of {file} holds NaN or infinite weights.")
+    return [array.astype(np.float32, copy=False) for array in arrays]
+
+
+def as_convolution(kernel, size):
+    """Return a dense layer's kernel on flattened maps as that of a convolution over the whole map.
+
+    (size × size × inputs, outputs), whose rows Keras orders by rows, columns, channels -> (outputs, inputs, size, size).
+    """
+    inputs, outputs = len(kernel) // size**2, kernel.shape[1]
+    return np.ascontiguousarray(kernel.reshape(size, size, inputs, outputs).transpose(3, 2, 0, 1))

@@ -1,0 +1,252 @@
+"""From simulated human cells to what a camera sees: one field of view of three channels, its masks, and crops of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from pci_bench.datasets.human_anatomy import Anatomy, between, place
+from pci_bench.datasets.human_compartments import (
+    TERMS,
+    Ground,
+    Protein,
+    cytoplasm_of,
+    inside,
+    microtubule_network,
+    mottle,
+    ridge,
+    smooth,
+    survey,
+)
+
+
+@dataclass(frozen=True)
+class Acquisition:
+    """What all cells of an image share besides the protein; most of it is shared by the images of a plate.
+
+    Parameters
+    ----------
+    blur, haze
+        SD of the point spread function in pixels, and the share of light from outside of the focal plane.
+    peak
+        Brightness of the protein's brightest pixel in a typical cell.
+    markers
+        (2,) brightness of nucleus and microtubules, relative.
+    background, read_noise, gain
+        (3,) each: medium, noise without light, and noise variance per brightness, of protein, nucleus, microtubules.
+    """
+
+    blur: float
+    haze: float
+    peak: float
+    markers: tuple[float, float]
+    background: tuple[float, float, float]
+    read_noise: tuple[float, float, float]
+    gain: tuple[float, float, float]
+
+
+@dataclass(frozen=True)
+class Scene:
+    """What is in a field of view, before anything is drawn.
+
+    Parameters
+    ----------
+    anatomy, origins
+        All n cells and their middles (n, 2); the crops of the first cells are wholly inside the field.
+    size
+        Rows, and columns, of the field.
+    level, markers
+        (n,) relative amount of the protein; (n, 2) of the nuclear and the microtubule stain.
+    second
+        (n,) share of the protein in the second of its terms, 0 … 1.
+    """
+
+    anatomy: Anatomy
+    origins: np.ndarray
+    size: int
+    level: np.ndarray
+    markers: np.ndarray
+    second: np.ndarray
+
+
+def draw_acquisition(plate: np.random.Generator, image: np.random.Generator, optics: dict[str, Any]) -> Acquisition:
+    """Return the settings of one image of a plate: `plate` begins alike for all of its images."""
+
+    def three(name: str) -> tuple[float, float, float]:
+        first, second, third = between(plate, optics[name], 3)
+        return float(first), float(second), float(third)
+
+    blur = float(plate.uniform(*optics["blur"])) * float(np.exp(image.normal(0, optics["blur_jitter"])))
+    return Acquisition(
+        blur=blur,
+        haze=float(plate.uniform(*optics["haze"])),
+        peak=float(image.uniform(*optics["peak"])),
+        markers=(float(plate.uniform(*optics["nucleus_gain"])), float(plate.uniform(*optics["microtubule_gain"]))),
+        background=three("background"),
+        read_noise=three("read_noise"),
+        gain=three("gain"),
+    )
+
+
+def arrange(
+    rng: np.random.Generator, anatomy: Anatomy, side: float, cells: int, second: np.ndarray, settings: dict[str, Any]
+) -> Scene:
+    """Return a scene whose first `cells` cells are whole, and far enough from the border for a whole crop.
+
+    Parameters
+    ----------
+    rng
+        Where all chance comes from.
+    anatomy
+        More than `cells` cells: those nearest to the middle come first, those that the field does not show are left out.
+    side
+        Pixels of the square in which they lie.
+    cells
+        How many will be cropped.
+    second
+        (n,) share of the protein in its second term: in order, so the first are those of the cropped cells.
+    settings
+        All of ``human_sim.toml``.
+    """
+    origins = place(rng, anatomy, side, settings["placement"])
+    nuclei = origins + anatomy.nucleus
+    from_middle = np.abs(nuclei).max(axis=1)
+    order = np.argsort(from_middle, kind="stable")
+    reach = anatomy.outline.max(axis=1)
+    needed = np.maximum(from_middle + settings["crop"] // 2, np.abs(origins).max(axis=1) + reach)
+    half = int(np.ceil(needed[order[:cells]].max())) + 1
+    order = order[from_middle[order] < half + reach[order]]
+    n = len(order)
+    return Scene(
+        anatomy=anatomy[order],
+        origins=origins[order] + half,
+        size=2 * half,
+        level=np.exp(rng.normal(0, settings["proteins"]["cell_spread"], n)),
+        markers=np.exp(rng.normal(0, settings["optics"]["marker_spread"], (n, 2))),
+        second=second[:n],
+    )
+
+
+def render(
+    rng: np.random.Generator,
+    scene: Scene,
+    protein: Protein,
+    line: dict[str, float],
+    acquisition: Acquisition,
+    optics: dict[str, Any],
+) -> tuple[np.ndarray, Ground]:
+    """Return a field's pixels (3, rows, columns) uint8, protein, nucleus, microtubules, and what is where."""
+    ground = survey(scene.anatomy, scene.origins, scene.size)
+    ground = replace(ground, network=microtubule_network(rng, ground, line))
+    stains = (
+        protein_light(rng, scene, ground, protein, optics),
+        _per_pixel(ground, scene.markers[:, 0]) * _chromatin(rng, ground, optics) * np.float32(line["chromatin"]),
+        _per_pixel(ground, scene.markers[:, 1])
+        * (ground.network + np.float32(0.1) * cytoplasm_of(ground, optics["thickness"]))
+        * np.maximum(1 + np.float32(optics["microtubule_texture"]) * mottle(rng, scene.size, 3.0), 0)
+        * np.float32(line["microtubules"]),
+    )
+    light = [_focused(stain, acquisition, optics) for stain in stains]
+    exposure = (acquisition.peak / _typical_peak(light[0], ground), *acquisition.markers)
+    pixels = [_camera(rng, np.float32(exposure[c]) * light[c], acquisition, c) for c in range(3)]
+    return np.stack(pixels), ground
+
+
+def protein_light(
+    rng: np.random.Generator, scene: Scene, ground: Ground, protein: Protein, optics: dict[str, Any]
+) -> np.ndarray:
+    """Return where the protein is (rows, columns), in any unit.
+
+    Of a mixture, each compartment's density is divided by its sum in the cell, so that `scene.second` is exactly the share
+    of a cell's signal that the second one has. A variable protein's cell has the density of the one or the other.
+    """
+    first = TERMS[protein.terms[0]](rng, ground, protein)
+    light = first
+    if len(protein.terms) == 2:
+        other = TERMS[protein.terms[1]](rng, ground, protein)
+        if np.isnan(protein.variable_fraction):
+            sums = [_sums(density, ground) for density in (first, other)]
+            typical = np.sqrt(np.median(sums[0]) * np.median(sums[1]))
+            weights = [typical * (1 - scene.second) / sums[0], typical * scene.second / sums[1]]
+        else:
+            weights = [1 - scene.second, scene.second]
+        light = _per_pixel(ground, weights[0]) * first + _per_pixel(ground, weights[1]) * other
+    height = cytoplasm_of(ground, optics["thickness"]) + inside(ground.nucleus) * (ground.owner >= 0)
+    light = light + np.float32(protein.diffuse) * np.float32(np.quantile(light[ground.owner >= 0], 0.98)) * height
+    clumps = np.maximum(1 + np.float32(protein.grain) * mottle(rng, scene.size, 0.6), 0)
+    return light * clumps * _per_pixel(ground, scene.level)
+
+
+def _per_pixel(ground: Ground, values: np.ndarray) -> np.ndarray:
+    """Return each pixel's cell's value (rows, columns), 0 outside."""
+    return np.append(values, 0).astype(np.float32)[ground.owner]
+
+
+def _sums(density: np.ndarray, ground: Ground) -> np.ndarray:
+    """Return each cell's sum (n,) of a density; cells cut by the border, which have no crop, have the median of the others."""
+    n = len(ground.anatomy)
+    sums = np.bincount(ground.owner.ravel() + 1, density.ravel(), n + 1)[1:]
+    border = np.concatenate([ground.owner[[0, -1]].ravel(), ground.owner[:, [0, -1]].ravel()])
+    whole = ~np.isin(np.arange(n), border) & (sums > 0)
+    return np.where(whole, sums, np.median(sums[whole]))
+
+
+def _chromatin(rng: np.random.Generator, ground: Ground, optics: dict[str, Any]) -> np.ndarray:
+    """Return the nuclear stain: uneven, with holes where nucleoli are and a slightly brighter rim."""
+    uneven = 1 + np.float32(optics["chromatin_texture"]) * mottle(rng, ground.size, 1.3)
+    holes = 1 - np.float32(0.55) * inside(ground.nucleolus)
+    rim = np.float32(0.12) * ridge(ground.nucleus + 1, 0.8)
+    return inside(ground.nucleus) * np.maximum(uneven * holes + rim, 0.1) * (ground.owner >= 0)
+
+
+def _typical_peak(light: np.ndarray, ground: Ground) -> float:
+    """Return the median over cells of the brightest pixel."""
+    from scipy.ndimage import maximum
+
+    present = np.unique(ground.owner[ground.owner >= 0])
+    return float(np.median(maximum(light, ground.owner, present)))
+
+
+def _focused(light: np.ndarray, acquisition: Acquisition, optics: dict[str, Any]) -> np.ndarray:
+    """Return light after the microscope: a sharp image and a little haze of what is out of focus."""
+    sharp = smooth(light, acquisition.blur)
+    if not acquisition.haze:
+        return sharp
+    return sharp + np.float32(acquisition.haze) * (smooth(sharp, optics["haze_blur"]) - sharp)
+
+
+def _camera(rng: np.random.Generator, light: np.ndarray, acquisition: Acquisition, channel: int) -> np.ndarray:
+    """Return pixels (rows, columns) uint8: background, shot and read noise; too bright ones are saturated."""
+    expected = light + np.float32(acquisition.background[channel])
+    variance = np.float32(acquisition.read_noise[channel] ** 2) + np.float32(acquisition.gain[channel]) * expected
+    noisy = expected + np.sqrt(variance) * rng.standard_normal(light.shape, dtype=np.float32)
+    return np.rint(np.clip(noisy, 0, 1) * 255).astype(np.uint8)
+
+
+def crop_starts(scene: Scene, cells: int, crop: int) -> np.ndarray:
+    """Return the first row and column (cells, 2) of the crops, which have the nucleus in the middle."""
+    nuclei = scene.origins[:cells] + scene.anatomy.nucleus[:cells]
+    return np.rint(nuclei).astype(np.int64) - crop // 2
+
+
+def crops_of(
+    pixels: np.ndarray, ground: Ground, start: np.ndarray, crop: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the crops (n, 3, crop, crop) of a field, and masks (n, crop, crop) uint16 of cells and of their nuclei.
+
+    In both masks 1 is the cell in the middle, and 3, 4 … are the others, the same in both.
+    """
+    steps = np.arange(crop)
+    rows, columns = (start[:, :1] + steps)[:, :, None], (start[:, 1:] + steps)[:, None, :]
+    crops = np.ascontiguousarray(pixels[:, rows, columns].transpose(1, 0, 2, 3))
+    owners = ground.owner[rows, columns]
+    masks = np.zeros(owners.shape, np.uint16)
+    for i, owner in enumerate(owners):
+        others = np.unique(owner[(owner >= 0) & (owner != i)])
+        number = np.zeros(len(ground.anatomy) + 1, np.uint16)  # the last is the background's, −1
+        number[others] = np.arange(3, 3 + len(others))
+        number[i] = 1
+        masks[i] = number[owner]
+    return crops, masks, np.where(ground.nucleus[rows, columns] < 0, masks, 0).astype(np.uint16)

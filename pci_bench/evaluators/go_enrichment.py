@@ -1,0 +1,260 @@
+"""Gene Ontology terms that clusters of proteins hold more often than chance (paper: Table 3, Supplementary Figure 5)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pydantic
+
+from pci_bench.errors import UserError
+from pci_bench.evaluators.base import EvaluatorMeta, Outcome, Run, register_evaluator
+from pci_bench.evaluators.embedding import column
+from pci_bench.evaluators.hierarchical_clustering import (
+    ClusterParams,
+    clusters_of,
+    terms_by_protein,
+    why_not_cluster,
+    with_proteins,
+)
+from pci_bench.ontology import (
+    Annotation,
+    Ontology,
+    annotated_terms,
+    memberships,
+    read_gaf,
+    read_obo,
+)
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from anndata import AnnData
+
+DATASET, TABLE = "dataset", "table"
+
+
+@dataclass(frozen=True)
+class Enrichment:
+    """Counts and probabilities of every cluster (rows) with every term (columns).
+
+    Parameters
+    ----------
+    found
+        (clusters, terms) int: proteins of the cluster that belong to the term.
+    cluster_size, term_size
+        (clusters,) and (terms,) int.
+    p
+        (clusters, terms): chance of as many or more, of as many proteins drawn from all without replacement.
+    fdr
+        (clusters, terms): p adjusted for all tests by Benjamini and Hochberg.
+    """
+
+    found: np.ndarray
+    cluster_size: np.ndarray
+    term_size: np.ndarray
+    p: np.ndarray
+    fdr: np.ndarray
+
+
+def enrichment(clusters: np.ndarray, terms: np.ndarray) -> Enrichment:
+    """Return how enriched each term is in each cluster: hypergeometric upper tail, Benjamini–Hochberg over all tests.
+
+    The background are all proteins given. Table 3 is of clusters of all proteins, against all proteins.
+
+    Parameters
+    ----------
+    clusters
+        (clusters, n) bool; a protein may be in several or none.
+    terms
+        (n, terms) bool.
+    """
+    from scipy.stats import false_discovery_control, hypergeom
+
+    found = np.rint(clusters.astype(np.float64) @ terms.astype(np.float64)).astype(np.int64)
+    cluster_size, term_size = clusters.sum(axis=1), terms.sum(axis=0)
+    p = hypergeom.sf(found - 1, terms.shape[0], term_size[None, :], cluster_size[:, None]).reshape(found.shape)
+    p = np.clip(p, 0, 1)
+    fdr = false_discovery_control(p, axis=None, method="bh") if p.size else p
+    return Enrichment(found, cluster_size, term_size, p, fdr)
+
+
+@lru_cache(maxsize=2)
+def _ontology(file: Path, changed: int) -> Ontology:
+    """Return an ontology that is read once for all feature sets of a run."""
+    return read_obo(file)
+
+
+@lru_cache(maxsize=2)
+def _annotations(file: Path, changed: int) -> tuple[str, list[Annotation]]:
+    """Return annotations that are read once for all feature sets of a run."""
+    return read_gaf(file)
+
+
+def _changed(file: Path) -> int:
+    return file.stat().st_mtime_ns if file.is_file() else 0
+
+
+class GoEnrichmentParams(ClusterParams):
+    """Parameters of the clusters and of the terms they are tested for."""
+
+    obo: str = pydantic.Field(
+        DATASET, min_length=1, description="OBO file of the ontology; 'dataset' for the dataset's own"
+    )
+    gaf: str = pydantic.Field(
+        DATASET,
+        min_length=1,
+        description="GAF file of annotations; 'dataset' for the dataset's own, 'table' for the obs column go (;-joined terms)",
+    )
+    namespace: str = pydantic.Field("cellular_component", min_length=1, description="part of the ontology")
+    min_size: int = pydantic.Field(5, ge=1, description="fewest clustered proteins of a term that is tested")
+    max_size: int = pydantic.Field(
+        0, ge=0, description="most clustered proteins of a term that is tested; 0 for any number"
+    )
+    fdr: float = pydantic.Field(0.05, gt=0, le=1, description="largest adjusted p of a term that counts as found")
+    shown: int = pydantic.Field(
+        2, ge=1, description="terms of each cluster in the short table, the most significant first"
+    )
+
+
+def _file(adata: AnnData, given: str, suffix: str) -> Path | None:
+    """Return a named file, or the dataset's own, or None where it has none."""
+    if given != DATASET:
+        return Path(given).expanduser()
+    named = str(adata.uns.get("pci_bench", {}).get("dataset", {}).get("ontology", ""))
+    if not named:
+        return None
+    package, _, stem = named.partition(":")
+    return Path(str(files(package).joinpath(stem + suffix)))
+
+
+@register_evaluator("go-enrichment")
+class GoEnrichment:
+    """Terms of an ontology in clusters of proteins, against all clustered proteins.
+
+    Clusters are those of ``hierarchical-clustering`` with the same parameters. Annotations count for the ancestors of their
+    terms too (``is_a``, ``part_of``); those with the qualifier NOT do not count. Proteins of which no annotation speaks stay
+    in the background. The paper used GOrilla; the hypergeometric test and the adjustment are the same.
+    """
+
+    meta = EvaluatorMeta(
+        "go-enrichment", "1", "Ontology terms in clusters of proteins", "enriched_clusters", key=("k",), any_order=True
+    )
+    Params = GoEnrichmentParams
+
+    def skip(self, adata: AnnData, params: GoEnrichmentParams) -> str | None:
+        """Return why there is nothing to test, or None."""
+        if reason := why_not_cluster(adata, params):
+            return reason
+        for parameter, suffix, what in (("obo", ".obo", "an ontology"), ("gaf", ".gaf", "annotations")):
+            if _file(adata, getattr(params, parameter), suffix) is None:
+                return (
+                    f"the dataset brings no ontology of its own; name {what} with {parameter}=FILE, for example go-basic.obo "
+                    "and goa_human.gaf of the Gene Ontology"
+                )
+        if params.gaf == TABLE and not (column(adata, "go") != "").any():
+            return (
+                "gaf = 'table' asks for the obs column go, and it is absent or empty; --annotations FILE can bring it"
+            )
+        return None
+
+    def __call__(self, adata: AnnData, grid: list[GoEnrichmentParams], run: Run) -> Iterator[Outcome]:
+        """Yield how many clusters have terms of their own, and every test."""
+        for params, proteins in with_proteins(adata, grid):
+            clusters, note = clusters_of(proteins, params)
+            names = proteins.names.tolist()
+            obo = _file(adata, params.obo, ".obo")
+            assert obo is not None  # or skip() would have said so
+            ontology = _ontology(obo, _changed(obo))
+            date, rows = self._rows(adata, params)
+            terms_of, counts = annotated_terms(names, rows, ontology, params.namespace)
+            if counts["unmatched_proteins"] == len(names):
+                raise UserError(
+                    f"None of the {len(names):,} proteins (for example '{names[0]}') has an annotation with a term of "
+                    f"{params.namespace}. Compare the names of the proteins with the symbols in the file that gaf names, and the "
+                    "namespace with the ontology's."
+                )
+            keys, members = memberships(terms_of, names, ontology, params.namespace)
+            sizes = members.sum(axis=0)
+            tested = (sizes >= params.min_size) & (sizes <= (params.max_size or len(names)))
+            if not tested.any():
+                raise UserError(
+                    f"No term of {params.namespace} has from {params.min_size} to {params.max_size or len(names)} of the "
+                    f"{len(names):,} clustered proteins. Lower min_size or raise max_size."
+                )
+            keys, members = [key for key, use in zip(keys, tested, strict=True) if use], members[:, tested]
+            of_cluster = np.zeros((len(clusters), len(names)), bool)
+            for row, positions in enumerate(clusters.values()):
+                of_cluster[row, positions] = True
+            tests = enrichment(of_cluster, members)
+            table = table_of_tests(list(clusters), keys, ontology, tests)
+            significant = table[(table["fdr"] <= params.fdr) & (table["n"] > 0)]
+            metrics = {
+                "enriched_clusters": significant["cluster"].nunique() / len(clusters),
+                "significant_tests": len(significant) / tests.p.size,
+            }
+            short = pick(significant, list(clusters), tests.cluster_size, params.shown)
+            details: dict[str, Any] = {
+                "n_proteins": len(names),
+                "ontology_version": ontology.version,
+                "annotations_date": date,
+                "namespace": params.namespace,
+                "annotations": counts,
+                "n_clusters": len(clusters),
+                "tested_terms": len(keys),
+                "tests": int(tests.p.size),
+                "terms_found": int(significant["term"].nunique()),
+                "without_enrichment": sorted(set(clusters) - set(significant["cluster"])),
+            }
+            if note:
+                details["clusters_file"] = note
+            yield Outcome(params.model_dump(), metrics, details=details, tables={"enrichment": table, "short": short})
+
+    def _rows(self, adata: AnnData, params: GoEnrichmentParams) -> tuple[str, list[Annotation]]:
+        """Return the date of the annotations, and each."""
+        if params.gaf == TABLE:
+            terms = terms_by_protein(adata, "go", "go", fold=False)
+            return "not said", [Annotation(p, p, (), t, False) for p in sorted(terms) for t in sorted(terms[p])]
+        gaf = _file(adata, params.gaf, ".gaf")
+        assert gaf is not None  # or skip() would have said so
+        return _annotations(gaf, _changed(gaf))
+
+
+def table_of_tests(clusters: list[str], keys: list[str], ontology: Ontology, tests: Enrichment) -> pd.DataFrame:
+    """Return a row per test: cluster, term, n of the cluster's N proteins, the term's K of all, p and adjusted p."""
+    import pandas as pd
+
+    c, t = (axis.ravel() for axis in np.indices(tests.p.shape))
+    table = pd.DataFrame(
+        {
+            "cluster": np.array(clusters)[c],
+            "term": np.array(keys)[t],
+            "name": np.array([ontology.terms[k].name for k in keys])[t],
+            "fdr": tests.fdr.ravel(),
+            "p": tests.p.ravel(),
+            "n": tests.found.ravel(),
+            "N": tests.cluster_size[c],
+            "K": tests.term_size[t],
+        }
+    )
+    order = np.lexsort((t, -table["n"].to_numpy(), table["p"].to_numpy(), c))
+    return table.iloc[order].reset_index(drop=True)
+
+
+def pick(significant: pd.DataFrame, clusters: list[str], sizes: np.ndarray, shown: int) -> pd.DataFrame:
+    """Return the most significant terms of each cluster, in its order; a cluster without any has a row without a term."""
+    import pandas as pd
+
+    parts = []
+    for cluster, size in zip(clusters, sizes, strict=True):
+        mine = significant[significant["cluster"] == cluster].head(shown)
+        none = pd.DataFrame({"cluster": [cluster], "term": "", "name": "", "N": int(size)})
+        parts.append(mine if len(mine) else none.reindex(columns=significant.columns))
+    found = pd.concat([p.astype(object) for p in parts], ignore_index=True)
+    return found.assign(
+        proteins=[f"{n}/{size}" if n == n else f"–/{size}" for n, size in zip(found["n"], found["N"], strict=True)]
+    )

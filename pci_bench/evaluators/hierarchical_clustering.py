@@ -1,0 +1,485 @@
+"""Ward clustering of proteins by the mean features of their cells (paper: Figure 4, Supplementary Figures 4 and 5)."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
+
+import numpy as np
+import pydantic
+
+from pci_bench.errors import UserError
+from pci_bench.evaluators.base import EvaluatorMeta, Outcome, Run, register_evaluator, standardized
+from pci_bench.evaluators.embedding import column, protein_means
+from pci_bench.evaluators.pairwise_distance import split_terms
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from anndata import AnnData
+
+LEAST = 3  # proteins that are worth a tree
+CONDENSED = 16384  # rows whose distances are held in memory: 1 GiB of them, and fastcluster's copy
+JUDGED = 1000
+LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+
+
+# ---- trees: linkages as SciPy's, one row (left, right, height, leaves) per merge
+
+
+def ward_linkage(features: np.ndarray) -> np.ndarray:
+    """Return the Ward linkage of rows, as ``scipy.cluster.hierarchy.linkage(method="ward")``.
+
+    The paper's "maximum likelihood agglomerative" clustering is Ward's for equal spherical Gaussians. Up to 16,384 rows all
+    distances are held (n² / 2 float64, twice); for more, they are computed as they are needed: slower, in the memory of
+    the features.
+
+    (n, d) -> (n − 1, 4) float64, heights ascending.
+    """
+    import fastcluster
+
+    values = np.ascontiguousarray(features, dtype=np.float64)
+    if len(values) > CONDENSED:
+        return fastcluster.linkage_vector(values, method="ward")
+    return fastcluster.linkage(values, method="ward", preserve_input=False)
+
+
+def leaf_order(linkage: np.ndarray) -> np.ndarray:
+    """Return the leaves from one side of the tree to the other: (n,) int."""
+    from scipy.cluster.hierarchy import leaves_list
+
+    return np.asarray(leaves_list(linkage), np.int64)
+
+
+def cut(linkage: np.ndarray, clusters: int) -> np.ndarray:
+    """Return exactly that many clusters, as if the last merges had not been made: (n,) int, numbered in leaf order."""
+    n = len(linkage) + 1
+    return _without_last_merges(linkage, n - clusters)
+
+
+def cut_at(linkage: np.ndarray, height: float) -> np.ndarray:
+    """Return the clusters of all merges up to a height: (n,) int, numbered in leaf order."""
+    return _without_last_merges(linkage, int(np.searchsorted(linkage[:, 2], height, "right")))
+
+
+def _without_last_merges(linkage: np.ndarray, merges: int) -> np.ndarray:
+    n = len(linkage) + 1
+    above = np.arange(n + merges)  # the topmost node that each belongs to
+    for row in reversed(range(merges)):
+        above[linkage[row, :2].astype(int)] = above[n + row]
+    order = leaf_order(linkage)
+    _, first, codes = np.unique(above[:n][order], return_index=True, return_inverse=True)
+    found = np.empty(n, np.int64)
+    found[order] = np.argsort(np.argsort(first))[codes]
+    return found
+
+
+def leaves_below(linkage: np.ndarray, node: int) -> np.ndarray:
+    """Return the leaves of a node in leaf order; leaves are nodes 0 to n − 1, merges those from n on."""
+    n = len(linkage) + 1
+    found, stack = [], [node]
+    while stack:
+        top = stack.pop()
+        if top < n:
+            found.append(top)
+        else:
+            left, right = linkage[top - n, :2].astype(int)
+            stack += [right, left]
+    return np.array(found, np.int64)
+
+
+def clade(linkage: np.ndarray, leaf: int, size: int) -> np.ndarray:
+    """Return the smallest subtree that holds a leaf and at least `size` leaves: its leaves in leaf order.
+
+    With merges of any height the subtree may be larger than asked for; with more than n it is the whole tree. Paper: "the
+    32 proteins closest to MKI67 in our hierarchical clustering".
+    """
+    n = len(linkage) + 1
+    node, leaves = leaf, 1
+    for row in range(n - 1):  # a node is merged only after it was made
+        if leaves >= size:
+            break
+        if node in linkage[row, :2]:
+            node, leaves = n + row, int(linkage[row, 3])
+    return leaves_below(linkage, node)
+
+
+def cophenetic_correlation(features: np.ndarray, linkage: np.ndarray, some: np.ndarray) -> float:
+    """Return Pearson's correlation of Euclidean distances and the heights at which pairs of leaves meet; 0 if constant.
+
+    Parameters
+    ----------
+    features, linkage
+        (n, d) and its tree, of ascending heights.
+    some
+        Leaves whose pairs count: all, or a sample.
+    """
+    from scipy.spatial.distance import pdist
+
+    n = len(linkage) + 1
+    order = leaf_order(linkage)
+    position = np.argsort(order)
+    last = position[:n].tolist() + [0] * (n - 1)  # of the leaves of a node: the last one's place
+    gaps = np.empty(n - 1)  # heights at which neighbours in leaf order meet
+    for row in range(n - 1):
+        left, right = linkage[row, :2].astype(int)
+        low, high = sorted((last[left], last[right]))
+        gaps[low] = linkage[row, 2]
+        last[n + row] = high
+    places = np.sort(position[some])
+    between = np.array([gaps[a:b].max() for a, b in itertools.pairwise(places)])
+    heights = np.concatenate([np.maximum.accumulate(between[i:]) for i in range(len(between))])
+    distances = pdist(features[order[places]])
+    if heights.std() == 0 or distances.std() == 0:
+        return 0.0
+    return float(np.corrcoef(heights, distances)[0, 1])
+
+
+# ---- clusters with names
+
+
+def letters(number: int) -> str:
+    """Return A, B, … Z, AA, AB, … for numbers from 0."""
+    text = LETTERS[number % 26]
+    return text if number < 26 else letters(number // 26 - 1) + text
+
+
+def named(codes: np.ndarray, finer: np.ndarray | None = None) -> dict[str, np.ndarray]:
+    """Return the members of clusters A, B, …, and after each those that it falls into: A1, A2 and so on.
+
+    Parameters
+    ----------
+    codes
+        (n,) int from 0.
+    finer
+        (n,) int, of clusters each within one of the first; those that are a whole one are not repeated.
+    """
+    found = {}
+    for code in range(codes.max() + 1):
+        members = np.flatnonzero(codes == code)
+        found[letters(code)] = members
+        parts = np.array([], np.int64) if finer is None else np.unique(finer[members])
+        if len(parts) > 1:
+            for number, part in enumerate(parts, 1):
+                found[f"{letters(code)}{number}"] = np.flatnonzero(finer == part)
+    return found
+
+
+def levels(clusters: Mapping[str, np.ndarray], n: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the largest and the smallest cluster that each of n proteins is in, as names: (n,) str each, "" for none."""
+    outer, inner = np.full(n, "", object), np.full(n, "", object)
+    by_size = sorted(clusters, key=lambda c: -len(clusters[c]))
+    for name in reversed(by_size):
+        outer[clusters[name]] = name
+    for name in by_size:
+        inner[clusters[name]] = name
+    return outer.astype(str), inner.astype(str)
+
+
+def read_clusters(file: Path | str) -> list[tuple[str, str]]:
+    """Return the (protein, cluster) rows of a CSV or TSV file, each once; a protein may be in several clusters.
+
+    Raises
+    ------
+    UserError
+        Where the file cannot be read or lacks a column.
+    """
+    import pandas as pd
+
+    file = Path(file)
+    try:
+        table = pd.read_csv(file, sep="\t" if file.suffix.lower() == ".tsv" else ",", dtype=str, keep_default_na=False)
+    except (OSError, ValueError) as error:
+        raise UserError(f"{file} cannot be read as a table of clusters ({error}). Name another file.") from error
+    if missing := [c for c in ("protein", "cluster") if c not in table]:
+        raise UserError(
+            f"{file} has the columns {', '.join(map(str, table.columns))} and no column '{missing[0]}'; clusters need one "
+            "row for each protein of each cluster, in the columns protein and cluster."
+        )
+    pairs = [(p.strip(), c.strip()) for p, c in zip(table["protein"], table["cluster"], strict=True)]
+    return list(dict.fromkeys(pair for pair in pairs if all(pair)))
+
+
+# ---- proteins
+
+
+@dataclass(frozen=True)
+class Proteins:
+    """Proteins in the order of their names, with the standardised means of their cells' features.
+
+    Parameters
+    ----------
+    names
+        (n,) str.
+    features
+        (n, d) float64: mean over a protein's cells, then standardised over all proteins, also where these are a subset.
+    label
+        (n,) str: the one value of a protein's cells, "" where they have none or several.
+    n_cells
+        (n,) int.
+    feature_names
+        (d,) str.
+    """
+
+    names: np.ndarray
+    features: np.ndarray
+    label: np.ndarray
+    n_cells: np.ndarray
+    feature_names: np.ndarray
+
+    @cached_property
+    def linkage(self) -> np.ndarray:
+        """The Ward linkage, computed once."""
+        return ward_linkage(self.features)
+
+    @cached_property
+    def order(self) -> np.ndarray:
+        """The proteins from one side of the tree to the other."""
+        return leaf_order(self.linkage)
+
+
+def terms_by_protein(
+    adata: AnnData, label: str = "label", labels: str = "labels", *, fold: bool = True
+) -> dict[str, frozenset[str]]:
+    """Return every protein's terms: all that two columns, the second ``;``-joined, say of any of its cells.
+
+    The column `label` counts where the cell has no `labels`; terms are in lower case, unless `fold` is False.
+    """
+    found: dict[str, frozenset[str]] = {}
+    rows = zip(column(adata, "protein"), column(adata, label), column(adata, labels), strict=True)
+    for protein, one, several in dict.fromkeys(rows):
+        if protein:
+            text = several or one
+            found[protein] = found.get(protein, frozenset()) | split_terms(text.casefold() if fold else text)
+    return found
+
+
+def in_subset(terms: Mapping[str, frozenset[str]], subset: str, terms_of_subset: str) -> set[str]:
+    """Return the proteins with a term: those with no other, or (``"any"``) with others besides; all where it is ""."""
+    wanted = subset.strip().casefold()
+    if not wanted:
+        return set(terms)
+    return {p for p, t in terms.items() if (t == {wanted} if terms_of_subset == "only" else wanted in t)}
+
+
+def proteins_of(adata: AnnData, label: str, subset: str = "", terms_of_subset: str = "only") -> Proteins:
+    """Return the proteins of some cells; the order of the cells does not enter the last digit.
+
+    Raises
+    ------
+    UserError
+        For NaN or infinite features.
+    """
+    values = np.asarray(adata.X)
+    if not np.isfinite(values).all():
+        raise UserError("The features hold NaN or infinite values; clustering needs finite ones.")
+    protein, labels = column(adata, "protein"), column(adata, label)
+    cell = column(adata, "cell") if "cell" in adata.obs else adata.obs_names.to_numpy(str)
+    order = np.lexsort((cell, protein))
+    means, names = protein_means(values[order], protein[order])
+    distinct: dict[str, set[str]] = {name: set() for name in names}
+    for name, value in dict.fromkeys(zip(protein, labels, strict=True)):
+        if name and value:
+            distinct[name].add(value)
+    single = np.array([next(iter(d)) if len(d) == 1 else "" for d in distinct.values()])
+    kept = in_subset(terms_by_protein(adata), subset, terms_of_subset)
+    chosen = np.array([name in kept for name in names])
+    n_cells = np.unique(protein[protein != ""], return_counts=True)[1]
+    features = standardized(means)[chosen]
+    return Proteins(names[chosen], features, single[chosen], n_cells[chosen], adata.var_names.to_numpy(str))
+
+
+# ---- evaluators
+
+
+class ClusterParams(pydantic.BaseModel):
+    """Which proteins are clustered, and which clusters are looked at."""
+
+    model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
+
+    k: int = pydantic.Field(10, ge=1, description="clusters that the tree is cut into")
+    subclusters: int = pydantic.Field(0, ge=0, description="clusters of a second, finer cut; 0 for none")
+    height: float = pydantic.Field(0, ge=0, description="where above 0, the height of the cut, in place of k")
+    clusters: str = pydantic.Field("", description="CSV file (protein, cluster) of clusters, in place of any cut")
+    subset: str = pydantic.Field("", description="localization term of the proteins to cluster; all where empty")
+    subset_terms: Literal["only", "any"] = pydantic.Field(
+        "only", description="whether proteins of the subset have its term only, or any others besides"
+    )
+    label: str = pydantic.Field("label", min_length=1, description="obs column that clusters are compared with")
+
+
+class HierarchicalClusteringParams(ClusterParams):
+    """Parameters of the clustering of proteins."""
+
+    around: str = pydantic.Field("", description="protein whose clade is listed; none where empty")
+    clade_size: int = pydantic.Field(32, ge=2, description="fewest proteins of that clade")
+
+
+P = TypeVar("P", bound=ClusterParams)
+
+
+def why_not_cluster(adata: AnnData, params: ClusterParams) -> str | None:
+    """Return why these proteins cannot be clustered as asked, or None."""
+    terms = terms_by_protein(adata)
+    chosen = in_subset(terms, params.subset, params.subset_terms)
+    if len(terms) < LEAST:
+        return f"clustering needs at least {LEAST} proteins, and the cells name {len(terms)} in the column 'protein'"
+    if len(chosen) < LEAST:
+        known = ", ".join(sorted(frozenset[str]().union(*terms.values()))) or "none"
+        what = "the term" if params.subset_terms == "any" else "only the term"
+        return (
+            f"{len(chosen)} proteins have {what} '{params.subset}', and clustering needs {LEAST}; the terms are {known}"
+        )
+    if params.clusters:
+        pairs = read_clusters(params.clusters)
+        return None if {p for p, _ in pairs} & chosen else f"no protein of {params.clusters} is among the {len(chosen)}"
+    asked = max(params.k if params.height == 0 else 1, params.subclusters)
+    if asked > len(chosen):
+        return (
+            f"{asked} clusters were asked for, and there are {len(chosen)} proteins; name fewer with k and subclusters"
+        )
+    return None
+
+
+def clusters_of(proteins: Proteins, params: ClusterParams) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """Return the members of every cluster, as positions, by name, and what a file of clusters said besides."""
+    if params.clusters:
+        position = {name: i for i, name in enumerate(proteins.names)}
+        pairs = read_clusters(params.clusters)
+        found: dict[str, list[int]] = {}
+        for protein, cluster in pairs:
+            if protein in position:
+                found.setdefault(cluster, []).append(position[protein])
+        unmatched = sorted({p for p, _ in pairs} - set(position))
+        empty = sorted({c for _, c in pairs} - set(found))
+        note = {"rows": len(pairs), "unmatched_proteins": len(unmatched), "unmatched_for_example": unmatched[:5]}
+        return {c: np.array(sorted(m)) for c, m in found.items()}, note | {"clusters_without_proteins": empty}
+    codes = cut_at(proteins.linkage, params.height) if params.height else cut(proteins.linkage, params.k)
+    finer = None
+    if params.subclusters > codes.max() + 1:
+        finer = cut(proteins.linkage, params.subclusters)
+    return named(codes, finer), {}
+
+
+def with_proteins(adata: AnnData, grid: Sequence[P]) -> Iterator[tuple[P, Proteins]]:
+    """Yield parameters with their proteins; what shares a subset shares the tree."""
+    known: dict[tuple[str, str, str], Proteins] = {}
+    for params in grid:
+        key = (params.label, params.subset, params.subset_terms if params.subset else "only")
+        if key not in known:
+            known[key] = proteins_of(adata, *key)
+        yield params, known[key]
+
+
+def protein_table(proteins: Proteins, clusters: Mapping[str, np.ndarray]) -> pd.DataFrame:
+    """Return a row per protein in leaf order: its largest and smallest cluster, label and number of cells."""
+    import pandas as pd
+
+    outer, inner = levels(clusters, len(proteins.names))
+    table = pd.DataFrame(
+        {
+            "protein": proteins.names,
+            "leaf": np.arange(len(proteins.names)),
+            "cluster": outer,
+            "subcluster": np.where(inner == outer, "", inner),
+            "label": proteins.label,
+            "n_cells": proteins.n_cells,
+        }
+    )
+    return table.iloc[proteins.order].reset_index(drop=True)
+
+
+def feature_table(proteins: Proteins, rows: np.ndarray) -> pd.DataFrame:
+    """Return standardised means of some proteins, to three decimals; features in the order of their own Ward tree."""
+    import pandas as pd
+
+    d = proteins.features.shape[1]
+    columns = leaf_order(ward_linkage(proteins.features.T)) if d > 1 else np.arange(d)
+    values = np.round(proteins.features[np.ix_(rows, columns)], 3)
+    table = pd.DataFrame(values, columns=proteins.feature_names[columns])
+    table.insert(0, "protein", proteins.names[rows], allow_duplicates=True)
+    return table
+
+
+@register_evaluator("hierarchical-clustering")
+class HierarchicalClustering:
+    """Ward clustering of proteins: mean over each one's cells, standardised over all proteins.
+
+    Tables: the linkage (its leaves are numbered as the proteins are sorted), every protein with its clusters in the tree's order, the features
+    that a heat map shows, and the smallest clade of so many proteins around one.
+    """
+
+    meta = EvaluatorMeta(
+        "hierarchical-clustering",
+        "1",
+        "Ward clustering of proteins",
+        "cophenetic_correlation",
+        key=("k",),
+        any_order=True,
+    )
+    Params = HierarchicalClusteringParams
+
+    def skip(self, adata: AnnData, params: HierarchicalClusteringParams) -> str | None:
+        """Return why the proteins cannot be clustered, or None."""
+        if reason := why_not_cluster(adata, params):
+            return reason
+        chosen = in_subset(terms_by_protein(adata), params.subset, params.subset_terms)
+        if params.around and params.around not in chosen:
+            return f"the protein '{params.around}', around which a clade is asked for, is not among the {len(chosen)}"
+        return None
+
+    def __call__(self, adata: AnnData, grid: list[HierarchicalClusteringParams], run: Run) -> Iterator[Outcome]:
+        """Yield clusters, how well tree and labels agree, and tables."""
+        import pandas as pd
+        from sklearn.metrics import adjusted_rand_score
+
+        for params, proteins in with_proteins(adata, grid):
+            n = len(proteins.names)
+            clusters, note = clusters_of(proteins, params)
+            outer, inner = levels(clusters, n)
+            some = np.sort(np.random.default_rng(run.seed).permutation(n)[:JUDGED])
+            metrics = {
+                "cophenetic_correlation": cophenetic_correlation(proteins.features, proteins.linkage, some),
+            }
+            judged = (proteins.label != "") & (outer != "")
+            if len(set(proteins.label[judged])) > 1:  # else there is nothing to agree with
+                metrics["adjusted_rand_index"] = float(adjusted_rand_score(proteins.label[judged], outer[judged]))
+                if (inner != outer).any():
+                    finer = adjusted_rand_score(proteins.label[judged], inner[judged])
+                    metrics["adjusted_rand_index_of_subclusters"] = float(finer)
+            table = protein_table(proteins, clusters)
+            tables = {
+                "linkage": pd.DataFrame(proteins.linkage, columns=["left", "right", "height", "proteins"]),
+                "proteins": table,
+            }
+            details: dict[str, Any] = {
+                "n_proteins": n,
+                "n_clusters": len(set(outer) - {""}),
+                "n_judged": int(judged.sum()),
+                "cophenetic_proteins": len(some),
+                "sizes": {name: len(members) for name, members in clusters.items()},
+            }
+            if note:
+                details["clusters_file"] = note
+            rows = proteins.order
+            if params.around:
+                (leaf,) = np.flatnonzero(proteins.names == params.around)
+                rows = clade(proteins.linkage, int(leaf), params.clade_size)
+                same = proteins.label[rows] == proteins.label[leaf]
+                share = float(same.mean()) if proteins.label[leaf] else None
+                details["clade"] = {
+                    "around": params.around,
+                    "proteins": len(rows),
+                    "label": str(proteins.label[leaf]),
+                    "share_of_label": share,
+                }
+                tables["clade"] = table[table["protein"].isin(proteins.names[rows])].reset_index(drop=True)
+            yield Outcome(
+                params.model_dump(),
+                metrics,
+                details=details,
+                tables=tables | {"features": feature_table(proteins, rows)},
+            )

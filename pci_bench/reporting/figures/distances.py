@@ -1,0 +1,156 @@
+"""Figure 2B and Table 2 as figures: how much closer images of the same localization term are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from pci_bench.drawing import BEHIND, COLOURS, FAINT, INK, new_figure
+from pci_bench.files import escape
+from pci_bench.reporting.figures.base import register_figures
+from pci_bench.reporting.tables import TABLES
+from pci_bench.results import Result
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+MARKS = tuple(zip("os^DvPX", (COLOURS[c] for c in (0, 1, 2, 3, 5, 4, 7)), strict=True))
+DIFFERS_IN = {
+    "z": "(mean same term − mean other terms) / SD of other terms",
+    "ratio": "mean same term / mean other terms − 1",
+}
+
+
+@register_figures("pairwise-distance")
+def distance_figures(results: Sequence[Result]) -> Iterator[tuple[str, Figure]]:
+    """Yield overall scores as bars with every term as a dot, and every term's scores side by side."""
+    for stem, title, mine in _by_parameters(results, "distances"):
+        yield stem, overall_bars(mine, title=f"Normalized average pairwise distance, {title}")
+        yield f"{stem}-terms", term_dots(mine, title=f"Normalized average pairwise distance by term, {title}")
+
+
+@register_figures("pairwise-distance-cell-line")
+def cell_line_figures(results: Sequence[Result]) -> Iterator[tuple[str, Figure]]:
+    """Yield the scores within and between cell lines as dumbbells."""
+    for stem, title, mine in _by_parameters(results, "cell-lines"):
+        lines = mine[0].details["cell_lines"]
+        yield stem, dumbbells(mine, title=f"Within and between {lines} cell lines, {title}")
+
+
+def _by_parameters(results: Sequence[Result], stem: str) -> Iterator[tuple[str, str, list[Result]]]:
+    """Yield file stem, title and results for each set of parameters, all on the cells of the newest result."""
+    newest = max(results, key=lambda r: str(r.run.get("started", ""))).dataset
+    sets: dict[str, list[Result]] = {}
+    for result in (r for r in results if r.dataset == newest):
+        sets.setdefault(",".join(f"{k}={v}" for k, v in result.evaluator.params.items()), []).append(result)
+    for parameters, mine in sets.items():
+        dataset, details = mine[0].dataset, mine[0].details
+        terms = len(details.get("per_term", details.get("terms", ())))
+        title = f"{dataset.name} ({terms} terms, {details['proteins']:,} proteins, {details['images']:,} images)"
+        suffix = f"-{escape(parameters)}" if len(sets) > 1 else ""
+        yield f"{stem}-{escape(dataset.name)}{suffix}", title, mine
+
+
+def overall_bars(results: Sequence[Result], *, title: str) -> Figure:
+    """Return a bar per feature set with its 95 % interval, closest on top, and a dot for every term."""
+    ordered = sorted(results, key=lambda r: -r.metrics["normalized_distance"])
+    figure = new_figure(7.2, 1.5 + 0.3 * len(ordered))
+    axes = figure.subplots()
+    for row, result in enumerate(ordered):
+        value, (low, high) = result.metrics["normalized_distance"], result.intervals["normalized_distance"]
+        terms = [t["score"] for t in result.details["per_term"].values()]
+        axes.barh(row, value, 0.7, color=COLOURS[4], label="mean over terms" if row == 0 else None)
+        axes.plot(terms, np.full(len(terms), row - 0.22), "o", markersize=2.6, color=COLOURS[0], alpha=0.75, linestyle="",
+                  label="a term" if row == 0 else None)  # fmt: skip
+        axes.plot([low, high], [row, row], color=INK, linewidth=1.3, solid_capstyle="butt",
+                  label="95 % interval" if row == 0 else None)  # fmt: skip
+    _number_at_the_edge(axes, [r.metrics["normalized_distance"] for r in ordered])
+    _feature_axis(axes, ordered)
+    figure.suptitle(title, fontsize=9.5, x=0.01, ha="left")
+    axes.set_xlabel(f"{DIFFERS_IN[ordered[0].evaluator.params['statistic']]}; more negative is closer", fontsize=8.5)
+    figure.legend(loc="outside lower center", ncols=3, frameon=False, fontsize=8.5)
+    return figure
+
+
+def term_dots(results: Sequence[Result], *, title: str) -> Figure:
+    """Return a row per term with a mark for each of at most seven feature sets: the table's rows, then the closest."""
+    wanted = TABLES.get("figure2b").rows
+    ranked = sorted(results, key=lambda r: (r.features.name not in wanted, r.metrics["normalized_distance"]))
+    shown = sorted(ranked[: len(MARKS)], key=lambda r: r.metrics["normalized_distance"])
+    scores = {t: [r.details["per_term"][t]["score"] for r in shown] for t in shown[0].details["per_term"]}
+    terms = sorted(scores, key=lambda t: -float(np.mean(scores[t])))
+    figure = new_figure(8.8, max(2.8, 1.4 + 0.27 * len(terms)))
+    axes = figure.subplots()
+    for position, result in enumerate(shown):
+        marker, colour = MARKS[position]
+        axes.plot([scores[t][position] for t in terms], range(len(terms)), marker, markersize=5.2, color=colour,
+                  markeredgecolor="white", markeredgewidth=0.5, linestyle="",
+                  label=f"{result.features.full_name} ({_text(result.metrics['normalized_distance'])})")  # fmt: skip
+    axes.axvline(0, color=INK, linewidth=0.8, linestyle=(0, (4, 3)))
+    proteins = {t: shown[0].details["per_term"][t]["proteins"] for t in terms}
+    axes.set_yticks(range(len(terms)), [f"{t} ({proteins[t]:,})" for t in terms], fontsize=8.5)
+    axes.set_ylim(-0.7, len(terms) - 0.3)
+    axes.grid(color=FAINT, linewidth=0.6)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right", "left"]].set_visible(False)
+    axes.tick_params(axis="y", length=0)
+    axes.tick_params(axis="x", labelsize=8.5)
+    axes.set_xlabel(f"{DIFFERS_IN[shown[0].evaluator.params['statistic']]}", fontsize=8.5)
+    left_out = f",\n{len(results) - len(shown)} more not shown" if len(results) > len(shown) else ""
+    figure.suptitle(f"{title}\nIn brackets: proteins of the term", fontsize=9.5, x=0.01, ha="left")
+    figure.legend(loc="outside right center", frameon=False, fontsize=8, alignment="left", title_fontsize=8,
+                  title=f"feature set (overall){left_out}")  # fmt: skip
+    return figure
+
+
+def dumbbells(results: Sequence[Result], *, title: str) -> Figure:
+    """Return two marks per feature set, same and different cell lines, their 95 % intervals, and the difference beside."""
+    ordered = sorted(results, key=lambda r: -r.metrics["different_cell_line"])
+    figure = new_figure(7.2, 1.5 + 0.34 * len(ordered))
+    axes = figure.subplots()
+    kinds = (
+        ("same_cell_line", "same cell line", "o", COLOURS[0], 0.16),
+        ("different_cell_line", "different cell lines", "D", COLOURS[1], -0.16),
+    )
+    for row, result in enumerate(ordered):
+        ends = [result.metrics[name] for name, *_ in kinds]
+        axes.plot(ends, [row, row], color="#9A9A9A", linewidth=2.2, solid_capstyle="butt", zorder=1)
+        for name, text, marker, colour, shift in kinds:
+            axes.plot(
+                result.intervals[name], [row + shift] * 2, color=colour, linewidth=1.1, solid_capstyle="butt", zorder=2
+            )
+            axes.plot(result.metrics[name], row, marker, color=colour, markersize=6.5, markeredgecolor="white", linestyle="",
+                      label=text if row == 0 else None, zorder=3)  # fmt: skip
+    _number_at_the_edge(axes, [r.metrics["difference"] for r in ordered], sign="+", heading="difference")
+    _feature_axis(axes, ordered)
+    figure.suptitle(title, fontsize=9.5, x=0.01, ha="left")
+    axes.set_xlabel(f"{DIFFERS_IN[ordered[0].evaluator.params['statistic']]}; lines: 95 % intervals", fontsize=8.5)
+    figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=8.5)
+    return figure
+
+
+def _number_at_the_edge(axes: Axes, values: Sequence[float], *, sign: str = "", heading: str = "") -> None:
+    """Write a number for every row to the right of the axes, where nothing is drawn."""
+    across = axes.get_yaxis_transform()
+    for row, value in enumerate(values):
+        axes.text(1.01, row, _text(value, sign), transform=across, va="center", fontsize=8, color=INK, bbox=BEHIND)
+    if heading:
+        axes.text(1.01, len(values) - 0.4, heading, transform=across, va="bottom", fontsize=8, color=INK)
+
+
+def _text(value: float, sign: str = "") -> str:
+    return f"{value:{sign}.3f}".replace("-", "−")
+
+
+def _feature_axis(axes: Axes, ordered: Sequence[Result]) -> None:
+    axes.axvline(0, color=INK, linewidth=0.8, linestyle=(0, (4, 3)))
+    axes.set_yticks(range(len(ordered)), [r.features.full_name for r in ordered], fontsize=8.5)
+    axes.set_ylim(-0.6, len(ordered) - 0.35)
+    axes.spines[["top", "right", "left"]].set_visible(False)
+    axes.tick_params(axis="y", length=0)
+    axes.tick_params(axis="x", labelsize=8.5)
+    axes.grid(axis="x", color=FAINT, linewidth=0.6)
+    axes.set_axisbelow(True)

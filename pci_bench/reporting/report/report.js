@@ -1,0 +1,464 @@
+"use strict";
+(() => {
+  const data = JSON.parse(document.getElementById("data").textContent);
+  const redraws = new Set(); // what to draw again when the theme changes
+  const PALETTE = {
+    light: ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8a6d00", "#222222"],
+    dark: ["#56B4E9", "#ff9a5c", "#3fcf9f", "#e6a5c9", "#f5c04a", "#9fd4f5", "#f0e442", "#ffffff"],
+  };
+  const DASHES = [[1, 0], [6, 4], [2, 3]];
+  const SHAPES = [["circle", "●"], ["square", "■"], ["triangle-up", "▲"], ["diamond", "◆"], ["cross", "✚"], ["triangle-down", "▼"]];
+
+  // ---- small things -------------------------------------------------------------------------------------------------
+  function make(tag, attributes = {}, ...children) {
+    const element = document.createElement(tag);
+    for (const [name, value] of Object.entries(attributes)) {
+      if (name.startsWith("on")) element.addEventListener(name.slice(2), value);
+      else if (value === true) element.setAttribute(name, "");
+      else if (value !== false && value != null) element.setAttribute(name, value);
+    }
+    element.append(...children.filter((c) => c != null));
+    return element;
+  }
+  const percent = (value) => value.toFixed(1);
+  const bracketed = (value, low, high) => (low == null ? percent(value) : `${percent(value)} [${percent(low)}, ${percent(high)}]`);
+  const isDark = () => {
+    const chosen = document.documentElement.dataset.theme;
+    return chosen ? chosen === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
+  };
+  const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
+
+  function crop(index, hidden = false) {
+    const [name, label] = data.cells[index];
+    const span = make("span", hidden ? { class: "crop", "aria-hidden": "true" } : { class: "crop", role: "img", "aria-label": `Cell ${name}${label ? `, ${label}` : ""}`, title: name });
+    span.style.setProperty("--column", index % data.columns);
+    span.style.setProperty("--row", Math.floor(index / data.columns));
+    return span;
+  }
+  function chooser(text, options, change, id) {
+    const select = make("select", { id, onchange: () => change(select.selectedIndex) }, ...options.map((o) => make("option", {}, o)));
+    return make("div", { class: "field" }, make("label", { for: id }, text), select);
+  }
+
+  // ---- theme --------------------------------------------------------------------------------------------------------
+  const theme = document.getElementById("theme");
+  function remembered(value) {
+    try {
+      if (value === undefined) return localStorage.getItem("pci-bench-theme");
+      localStorage.setItem("pci-bench-theme", value);
+    } catch { /* a file that is opened from disk may have no storage */ }
+    return null;
+  }
+  function themed() {
+    theme.setAttribute("aria-pressed", String(isDark()));
+    for (const redraw of redraws) redraw();
+  }
+  const before = remembered();
+  if (before === "dark" || before === "light") document.documentElement.dataset.theme = before;
+  theme.addEventListener("click", () => {
+    const next = isDark() ? "light" : "dark";
+    document.documentElement.dataset.theme = next;
+    remembered(next);
+    themed();
+  });
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", themed);
+
+  // ---- tables -------------------------------------------------------------------------------------------------------
+  const natural = new Intl.Collator("en", { numeric: true });
+  for (const table of document.querySelectorAll(".table")) {
+    const body = table.querySelector("tbody");
+    const rows = [...body.rows];
+    const headers = [...table.querySelectorAll("thead th")];
+    headers.forEach((header, column) => {
+      header.firstElementChild.addEventListener("click", () => {
+        const numeric = rows.some((row) => row.cells[column]?.dataset.value !== undefined);
+        const was = header.getAttribute("aria-sort");
+        const up = was === "none" ? !numeric : was === "descending"; // numbers: the largest first
+        headers.forEach((h) => h.setAttribute("aria-sort", "none"));
+        header.setAttribute("aria-sort", up ? "ascending" : "descending");
+        const sign = up ? 1 : -1;
+        const key = (row) => row.cells[column]?.dataset.value;
+        rows.sort((a, b) => {
+          const [x, y] = [key(a), key(b)];
+          if (numeric) return x === undefined || y === undefined ? (x === undefined) - (y === undefined) : sign * (x - y);
+          return sign * natural.compare(a.cells[column]?.textContent ?? "", b.cells[column]?.textContent ?? "");
+        });
+        body.append(...rows);
+      });
+    });
+    const filter = table.querySelector("input");
+    filter?.addEventListener("input", () => {
+      const words = filter.value.toLowerCase().split(/\s+/).filter(Boolean);
+      let left = 0;
+      for (const row of rows) {
+        row.hidden = !words.every((word) => row.textContent.toLowerCase().includes(word));
+        left += !row.hidden;
+      }
+      table.querySelector(".count").textContent = left === rows.length ? `${left} rows` : `${left} of ${rows.length} rows`;
+    });
+  }
+
+  // ---- charts -------------------------------------------------------------------------------------------------------
+  function configuration() {
+    const [ink, quiet, line] = ["ink", "quiet", "line"].map(colour);
+    const words = { labelColor: ink, titleColor: ink, labelFontSize: 12, titleFontSize: 12, titleFontWeight: "normal" };
+    return {
+      background: "transparent", font: "system-ui, sans-serif", view: { stroke: null },
+      axis: { ...words, gridColor: line, domainColor: quiet, tickColor: quiet, labelLimit: 150 },
+      legend: { ...words, labelLimit: 260 }, title: { color: ink },
+    };
+  }
+  async function draw(place, spec) {
+    place.view?.finalize();
+    const { view } = await vegaEmbed(place, spec, { actions: false, renderer: "svg", config: configuration(), tooltip: false, logLevel: 1 });
+    place.view = view;
+  }
+  const colours = () => PALETTE[isDark() ? "dark" : "light"];
+
+  function bars(runs) {
+    const values = [];
+    runs.forEach((run) => run.recalls.forEach(([value, low, high], c) => values.push({ class: run.labels[c], neighbours: run.said, value, low, high })));
+    const order = runs[0].labels.slice(0, runs[0].recalls.length).sort((a, b) => value(b) - value(a));
+    function value(label) { return runs[0].recalls[runs[0].labels.indexOf(label)][0]; }
+    const narrow = innerWidth < 640;
+    const y = { field: "class", type: "nominal", sort: order, title: null, axis: { labelLimit: narrow ? 110 : 170 } };
+    const offset = { field: "neighbours", sort: runs.map((r) => r.said) };
+    const layers = [
+      { mark: { type: "bar", height: { band: 0.85 } }, encoding: {
+        x: { field: "value", type: "quantitative", scale: { domain: [0, 100] }, title: narrow ? "recall (%)" : "recall (%): cells of the class that are found" },
+        color: { field: "neighbours", type: "nominal", sort: runs.map((r) => r.said), scale: { range: [colours()[0], colours()[4]] }, legend: { orient: "top", title: null, direction: narrow ? "vertical" : "horizontal" } },
+        description: { field: "said" } } },
+    ];
+    if (values.some((v) => v.low !== undefined)) {
+      layers.push({ mark: { type: "rule", strokeWidth: 1.5, color: colour("ink"), aria: false }, encoding: { x: { field: "low", type: "quantitative" }, x2: { field: "high" } } });
+    }
+    for (const v of values) v.said = `${v.class}, ${v.neighbours}: ${bracketed(v.value, v.low, v.high)} %`;
+    return { $schema: "https://vega.github.io/schema/vega-lite/v6.json", description: "Bars: recall of every class", width: "container", autosize: { type: "fit-x", contains: "padding" },
+      height: order.length * (runs.length > 1 ? 26 : 18), data: { values }, encoding: { y, yOffset: offset }, layer: layers };
+  }
+
+  function recallTable(runs) {
+    const labels = runs[0].labels.slice(0, runs[0].recalls.length);
+    return make("details", {}, make("summary", {}, "The bars as a table"),
+      make("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": "Recall of every class" },
+        make("table", {},
+          make("thead", {}, make("tr", {}, ...["class", "cells", ...runs.map((r) => `recall (%), ${r.said}`)].map((t) => make("th", { scope: "col" }, t)))),
+          make("tbody", {}, ...labels.map((label, c) => make("tr", {}, make("th", { scope: "row" }, label),
+            make("td", { class: "number" }, String(runs[0].counts[c].reduce((a, b) => a + b, 0))),
+            ...runs.map((r) => make("td", { class: "number" }, r.recalls[c] ? bracketed(...r.recalls[c]) : "–"))))))));
+  }
+
+  function shade(share) { // of the ground to the full colour, and the ink that can be read on it
+    const [full, ground] = [colour("heat"), colour("page")].map((c) => c.split(",").map(Number));
+    const mixed = full.map((v, i) => Math.round(ground[i] + (0.05 + 0.95 * share) * (v - ground[i])));
+    const [r, g, b] = mixed.map((v) => (v / 255 <= 0.04045 ? v / 255 / 12.92 : ((v / 255 + 0.055) / 1.055) ** 2.4));
+    return `background:rgb(${mixed});color:${0.2126 * r + 0.7152 * g + 0.0722 * b > 0.179 ? "#000" : "#fff"}`;
+  }
+
+  function matrix(run, name) {
+    const title = `${run.said}: balanced accuracy ${run.interval ? bracketed(run.value, ...run.interval) : percent(run.value)} %`;
+    const table = make("table", {},
+      make("caption", { class: "unseen" }, `Confusion matrix of ${name}, ${run.said}: true classes in rows, predicted classes in columns, numbers of cells`),
+      make("thead", {}, make("tr", {}, make("td", {}, "true \\ predicted"), ...run.labels.map((l) => make("th", { scope: "col", title: l }, make("span", {}, l))))),
+      make("tbody", {}, ...run.counts.map((row, t) => {
+        const total = row.reduce((a, b) => a + b, 0) || 1;
+        return make("tr", {}, make("th", { scope: "row", title: run.labels[t] }, run.labels[t]), ...row.map((count, p) => make("td", {
+          class: t === p ? "diagonal" : null, style: shade(count / total),
+          title: `${run.labels[t]} predicted as ${run.labels[p]}: ${count} cells, ${percent((100 * count) / total)} %`,
+        }, count ? String(count) : "")));
+      })));
+    return make("div", { class: "matrix" }, make("h5", {}, title), make("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": `Confusion matrix, ${run.said}` }, table));
+  }
+
+  function pairs(run) {
+    if (!run.pairs.length) return make("p", {}, `${run.said}: no cell is confused.`);
+    return make("div", {}, make("h5", {}, run.said), make("ul", { class: "pairs-list" }, ...run.pairs.map(([t, p, count, share, cells]) => {
+      const seen = cells.filter((c) => c < data.tiles);
+      const words = `${count} ${count === 1 ? "cell" : "cells"}, ${percent(share)} % of the class`;
+      return make("li", {}, make("strong", {}, run.labels[t]), " predicted as ", make("strong", {}, run.labels[p]), `: ${words}`,
+        seen.length ? make("ul", { class: "crops" }, ...seen.map((c) => make("li", {}, crop(c))))
+          : make("p", { class: "quiet" }, cells.length ? `For example ${cells.map((c) => data.cells[c][0]).join(", ")}` : "No example: the predictions are missing."));
+    })));
+  }
+
+  function classView(place) {
+    const views = data.datasets[place.dataset.dataset].classes;
+    const id = place.dataset.id;
+    let [view, features] = [views[0], 0];
+    const which = chooser("Feature set", [], (i) => { features = i; show(); }, `${id}-features`);
+    const how = chooser("Evaluation", views.map((v) => v.title), (i) => {
+      const name = view.features[features].name;
+      view = views[i];
+      features = Math.max(0, view.features.findIndex((f) => f.name === name));
+      fill();
+      show();
+    }, `${id}-setting`);
+    const fill = () => {
+      which.lastChild.replaceChildren(...view.features.map((f) => make("option", {}, f.name)));
+      which.lastChild.selectedIndex = features;
+    };
+    const chart = make("div", { class: "chart" });
+    const below = make("div", {});
+    place.append(make("div", { class: "controls" }, how, which), make("h4", {}, "Recall of every class"), chart, below);
+    function show() {
+      const { name, runs } = view.features[features];
+      draw(chart, bars(runs));
+      const known = runs.some((r) => r.recalls[0]?.length > 1);
+      below.replaceChildren(
+        make("p", { class: "quiet" }, known ? `Lines: 95 % interval, ${runs[0].unit} replicates.` : "There are no intervals: the predictions are missing."),
+        recallTable(runs),
+        make("h4", {}, `Confusion matrix of ${name}`), make("p", { class: "quiet" }, "Numbers of cells; the shade is the share of the true class."),
+        make("div", { class: "matrices" }, ...runs.map((r) => matrix(r, name))),
+        make("h4", {}, `Most confused pairs of ${name}`), ...runs.map(pairs));
+    }
+    fill();
+    show();
+    redraws.add(show);
+  }
+
+  function layerView(place) {
+    const views = data.datasets[place.dataset.dataset].layers;
+    let view = views[0];
+    const chart = make("div", { class: "chart" });
+    const names = make("ul", { class: "key", "aria-label": "Networks" });
+    const lines = make("p", { class: "quiet" });
+    const below = make("div", {});
+    const redraw = () => {
+      const points = view.points.map((p) => ({ ...p, said: `${p.network} ${p.layer}, ${p.neighbours}: ${bracketed(p.value, p.low, p.high)} %` }));
+      const neighbours = [...new Set(points.map((p) => p.neighbours))];
+      const networks = [...new Set(points.map((p) => p.network))];
+      const color = { field: "network", type: "nominal", scale: { domain: networks, range: colours() }, legend: null };
+      const dash = { field: "neighbours", type: "nominal", scale: { domain: neighbours, range: DASHES }, legend: null };
+      const shape = { field: "network", type: "nominal", scale: { domain: networks, range: SHAPES.map(([name]) => name) }, legend: null };
+      names.replaceChildren(...networks.map((n, i) => make("li", {}, make("span", { class: "glyph", "aria-hidden": "true", style: `color:${colours()[i % 8]}` }, SHAPES[i % SHAPES.length][1]), n)));
+      lines.textContent = `Bands: 95 % interval.${neighbours.length > 1 ? ` Full lines: ${neighbours[0]}; ${neighbours.slice(1).map((n, i) => `${["broken", "dotted"][i] ?? "other"} lines: ${n}`).join("; ")}.` : ` Neighbours: ${neighbours[0]}.`}`;
+      const x = { field: "layer", type: "ordinal", sort: view.layers, title: null, axis: { labelAngle: view.layers.length > 6 ? -45 : 0 } };
+      const detail = { field: "neighbours" };
+      draw(chart, { $schema: "https://vega.github.io/schema/vega-lite/v6.json", description: `Curves: balanced accuracy by layer, ${view.title}`, width: "container", height: 300, autosize: { type: "fit-x", contains: "padding" },
+        data: { values: points }, encoding: { x, color }, layer: [
+          { mark: { type: "area", opacity: 0.14, aria: false }, encoding: { y: { field: "low", type: "quantitative", scale: { domainMin: 0 }, title: "balanced accuracy (%)" }, y2: { field: "high" }, detail } },
+          { mark: { type: "line", strokeWidth: 2, aria: false }, encoding: { y: { field: "value", type: "quantitative" }, strokeDash: dash } },
+          { mark: { type: "point", filled: true, size: 60 }, encoding: { y: { field: "value", type: "quantitative" }, shape, detail, description: { field: "said" } } },
+        ] });
+    };
+    const show = () => {
+      redraw();
+      const neighbours = [...new Set(view.points.map((p) => p.neighbours))];
+      const networks = [...new Set(view.points.map((p) => p.network))];
+      const found = (n, l, x) => view.points.find((p) => p.network === n && p.layer === l && p.neighbours === x);
+      below.replaceChildren(
+        make("details", {}, make("summary", {}, "The curves as a table"), make("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": "Balanced accuracy by layer" },
+          make("table", {}, make("thead", {}, make("tr", {}, ...["network", "neighbours", ...view.layers].map((t) => make("th", { scope: "col" }, t)))),
+            make("tbody", {}, ...networks.flatMap((n) => neighbours.map((x) => make("tr", {}, make("th", { scope: "row" }, n), make("td", {}, x),
+              ...view.layers.map((l) => { const p = found(n, l, x); return make("td", { class: "number" }, p ? bracketed(p.value, p.low, p.high) : "–"); })))))))));
+    };
+    if (views.length > 1) {
+      place.append(make("div", { class: "controls" }, chooser("Evaluation", views.map((v) => v.title), (i) => { view = views[i]; show(); }, `${place.dataset.id}-setting`)));
+    }
+    place.append(chart, names, lines, below);
+    show();
+    redraws.add(redraw);
+  }
+
+  // ---- UMAP ---------------------------------------------------------------------------------------------------------
+  function unpacked(text) {
+    const bytes = Uint8Array.from(atob(text), (c) => c.charCodeAt(0));
+    const view = new DataView(bytes.buffer);
+    return Array.from({ length: bytes.length / 2 }, (_, i) => view.getUint16(2 * i, true));
+  }
+  const NOBODY = 65535;
+
+  function umapView(place) {
+    const views = data.datasets[place.dataset.dataset].umaps;
+    const id = place.dataset.id;
+    let [view, points, focus, current, vega] = [null, [], -1, null, null];
+    let [centre, extent, span] = [[0, 0], [1, 1], 1]; // what is seen: around which point, of how much, what share of it
+    const canvasPlace = make("div", {});
+    const ring = make("div", { class: "ring", hidden: true });
+    const card = make("div", { class: "card", hidden: true });
+    const said = make("p", { class: "unseen", "aria-live": "polite" });
+    const plot = make("div", { class: "plot", tabindex: 0, role: "application", "aria-describedby": `${id}-keys` }, canvasPlace, ring, card);
+    const legend = make("ul", { class: "legend", "aria-label": "Classes: press to highlight one" });
+    const about = make("p", { class: "quiet" });
+    const size = () => {
+      const w = plot.clientWidth;
+      return [w, Math.round(Math.min(620, Math.max(300, (0.94 * w * extent[1]) / extent[0])))];
+    };
+    const scaleOf = () => { const [w, h] = size(); return (0.92 * Math.min(w / extent[0], h / extent[1])) / span; };
+    const projection = () => { // asked for once and used for all points, since it measures the page
+      const [w, h] = size();
+      const s = scaleOf();
+      return (p) => [w / 2 + (p.x - centre[0]) * s, h / 2 - (p.y - centre[1]) * s];
+    };
+    const domains = () => size().map((length, k) => [centre[k] - length / 2 / scaleOf(), centre[k] + length / 2 / scaleOf()]);
+    const zoom = (factor) => { span = Math.min(1.2, Math.max(0.01, span * factor)); moved(); };
+    const reset = () => { centre = view.centre; span = 1; moved(); };
+    function moved() {
+      if (!vega) return;
+      const [x, y] = domains();
+      vega.signal("xs", x).signal("ys", y).signal("focus", focus).runAsync();
+      mark(current, false);
+    }
+    function mark(point, speak = true) {
+      current = point;
+      ring.hidden = card.hidden = !point;
+      if (!point) return;
+      const [x, y] = projection()(point);
+      const [w, h] = size();
+      ring.hidden = card.hidden = x < 0 || y < 0 || x > w || y > h;
+      ring.style.left = `${x}px`;
+      ring.style.top = `${y}px`;
+      const name = point.name ?? (point.cell === NOBODY ? "" : data.cells[point.cell][0]);
+      const label = view.labels[point.code] ?? "";
+      card.replaceChildren(...[point.cell === NOBODY ? null : crop(point.cell, true), make("strong", {}, label || "no label"), make("br"), name || "not in the sample of crops"].filter(Boolean));
+      const height = card.offsetHeight || 180;
+      card.style.left = `${Math.max(4, Math.min(w - card.offsetWidth - 4, x + 14 + card.offsetWidth > w ? x - card.offsetWidth - 14 : x + 14))}px`;
+      card.style.top = `${Math.max(4, Math.min(h - height - 4, y - height / 2))}px`;
+      if (speak) said.textContent = `${label || "no label"}${name ? `, ${view.what} ${name}` : ""}`;
+    }
+    function near(x, y, reach) {
+      const toScreen = projection();
+      let [best, distance] = [null, Infinity];
+      for (const point of points) {
+        if (focus >= 0 && point.code !== focus) continue;
+        const [px, py] = toScreen(point);
+        const d = Math.hypot(px - x, py - y) + (point.cell === NOBODY ? 5 : 0); // rather one with a crop
+        if (d < distance) [best, distance] = [point, d];
+      }
+      return distance <= reach ? best : null;
+    }
+    const at = (event) => { const box = plot.getBoundingClientRect(); return [event.clientX - box.left - plot.clientLeft, event.clientY - box.top - plot.clientTop]; };
+    let drag = null;
+    plot.addEventListener("pointerdown", (event) => { drag = { at: at(event), centre, moved: false }; });
+    plot.addEventListener("pointermove", (event) => {
+      const [x, y] = at(event);
+      if (drag && event.pointerType === "mouse" && event.buttons & 1) {
+        const [dx, dy] = [x - drag.at[0], y - drag.at[1]];
+        drag.moved ||= Math.hypot(dx, dy) > 3;
+        if (!drag.moved) return;
+        centre = [drag.centre[0] - dx / scaleOf(), drag.centre[1] + dy / scaleOf()];
+        moved();
+      } else if (event.pointerType === "mouse") mark(near(x, y, 12), false);
+    });
+    plot.addEventListener("pointerup", (event) => { if (!drag?.moved) mark(near(...at(event), event.pointerType === "mouse" ? 12 : 28)); drag = null; });
+    plot.addEventListener("pointerleave", (event) => { drag = null; if (event.pointerType === "mouse" && !plot.matches(":focus-visible")) mark(null); });
+    plot.addEventListener("keydown", (event) => {
+      const way = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] }[event.key];
+      if (way) move(way);
+      else if (event.key === "+" || event.key === "=") zoom(0.7);
+      else if (event.key === "-") zoom(1 / 0.7);
+      else if (event.key === "0") reset();
+      else if (event.key === "Escape") mark(null);
+      else return;
+      event.preventDefault();
+    });
+    function move([dx, dy]) {
+      const [w, h] = size();
+      const toScreen = projection();
+      const from = current ? toScreen(current) : [w / 2, h / 2];
+      let [best, cost] = [null, Infinity];
+      for (const point of points) {
+        if (point === current || (focus >= 0 && point.code !== focus) || (data.tiles && point.cell === NOBODY && view.hasCrops)) continue;
+        const [x, y] = toScreen(point);
+        const along = (x - from[0]) * dx + (y - from[1]) * dy;
+        const across = Math.abs((x - from[0]) * dy) + Math.abs((y - from[1]) * dx);
+        if (x < 0 || y < 0 || x > w || y > h || along <= (current ? 0.5 : -Infinity) || across > 2 * Math.abs(along) + (current ? 0 : 1e9)) continue;
+        const c = Math.abs(along) + 2 * across;
+        if (c < cost) [best, cost] = [point, c];
+      }
+      if (best) mark(best);
+      else said.textContent = "There is no further point that way.";
+    }
+    const ground = () => (isDark() ? view.dark : view.light);
+    async function redraw() {
+      if (!plot.clientWidth) return;
+      const [width, height] = size();
+      vega?.finalize();
+      const radius = Math.min(60, Math.max(6, (width < 640 ? 40000 : 80000) / points.length));
+      const spec = {
+        $schema: "https://vega.github.io/schema/vega/v6.json", width, height, padding: 0, autosize: "none", background: null,
+        signals: [{ name: "xs", value: domains()[0] }, { name: "ys", value: domains()[1] }, { name: "focus", value: focus }],
+        data: [{ name: "points", values: points }],
+        scales: [{ name: "x", type: "linear", zero: false, domain: { signal: "xs" }, range: [0, width] }, { name: "y", type: "linear", zero: false, domain: { signal: "ys" }, range: [height, 0] },
+          { name: "colour", type: "ordinal", domain: view.labels.map((_, i) => i), range: ground() }],
+        marks: [{ type: "symbol", aria: false, interactive: false, clip: true, from: { data: "points" }, encode: {
+          enter: { shape: { field: "shape" }, size: { value: radius } },
+          update: { x: { scale: "x", field: "x" }, y: { scale: "y", field: "y" }, fill: { scale: "colour", field: "code" }, opacity: { signal: "focus < 0 ? 0.85 : datum.code === focus ? 1 : 0.06" } } } }],
+      };
+      ({ view: vega } = await vegaEmbed(canvasPlace, spec, { mode: "vega", actions: false, renderer: "canvas", tooltip: false }));
+      legend.querySelectorAll(".glyph").forEach((glyph, code) => { glyph.style.color = ground()[code]; });
+      mark(current, false);
+    }
+    function show(index) {
+      view = views[index];
+      const [xy, codes, cells] = [unpacked(view.xy), unpacked(view.codes), unpacked(view.cells)];
+      const shapes = ["circle", "triangle-up", "square"];
+      points = codes.map((code, i) => ({ x: xy[2 * i] / 65535, y: xy[2 * i + 1] / 65535, code, cell: cells[i], name: view.names[i], shape: shapes[Math.floor(code / 8) % 3] }));
+      view.hasCrops = cells.some((c) => c !== NOBODY);
+      extent = [0, 1].map((k) => points.reduce((most, p) => Math.max(most, k ? p.y : p.x), 0.02)); // both start at 0
+      view.centre = extent.map((e) => e / 2);
+      [focus, current, centre, span] = [-1, null, view.centre, 1];
+      legend.replaceChildren(...view.labels.map((label, code) => make("li", {}, make("button", { type: "button", "aria-pressed": "false", onclick: (event) => {
+        focus = focus === code ? -1 : code;
+        legend.querySelectorAll("button").forEach((b, c) => b.setAttribute("aria-pressed", String(c === focus)));
+        mark(null);
+        moved();
+        event.stopPropagation();
+      } }, make("span", { class: "glyph", "aria-hidden": "true" }, "●▲■"[Math.floor(code / 8) % 3]), label))));
+      const sampled = cells.filter((c) => c !== NOBODY).length;
+      plot.setAttribute("aria-label", `UMAP of ${view.n} ${view.what}s: ${view.title}`);
+      about.textContent = `${view.n.toLocaleString("en")} ${view.what}s, of which ${sampled.toLocaleString("en")} have a crop here. Distances are not to scale: a UMAP is a picture, not a measurement. ${view.said}`;
+      mark(null);
+      redraw();
+    }
+    const controls = make("div", { class: "controls" }, views.length > 1 ? chooser("Embedding", views.map((v) => v.title), show, `${id}-view`) : make("strong", {}, views[0].title),
+      make("fieldset", {}, make("legend", {}, "Zoom"), make("button", { type: "button", "aria-label": "Zoom in", onclick: () => zoom(0.7) }, "+"),
+        make("button", { type: "button", "aria-label": "Zoom out", onclick: () => zoom(1 / 0.7) }, "−"), make("button", { type: "button", onclick: reset }, "All")));
+    const keys = make("p", { class: "quiet", id: `${id}-keys` }, "Point at a cell, or tap it, to see its crop. With the keyboard: arrow keys go from cell to cell, + and − zoom, 0 shows all. With a mouse, drag to move.");
+    place.append(controls, keys, make("div", { class: "stage" }, make("div", {}, plot, said), make("div", {}, make("p", { class: "quiet" }, "Press a class to see it alone:"), legend)), about);
+    show(0);
+    redraws.add(redraw);
+    let width = plot.clientWidth;
+    addEventListener("resize", () => { if (plot.clientWidth !== width) { width = plot.clientWidth; redraw(); } });
+  }
+
+  // ---- nearest neighbours -------------------------------------------------------------------------------------------
+  function galleryView(place) {
+    const views = data.datasets[place.dataset.dataset].gallery;
+    const id = place.dataset.id;
+    const state = { view: 0, label: "", outcome: 0 };
+    const outcomes = ["right and wrong", "right only", "wrong only"];
+    const list = make("ul", { class: "queries" });
+    const count = make("span", { class: "count", role: "status", "aria-live": "polite" });
+    const labels = [...new Set(views.flatMap((v) => v.queries.map((q) => q.label)))].sort(natural.compare);
+    const verdict = (right, text) => make("span", { class: right ? "right" : "wrong" }, `${right ? "✓" : "✗"} ${text}`);
+    function show() {
+      const view = views[state.view];
+      const queries = view.queries.filter((q) => (!state.label || q.label === state.label) && (!state.outcome || (q.label === q.predicted) === (state.outcome === 1)));
+      count.textContent = `${queries.length} ${queries.length === 1 ? "query cell" : "query cells"}`;
+      list.replaceChildren(...queries.map((q) => {
+        const right = q.label === q.predicted;
+        return make("li", {}, make("div", { class: "query" },
+          make("figure", {}, crop(q.cell), make("figcaption", {}, make("strong", {}, q.label), make("br"), verdict(right, right ? "found" : `taken for ${q.predicted}`))),
+          make("ol", { class: "crops", "aria-label": "Its nearest neighbours, nearest first" }, ...q.neighbours.map((n) => {
+            const same = data.cells[n][1] === q.label;
+            return make("li", {}, make("figure", {}, crop(n), make("figcaption", {}, verdict(same, data.cells[n][1]))));
+          }))));
+      }));
+    }
+    place.append(
+      make("p", { class: "quiet" }, `Of every class one cell that the ${views[0].k} nearest neighbours classify right and one that they do not, where there are. Beside it the first ${Math.max(0, ...views.flatMap((v) => v.queries.map((q) => q.neighbours.length)))} neighbours, nearest first; ✓ has the query's class, ✗ another.`),
+      make("div", { class: "controls" },
+        chooser("Feature set and neighbours", views.map((v) => v.title), (i) => { state.view = i; show(); }, `${id}-view`),
+        chooser("Class", ["all classes", ...labels], (i) => { state.label = i ? labels[i - 1] : ""; show(); }, `${id}-class`),
+        chooser("Outcome", outcomes, (i) => { state.outcome = i; show(); }, `${id}-outcome`), count),
+      list);
+    show();
+  }
+
+  const kinds = { classes: classView, layers: layerView, umap: umapView, gallery: galleryView };
+  for (const place of document.querySelectorAll(".view")) kinds[place.classList[1]](place);
+  theme.setAttribute("aria-pressed", String(isDark()));
+  document.getElementById("no-script").remove();
+  document.documentElement.dataset.ready = "true";
+})();

@@ -1,0 +1,55 @@
+"""How results are called in a report."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from pci_bench.evaluators.base import EVALUATORS
+from pci_bench.reporting.tables import TABLES
+
+if TYPE_CHECKING:
+    from pci_bench.results import Result
+
+SHARES = {"balanced_accuracy", "macro_f1", "accuracy"}
+
+
+def exclusion(result: Result) -> str:
+    """Return which neighbours, or training cells, a result may use."""
+    exclude = result.evaluator.params.get("exclude", "cell")
+    return "all other cells" if exclude == "cell" else f"other {exclude}s only"
+
+
+def parameters(result: Result) -> str:
+    """Return a result's parameters as its file is named by them; all of them where nobody knows the evaluator."""
+    name = result.evaluator.name
+    if name not in EVALUATORS:
+        return result.label(tuple(result.evaluator.params), {})
+    defaults: dict[str, Any] = {n: i.default for n, i in EVALUATORS.get(name).Params.model_fields.items()}
+    return result.label(EVALUATORS.get(name).meta.key, defaults)
+
+
+def setting(result: Result) -> str:
+    """Return evaluator and parameters but for the exclusion: ``loo-knn, k=11``."""
+    said = [p for p in parameters(result).split(",") if p and not p.startswith("exclude=")]
+    return ", ".join([result.evaluator.name, *said])
+
+
+def evaluator_title(name: str) -> str:
+    """Return what an evaluator does, in a line."""
+    return EVALUATORS.get(name).meta.title if name in EVALUATORS else name
+
+
+def decimals_and_scale(evaluator: str, metric: str) -> tuple[int, float]:
+    """Return how a metric is printed: shares in percent with one decimal, as tables declare it, others with three."""
+    declared = [
+        t for t in (TABLES.get(n) for n in TABLES) for c in t.columns if (c.evaluator, c.metric) == (evaluator, metric)
+    ]
+    if declared:
+        return declared[0].decimals, declared[0].scale
+    return (1, 100.0) if metric in SHARES else (3, 1.0)
+
+
+def metric_title(evaluator: str, metric: str) -> str:
+    """Return a metric's name for a column: ``balanced accuracy (%)``."""
+    unit = " (%)" if decimals_and_scale(evaluator, metric)[1] == 100 else ""
+    return f"{metric.replace('_', ' ')}{unit}"

@@ -1,0 +1,87 @@
+"""Convex outlines of labelled regions, described by how far each region reaches in 32 directions.
+
+The outline of two regions together reaches in every direction as far as the further one, so whether two regions make up one
+convex cell is known without looking at their pixels again.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import numpy as np
+
+DIRECTIONS = 32
+_ANGLES = 2 * np.pi * np.arange(DIRECTIONS) / DIRECTIONS
+_HALF_PIXEL = (np.abs(np.cos(_ANGLES)) + np.abs(np.sin(_ANGLES))) / 2
+
+
+def reaches(labels: np.ndarray) -> np.ndarray:
+    """Return how far each region reaches from the crop's corner, corners of its pixels included.
+
+    Parameters
+    ----------
+    labels
+        (rows, columns), 0 background and 1 … n.
+
+    Returns
+    -------
+    np.ndarray
+        (n + 1, 32) in pixels; zeros for the background and for a label without pixels.
+    """
+    flat = labels.ravel()
+    pixels = np.flatnonzero(_rim(labels))
+    pixels = pixels[np.argsort(flat[pixels], kind="stable")]
+    starts = np.flatnonzero(np.diff(flat[pixels], prepend=0))
+    reach = np.zeros((int(flat.max(initial=0)) + 1, DIRECTIONS))
+    if len(starts):
+        projections = _projections(labels.shape).reshape(-1, DIRECTIONS)[pixels]
+        reach[flat[pixels[starts]]] = np.maximum.reduceat(projections, starts, axis=0) + _HALF_PIXEL
+    return reach
+
+
+def hull_area(reach: np.ndarray) -> np.ndarray:
+    """Return the area (…) in pixels of the 32-sided polygons that reach so far (…, 32)."""
+    step = 2 * np.pi / DIRECTIONS
+    around = np.concatenate([reach[..., -1:], reach, reach[..., :1]], axis=-1)
+    sides = (around[..., 2:] + around[..., :-2] - 2 * np.cos(step) * reach) / np.sin(step)
+    return (reach * sides).sum(axis=-1) / 2
+
+
+def widths(reach: np.ndarray) -> np.ndarray:
+    """Return the widths (…, 16) of the outlines that reach so far (…, 32): the first along a row, the ninth along a column."""
+    return reach[..., : DIRECTIONS // 2] + reach[..., DIRECTIONS // 2 :]
+
+
+def roundness(reach: np.ndarray) -> np.ndarray:
+    """Return the area of the outlines that reach so far (…, 32), over that of a disc as wide as they are at most."""
+    return hull_area(reach) / np.maximum(np.pi / 4 * widths(reach).max(axis=-1) ** 2, 1e-9)
+
+
+def inside(reach: np.ndarray, shape: tuple[int, ...], *, slack: float = 0.0) -> np.ndarray:
+    """Return the pixels (rows, columns) bool that lie within the outline (32,), or up to `slack` pixels beyond."""
+    limit = reach - _HALF_PIXEL + slack + 1e-6  # of the outermost pixels' centres; rounding allowed for
+    right, bottom, left, top = limit[:: DIRECTIONS // 4]
+    window = np.s_[max(0, int(-top)) : int(bottom) + 1, max(0, int(-left)) : int(right) + 1]
+    within = np.zeros(shape, bool)
+    within[window] = (_projections(shape)[window] <= limit).all(axis=-1)
+    return within
+
+
+def _rim(labels: np.ndarray) -> np.ndarray:
+    """Return the pixels of regions that have a neighbour of another label, or none at all: outlines hang on these alone."""
+    rim = np.ones(labels.shape, bool)
+    middle = labels[1:-1, 1:-1]
+    rim[1:-1, 1:-1] = (
+        (middle != labels[:-2, 1:-1])
+        | (middle != labels[2:, 1:-1])
+        | (middle != labels[1:-1, :-2])
+        | (middle != labels[1:-1, 2:])
+    )
+    return rim & (labels > 0)
+
+
+@lru_cache(maxsize=4)
+def _projections(shape: tuple[int, ...]) -> np.ndarray:
+    """Return the position (rows, columns, 32) of every pixel's centre along the directions."""
+    rows, columns = np.indices(shape)[..., None]
+    return rows * np.sin(_ANGLES) + columns * np.cos(_ANGLES)

@@ -1,0 +1,339 @@
+"""The report as a reader meets it, in a real headless Chromium.
+
+Needs the extra ``browser`` and Debian's package ``chromium``: ``tox -e browser``. Elsewhere these tests are skipped; with
+PCI_BENCH_BROWSER=required, which tox sets, they fail instead. Screenshots go to the folder PCI_BENCH_SCREENSHOTS, if set.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+from painted import CLASSES, FEATURES, Painted, write_folder
+
+from pci_bench import registry
+from pci_bench.datasets import DATASETS
+from pci_bench.reporting.report import write_report
+
+CHROMIUM = Path("/usr/bin/chromium")
+if os.environ.get("PCI_BENCH_BROWSER") != "required":
+    pytest.importorskip("playwright", reason="playwright is not installed: pip install 'pci-bench[browser]'")
+    if not CHROMIUM.exists():
+        pytest.skip(f"{CHROMIUM} does not exist: apt-get install chromium", allow_module_level=True)
+
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+
+FLAGS = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+PHONE, DESKTOP = {"width": 360, "height": 740}, {"width": 1280, "height": 900}
+CONTRAST = """() => {
+  const number = (text) => text.match(/[\\d.]+/g).map(Number);
+  const light = (rgb) => { const [r, g, b] = rgb.slice(0, 3).map((v) => { v /= 255; return v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4; }); return 0.2126 * r + 0.7152 * g + 0.0722 * b; };
+  const ground = (e) => { for (; e; e = e.parentElement) { const c = number(getComputedStyle(e).backgroundColor); if (c.length === 3 || c[3] === 1) return c; } return [255, 255, 255]; };
+  const bad = [];
+  for (const e of document.querySelectorAll("p, li, a, button, h1, h2, h3, h4, h5, th, td, dt, dd, label, select, summary, span.right, span.wrong, span.count, strong")) {
+    if (!e.innerText?.trim() || !e.checkVisibility()) continue;
+    const c = getComputedStyle(e);
+    const [a, b] = [light(number(c.color)), light(ground(e))].sort((x, y) => y - x);
+    if ((a + 0.05) / (b + 0.05) < 4.5) bad.push(`${e.tagName} ${e.innerText.slice(0, 30)} ${((a + 0.05) / (b + 0.05)).toFixed(2)}`);
+  }
+  return bad;
+}"""
+UNNAMED = """() => [...document.querySelectorAll("button, select, input, a, summary, [tabindex='0'], [role=img]")].filter((e) =>
+  e.checkVisibility() && !(e.innerText?.trim() || e.getAttribute("aria-label") || e.labels?.length ||
+  document.getElementById(e.getAttribute("aria-labelledby"))?.innerText)).map((e) => e.outerHTML.slice(0, 120))"""
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory) -> Path:
+    """The report of a run on painted cells."""
+    root = tmp_path_factory.mktemp("painted")
+    registry.load_plugins()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(DATASETS, "_entries", dict(DATASETS._entries))
+        patch.setenv("PCI_BENCH_CACHE", str(root / "cache"))
+        DATASETS.register("painted", Painted(), origin=registry.Origin("tests/painted.py", 1))
+        write_folder(root / "run")
+        return write_report(root / "run")
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """One Chromium for all tests."""
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=str(CHROMIUM), args=FLAGS)
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture
+def open_page(browser: Browser, report: Path):
+    """A function that opens the report in a new profile; afterwards nothing may have left, and no script have failed."""
+    contexts, asked, wrong = [], [], []
+
+    def opened(viewport=DESKTOP, scheme="light", **options) -> Page:
+        context = browser.new_context(viewport=viewport, color_scheme=scheme, **options)
+        contexts.append(context)
+        page = context.new_page()
+        page.on("request", lambda request: asked.append(request.url))
+        page.on("pageerror", lambda error: wrong.append(str(error)))
+        page.on("console", lambda message: wrong.append(message.text) if message.type in ("error", "warning") else None)
+        page.goto(report.as_uri())
+        page.wait_for_selector("html[data-ready]")
+        page.wait_for_selector(".layers svg")
+        return page
+
+    yield opened
+    for context in contexts:
+        context.close()
+    assert {re.split(r"[:;]", url)[0] for url in asked} <= {"file", "data"}
+    assert [url for url in asked if url.startswith("file:") and url != report.as_uri()] == []
+    assert wrong == []
+
+
+def first_column(table) -> list[str]:
+    return table.locator("tbody tr:visible th").all_inner_texts()
+
+
+def test_a_table_sorts_by_any_column_both_ways_and_says_so(open_page):
+    page = open_page()
+    table = page.locator(".table", has_text="Leave-one-out k-nearest-neighbour").last
+    header = table.get_by_role("columnheader", name="balanced accuracy")
+    header.get_by_role("button").click()
+    expect(header).to_have_attribute("aria-sort", "descending")
+    values = [float(v) for v in table.locator("tbody td:nth-child(3)").evaluate_all("c => c.map(e => e.dataset.value)")]
+    assert values == sorted(values, reverse=True)
+    assert len(set(values)) > 5
+    header.get_by_role("button").click()
+    expect(header).to_have_attribute("aria-sort", "ascending")
+    assert [float(t.split()[0]) for t in table.locator("tbody td:nth-child(3)").all_inner_texts()] == pytest.approx(
+        sorted(values), abs=0.051
+    )
+    table.get_by_role("button", name="feature set").click()
+    expect(header).to_have_attribute("aria-sort", "none")
+    assert first_column(table) == sorted(first_column(table))
+
+
+def test_a_filter_leaves_the_rows_that_hold_every_word(open_page):
+    page = open_page()
+    table = page.locator(".table", has_text="Leave-one-out k-nearest-neighbour").last
+    total = len(first_column(table))
+    assert total == 4 * (len(FEATURES) + 3)
+    table.get_by_label("Filter rows").fill("CONV2 exclude=image")
+    assert first_column(table) == ["net-conv2", "net-conv2"]
+    expect(table.get_by_role("status")).to_have_text(f"2 of {total} rows")
+    table.get_by_label("Filter rows").fill("nothing has this")
+    assert first_column(table) == []
+    table.get_by_label("Filter rows").fill("")
+    expect(table.get_by_role("status")).to_have_text(f"{total} rows")
+
+
+def point_on_screen(page: Page, corner: tuple[float, float]) -> tuple[float, float]:
+    """Return where in the window a place in the plot lies, as shares of its size."""
+    plot = page.locator(".plot")
+    plot.scroll_into_view_if_needed()
+    page.wait_for_selector(".plot canvas")
+    box = plot.bounding_box()
+    return box["x"] + corner[0] * box["width"], box["y"] + corner[1] * box["height"]
+
+
+def test_pointing_at_a_cell_of_the_umap_shows_its_crop_and_label(open_page):
+    page = open_page()
+    card = page.locator(".plot .card")
+    seen = set()
+    for corner in ((0.06, 0.9), (0.94, 0.9), (0.06, 0.1), (0.94, 0.1)):
+        x, y = point_on_screen(page, corner)
+        for dx in range(-60, 61, 6):
+            for dy in range(-60, 61, 12):
+                page.mouse.move(x + dx, y + dy)
+                if card.is_visible():
+                    break
+            if card.is_visible():
+                break
+        expect(card).to_be_visible()
+        label, name = card.locator("strong").inner_text(), card.inner_text().split("\n")[-1]
+        place = next(
+            i for i, (cell, _) in enumerate(page.evaluate("JSON.parse(data.textContent).cells")) if cell == name
+        )
+        columns = page.evaluate("JSON.parse(data.textContent).columns")
+        size = card.locator(".crop").evaluate("e => [getComputedStyle(e).backgroundPosition, e.offsetWidth]")
+        assert size[0] == f"{-(place % columns) * size[1]}px {-(place // columns) * size[1]}px"
+        assert CLASSES[int(name.removeprefix("cell ")) // 15] == label
+        seen.add(label)
+    assert seen == set(CLASSES)
+    page.mouse.move(2, 2)
+    expect(card).to_be_hidden()
+
+
+def test_the_umap_can_be_read_with_the_keyboard_alone(open_page):
+    page = open_page()
+    plot = page.get_by_role("application")
+    plot.focus()
+    page.wait_for_selector(".plot canvas")
+    plot.press("ArrowRight")
+    first = page.locator(".plot .card").inner_text()
+    said = page.locator(".umap [aria-live=polite]")
+    assert said.inner_text().endswith(first.split("\n")[-1])
+    plot.press("ArrowLeft")
+    second = page.locator(".plot .card").inner_text()
+    assert second != first
+    plot.press("+")
+    plot.press("0")
+    assert page.locator(".plot .card").inner_text() == second
+    plot.press("Escape")
+    expect(page.locator(".plot .card")).to_be_hidden()
+
+
+def test_a_class_of_the_umap_can_be_seen_alone(open_page):
+    page = open_page()
+    button = page.locator(".legend").get_by_role("button", name="ring")
+    button.click()
+    expect(button).to_have_attribute("aria-pressed", "true")
+    plot = page.get_by_role("application")
+    plot.focus()
+    for key in ("ArrowRight", "ArrowLeft", "ArrowUp", "ArrowDown", "ArrowRight"):
+        plot.press(key)
+        assert page.locator(".plot .card strong").inner_text() == "ring"
+
+
+def test_a_tap_on_a_phone_shows_a_cell(open_page):
+    page = open_page(PHONE, has_touch=True, is_mobile=True)
+    plot, card = page.get_by_role("application"), page.locator(".plot .card")
+    plot.focus()
+    page.wait_for_selector(".plot canvas")
+    plot.press("ArrowRight")
+    ring = page.locator(".plot .ring").bounding_box()
+    label = card.inner_text()
+    plot.press("Escape")
+    expect(card).to_be_hidden()
+    page.touchscreen.tap(ring["x"] + ring["width"] / 2, ring["y"] + ring["height"] / 2)
+    expect(card).to_be_visible()
+    assert card.inner_text() == label
+
+
+def ground(page: Page) -> str:
+    return page.evaluate("getComputedStyle(document.body).backgroundColor")
+
+
+def test_the_theme_follows_the_system_and_the_button_and_stays(open_page, report):
+    page = open_page(scheme="dark")
+    button = page.get_by_role("button", name="Dark theme")
+    expect(button).to_have_attribute("aria-pressed", "true")
+    dark = ground(page)
+    text = page.locator(".layers svg text").first
+    dark_text = text.evaluate("e => getComputedStyle(e).fill")
+    button.click()
+    expect(button).to_have_attribute("aria-pressed", "false")
+    assert ground(page) != dark
+    page.wait_for_function(
+        "before => getComputedStyle(document.querySelector('.layers svg text')).fill !== before", arg=dark_text
+    )
+    page.reload()
+    page.wait_for_selector("html[data-ready]")
+    assert ground(page) != dark
+    assert ground(open_page(scheme="light")) != dark
+
+
+def test_every_control_is_reached_by_tab_in_the_order_of_the_page_and_shows_it(open_page):
+    page = open_page()
+    wanted = page.evaluate(
+        "[...document.querySelectorAll('a, button, select, input, summary, [tabindex=\"0\"]')].filter(e => e.checkVisibility()).length"
+    )
+    tops, reached = [], []
+    for _ in range(wanted + 2):
+        page.keyboard.press("Tab")
+        state = page.evaluate(
+            "(() => { const e = document.activeElement; const b = e.getBoundingClientRect(); return [e === document.body, b.top + scrollY, "
+            "getComputedStyle(e).outlineStyle, e.outerHTML.slice(0, 80)]; })()"
+        )
+        if state[0]:
+            break
+        assert state[2] != "none", state[3]
+        reached.append(state[3])
+        tops.append(state[1])
+    assert len(reached) == wanted
+    assert all(b >= a - 400 for a, b in pairwise(tops[1:]))
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("viewport", [PHONE, DESKTOP], ids=["phone", "desktop"])
+def test_nothing_overflows_everything_has_a_name_and_contrast(open_page, viewport, scheme):
+    page = open_page(viewport, scheme)
+    page.wait_for_selector(".plot canvas")
+    page.wait_for_selector(".classes svg")
+    for summary in page.locator("summary").all():
+        summary.click()
+    assert page.evaluate("document.documentElement.scrollWidth") <= viewport["width"]
+    outside = page.evaluate(
+        "[...document.querySelectorAll('main *')].filter(e => e.checkVisibility() && !e.closest('.scroll, .unseen, .plot, .skip, svg') "
+        "&& e.getBoundingClientRect().right > innerWidth + 1).map(e => e.outerHTML.slice(0, 100))"
+    )
+    assert outside == []
+    assert page.evaluate(UNNAMED) == []
+    assert page.evaluate(CONTRAST) == []
+    if folder := os.environ.get("PCI_BENCH_SCREENSHOTS"):
+        name = f"report-{'phone' if viewport is PHONE else 'desktop'}-{scheme}.png"
+        page.screenshot(path=Path(folder) / name, full_page=True)
+
+
+def test_a_screen_reader_hears_headings_charts_and_matrices(open_page):
+    page = open_page()
+    levels = [int(h) for h in page.locator("h1, h2, h3, h4, h5").evaluate_all("hs => hs.map(h => h.tagName[1])")]
+    assert levels[0] == 1
+    assert levels.count(1) == 1
+    assert all(b <= a + 1 for a, b in pairwise(levels))
+    bars = page.locator(".classes svg [aria-roledescription=bar]")
+    assert bars.count() == 2 * len(CLASSES)
+    assert re.fullmatch(r".+, all other cells: \d+\.\d \[\d+\.\d, \d+\.\d\] %", bars.first.get_attribute("aria-label"))
+    table = page.get_by_role("table", name=re.compile("Confusion matrix of .*true classes in rows")).first
+    assert table.get_by_role("rowheader").count() == len(CLASSES)
+
+
+def test_choosing_another_feature_set_changes_bars_matrices_and_pairs(open_page):
+    page = open_page()
+    before = page.locator(".matrix").first.inner_text()
+    page.get_by_label("Feature set", exact=True).select_option("noise")
+    expect(page.get_by_role("heading", name="Confusion matrix of noise")).to_be_visible()
+    assert page.locator(".matrix").first.inner_text() != before
+    page.get_by_label("Evaluation").first.select_option("loo-knn, k=1")
+    expect(page.get_by_role("heading", name="Confusion matrix of noise")).to_be_visible()
+
+
+def test_the_gallery_is_narrowed_by_class_and_outcome(open_page):
+    page = open_page()
+    gallery = page.locator(".gallery")
+    every = gallery.locator(".queries > li").count()
+    gallery.get_by_label("Outcome").select_option("wrong only")
+    wrong = gallery.locator(".queries > li").count()
+    assert 0 < wrong < every
+    assert gallery.locator(".query > figure .right").count() == 0
+    gallery.get_by_label("Outcome").select_option("right only")
+    assert gallery.locator(".query > figure .wrong").count() == 0
+    gallery.get_by_label("Outcome").select_option("right and wrong")
+    gallery.get_by_label("Class").select_option("ring")
+    assert set(gallery.locator(".query > figure strong").all_inner_texts()) == {"ring"}
+
+
+def test_tables_can_be_read_without_scripts(browser, report):
+    context = browser.new_context(java_script_enabled=False)
+    page = context.new_page()
+    page.goto(report.as_uri())
+    assert "pci-bench" in page.title()
+    assert page.locator("tbody tr").count() > 20
+    expect(page.get_by_text("Tables can be read without JavaScript")).to_be_visible()
+    context.close()
+
+
+def test_the_words_about_missing_scripts_go_where_scripts_run(open_page):
+    expect(open_page().get_by_text("Tables can be read without JavaScript")).to_have_count(0)

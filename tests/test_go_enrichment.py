@@ -1,0 +1,425 @@
+"""Ontologies, annotations and enrichment, against enumeration, SciPy's exact test, hand-made graphs and planted terms."""
+
+import gzip
+import itertools
+from importlib.resources import files
+from math import comb
+
+import numpy as np
+import pandas as pd
+import pytest
+from anndata import AnnData
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.stats import fisher_exact, kstest
+
+from pci_bench import UserError
+from pci_bench.evaluators.go_enrichment import enrichment
+from pci_bench.ontology import annotated_terms, memberships, read_gaf, read_obo
+from pci_bench.reporting.enrichment import enrichment_tables, printed
+from pci_bench.runner import evaluate
+
+# T:6 (peroxisome) is obsolete; T:3 is part of T:2, which is a T:1; T:5 is both a T:1 and part of T:3.
+OBO = """format-version: 1.2
+data-version: releases/2019-02-01
+default-namespace: cellular_component
+
+[Term]
+id: T:1
+name: root
+
+[Term]
+id: T:2
+name: nucleus
+alt_id: T:22
+is_a: T:1 ! root
+
+[Term]
+id: T:3
+name: nucleolus
+is_a: T:1
+relationship: part_of T:2 ! nucleus
+
+[Term]
+id: T:4
+name: cytosol
+is_a: T:1 {source="x"} ! root
+relationship: adjacent_to T:2
+
+[Term]
+id: T:5
+name: rim
+is_a: T:4
+relationship: part_of T:3
+
+[Term]
+id: T:6
+name: gone
+is_obsolete: true
+
+[Term]
+id: T:7
+name: transport
+namespace: biological_process
+
+[Typedef]
+id: part_of
+name: part of
+"""
+
+
+def gaf_row(symbol, term, qualifier="", identifier=None, synonyms="", evidence="IDA"):
+    identifier = identifier or f"Q-{symbol}"
+    fields = ("UniProtKB", identifier, symbol, qualifier, term, "REF:1", evidence, "", "C", "a name", synonyms)
+    return "\t".join((*fields, "protein", "taxon:9606", "20190201", "UniProt", "", ""))
+
+
+def gaf(*rows):
+    return "!gaf-version: 2.2\n!date-generated: 2019-02-03\n" + "\n".join(rows) + "\n"
+
+
+@pytest.fixture
+def ontology(tmp_path):
+    (tmp_path / "go.obo").write_text(OBO)
+    return read_obo(tmp_path / "go.obo")
+
+
+# ---- the tests of enrichment
+
+
+def test_p_is_the_share_of_all_draws_with_as_many_or_more():
+    n, size, term = 8, 3, np.array([1, 1, 1, 1, 0, 0, 0, 0], bool)
+    draws = [sum(term[list(d)]) for d in itertools.combinations(range(n), size)]
+    for found in range(size + 1):
+        members = [*np.flatnonzero(term)[:found], *np.flatnonzero(~term)[: size - found]]
+        cluster = np.isin(np.arange(n), members)[None]
+        tests = enrichment(cluster, term[:, None])
+        assert tests.found.tolist() == [[found]]
+        assert tests.p[0, 0] == pytest.approx(np.mean([d >= found for d in draws]), abs=1e-12)
+        assert len(draws) == comb(n, size)
+
+
+@given(st.integers(4, 40), st.integers(0, 1000))
+@settings(deadline=None, max_examples=30)
+def test_p_is_fishers_one_sided_and_fdr_a_loop(n, seed):
+    rng = np.random.default_rng(seed)
+    clusters, terms = rng.random((3, n)) < 0.4, rng.random((n, 5)) < 0.3
+    tests = enrichment(clusters, terms)
+    for c, t in np.ndindex(3, 5):
+        inside, term = clusters[c], terms[:, t]
+        table = [[(inside & term).sum(), (inside & ~term).sum()], [(~inside & term).sum(), (~inside & ~term).sum()]]
+        assert tests.p[c, t] == pytest.approx(fisher_exact(table, alternative="greater").pvalue, rel=1e-9, abs=1e-12)
+    flat = tests.p.ravel()
+    ranked = sorted(range(len(flat)), key=lambda i: flat[i])
+    least, expected = 1.0, np.empty(len(flat))
+    for rank in range(len(flat), 0, -1):
+        least = min(least, flat[ranked[rank - 1]] * len(flat) / rank)
+        expected[ranked[rank - 1]] = least
+    np.testing.assert_allclose(tests.fdr.ravel(), expected, rtol=1e-12)
+
+
+def test_a_very_small_p_is_not_zero():
+    term = np.arange(12_000) < 1000
+    tests = enrichment((np.arange(12_000) < 100)[None], term[:, None])
+    exact = sum(np.log10((1000 - i) / (12_000 - i)) for i in range(100))
+    assert np.log10(tests.p[0, 0]) == pytest.approx(exact, rel=1e-6)
+
+
+def test_p_of_terms_given_at_random_is_uniform():
+    rng = np.random.default_rng(7)
+    n = 300
+    clusters = np.eye(10, dtype=bool)[rng.integers(10, size=n)].T
+    terms = np.zeros((n, 150), bool)
+    for t in range(150):
+        terms[rng.permutation(n)[: rng.integers(20, 80)], t] = True
+    tests = enrichment(clusters, terms)
+    # p is of counts, hence discrete: a uniform draw below each step makes it continuous, exactly uniform where p is right.
+    more = np.array(
+        [
+            [
+                sum(
+                    comb(int(k), i) * comb(n - int(k), int(size) - i)
+                    for i in range(found + 1, min(int(k), int(size)) + 1)
+                )
+                / comb(n, int(size))
+                for k, found in zip(tests.term_size, row.tolist(), strict=True)
+            ]
+            for size, row in zip(tests.cluster_size, tests.found, strict=True)
+        ]
+    )
+    drawn = more + rng.random(more.shape) * (tests.p - more)
+    assert kstest(drawn[0], "uniform").pvalue > 0.01  # terms are independent within a cluster
+    assert kstest(drawn[4], "uniform").pvalue > 0.01
+    assert (tests.fdr < 0.05).mean() < 0.01
+    assert (tests.p <= 0.05).mean() < 0.06  # discreteness makes the test conservative
+
+
+# ---- ontologies and annotations
+
+
+def test_ancestors_go_by_is_a_and_part_of_only(ontology):
+    assert ontology.version == "releases/2019-02-01"
+    assert {k: set(v) for k, v in ontology.ancestors.items()} == {
+        "T:1": {"T:1"},
+        "T:2": {"T:1", "T:2"},
+        "T:3": {"T:1", "T:2", "T:3"},
+        "T:4": {"T:1", "T:4"},
+        "T:5": {"T:1", "T:2", "T:3", "T:4", "T:5"},
+        "T:7": {"T:7"},
+    }
+    assert ontology.current("T:22") == "T:2"
+    assert ontology.current("T:6") is None
+
+
+def test_annotations_count_for_ancestors_and_the_root_is_left_out(ontology):
+    keys, members = memberships(
+        {"a": {"T:5"}, "b": {"T:2"}, "c": set()}, ["a", "b", "c"], ontology, "cellular_component"
+    )
+    assert keys == ["T:2", "T:3", "T:4", "T:5"]
+    assert members.tolist() == [[True] * 4, [True, False, False, False], [False] * 4]
+
+
+def test_proteins_are_found_by_symbol_identifier_and_synonym_and_the_rest_is_counted(ontology, tmp_path):
+    rows = [
+        gaf_row("NCL", "T:3"),
+        gaf_row("NCL", "T:3", evidence="IEA"),
+        gaf_row("NCL", "T:4", "NOT|located_in"),
+        gaf_row("NCL", "T:22", "part_of"),
+        gaf_row("NCL", "T:6"),
+        gaf_row("NCL", "T:7"),
+        gaf_row("ACTB", "T:4", identifier="P60709", synonyms="hsyn|shared"),
+        gaf_row("TUBB", "T:4", synonyms="shared"),
+        gaf_row("OTHER", "T:4"),
+        gaf_row("DENIED", "T:4", "NOT"),
+    ]
+    file = tmp_path / "human.gaf.gz"
+    file.write_bytes(gzip.compress(gaf(*rows).encode()))
+    date, annotations = read_gaf(file)
+    assert date == "2019-02-03"
+    names = ["DENIED", "NCL", "P60709", "hsyn", "nobody", "shared"]
+    found, counts = annotated_terms(names, annotations, ontology, "cellular_component")
+    assert found == {
+        "DENIED": set(),
+        "NCL": {"T:2", "T:3"},
+        "P60709": {"T:4"},
+        "hsyn": {"T:4"},
+        "nobody": set(),
+        "shared": set(),
+    }
+    assert counts == {
+        "rows": 8,
+        "unknown_term": 1,
+        "negated": 2,
+        "duplicate": 1,
+        "of_other_proteins": 2,
+        "unmatched_proteins": 2,
+        "ambiguous_proteins": 1,
+    }
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (lambda t: t.replace("format-version: 1.2\n", ""), "not an ontology in OBO format"),
+        (lambda t: t[: t.index("name: nucleolus")], "the term of line .* has no name"),
+        (lambda t: t[: t.index("[Term]\nid: T:4")], "T:3 is part_of another term, and no .Typedef. says"),
+        (
+            lambda t: t.replace("is_a: T:1 ! root", "is_a: T:99"),
+            r"T:2 \(nucleus\) has the parent T:99, which is not defined",
+        ),
+        (lambda t: t.replace("id: T:3", "id: T:2"), "defines the term T:2 twice"),
+        (lambda t: t.replace("name: root", "name: root\nis_a: T:5"), "is its own ancestor"),
+        (lambda t: t[: t.index("relationship: part_of T:3") + 5], r"line \d+ \('relat'\) is no 'tag: value'"),
+        (lambda t: t[: t.index("[Term]")], "it has no term"),
+    ],
+)
+def test_a_truncated_or_foreign_ontology_is_said(tmp_path, change, sentence):
+    file = tmp_path / "broken.obo"
+    file.write_text(change(OBO))
+    with pytest.raises(UserError, match=sentence):
+        read_obo(file)
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        (b"a,b\n1,2\n", "no line '!gaf-version:'"),
+        (gaf(gaf_row("NCL", "T:3"), gaf_row("ACTB", "T:4"))[:-60].encode(), "line 4 has 5 columns"),
+        (gaf().encode(), "it has no row"),
+        (gzip.compress(gaf(gaf_row("NCL", "T:3")).encode())[:-12], "cannot be read as annotations"),
+        (b"\xff\xfe\x00", "not a text file"),
+    ],
+)
+def test_truncated_or_foreign_annotations_are_said(tmp_path, content, sentence):
+    file = tmp_path / "broken.gaf"
+    file.write_bytes(content)
+    with pytest.raises(UserError, match=sentence):
+        read_gaf(file)
+
+
+def test_a_missing_file_is_said(tmp_path):
+    for read in (read_obo, read_gaf):
+        with pytest.raises(UserError, match="cannot be read"):
+            read(tmp_path / "nowhere")
+
+
+def test_every_cut_of_the_shipped_ontology_is_read_or_said(tmp_path):
+    text = files("pci_bench.datasets").joinpath("human_sim.obo").read_text()
+    whole = read_obo(str(files("pci_bench.datasets").joinpath("human_sim.obo")))
+    for end in range(0, len(text) - 60, 401):
+        (tmp_path / "cut.obo").write_text(text[:end])
+        try:
+            found = read_obo(tmp_path / "cut.obo")
+        except UserError:
+            continue
+        assert len(found.terms) < len(whole.terms)
+        pytest.fail(f"cut at {end} of {len(text)} characters, the ontology was taken for whole")
+
+
+# ---- the evaluator
+
+
+def planted(n=240, seed=0):
+    """Return proteins in six groups that features tell apart, terms of two of them, and null terms, as files would say it."""
+    rng = np.random.default_rng(seed)
+    group = np.arange(n) % 6
+    values = rng.normal(size=(6, 10))[group] * 4 + rng.normal(0, 0.3, (n, 10))
+    obs = pd.DataFrame({"cell": [f"c{i}" for i in range(n)], "protein": [f"G{i:03d}" for i in range(n)]})
+    obs["label"] = [f"group{g}" for g in group]
+    obs.index = obs["cell"].to_numpy()
+    terms = {"T:3": group == 0, "T:4": group == 1}
+    nulls = {f"N:{t}": rng.permutation(n) < 40 for t in range(30)}
+    text = OBO + "".join(f"\n[Term]\nid: {k}\nname: null {k}\nis_a: T:1\n" for k in nulls)
+    rows = [gaf_row(f"G{i:03d}", key) for key, members in {**terms, **nulls}.items() for i in np.flatnonzero(members)]
+    return AnnData(values.astype(np.float32), obs=obs), text, gaf(*rows)
+
+
+@pytest.fixture
+def files_of_planted(tmp_path):
+    adata, text, annotations = planted()
+    (tmp_path / "p.obo").write_text(text)
+    (tmp_path / "p.gaf").write_text(annotations)
+    return adata, {"obo": str(tmp_path / "p.obo"), "gaf": str(tmp_path / "p.gaf"), "k": 6}
+
+
+def test_planted_terms_are_found_in_their_clusters_and_null_terms_are_not(files_of_planted):
+    adata, params = files_of_planted
+    (result,) = evaluate("go-enrichment", adata, **params)
+    found = result.tables["short"]
+    named = found[found["name"] != ""]
+    assert sorted(named["name"]) == ["cytosol", "nucleolus", "nucleus"]
+    assert (named["proteins"] == "40/40").all()
+    assert (named["fdr"].astype(float) < 1e-30).all()
+    assert result.metrics["enriched_clusters"] == 2 / 6
+    assert result.details["ontology_version"] == "releases/2019-02-01"
+    assert result.details["annotations_date"] == "2019-02-03"
+    assert len(result.details["without_enrichment"]) == 4
+    assert (found["name"] == "").sum() == 4  # clusters without any term are rows too
+
+
+def test_clusters_without_biology_find_nothing(files_of_planted):
+    adata, params = files_of_planted
+    shuffled = adata.copy()
+    shuffled.X = adata.X[np.random.default_rng(3).permutation(adata.n_obs)]
+    (result,) = evaluate("go-enrichment", shuffled, **params)
+    assert result.metrics["significant_tests"] == 0
+    nulls = result.tables["enrichment"].query("term.str.startswith('N:')")
+    assert (nulls["p"] <= 0.05).mean() <= 0.08
+
+
+def test_nothing_depends_on_the_order_of_cells(files_of_planted):
+    adata, params = files_of_planted
+    shuffled = adata[np.random.default_rng(1).permutation(adata.n_obs)].copy()
+    ((one,), (other,)) = (evaluate("go-enrichment", a, **params) for a in (adata, shuffled))
+    assert (one.metrics, one.details) == (other.metrics, other.details)
+    for name, table in one.tables.items():
+        pd.testing.assert_frame_equal(table, other.tables[name])
+
+
+def test_annotations_may_come_from_the_table_of_cells(files_of_planted):
+    adata, params = files_of_planted
+    adata.obs["go"] = np.where(adata.obs["label"] == "group0", "T:3;T:5", "")
+    (result,) = evaluate("go-enrichment", adata, **{**params, "gaf": "table"})
+    assert result.details["terms_found"] == 4
+    del adata.obs["go"]
+    with pytest.raises(UserError, match="the obs column go, and it is absent"):
+        evaluate("go-enrichment", adata, **{**params, "gaf": "table"})
+
+
+def test_the_background_of_a_subset_is_the_subset(files_of_planted):
+    adata, params = files_of_planted
+    adata.obs["labels"] = np.where(np.arange(240) % 6 < 2, "punctate", "diffuse")
+    (result,) = evaluate("go-enrichment", adata, **{**params, "k": 2, "subset": "punctate"})
+    assert result.details["n_proteins"] == 80
+    assert set(result.tables["short"]["name"]) == {"nucleolus", "nucleus", "cytosol"}
+
+
+@pytest.mark.parametrize(
+    ("params", "sentence"),
+    [
+        ({"obo": "dataset"}, "the dataset brings no ontology of its own; name an ontology with obo=FILE"),
+        ({"gaf": "dataset"}, "name annotations with gaf=FILE"),
+        ({"namespace": "molecular_function"}, "None of the 240 proteins .* with a term of molecular_function"),
+        ({"min_size": 200}, "No term of cellular_component has from 200 to 240"),
+        ({"k": 1000}, "1000 clusters were asked for"),
+    ],
+)
+def test_what_cannot_be_tested_is_said(files_of_planted, params, sentence):
+    adata, files = files_of_planted
+    with pytest.raises(UserError, match=sentence):
+        evaluate("go-enrichment", adata, **{**files, **params})
+
+
+def test_a_dataset_brings_its_own_ontology():
+    names = sorted({a.symbol for a in read_gaf(str(files("pci_bench.datasets").joinpath("human_sim.gaf")))[1]})
+    rng = np.random.default_rng(0)
+    obs = pd.DataFrame({"protein": names}, index=names)
+    adata = AnnData(rng.normal(size=(len(names), 6)).astype(np.float32), obs=obs)
+    adata.uns["pci_bench"] = {"dataset": {"name": "x", "ontology": "pci_bench.datasets:human_sim"}}
+    (result,) = evaluate("go-enrichment", adata, k=5)
+    assert result.details["annotations"]["unmatched_proteins"] == 0
+    assert result.details["annotations"]["negated"] > 0
+    assert result.details["ontology_version"] == "releases/2019-02-01"
+
+
+# ---- Table 3
+
+
+def test_the_printed_table_has_27_clusters_and_reads_303706_as_a_fraction():
+    table = printed()
+    assert len(table) == 30
+    assert table["cluster"].nunique() == 27
+    row = table[(table["cluster"] == "B") & (table["term"] == "Nucleoplasm")].iloc[0]
+    assert (row["n"], row["N"], row["fdr"]) == (303, 706, 2.63e-24)
+    assert (table["n"] <= table["N"]).all()
+    assert table.groupby("cluster")["N"].nunique().eq(1).all()
+    assert table.drop_duplicates("cluster").query("cluster.str.len() == 1")["N"].sum() <= 11_995
+
+
+def test_table_3_is_written_in_three_forms_with_its_circumstances(files_of_planted):
+    adata, params = files_of_planted
+    results = evaluate("go-enrichment", adata, **params)
+    ((stem, texts),) = enrichment_tables(results)
+    assert stem == "table3"
+    assert "| nucleolus" in texts["md"]
+    assert "40/40" in texts["md"]
+    assert "ontology releases/2019-02-01, annotations 2019-02-03" in texts["md"]
+    assert "6 clusters and parts" in texts["md"]
+    assert "\\toprule" in texts["tex"]
+    assert "\\_" in texts["tex"]
+    assert texts["csv"].splitlines()[0] == "cluster,term,name,fdr,p,n,N"
+
+
+def test_printed_values_stand_beside_ours_where_clusters_bear_the_papers_names(files_of_planted, tmp_path):
+    adata, params = files_of_planted
+    clusters = tmp_path / "clusters.csv"
+    clusters.write_text(
+        "protein,cluster\n" + "".join(f"G{i:03d},{'D' if i % 6 == 0 else 'E'}\n" for i in range(240) if i % 6 < 2)
+    )
+    adata.uns["pci_bench"] = {"dataset": {"name": "hpa-v18"}}
+    ((_, texts),) = enrichment_tables(
+        evaluate("go-enrichment", adata, **{**params, "clusters": str(clusters), "shown": 3})
+    )
+    assert "2.22e-64" in texts["md"]  # E, cytosol
+    assert "564/935" in texts["md"]
+    assert "1383" not in texts["md"]

@@ -1,0 +1,337 @@
+"""Cells between two compartments: the score by a loop, medians by hand, planted mixtures and variable proteins."""
+
+from __future__ import annotations
+
+import itertools
+
+import anndata
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.stats import spearmanr
+from sklearn.metrics import roc_auc_score
+from sklearn.preprocessing import StandardScaler
+
+import pci_bench
+from pci_bench.benchmarks import BENCHMARKS
+from pci_bench.errors import UserError
+from pci_bench.evaluators.multi_localization import (
+    NEAREST,
+    _weighted_median,
+    annotated_cells,
+    bootstrap_summary,
+    compartment_scores,
+    separation,
+    summary,
+    variability,
+)
+from pci_bench.reporting.figures import draw
+from pci_bench.reporting.tables import TABLES, fill
+from pci_bench.results import read_result, write_result
+
+
+def mixed(*, proteins=8, lines=2, cells=10, d=12, apart=4.0, noise=0.6, seed=0, name="planted", **columns):
+    """Cells whose protein is in the cytosol, the nucleoplasm, mixed at a fraction, or all in one of both by chance."""
+    rng = np.random.default_rng(seed)
+    fractions = {"Cytosol": np.zeros(proteins), "Nucleoplasm": np.ones(proteins)}
+    fractions["Nucleoplasm;Cytosol"] = np.linspace(0.05, 0.95, proteins)
+    rows, values = [], []
+    for (terms, shares), line in itertools.product(fractions.items(), range(lines)):
+        for number, share in enumerate(shares):
+            protein = f"{terms}-{number}"
+            variable = ";" in terms and number % 4 == 1
+            for _ in range(cells):
+                second = float(rng.random() < share) if variable else share
+                rows.append((protein, f"{protein}-{line}", terms, f"line{line}", share, variable))
+                values.append(np.eye(d)[0] * apart * second + rng.normal(0, noise, d))
+    obs = pd.DataFrame(rows, columns=["protein", "image", "labels", "cell_line", "share", "variable"])
+    obs.insert(0, "cell", [f"cell{i}" for i in range(len(obs))])
+    obs = obs.assign(**columns)
+    obs = obs[[c for c in obs if columns.get(c, "") is not None]]
+    obs.index = [f"cell{i}" for i in range(len(obs))]
+    adata = anndata.AnnData(np.asarray(values, np.float32), obs=obs)
+    adata.uns["pci_bench"] = {"dataset": {"name": name, "confounder": "image"}, "features": {"name": "planted"}}
+    return adata
+
+
+# The score
+
+
+def by_loop(features, annotation, groups=None):
+    values = StandardScaler().fit_transform(np.asarray(features, np.float64))
+    found = []
+    for row, cell in enumerate(values):
+        others = np.ones(len(values), bool) if groups is None else groups != groups[row]
+        first, second = (values[others & (annotation == alone)].mean(axis=0) for alone in (0, 1))
+        found.append(np.log(np.linalg.norm(cell - first) / np.linalg.norm(cell - second)))
+    return np.array(found)
+
+
+@pytest.mark.parametrize("grouped", [False, True])
+@pytest.mark.parametrize("n", [30, 400])
+def test_the_score_is_the_log_ratio_of_the_distances_to_both_averages(n, grouped, monkeypatch):
+    monkeypatch.setattr("pci_bench.evaluators.multi_localization.AT_ONCE", 64)
+    rng = np.random.default_rng(n)
+    features = (rng.normal(size=(n, 9)) * rng.uniform(0.1, 30, 9) + 50).astype(np.float32)
+    annotation, groups = rng.integers(0, 3, n), rng.integers(0, 7, n) if grouped else None
+    np.testing.assert_allclose(
+        compartment_scores(features, annotation, groups), by_loop(features, annotation, groups), rtol=1e-7, atol=1e-9
+    )
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 10_000), st.integers(4, 40), st.integers(1, 6), st.booleans())
+def test_swapping_the_compartments_changes_nothing_but_the_sign(seed, n, d, grouped):
+    rng = np.random.default_rng(seed)
+    features, annotation = rng.integers(-2, 3, (n, d)).astype(float), rng.permutation(np.arange(n) % 3)
+    annotation[:4], groups = [0, 0, 1, 1], np.arange(n) if grouped else None
+    swapped = np.choose(annotation, [1, 0, 2])
+    scores = compartment_scores(features, annotation, groups)
+    assert np.isfinite(scores).all()
+    assert (compartment_scores(features, swapped, groups) == -scores).all()
+
+
+def test_a_cell_on_an_average_has_a_finite_score():
+    features = np.array([[0.0, 0.0], [2.0, 2.0], [2.0, 2.0], [2.0, 2.0], [1.0, 1.0]])
+    scores = compartment_scores(features, np.array([0, 1, 1, 1, 2]))
+    assert scores[0] == pytest.approx(np.log(NEAREST))
+    assert scores[1:4] == pytest.approx(-np.log(NEAREST))
+    assert scores[4] == pytest.approx(0, abs=1e-9)
+
+
+def test_features_that_do_not_vary_score_0():
+    assert (compartment_scores(np.full((6, 3), 7.0), np.array([0, 0, 1, 1, 2, 2])) == 0).all()
+
+
+def test_a_cells_own_part_in_an_average_separates_noise_and_leaving_it_out_does_not():
+    adata = mixed(apart=0.0, d=200, cells=4)
+    own, others = pci_bench.evaluate("multi-localization", adata, exclude=["none", "protein"])
+    assert own.metrics["separation"] > 0.75
+    assert others.metrics["separation"] == pytest.approx(0.5, abs=0.1)
+
+
+# What is said of the scores
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.tuples(st.integers(-5, 5), st.integers(0, 4)), min_size=1, max_size=12).filter(lambda x: any(w for _, w in x)))  # fmt: skip
+def test_a_weighted_median_is_that_of_repeated_values(pairs):
+    values, weights = np.array(sorted(pairs), float).T
+    assert _weighted_median(values, weights.astype(int)) == np.median(np.repeat(values, weights.astype(int)))
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.integers(0, 6), min_size=1, max_size=15), st.lists(st.integers(0, 6), min_size=1, max_size=15))
+def test_separation_is_the_area_under_the_roc_curve(first, second):
+    expected = roc_auc_score([0] * len(first) + [1] * len(second), [*first, *second])
+    assert separation(np.array(first), np.array(second)) == pytest.approx(expected)
+
+
+def test_the_share_between_counts_scores_strictly_between_the_single_medians():
+    scores = np.array([-3, -1, -2, 4, 6, 5, -2, -1.9, 0, 4.9, 5, 9.0])
+    found = summary(scores, np.repeat([0, 1, 2], [3, 3, 6]))
+    assert (found["median_first"], found["median_second"]) == (-2, 5)
+    assert found["both_between"] == 3 / 6
+    assert summary(-scores, np.repeat([0, 1, 2], [3, 3, 6]))["both_between"] == 3 / 6
+
+
+def test_the_bootstrap_is_that_of_repeating_whole_proteins():
+    rng = np.random.default_rng(0)
+    annotation = np.repeat([0, 1, 2], [20, 25, 30])
+    protein = rng.integers(0, 5, 75) + 10 * annotation
+    protein[annotation == 1] = 99  # one protein: by cells
+    scores = rng.integers(-4, 5, 75) / 2
+    found, by_protein = bootstrap_summary(scores, annotation, protein, replicates=40, seed=3)
+    assert by_protein.tolist() == [True, False, True]
+    rng, draws = np.random.default_rng(3), []
+    for _ in range(40):
+        values = []
+        for group in range(3):
+            mine = np.flatnonzero(annotation == group)
+            mine = mine[np.lexsort((protein[mine], scores[mine]))]
+            units = [mine[protein[mine] == p] for p in np.unique(protein[mine])]
+            units = units if len(units) > 1 else [mine[i : i + 1] for i in range(len(mine))]
+            values.append(scores[np.concatenate([units[i] for i in rng.integers(len(units), size=len(units))])])
+        draws.append(summary(np.concatenate(values), np.repeat([0, 1, 2], [len(v) for v in values])))
+    for name in found:
+        assert found[name] == pytest.approx(np.quantile([d[name] for d in draws], [0.025, 0.975]))
+
+
+# Which cells
+
+
+def test_only_images_of_one_compartment_or_of_exactly_both_are_used():
+    cases = [
+        ("Cytosol", 0), ("cytosol ", 0), ("Nucleoplasm", 1), ("Nucleoplasm;Cytosol", 2), ("cytosol;nucleoplasm", 2),
+        ("Cytosol;Nucleoplasm;Vesicles", -1), ("Vesicles", -1), ("", -1), ("Cytosol;Vesicles", -1),
+    ]  # fmt: skip
+    terms, expected = zip(*cases, strict=True)
+    images = np.array([f"image{i}" for i in range(len(cases))], object)
+    assert annotated_cells(np.array(terms, object), images, "CYTOSOL", "nucleoplasm").tolist() == list(expected)
+
+
+def test_an_images_terms_are_those_of_all_its_cells():
+    terms = np.array(["a", "b", "a", "a", "", "b"], object)
+    images = np.array(["1", "1", "2", "2", "2", ""], object)
+    assert annotated_cells(terms, images, "a", "b").tolist() == [2, 2, 0, 0, 0, -1]
+
+
+def test_mean_and_sd_are_by_protein_and_line_and_the_ten_most_variable_images_come_first():
+    rng = np.random.default_rng(0)
+    cells = pd.DataFrame({"image": rng.permutation(np.repeat(np.arange(14), 5)), "score": rng.normal(size=70)})
+    cells["protein"], cells["cell_line"] = (
+        (cells["image"] // 4).map("P{}".format),
+        (cells["image"] % 2).map("L{}".format),
+    )
+    cells.loc[70] = [99, 5.0, "alone", "L0"]
+    proteins, images = variability(cells)
+    for row in proteins.to_dict("records"):
+        scores = cells["score"][(cells["protein"] == row["protein"]) & (cells["cell_line"] == row["cell_line"])]
+        assert (row["cells"], row["mean"], row["sd"]) == (len(scores), pytest.approx(np.mean(scores)), pytest.approx(np.std(scores)))  # fmt: skip
+    assert len(proteins) == len(cells[["protein", "cell_line"]].drop_duplicates())
+    assert proteins.set_index("protein").loc["alone", ["images", "cells", "sd"]].tolist() == [1, 1, 0]
+    expected = cells.groupby("image")["score"].std(ddof=0).sort_values(ascending=False)[:10]
+    assert images["image"].tolist() == expected.index.tolist()
+    assert images["sd"].tolist() == pytest.approx(expected.tolist())
+
+
+# Results on planted cells
+
+
+def test_planted_mixtures_order_the_scores_and_variable_proteins_their_sd():
+    adata = mixed(proteins=12)
+    (result,) = pci_bench.evaluate("multi-localization", adata)
+    truth = adata.obs[adata.obs["labels"].str.contains(";")].groupby("protein")[["share", "variable"]].first()
+    table = result.tables["proteins"].groupby("protein")[["mean", "sd"]].mean().join(truth)
+    steady = table[~table["variable"]]
+    assert spearmanr(steady["mean"], steady["share"]).statistic > 0.95
+    assert table["sd"][table["variable"]].min() > steady["sd"].max()
+    mostly = result.tables["variable-images"]["protein"].head(6)
+    assert mostly.map(truth["variable"]).all()
+    assert result.metrics["median_first"] < result.metrics["median_both"] < result.metrics["median_second"]
+    assert result.metrics["median_first"] < 0 < result.metrics["median_second"]
+    assert result.metrics["separation"] > 0.99
+    assert result.metrics["both_between"] > 0.5
+
+
+def test_every_cell_has_its_score_and_the_metrics_follow_from_them():
+    adata = mixed()
+    more = anndata.concat([adata, adata[:7].copy()], index_unique="-")
+    more.obs.iloc[-7:, more.obs.columns.get_indexer(["labels", "image"])] = ["Vesicles", "another"]
+    more.obs["cell"], more.uns = more.obs_names, adata.uns
+    (result,) = pci_bench.evaluate("multi-localization", more)
+    cells = result.predictions
+    assert cells["cell"].tolist() == more.obs_names[:-7].tolist()
+    kinds = {
+        "Cytosol": "cytosol only",
+        "Nucleoplasm": "nucleoplasm only",
+        "Nucleoplasm;Cytosol": "cytosol and nucleoplasm",
+    }
+    assert cells["annotation"].astype(str).tolist() == adata.obs["labels"].map(kinds).tolist()
+    annotation = cells["annotation"].cat.codes.to_numpy()
+    np.testing.assert_allclose(cells["score"], by_loop(adata.X, annotation), rtol=1e-6, atol=1e-9)
+    medians = cells.groupby("annotation", observed=True)["score"].median()
+    assert result.metrics["median_both"] == medians["cytosol and nucleoplasm"]
+    assert result.details["left_out"] == {"cells": 7}
+    for kind, group in result.details["groups"].items():
+        mine = cells[cells["annotation"] == kind]
+        assert (group["cells"], group["images"], group["proteins"]) == (160, 16, 8)
+        assert group["quartiles"] == pytest.approx(np.quantile(mine["score"], [0.25, 0.5, 0.75]))
+    for name, (low, high) in result.intervals.items():
+        assert low <= result.metrics[name] <= high
+
+
+def test_order_scale_and_names_of_cells_change_nothing():
+    adata = mixed(apart=1.0)
+    (first,) = pci_bench.evaluate("multi-localization", adata)
+    shuffled = adata[np.random.default_rng(0).permutation(adata.n_obs)].copy()
+    shuffled.X = shuffled.X * np.float32(8)
+    for column in ("protein", "image", "cell_line"):
+        shuffled.obs[column] = "renamed " + shuffled.obs[column].astype(str)
+    (again,) = pci_bench.evaluate("multi-localization", shuffled)
+    assert again.metrics == pytest.approx(first.metrics, abs=1e-9)
+    for name, interval in first.intervals.items():
+        assert again.intervals[name] == pytest.approx(interval, abs=1e-9)
+    (turned,) = pci_bench.evaluate("multi-localization", adata, first="nucleoplasm", second="cytosol")
+    assert turned.metrics["median_both"] == -first.metrics["median_both"]
+    assert turned.metrics["separation"] == pytest.approx(first.metrics["separation"])
+
+
+def test_tables_lie_beside_the_result_and_figures_show_the_most_variable_images(tmp_path):
+    (result,) = pci_bench.evaluate("multi-localization", mixed(cells=4), exclude="protein")
+    write_result(result, tmp_path / "one.json")
+    read = read_result(tmp_path / "one.json")
+    assert set(read.tables) == {"proteins", "variable-images"}
+    assert read.tables["proteins"]["sd"].tolist() == pytest.approx(result.tables["proteins"]["sd"].tolist())
+    files = draw([read], tmp_path)
+    stem = "multi-localization-cytosol-nucleoplasm-planted-other-proteins"
+    assert {f.name for f in files} == {
+        f"{stem}{part}.{suffix}" for part in ("", "-images") for suffix in ("png", "svg")
+    }
+    text = (tmp_path / f"{stem}-images.svg").read_text()
+    for protein in result.tables["variable-images"]["protein"].head(4):
+        assert f">{protein}<" in text
+
+
+def test_images_of_one_cell_and_compartments_of_one_protein_are_enough():
+    adata = mixed(proteins=1, lines=1, cells=1)
+    (result,) = pci_bench.evaluate("multi-localization", adata)
+    assert np.isfinite(list(result.metrics.values())).all()
+    assert "cells where annotated with cytosol only, nucleoplasm only, cytosol and nucleoplasm" in result.details["interval"]  # fmt: skip
+
+
+def test_the_table_has_each_column_once_and_its_numbers_are_the_results():
+    own, others = results = pci_bench.evaluate("multi-localization", mixed(apart=1.0), exclude=["none", "protein"])
+    (_, reason), (name, entries) = fill(TABLES.get("figure5a"), results, {}, "planted").rows
+    assert (name, reason) == ("planted", "not asked for; name it with --features")
+    names = ("median_first", "median_both", "median_second", "both_between", "separation")
+    assert [e.value for e in entries] == [*(own.metrics[n] for n in names), others.metrics["separation"]]
+    assert [e.interval for e in entries] == [*(own.intervals[n] for n in names), others.intervals["separation"]]
+    assert all(not any(e) for _, e in fill(TABLES.get("figure5b"), results, {}, "planted").rows[1:])
+
+
+def test_the_benchmark_names_the_compartments_as_each_dataset_does():
+    benchmark = BENCHMARKS.get("human-multilocalization")
+    pairs = {
+        name: [(e.grid["first"], e.grid["second"]) for e in benchmark.evaluations_on(name)]
+        for name in ("hpa-v18", "human-sim")
+    }
+    assert pairs["hpa-v18"] == [(["cytosol"], ["nucleoplasm"]), (["nucleoli"], ["nucleus"])]
+    assert pairs["human-sim"] == [(["cytosol"], ["nucleoplasm"]), (["nucleoli"], ["nucleoplasm"])]
+
+
+# What cannot be run, and why
+
+SKIPPED = {
+    "no terms": ({"labels": None}, {}, "planted has no column 'labels'"),
+    "no images": ({"image": None}, {}, "planted has no column 'image'"),
+    "no proteins": ({"protein": ""}, {}, "the column 'protein' of planted is empty"),
+    "an unknown compartment": ({}, {"second": "nucleoli"}, "no image of planted is annotated with nucleoli only; its terms are Cytosol, Nucleoplasm"),
+    "nothing of both": ({"labels": ["Cytosol", "Nucleoplasm"] * 240, "image": [f"i{i % 2}" for i in range(480)]}, {}, "no image of planted is annotated with cytosol and nucleoplasm"),
+    "one compartment": ({}, {"second": "CYTOSOL"}, "first and second are both 'cytosol'; name two compartments"),
+    "no such column": ({}, {"exclude": "plate"}, "planted has no column 'plate'"),
+    "all of one protein": ({"protein": "P"}, {"exclude": "protein"}, "all cells annotated with cytosol only share one 'protein', so with exclude=protein none is left"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("columns", "grid", "reason"), SKIPPED.values(), ids=SKIPPED)
+def test_what_cannot_be_evaluated_gives_its_reason(columns, grid, reason):
+    with pytest.raises(UserError) as caught:
+        pci_bench.evaluate("multi-localization", mixed(**columns), **grid)
+    assert str(caught.value).startswith(f"multi-localization cannot be run: {reason}")
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_nan_features_are_refused(bad):
+    adata = mixed()
+    adata.X[3, 2] = bad
+    with pytest.raises(UserError, match="NaN or infinite"):
+        pci_bench.evaluate("multi-localization", adata)
+
+
+@pytest.mark.parametrize("exclude", ["cell", "image", "confounder", "protein"])
+def test_a_confounder_is_resolved_before_results_are_written(exclude):
+    (result,) = pci_bench.evaluate("multi-localization", mixed(), exclude=exclude)
+    assert result.evaluator.params["exclude"] == {"confounder": "image"}.get(exclude, exclude)

@@ -1,0 +1,436 @@
+"""The report: one file that asks the network for nothing, says what the results say, and never breaks on what is missing."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import re
+import shutil
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+from command_line import pci_bench
+from painted import CLASSES, CROPLESS, FEATURES, Painted, write_folder
+from PIL import Image
+
+from pci_bench import UserError, registry, store
+from pci_bench import cells as cells_module
+from pci_bench.datasets import DATASETS
+from pci_bench.evaluators.knn import loo_neighbors
+from pci_bench.evaluators.metrics import bootstrap_confusions, classification_metrics, percentile_interval
+from pci_bench.reporting.report import cells as report_cells
+from pci_bench.reporting.report import write_report
+from pci_bench.reporting.report.cells import Shown, coloured, smallest, stratified
+from pci_bench.reporting.report.classes import Predictions, confused_pairs, recall_intervals
+from pci_bench.reporting.report.neighbours import chosen_queries, nearest_to
+from pci_bench.results import read_results, write_result
+
+
+@pytest.fixture(scope="module")
+def painted_run(tmp_path_factory):
+    """A folder of results on the painted cells, and the cache that holds their store and features."""
+    root = tmp_path_factory.mktemp("painted")
+    registry.load_plugins()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(DATASETS, "_entries", dict(DATASETS._entries))
+        patch.setenv("PCI_BENCH_CACHE", str(root / "cache"))
+        DATASETS.register("painted", Painted(), origin=registry.Origin("tests/painted.py", 1))
+        write_folder(root / "run")
+        write_report(root / "run")  # bundles the plot library, once
+        yield root
+
+
+@pytest.fixture
+def folder(painted_run, tmp_path, monkeypatch):
+    """A copy of the output folder, its cache in use."""
+    monkeypatch.setenv("PCI_BENCH_CACHE", str(painted_run / "cache"))
+    shutil.copytree(painted_run / "run", tmp_path / "run", ignore=shutil.ignore_patterns("report.html"))
+    return tmp_path / "run"
+
+
+class Page(HTMLParser):
+    """What the tests read of a page: links, text, tables, the data for scripts."""
+
+    def __init__(self, text: str):
+        super().__init__()
+        self.links, self.words, self.tables, self._into = [], [], [], None
+        self.feed(text)
+        self.data = json.loads(re.search(r'<script type="application/json" id="data">(.*?)</script>', text, re.S)[1])
+        self.text = " ".join(" ".join(self.words).split())
+
+    def handle_starttag(self, tag, attributes):
+        found = dict(attributes)
+        self.links += [found[name] for name in ("src", "href", "srcset", "poster", "action") if name in found]
+        self._into = tag
+        if tag == "table":
+            self.tables.append([])
+        elif tag == "tr" and self.tables:
+            self.tables[-1].append([])
+        elif tag in ("td", "th") and self.tables:
+            self.tables[-1][-1].append("")
+
+    def handle_endtag(self, tag):
+        self._into = None if tag in ("script", "style") else self._into
+        if tag in ("td", "th"):
+            self._into = None
+
+    def handle_data(self, text):
+        if self._into in ("script", "style"):
+            return
+        self.words.append(text)
+        if self._into in ("td", "th", "button") and self.tables and self.tables[-1] and self.tables[-1][-1]:
+            self.tables[-1][-1][-1] += text.strip()
+
+
+def page_of(folder: Path) -> Page:
+    return Page(write_report(folder).read_text(encoding="utf-8"))
+
+
+def test_the_page_is_one_file_that_names_no_address(folder):
+    text = write_report(folder).read_text(encoding="utf-8")
+    page = Page(text)
+    assert [link for link in page.links if not link.startswith(("#", "data:"))] == []
+    styles = "".join(re.findall(r"<style>(.*?)</style>", text, re.S))
+    assert set(re.findall(r"url\(\s*[\"']?(.{5})", styles)) == {"data:"}
+    assert "@import" not in styles
+    policy = re.search(r'http-equiv="Content-Security-Policy" content="([^"]*)"', text)[1]
+    assert policy.startswith("default-src 'none'")
+    assert "http" not in policy
+    ids = re.findall(r'\sid="([^"]+)"', text)
+    assert len(ids) == len(set(ids))
+    assert {link[1:] for link in page.links if link.startswith("#")} <= set(ids)
+
+
+def test_tables_hold_the_numbers_of_the_results_with_their_intervals(folder):
+    page = page_of(folder)
+    table = next(t for t in page.tables if t[0][:2] == ["feature set", "parameters"] and "macro f1 (%)" in t[0])
+    rows = {(row[0], row[1]): row for row in table[1:]}
+    found = [r for r in read_results(folder) if r.evaluator.name == "loo-knn"]
+    assert len(rows) == len(found) == 4 * (len(FEATURES) + 3)
+    for result in found:
+        params = result.evaluator.params
+        value, (low, high) = result.metrics["balanced_accuracy"], result.intervals["balanced_accuracy"]
+        row = rows[result.features.full_name, f"k={params['k']},exclude={params['exclude']}"]
+        assert row[2] == f"{100 * value:.1f} [{100 * low:.1f}, {100 * high:.1f}]"
+    assert "None of these numbers is a reproduction of the paper" in page.text
+    assert "trustworthiness" in str(page.tables)
+    assert any("0.900" in row for t in page.tables for row in t)
+
+
+def test_what_was_not_run_is_said_with_its_reason(folder):
+    record = json.loads((folder / "run.json").read_text())
+    record["not_run"] = [{"dataset": "painted", "features": "vgg16-fc2-224", "reason": "its weights are not here"}]
+    (folder / "run.json").write_text(json.dumps(record))
+    page = page_of(folder)
+    assert "vgg16-fc2-224 on painted its weights are not here." in page.text
+    assert "argument benchmark yeast-knn" in page.text
+    assert "version of numpy" in page.text
+
+
+def test_names_from_data_are_text_and_never_markup(folder):
+    text = write_report(folder).read_text(encoding="utf-8")
+    assert "<b>odd" not in text
+    assert "</b> &" not in text
+    assert CLASSES[3] in Page(text).data["datasets"][0]["classes"][0]["features"][0]["runs"][0]["labels"]
+
+
+def test_the_bars_and_matrices_are_those_of_the_results(folder):
+    page = page_of(folder)
+    views = {v["title"]: v for v in page.data["datasets"][0]["classes"]}
+    assert set(views) == {"loo-knn, k=1", "loo-knn, k=3"}
+    for result in (r for r in read_results(folder) if r.evaluator.name == "loo-knn"):
+        runs = next(
+            f["runs"]
+            for f in views[f"loo-knn, k={result.evaluator.params['k']}"]["features"]
+            if f["name"] == result.features.full_name
+        )
+        said = "all other cells" if result.evaluator.params["exclude"] == "cell" else "other images only"
+        run = next(r for r in runs if r["said"] == said)
+        assert run["counts"] == result.details["confusion"]["counts"]
+        for (value, low, high), label in zip(run["recalls"], run["labels"], strict=False):
+            assert value == pytest.approx(100 * result.details["per_class"][label], abs=0.051)
+            assert low <= value <= high
+
+
+def test_recall_intervals_are_drawn_as_the_results_own_intervals(folder):
+    for result in (r for r in read_results(folder) if r.features.name in FEATURES and r.evaluator.name == "loo-knn"):
+        predictions = Predictions.of(result)
+        drawn, by_group = bootstrap_confusions(
+            predictions.true, predictions.predicted, predictions.groups, 4, replicates=1000, seed=0
+        )
+        assert by_group.all()
+        balanced = classification_metrics(drawn)["balanced_accuracy"]
+        assert percentile_interval(balanced) == pytest.approx(result.intervals["balanced_accuracy"], abs=1e-12)
+        recalls = drawn[:, 2, 2] / drawn[:, 2].sum(axis=1)
+        assert recall_intervals(predictions, 4, seed=0)[2] == pytest.approx(np.quantile(recalls, [0.025, 0.975]))
+
+
+def test_confused_pairs_are_ordered_by_share_of_the_true_class_and_no_class_is_confused_with_itself():
+    counts = np.array([[90, 10, 0], [3, 5, 2], [0, 0, 8]])
+    assert confused_pairs(counts) == [(1, 0, 3, 0.3), (1, 2, 2, 0.2), (0, 1, 10, 0.1)]
+
+
+def test_example_cells_of_a_confused_pair_are_cells_that_were_confused_so(folder):
+    page = page_of(folder)
+    seen = 0
+    for view in page.data["datasets"][0]["classes"]:
+        for features in view["features"]:
+            for run, exclude in zip(features["runs"], ("cell", "image"), strict=True):
+                result = next(
+                    r
+                    for r in read_results(folder)
+                    if r.features.full_name == features["name"]
+                    and r.evaluator.params.get("exclude") == exclude
+                    and f"k={r.evaluator.params['k']}" in view["title"]
+                )
+                table = result.predictions.set_index("cell")
+                for true, predicted, count, _, cells in run["pairs"]:
+                    names = [page.data["cells"][c][0] for c in cells]
+                    assert len(names) == min(count, 6)
+                    assert set(table.loc[names, "label"]) == {run["labels"][true]}
+                    assert set(table.loc[names, "predicted"]) == {run["labels"][predicted]}
+                    seen += len(names)
+    assert seen > 20
+
+
+@pytest.mark.parametrize("repeated", [1, 3])
+def test_neighbours_of_a_query_are_those_of_the_evaluators_exact_search(repeated):
+    rng = np.random.default_rng(3)
+    features = np.repeat(rng.normal(size=(40, 6)), repeated, axis=0)
+    for groups in (np.arange(len(features)), rng.integers(0, 5, len(features))):
+        expected, _ = loo_neighbors(features, 8, groups)
+        queries = np.array([0, 7, 39])
+        for row, query in zip(nearest_to(features, queries, 8, groups), queries, strict=True):
+            np.testing.assert_array_equal(row, expected[query])
+
+
+def test_fewer_neighbours_are_shown_where_other_groups_have_fewer_cells():
+    groups = np.array([0, 0, 0, 1])
+    (row,) = nearest_to(np.arange(4.0)[:, None], np.array([0]), 3, groups)
+    assert row.tolist() == [3]
+
+
+def test_the_gallery_shows_right_and_wrong_queries_with_neighbours_that_vote_as_predicted(folder):
+    page = page_of(folder)
+    galleries = page.data["datasets"][0]["gallery"]
+    assert {g["title"].split(", ")[0] for g in galleries} == set(FEATURES)
+    verdicts = set()
+    for gallery in galleries:
+        assert gallery["k"] == 3
+        for query in gallery["queries"]:
+            assert page.data["cells"][query["cell"]][1] == query["label"]
+            votes = [page.data["cells"][n][1] for n in query["neighbours"]]
+            most = max(votes.count(v) for v in votes)
+            assert query["predicted"] == min(
+                v for v in votes if votes.count(v) == most
+            )  # ties: the first, as evaluated
+            verdicts.add(query["predicted"] == query["label"])
+    assert verdicts == {True, False}
+
+
+def test_queries_are_one_right_and_one_wrong_of_every_class_whatever_the_order_of_the_cells():
+    rng = np.random.default_rng(0)
+    names = np.array([f"c{i}" for i in range(60)])
+    labels, predicted = rng.integers(0, 3, 60), rng.integers(0, 3, 60)
+    chosen = chosen_queries(labels, predicted, names, 40)
+    assert [(labels[i], labels[i] == predicted[i]) for i in chosen] == [(c, r) for c in range(3) for r in (True, False)]
+    order = rng.permutation(60)
+    again = chosen_queries(labels[order], predicted[order], names[order], 40)
+    assert names[order][again].tolist() == names[chosen].tolist()
+
+
+def test_the_tile_of_every_cell_is_its_own_crop(folder):
+    text = write_report(folder).read_text(encoding="utf-8")
+    page = Page(text)
+    content = base64.b64decode(re.search(r'url\("data:image/\w+;base64,([^"]+)"', text)[1])
+    image = np.asarray(Image.open(io.BytesIO(content)).convert("RGB")).astype(float)
+    cells = store.load(DATASETS.get("painted"))
+    expected = coloured(cells.crops(slice(None)), ["protein", "marker"]).astype(float)
+    names = cells.obs["cell"].tolist()
+    tile, columns = page.data["tile"], page.data["columns"]
+    assert page.data["tiles"] == 60
+    for place, (name, label) in enumerate(page.data["cells"][:60]):
+        y, x = divmod(place, columns)
+        seen = image[y * tile : (y + 1) * tile, x * tile : (x + 1) * tile]
+        assert np.abs(expected - seen).mean(axis=(1, 2, 3)).argmin() == names.index(name)
+        assert label == cells.obs["label"].iloc[names.index(name)]
+
+
+def test_a_protein_is_green_and_a_marker_magenta():
+    crops = np.zeros((1, 2, 1, 2), np.float32)
+    crops[0, 0, 0, 0] = crops[0, 1, 0, 1] = 1
+    assert coloured(crops, ["protein", "marker"])[0, 0].tolist() == [[0, 255, 0], [204, 0, 204]]
+
+
+def test_a_sample_takes_as_evenly_from_labels_as_there_are_cells_whatever_their_order(make_cells):
+    labels = ["rare"] * 3 + ["some"] * 30 + ["many"] * 200
+    cells = make_cells(n=233, label=labels)
+    names = stratified(cells, 43)
+    counts = {label: sum(labels[int(n.removeprefix("cell"))] == label for n in names) for label in set(labels)}
+    assert counts == {"rare": 3, "some": 20, "many": 20}
+    assert set(stratified(cells[np.random.default_rng(0).permutation(233)], 43)) == set(names)
+    assert len(stratified(cells, 4000)) == 233
+
+
+def test_tiles_are_never_more_than_asked_for_and_a_cell_has_one():
+    shown = Shown()
+    shown.give_tiles(0, ["a", "b", "a"], 10)
+    shown.give_tiles(0, [str(i) for i in range(20)], 5)
+    shown.give_tiles(1, ["a"], 1)
+    assert len(shown.tiles) == 6
+    assert sorted(shown.tiles.values()) == list(range(6))
+
+
+def test_the_sprite_is_the_smallest_of_three_kinds_and_gets_coarser_until_it_fits(monkeypatch):
+    rng = np.random.default_rng(0)
+    flat = Image.fromarray(np.zeros((64, 64, 3), np.uint8))
+    noise = Image.fromarray(rng.integers(0, 255, (256, 256, 3), dtype=np.uint8))
+    for image in (flat, noise):
+        _, content = smallest(image)
+        for kind, options in (("png", {}), ("jpeg", {"quality": 82}), ("webp", {"quality": 82})):
+            stream = io.BytesIO()
+            image.save(stream, kind, **options)
+            assert len(content) <= len(stream.getvalue())
+    roomy = len(smallest(noise)[1])
+    monkeypatch.setattr(report_cells, "LARGEST_SPRITE", roomy // 2)
+    assert len(smallest(noise)[1]) <= roomy // 2
+
+
+def test_points_of_an_embedding_keep_their_places_and_know_their_cells(folder):
+    page = page_of(folder)
+    (view,) = page.data["datasets"][0]["umaps"]
+    xy = np.frombuffer(base64.b64decode(view["xy"]), "<u2").reshape(-1, 2).astype(float)
+    codes, cells = (np.frombuffer(base64.b64decode(view[name]), "<u2") for name in ("codes", "cells"))
+    table = next(r for r in read_results(folder) if r.evaluator.name == "umap").predictions.set_index("cell")
+    assert view["n"] == len(xy) == 60 + CROPLESS
+    assert (cells == 65535).sum() == CROPLESS
+    assert view["labels"][-1] == "others"
+    known = cells != 65535
+    names = [page.data["cells"][c][0] for c in cells[known]]
+    assert [view["labels"][c] for c in codes[known]] == table.loc[names, "label"].tolist()
+    real = table.loc[names, ["umap_1", "umap_2"]].to_numpy()
+    span = (table[["umap_1", "umap_2"]].max() - table[["umap_1", "umap_2"]].min()).max()
+    distances = np.linalg.norm(xy[known][0] - xy[known], axis=1) / 65535
+    np.testing.assert_allclose(distances, np.linalg.norm(real[0] - real, axis=1) / span, atol=1e-4)
+
+
+def test_layer_curves_are_of_networks_with_three_layers(folder):
+    views = page_of(folder).data["datasets"][0]["layers"]
+    assert [v["title"] for v in views] == ["loo-knn, k=3", "loo-knn, k=1"]
+    assert {p["network"] for v in views for p in v["points"]} == {"net"}
+    assert views[0]["layers"] == ["conv1", "conv2", "conv3"]
+
+
+def test_without_the_dataset_in_the_cache_the_page_says_how_to_get_it(folder, tmp_path, monkeypatch, painted_run):
+    monkeypatch.setenv("PCI_BENCH_CACHE", str(tmp_path / "empty"))
+    shutil.copytree(painted_run / "cache" / "report", tmp_path / "empty" / "report")
+    page = page_of(folder)
+    assert "The cells of painted are not in the cache. `pci-bench data get painted` puts them there" in page.text
+    assert page.data["tiles"] == 0
+    pair = page.data["datasets"][0]["classes"][0]["features"][-1]["runs"][0]["pairs"][0]
+    assert all(c < len(page.data["cells"]) for c in pair[4])
+    assert not (tmp_path / "empty" / "datasets").exists()  # nothing was built
+
+
+def test_crops_of_other_cells_than_those_evaluated_are_never_shown(folder):
+    for file in (folder / "results").rglob("*.json"):
+        content = json.loads(file.read_text())
+        content["dataset"]["sha256"] = "0" * 64
+        file.write_text(json.dumps(content))
+    page = page_of(folder)
+    assert "The cells of painted in the cache are not those that were evaluated" in page.text
+    assert page.data["tiles"] == 0
+
+
+def test_an_unknown_dataset_and_features_that_are_not_cached_are_sentences(folder, painted_run, tmp_path, monkeypatch):
+    cache = tmp_path / "no-features"
+    shutil.copytree(painted_run / "cache", cache)
+    shutil.rmtree(cache / "features")
+    monkeypatch.setenv("PCI_BENCH_CACHE", str(cache))
+    text = page_of(folder).text
+    assert "`pci-bench extract intensity --dataset painted --out F.h5ad` computes them" in text
+    monkeypatch.setattr(DATASETS, "_entries", {n: e for n, e in DATASETS._entries.items() if n != "painted"})
+    assert "Nothing installed knows the dataset 'painted'" in page_of(folder).text
+
+
+def test_a_folder_with_one_result_and_no_record_is_a_useful_page(folder, tmp_path):
+    one = next(r for r in read_results(folder) if r.evaluator.name == "loo-knn")
+    write_result(one, tmp_path / "one" / "results" / "d" / "f" / "loo-knn" / "k=1.json")
+    page = page_of(tmp_path / "one")
+    assert "1 result of yeast-knn" in page.text
+    assert "has no run.json" in page.text
+    assert page.data["datasets"][0]["layers"] == []
+
+
+def test_missing_predictions_are_named_and_the_rest_is_shown(folder):
+    for file in (folder / "results").rglob("*.parquet"):
+        file.unlink()
+    page = page_of(folder)
+    assert "the Parquet file of predictions beside the result is missing" in page.text
+    assert "No coordinates for intensity, umap: the Parquet file beside the result is missing" in page.text
+    run = page.data["datasets"][0]["classes"][0]["features"][0]["runs"][0]
+    assert len(run["recalls"][0]) == 1  # a number without an interval
+    assert page.data["datasets"][0]["umaps"] == []
+
+
+def test_every_dataset_of_a_folder_has_a_section(folder):
+    for result in [r for r in read_results(folder) if r.features.name == "noise"]:
+        result.dataset.name, result.dataset.sha256 = "elsewhere", "1" * 64
+        k, exclude = result.evaluator.params["k"], result.evaluator.params["exclude"]
+        write_result(result, folder / "results" / "elsewhere" / "noise" / "loo-knn" / f"k={k},exclude={exclude}.json")
+    page = page_of(folder)
+    assert len(page.data["datasets"]) == 2
+    assert {"#dataset-1", "#dataset-2"} <= set(page.links)
+    assert "Nothing installed knows the dataset 'elsewhere'" in page.text
+
+
+def test_a_subset_of_a_dataset_is_reopened_as_the_same_subset(painted_run, tmp_path, monkeypatch):
+    from pci_bench import runner
+
+    monkeypatch.setenv("PCI_BENCH_CACHE", str(painted_run / "cache"))
+    runner.run("yeast-knn", dataset="painted", features="intensity", k=[3], limit=24, seed=7, out=tmp_path / "some")
+    page = page_of(tmp_path / "some")
+    expected = cells_module.limited(store.load(DATASETS.get("painted")), 24, 7)
+    assert {name for name, _ in page.data["cells"]} == set(expected.obs["cell"])
+    assert "painted, --limit 24" in page.text
+
+
+@pytest.mark.parametrize(
+    ("break_it", "sentence"),
+    [
+        (lambda f: shutil.rmtree(f / "results"), "There are no results in"),
+        (lambda f: (f / "run.json").write_text('{"schema": 1, "resu'), "run.json cannot be read as JSON"),
+        (
+            lambda f: (f / "run.json").write_text('{"name": "mlflow"}'),
+            "run.json is not the record of a run of pci-bench",
+        ),
+        (lambda f: (f / "run.json").write_text("[]"), "run.json is not the record of a run of pci-bench"),
+        (
+            lambda f: next((f / "results").rglob("*.json")).write_text('{"schema": 1, "da'),
+            "cannot be read as JSON",
+        ),
+        (lambda f: (f / "results" / "other.json").write_text('{"accuracy": 1}'), "is not a result of pci-bench"),
+    ],
+)
+def test_a_folder_of_something_else_is_a_sentence(folder, break_it, sentence):
+    break_it(folder)
+    with pytest.raises(UserError, match=sentence):
+        write_report(folder)
+    assert not (folder / "report.html").exists()
+
+
+def test_the_command_writes_where_it_is_told_and_mistakes_exit_with_2(folder, tmp_path, painted_run):
+    cache = painted_run / "cache"
+    said = pci_bench("report", folder, "--out", tmp_path / "my report.html", cache=cache, cwd=tmp_path)
+    assert said.code == 0, said.err
+    assert "MB:" in said.out
+    assert "my report.html" in said.out
+    assert (tmp_path / "my report.html").read_text().startswith("<!DOCTYPE html>")
+    for wrong in (tmp_path / "absent", tmp_path / "my report.html", tmp_path):
+        said = pci_bench("report", wrong, cache=cache, cwd=tmp_path)
+        assert said.code == 2
+        assert said.err.startswith("Error: ")
+        assert "Traceback" not in said.err
