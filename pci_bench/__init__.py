@@ -16,6 +16,7 @@ _PUBLIC = {
     "ModelMeta": "pci_bench.models",
     "Outcome": "pci_bench.evaluators.base",
     "Result": "pci_bench.results",
+    "SegmenterMeta": "pci_bench.segmentation.base",
     "UserError": "pci_bench.errors",
     "evaluate": "pci_bench.runner",
     "extract": "pci_bench.extraction",

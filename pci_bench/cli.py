@@ -32,6 +32,7 @@ app.add_typer(data_app, name="data")
 app.add_typer(weights_app, name="weights")
 
 INTERRUPTED = 130  # what a shell calls the end by Ctrl-C
+PERCENTAGES = ("balanced_accuracy", "macro_f1", "accuracy")
 LISTED = 20  # missing and new results in a terminal
 NARROWEST = 110  # columns where no terminal says how wide it is
 out = Console(width=None if sys.stdout.isatty() else NARROWEST)
@@ -308,18 +309,24 @@ def _print_tables(tables: list[Any]) -> None:
 
 
 def _print_results(results: Sequence[Any], title: str) -> None:
-    """Print every result as a line of its own, in percent with intervals."""
+    """Print every result as a line of its own, with intervals, a block for each evaluator; accuracies in percent."""
     from pci_bench.runner import parameters
 
-    rows = [("feature set", "evaluator", "parameters", *results[0].metrics)]
-    for result in results:
-        values = []
-        for metric, value in result.metrics.items():
-            interval = result.intervals.get(metric)
-            brackets = f" [{100 * interval[0]:.1f}, {100 * interval[1]:.1f}]" if interval else ""
-            values.append(f"{100 * value:.1f}{brackets}")
-        rows.append((result.features.full_name, result.evaluator.name, parameters(result), *values))
-    _show(rows, title)
+    def text(metric: str, value: float) -> str:
+        return f"{100 * value:.1f}" if metric in PERCENTAGES else f"{value:.4f}"
+
+    for evaluator in dict.fromkeys(r.evaluator.name for r in results):
+        mine = [r for r in results if r.evaluator.name == evaluator]
+        metrics = list(dict.fromkeys(m for r in mine for m in r.metrics))
+        rows = [("feature set", "evaluator", "parameters", *metrics)]
+        for result in mine:
+            values = []
+            for metric in metrics:
+                interval = result.intervals.get(metric)
+                brackets = f" [{text(metric, interval[0])}, {text(metric, interval[1])}]" if interval else ""
+                values.append(f"{text(metric, result.metrics[metric])}{brackets}" if metric in result.metrics else "–")
+            rows.append((result.features.full_name, evaluator, parameters(result), *values))
+        _show(rows, title)
 
 
 def _feature_set_with(weights: str) -> str:

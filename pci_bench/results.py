@@ -58,7 +58,7 @@ class EvaluatorRecord(_Part):
 
 
 class PaperRecord(_Part):
-    """The printed number that this result reproduces, and where it stands; by metric, where the paper prints several."""
+    """The printed number that this result reproduces, where it stands, and all that are printed of it by metric."""
 
     value: float
     table: str

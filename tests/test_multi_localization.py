@@ -16,6 +16,7 @@ from sklearn.preprocessing import StandardScaler
 
 import pci_bench
 from pci_bench.benchmarks import BENCHMARKS
+from pci_bench.contracts import evaluators as contracts
 from pci_bench.errors import UserError
 from pci_bench.evaluators.multi_localization import (
     NEAREST,
@@ -300,6 +301,13 @@ def test_the_benchmark_names_the_compartments_as_each_dataset_does():
     }
     assert pairs["hpa-v18"] == [(["cytosol"], ["nucleoplasm"]), (["nucleoli"], ["nucleus"])]
     assert pairs["human-sim"] == [(["cytosol"], ["nucleoplasm"]), (["nucleoli"], ["nucleoplasm"])]
+
+
+def test_the_contracts_of_evaluators_are_kept_where_there_are_compartments():
+    trial = contracts.EvaluatorTrial("multi-localization")
+    trial.adata = mixed(cells=4, label="ER")
+    for check in ("numbers", "predictions", "same_seed", "grid_or_alone", "input_is_kept", "any_order"):
+        getattr(contracts, check)(trial)
 
 
 # What cannot be run, and why

@@ -17,6 +17,7 @@ from sklearn.preprocessing import StandardScaler
 
 import pci_bench
 from pci_bench.benchmarks import BENCHMARKS, Benchmark
+from pci_bench.contracts import evaluators as contracts
 from pci_bench.errors import UserError
 from pci_bench.evaluators.base import EVALUATORS, standardized
 from pci_bench.evaluators.compiled.distances import column_scale, mean_distances, weighted_moments
@@ -484,6 +485,18 @@ def test_images_of_one_cell_and_terms_of_two_proteins_are_enough():
     for name in BOTH:
         (result,) = pci_bench.evaluate(name, adata, minimum_proteins=2, pairs=20)
         assert np.isfinite(list(result.metrics.values())).all()
+
+
+@pytest.mark.parametrize("name", BOTH)
+def test_the_contracts_of_evaluators_are_kept_where_there_are_enough_proteins(name):
+    trial = contracts.EvaluatorTrial(name)
+    trial.adata, params = human(label="ER"), trial.evaluator.Params
+    grid = [params(minimum_proteins=5, pairs=50, statistic=s) for s in ("z", "ratio")] + [
+        params(minimum_proteins=12, pairs=60)
+    ]
+    trial.once("grid", lambda: (grid, []))
+    for check in ("numbers", "same_seed", "grid_or_alone", "input_is_kept", "any_order"):
+        getattr(contracts, check)(trial)
 
 
 # What cannot be run, and why

@@ -164,6 +164,12 @@ class LabelledCells:
             )
             replicates.append(classification_metrics(drawn))
             grouped &= by_group | (np.bincount(labels, minlength=n_classes) == 0)
+        pooled = ""
+        if self.groups is not None and len(by_fold) > 1 and not grouped.all():  # folds of whole groups: few in each
+            drawn, grouped = bootstrap_confusions(
+                self.labels, predicted, self.groups, n_classes, replicates=REPLICATES, seed=seed
+            )
+            replicates, pooled = [classification_metrics(drawn)], "of all folds "
         metrics = {name: float(np.mean([m[name] for m in by_fold])) for name in by_fold[0]}
         intervals = {n: percentile_interval(np.mean([r[n] for r in replicates], axis=0)) for n in metrics}
         if self.groups is not None and grouped.all():
@@ -181,7 +187,7 @@ class LabelledCells:
                 "labels": [*map(str, self.classes), *(["(no neighbour)"] if none else [])],
                 "counts": confusion[:, : n_classes + none].tolist(),
             },
-            "interval": f"bootstrap of predictions over {unit} within class, {REPLICATES}",
+            "interval": f"bootstrap of predictions {pooled}over {unit} within class, {REPLICATES}",
             **(details or {}),
         }
         if len(unreachable):

@@ -259,7 +259,8 @@ class PairwiseDistance:
     them. Pairs depend on the seed and the annotations only: every feature set is measured on the same ones.
 
     Intervals are of a Bayesian bootstrap: proteins get exponential weights, a drawn pair the product of its two, so that
-    pairs which share a protein move together. The permutation p has a sample of its own (at most 30 proteins of every term,
+    pairs which share a protein move together (Owen 2007, "The pigeonhole bootstrap": never too narrow; on simulated nulls,
+    where pairs vary more than proteins do, about 1.6 times too wide). The permutation p has a sample of its own (at most 30 proteins of every term,
     one image each, all their pairs), because pairs that were drawn by their terms say nothing about shuffled terms.
     """
 

@@ -23,4 +23,3 @@ def import_keras_pci(file: Path, name: str) -> tuple[str, tuple[str, ...]]:
     weights.check_declared_channels("pci", name, channels)
     weights.save("pci", name, state, channels=channels, config=config, source=f"{file.name}, sha256 {sha256_of(file)}")
     return f"pci@{name}", channels
-

@@ -126,7 +126,7 @@ def printed_value(result: Result) -> PaperRecord | None:
     metrics: dict[str, float] = {}
     for metric, value, _ in matching:
         metrics.setdefault(metric, value)  # the first table wins where the paper contradicts itself
-    return PaperRecord(value=matching[0][1], table=matching[0][2], metrics=metrics if len(metrics) > 1 else {})
+    return PaperRecord(value=matching[0][1], table=matching[0][2], metrics=metrics)
 
 
 @dataclass(frozen=True)
@@ -217,7 +217,7 @@ def fill(
             ):
                 low_high = r.intervals.get(column.metric)
                 interval = (scale * low_high[0], scale * low_high[1]) if low_high else None
-                paper = None if r.paper is None else r.paper.metrics.get(column.metric, r.paper.value)
+                paper = None if r.paper is None else r.paper.metrics.get(column.metric)
                 return Entry(scale * r.metrics[column.metric], interval, paper)
         return None
 

@@ -83,7 +83,7 @@ def open_page(browser: Browser, report: Path):
     contexts, asked, wrong = [], [], []
 
     def opened(viewport=DESKTOP, scheme="light", **options) -> Page:
-        context = browser.new_context(viewport=viewport, color_scheme=scheme, **options)
+        context = browser.new_context(viewport=viewport, color_scheme=scheme, reduced_motion="reduce", **options)
         contexts.append(context)
         page = context.new_page()
         page.on("request", lambda request: asked.append(request.url))

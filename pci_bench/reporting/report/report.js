@@ -426,7 +426,9 @@
   function galleryView(place) {
     const views = data.datasets[place.dataset.dataset].gallery;
     const id = place.dataset.id;
-    const state = { view: 0, label: "", outcome: 0 };
+    const state = { view: 0, label: "", outcome: 0, all: false };
+    const FEW = 10;
+    const more = make("button", { type: "button", onclick: () => { const seen = list.children.length; state.all = true; show(); list.children[seen].tabIndex = -1; list.children[seen].focus(); } });
     const outcomes = ["right and wrong", "right only", "wrong only"];
     const list = make("ul", { class: "queries" });
     const count = make("span", { class: "count", role: "status", "aria-live": "polite" });
@@ -436,7 +438,9 @@
       const view = views[state.view];
       const queries = view.queries.filter((q) => (!state.label || q.label === state.label) && (!state.outcome || (q.label === q.predicted) === (state.outcome === 1)));
       count.textContent = `${queries.length} ${queries.length === 1 ? "query cell" : "query cells"}`;
-      list.replaceChildren(...queries.map((q) => {
+      more.hidden = state.all || queries.length <= FEW;
+      more.textContent = `Show all ${queries.length}`;
+      list.replaceChildren(...(state.all ? queries : queries.slice(0, FEW)).map((q) => {
         const right = q.label === q.predicted;
         return make("li", {}, make("div", { class: "query" },
           make("figure", {}, crop(q.cell), make("figcaption", {}, make("strong", {}, q.label), make("br"), verdict(right, right ? "found" : `taken for ${q.predicted}`))),
@@ -452,7 +456,7 @@
         chooser("Feature set and neighbours", views.map((v) => v.title), (i) => { state.view = i; show(); }, `${id}-view`),
         chooser("Class", ["all classes", ...labels], (i) => { state.label = i ? labels[i - 1] : ""; show(); }, `${id}-class`),
         chooser("Outcome", outcomes, (i) => { state.outcome = i; show(); }, `${id}-outcome`), count),
-      list);
+      list, more);
     show();
   }
 
