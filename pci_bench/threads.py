@@ -24,7 +24,9 @@ def set_threads(threads: int) -> int:
     Libraries that are not imported yet find it in their environment variables.
     """
     for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"):
-        if variable != "NUMBA_NUM_THREADS" or "numba" not in sys.modules:  # numba refuses another number once it has begun
+        if (
+            variable != "NUMBA_NUM_THREADS" or "numba" not in sys.modules
+        ):  # numba refuses another number once it has begun
             os.environ.setdefault(variable, str(threads))
     if "torch" in sys.modules:
         sys.modules["torch"].set_num_threads(threads)

@@ -312,7 +312,8 @@ def test_cuda_without_a_gpu_is_a_sentence(say, here):
 
 
 @pytest.mark.parametrize(
-    "arguments", [(*RUN, "--frobnicate"), ("frobnicate",), (*RUN, "--seed", "-1"), (*RUN, "--limit", "many"), ("describe",)]
+    "arguments",
+    [(*RUN, "--frobnicate"), ("frobnicate",), (*RUN, "--seed", "-1"), (*RUN, "--limit", "many"), ("describe",)],
 )
 def test_what_the_parser_does_not_know_is_its_own_message(say, arguments):
     said = say(*arguments, own="--frobnicate" in arguments)
