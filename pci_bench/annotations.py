@@ -78,10 +78,10 @@ def annotate(cells: Cells, file: Path | str) -> Cells:
     if not (position >= 0).any():
         raise UserError(
             f"No row of {file} (for example '{' in '.join(once[keys].iloc[0]) if len(once) else ''}') is about a protein of "
-            f"{cells.meta.name} (for example '{' in '.join(wanted[0])}'). Compare the names."
+            f"{cells.meta.name} (for example '{' in '.join(map(str, wanted[0]))}'). Compare the names."
         )
     joined = {c: np.where(position >= 0, once[c].to_numpy(str)[position], "") for c in values}
-    new = obs.assign(**{c: pd.Series(v, index=obs.index).replace("", pd.NA) for c, v in joined.items()})
+    new = obs.assign(**{c: pd.Series(v, index=obs.index).mask(v == "", pd.NA) for c, v in joined.items()})
     notes = _notes(file, cells.meta.name, keys, values, once, position, wanted, len(rows) - len(once), int(blank.sum()))
     return cells.with_obs(validated_obs(new, cells.meta.name), notes)
 

@@ -175,8 +175,8 @@ def difference(one: Outcome, other: Outcome) -> str | None:
         texts = [json.dumps(getattr(o, part), sort_keys=True, default=str) for o in (one, other)]
         if texts[0] != texts[1]:
             return f"{part} {some(texts[1:])[:200]} in place of {texts[0][:200]}"
-    tables = [o.predictions for o in (one, other)]
-    if (tables[0] is None) != (tables[1] is None) or (tables[0] is not None and not tables[0].equals(tables[1])):
+    first, second = one.predictions, other.predictions
+    if (first is None) != (second is None) or (first is not None and second is not None and not first.equals(second)):
         return "other predictions"
     return None
 

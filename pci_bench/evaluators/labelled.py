@@ -195,8 +195,8 @@ class LabelledCells:
         table = pd.DataFrame(
             {
                 "cell": self.names,
-                "label": pd.Categorical.from_codes(self.labels, self.classes),
-                "predicted": pd.Categorical.from_codes(predicted, self.classes),
+                "label": pd.Categorical.from_codes(self.labels, pd.Index(self.classes)),
+                "predicted": pd.Categorical.from_codes(predicted, pd.Index(self.classes)),
             }
         )
         if len(by_fold) > 1:

@@ -286,7 +286,7 @@ def _outcome(
         {
             "cell": names.astype(str).to_numpy()[used],
             **columns,
-            "annotation": pd.Categorical.from_codes(annotation, kinds),
+            "annotation": pd.Categorical.from_codes(annotation, pd.Index(kinds)),
             "score": scores,
         }
     )
