@@ -310,7 +310,7 @@ def _print_tables(tables: list[Any]) -> None:
 
 def _print_results(results: Sequence[Any], title: str) -> None:
     """Print every result as a line of its own, with intervals, a block for each evaluator; accuracies in percent."""
-    from pci_bench.runner import parameters
+    from pci_bench.results import parameters
 
     def text(metric: str, value: float) -> str:
         return f"{100 * value:.1f}" if metric in PERCENTAGES else f"{value:.4f}"

@@ -12,6 +12,7 @@ import numpy as np
 import pydantic
 
 from pci_bench.errors import UserError
+from pci_bench.evaluators.base import EVALUATORS
 from pci_bench.evaluators.metrics import percentile_interval
 from pci_bench.results import Result, read_result, read_results
 
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
 REPLICATES = 1000
-PICTURES = ("umap", "protein-umap")  # coordinates are a picture and differ between machines: never gated
 
 
 class Tolerance(pydantic.BaseModel):
@@ -153,7 +153,7 @@ def compare(old: Sequence[Result], new: Sequence[Result], tolerance: Tolerance |
             continue
         one, other = before[key], after[key]
         _check_comparable(key, one, other)
-        if one.evaluator.name in PICTURES:
+        if one.evaluator.name in EVALUATORS and EVALUATORS.get(one.evaluator.name).meta.picture:
             found.notes.append(f"{key}: a picture, not compared")
             continue
         found.compared += 1

@@ -41,13 +41,15 @@ def save(figure: Figure, path: Path) -> list[Path]:
     return written
 
 
-def distinct_colours(n: int) -> list[str]:
-    """Return n colours: the palette, then the palette darker, then lighter, and again."""
+def mixed(colour: str, other: float, share: float) -> str:
+    """Return a colour with a share of black (0) or white (1) in it."""
     from matplotlib.colors import to_hex, to_rgb
 
-    def mixed(colour: str, other: float, share: float) -> str:
-        red, green, blue = ((1 - share) * c + share * other for c in to_rgb(colour))
-        return to_hex((red, green, blue))
+    red, green, blue = ((1 - share) * c + share * other for c in to_rgb(colour))
+    return to_hex((red, green, blue))
 
+
+def distinct_colours(n: int) -> list[str]:
+    """Return n colours: the palette, then the palette darker, then lighter, and again."""
     shades = [*COLOURS, *(mixed(c, 0, 0.45) for c in COLOURS[:-1]), *(mixed(c, 1, 0.5) for c in COLOURS)]
     return [shades[i % len(shades)] for i in range(n)]

@@ -77,7 +77,7 @@ def rankings(results: Sequence[Result]) -> list[Ranking]:
             else next(iter(next(iter(table.values())).metrics))
         )
         ranked = [r for r in table.values() if metric in r.metrics]
-        sign = -1 if evaluator in LESS_IS_BETTER else 1
+        sign = -1 if _lower_is_better(evaluator) else 1
         ranked.sort(key=lambda r: (-sign * r.metrics[metric], r.features.full_name))
         found.append(Ranking(dataset, evaluator, params, metric, _places(ranked, metric, sign)))
     if not found:
@@ -85,7 +85,8 @@ def rankings(results: Sequence[Result]) -> list[Ranking]:
     return found
 
 
-LESS_IS_BETTER = ("pairwise-distance", "pairwise-distance-cell-line", "inpainting-error")
+def _lower_is_better(evaluator: str) -> bool:
+    return evaluator in EVALUATORS and EVALUATORS.get(evaluator).meta.lower_is_better
 
 
 def _places(ranked: list[Result], metric: str, sign: int) -> list[Place]:
@@ -107,8 +108,8 @@ def _letter(number: int) -> str:
 
 def rows(ranking: Ranking) -> list[dict[str, str]]:
     """Return the ranking as rows for a table."""
-    percent = (
-        min(p.result.metrics[ranking.metric] for p in ranking.places) >= 0 and ranking.evaluator not in LESS_IS_BETTER
+    percent = min(p.result.metrics[ranking.metric] for p in ranking.places) >= 0 and not _lower_is_better(
+        ranking.evaluator
     )
 
     def text(value: float) -> str:

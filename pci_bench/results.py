@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pydantic
 
 from pci_bench.errors import UserError
+from pci_bench.evaluators.base import EVALUATORS
 from pci_bench.files import atomic_file, escape, json_text
 
 if TYPE_CHECKING:
@@ -115,6 +116,22 @@ class Result(_Part):
         stem = escape(self.label(key, defaults) or "default")
         folders = (self.dataset.name, self.features.full_name, self.evaluator.name)
         return Path("results", *map(escape, folders), f"{stem}.json")
+
+
+def key_and_defaults(result: Result) -> tuple[tuple[str, ...], dict[str, Any]]:
+    """Return what a result's parameters are told apart by: its evaluator's key, and the defaults that need no mention.
+
+    All parameters where nobody knows the evaluator.
+    """
+    if result.evaluator.name not in EVALUATORS:
+        return tuple(result.evaluator.params), {}
+    evaluator = EVALUATORS.get(result.evaluator.name)
+    return evaluator.meta.key, {name: info.default for name, info in evaluator.Params.model_fields.items()}
+
+
+def parameters(result: Result) -> str:
+    """Return a result's parameters as its file is named by them: ``k=11,exclude=cell``."""
+    return result.label(*key_and_defaults(result))
 
 
 def write_result(result: Result, file: Path) -> None:

@@ -35,6 +35,7 @@ from pci_bench.results import (
     EvaluatorRecord,
     FeaturesRecord,
     Result,
+    key_and_defaults,
     write_result,
 )
 from pci_bench.segmentation import DEFAULT_SEGMENTER, SEGMENTERS
@@ -521,19 +522,8 @@ def write_results(results: Sequence[Result], folder: Path) -> None:
         write_result(result, folder / _path(result))
 
 
-def _key_and_defaults(result: Result) -> tuple[tuple[str, ...], dict[str, Any]]:
-    """Return what a result's parameters are told apart by: its evaluator's key, and the defaults that need no mention."""
-    evaluator = EVALUATORS.get(result.evaluator.name)
-    return evaluator.meta.key, {name: info.default for name, info in evaluator.Params.model_fields.items()}
-
-
-def parameters(result: Result) -> str:
-    """Return a result's parameters as its file is named by them: ``k=11,exclude=cell``."""
-    return result.label(*_key_and_defaults(result))
-
-
 def _path(result: Result) -> Path:
-    return result.path(*_key_and_defaults(result))
+    return result.path(*key_and_defaults(result))
 
 
 def _table_name(table: FilledTable, several: bool) -> str:

@@ -37,6 +37,10 @@ class EvaluatorMeta:
         Parameters that are always part of a result's file name; others only where they are not the default.
     any_order
         Whether the metrics are the same for any order of the cells, which ``pci-bench test`` then checks.
+    lower_is_better
+        Whether a smaller headline is the better one.
+    picture
+        Whether its numbers describe a picture that differs between machines, which is never gated.
     needs
         What it takes besides features: ``"cells"`` (their crops), ``"model"`` (the weights they were computed with).
     """
@@ -47,6 +51,8 @@ class EvaluatorMeta:
     headline: str
     key: tuple[str, ...] = ()
     any_order: bool = False
+    lower_is_better: bool = False
+    picture: bool = False
     needs: tuple[str, ...] = ()
 
 
@@ -137,6 +143,18 @@ def validated(evaluator: Evaluator, values: dict[str, Any]) -> pydantic.BaseMode
         raise UserError(
             f"{where} = {first['input']!r} does not fit {evaluator.meta.name}: {first['msg'].lower()}."
         ) from error
+
+
+def dataset_name(adata: AnnData) -> str:
+    """Return the dataset's name, for sentences."""
+    return str(adata.uns.get("pci_bench", {}).get("dataset", {}).get("name", "the table"))
+
+
+def texts(adata: AnnData, column: str) -> np.ndarray:
+    """Return an obs column as (n,) str, "" where missing or absent."""
+    if column not in adata.obs:
+        return np.full(adata.n_obs, "")
+    return adata.obs[column].astype("string").fillna("").to_numpy(str)
 
 
 def resolve_exclude(adata: AnnData, exclude: str) -> str:

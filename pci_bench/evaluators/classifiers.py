@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -147,7 +148,7 @@ class RandomForestParams(ClassifierParams):
     max_features: float = pydantic.Field(0.2, gt=0, le=1, description="share of the features tried at each split")
 
 
-class _CrossValidated:
+class _CrossValidated(ABC):
     """Folds, held-out predictions and outcomes; a classifier says how it predicts a fold."""
 
     meta: EvaluatorMeta
@@ -168,7 +169,13 @@ class _CrossValidated:
             folds, n_folds, unreachable = stratified_folds(
                 labels, None if groups is None else groups[order], params.folds, run.seed
             )
-            predicted, said = self.predicted(cells.values[order], labels, folds, params, run)
+            predicted, said = np.full(len(labels), -1), dict[str, Any]()
+            for fold in np.unique(folds):
+                inside = folds == fold
+                training, held_out = cells.values[order[~inside]], cells.values[order[inside]]
+                if params.scale == "fold":
+                    training, held_out = _scaled(training, held_out)
+                predicted[inside] = self.fold(training, labels[~inside], held_out, params, run, said)
             if n_folds < params.folds:
                 what = "cells" if groups is None else f"values of '{column}'"
                 said["fewer_folds"] = f"{n_folds} folds, since a class has only {n_folds} {what}"
@@ -181,10 +188,17 @@ class _CrossValidated:
                 details=said,
             )
 
-    def predicted(
-        self, features: np.ndarray, labels: np.ndarray, folds: np.ndarray, params: Any, run: Run
-    ) -> tuple[np.ndarray, dict[str, Any]]:
-        raise NotImplementedError
+    @abstractmethod
+    def fold(
+        self,
+        training: np.ndarray,
+        labels: np.ndarray,
+        held_out: np.ndarray,
+        params: Any,
+        run: Run,
+        said: dict[str, Any],
+    ) -> np.ndarray:
+        """Return predictions for the held-out cells of a fold (n,) int; what the folds add up goes into `said`."""
 
 
 @register_evaluator("logistic-regression")
@@ -205,30 +219,27 @@ class LogisticRegressionEvaluator(_CrossValidated):
     )
     Params = LogisticRegressionParams
 
-    def predicted(
-        self, features: np.ndarray, labels: np.ndarray, folds: np.ndarray, params: LogisticRegressionParams, run: Run
-    ) -> tuple[np.ndarray, dict[str, Any]]:
-        """Return held-out predictions (n,) int, and how many fits did not converge."""
+    def fold(
+        self,
+        training: np.ndarray,
+        labels: np.ndarray,
+        held_out: np.ndarray,
+        params: Any,
+        run: Run,
+        said: dict[str, Any],
+    ) -> np.ndarray:
+        """Return held-out predictions, and count the fits that did not converge."""
         from joblib import Parallel, delayed
 
-        n_classes = int(labels.max()) + 1
-        predicted, unfinished = np.full(len(labels), -1), 0
-        workers = Parallel(n_jobs=run.threads)
-        for fold in np.unique(folds):
-            inside = folds == fold
-            training, held_out = features[~inside], features[inside]
-            if params.scale == "fold":
-                training, held_out = _scaled(training, held_out)
-            weights = balanced_weights(labels[~inside], n_classes)
-            known = np.flatnonzero(weights)
-            fits = workers(
-                delayed(l1_logistic_regression)(training, labels[~inside] == c, weights[c], params.c) for c in known
-            )
-            coefficients = np.stack([w for w, _ in fits])
-            unfinished += sum(n >= ITERATIONS for _, n in fits)
-            scores = held_out @ coefficients[:, :-1].T + coefficients[:, -1]
-            predicted[inside] = known[scores.argmax(axis=1)]
-        return predicted, {"unconverged_fits": int(unfinished)}
+        weights = balanced_weights(labels, int(labels.max()) + 1)
+        known = np.flatnonzero(weights)
+        fits = Parallel(n_jobs=run.threads)(
+            delayed(l1_logistic_regression)(training, labels == c, weights[c], params.c) for c in known
+        )
+        said["unconverged_fits"] = said.get("unconverged_fits", 0) + sum(n >= ITERATIONS for _, n in fits)
+        coefficients = np.stack([w for w, _ in fits])
+        scores = held_out @ coefficients[:, :-1].T + coefficients[:, -1]
+        return known[scores.argmax(axis=1)]
 
 
 @register_evaluator("random-forest")
@@ -245,29 +256,28 @@ class RandomForestEvaluator(_CrossValidated):
     )
     Params = RandomForestParams
 
-    def predicted(
-        self, features: np.ndarray, labels: np.ndarray, folds: np.ndarray, params: RandomForestParams, run: Run
-    ) -> tuple[np.ndarray, dict[str, Any]]:
-        """Return held-out predictions (n,) int."""
+    def fold(
+        self,
+        training: np.ndarray,
+        labels: np.ndarray,
+        held_out: np.ndarray,
+        params: Any,
+        run: Run,
+        said: dict[str, Any],
+    ) -> np.ndarray:
+        """Return held-out predictions."""
         from sklearn.ensemble import RandomForestClassifier
 
-        predicted = np.full(len(labels), -1)
-        for fold in np.unique(folds):
-            inside = folds == fold
-            training, held_out = features[~inside], features[inside]
-            if params.scale == "fold":
-                training, held_out = _scaled(training, held_out)
-            forest = RandomForestClassifier(
-                params.trees,
-                max_features=params.max_features,
-                class_weight="balanced",
-                n_jobs=run.threads,
-                random_state=run.seed,
-            )
-            forest.fit(training, labels[~inside])
-            forest.set_params(n_jobs=1)  # votes are added in one order, so that ties never depend on the threads
-            predicted[inside] = forest.predict(held_out)
-        return predicted, {}
+        forest = RandomForestClassifier(
+            params.trees,
+            max_features=params.max_features,
+            class_weight="balanced",
+            n_jobs=run.threads,
+            random_state=run.seed,
+        )
+        forest.fit(training, labels)
+        forest.set_params(n_jobs=1)  # votes are added in one order, so that ties never depend on the threads
+        return forest.predict(held_out)
 
 
 class ArgmaxParams(pydantic.BaseModel):

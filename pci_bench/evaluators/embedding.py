@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -9,7 +10,7 @@ import numpy as np
 import pydantic
 
 from pci_bench.errors import UserError
-from pci_bench.evaluators.base import EvaluatorMeta, Outcome, Run, register_evaluator, standardized
+from pci_bench.evaluators.base import EvaluatorMeta, Outcome, Run, register_evaluator, standardized, texts
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -90,13 +91,6 @@ def most_common(values: np.ndarray, groups: np.ndarray, names: np.ndarray) -> np
     return np.array(found, dtype=object).astype(str)
 
 
-def column(adata: AnnData, name: str) -> np.ndarray:
-    """Return an obs column as (n,) str, "" where missing or absent."""
-    if name not in adata.obs:
-        return np.full(adata.n_obs, "")
-    return adata.obs[name].astype("string").fillna("").to_numpy(str)
-
-
 class UmapParams(pydantic.BaseModel):
     """Parameters of a UMAP of cells; the defaults are Supplementary Figure 3's."""
 
@@ -114,15 +108,16 @@ class ProteinUmapParams(UmapParams):
     neighbours: int = pydantic.Field(20, ge=2, description="neighbours in the graph")
 
 
-class _Umap:
+class _Umap(ABC):
     meta: EvaluatorMeta
 
     def skip(self, adata: AnnData, params: UmapParams) -> str | None:
         """Return why there is nothing to embed, or None."""
         return "an embedding needs at least 3 cells" if adata.n_obs < 3 else None
 
+    @abstractmethod
     def rows(self, adata: AnnData, values: np.ndarray, params: UmapParams) -> tuple[np.ndarray, pd.DataFrame]:
-        raise NotImplementedError
+        """Return what is embedded (n, d), and a table whose first column names each row."""
 
     def __call__(self, adata: AnnData, grid: list[UmapParams], run: Run) -> Iterator[Outcome]:
         """Yield coordinates, and how far they can be trusted."""
@@ -152,15 +147,17 @@ class Umap(_Umap):
     Coordinates are a picture, not a measurement: results say how far its neighbourhoods are those of the features.
     """
 
-    meta = EvaluatorMeta("umap", "1", "UMAP of single cells", "trustworthiness", key=("neighbours",), any_order=True)
+    meta = EvaluatorMeta(
+        "umap", "1", "UMAP of single cells", "trustworthiness", key=("neighbours",), any_order=True, picture=True
+    )
     Params = UmapParams
 
     def rows(self, adata: AnnData, values: np.ndarray, params: UmapParams) -> tuple[np.ndarray, pd.DataFrame]:
         """Return the features and a table of every cell."""
         import pandas as pd
 
-        names = column(adata, "cell") if "cell" in adata.obs else adata.obs_names.to_numpy(str)
-        return values, pd.DataFrame({"cell": names, "label": column(adata, params.color)})
+        names = texts(adata, "cell") if "cell" in adata.obs else adata.obs_names.to_numpy(str)
+        return values, pd.DataFrame({"cell": names, "label": texts(adata, params.color)})
 
 
 @register_evaluator("protein-umap")
@@ -171,20 +168,20 @@ class ProteinUmap(_Umap):
     """
 
     meta = EvaluatorMeta(
-        "protein-umap", "1", "UMAP of proteins", "trustworthiness", key=("neighbours",), any_order=True
+        "protein-umap", "1", "UMAP of proteins", "trustworthiness", key=("neighbours",), any_order=True, picture=True
     )
     Params = ProteinUmapParams
 
     def skip(self, adata: AnnData, params: UmapParams) -> str | None:
         """Return why there are no proteins to embed, or None."""
-        count = len(set(column(adata, "protein")) - {""})
+        count = len(set(texts(adata, "protein")) - {""})
         return None if count >= 3 else f"an embedding of proteins needs at least 3, and the cells name {count}"
 
     def rows(self, adata: AnnData, values: np.ndarray, params: UmapParams) -> tuple[np.ndarray, pd.DataFrame]:
         """Return the proteins' mean features and a table of them."""
         import pandas as pd
 
-        proteins, labels = column(adata, "protein"), column(adata, params.color)
+        proteins, labels = texts(adata, "protein"), texts(adata, params.color)
         means, names = protein_means(values, proteins)
         counts = np.unique(proteins[proteins != ""], return_counts=True)[1]
         table = pd.DataFrame({"protein": names, "label": most_common(labels, proteins, names), "n_cells": counts})

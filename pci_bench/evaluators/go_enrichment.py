@@ -13,8 +13,7 @@ import numpy as np
 import pydantic
 
 from pci_bench.errors import UserError
-from pci_bench.evaluators.base import EvaluatorMeta, Outcome, Run, register_evaluator
-from pci_bench.evaluators.embedding import column
+from pci_bench.evaluators.base import EvaluatorMeta, Outcome, Run, register_evaluator, texts
 from pci_bench.evaluators.hierarchical_clustering import (
     ClusterParams,
     clusters_of,
@@ -156,7 +155,7 @@ class GoEnrichment:
                     f"the dataset brings no ontology of its own; name {what} with {parameter}=FILE, for example go-basic.obo "
                     "and goa_human.gaf of the Gene Ontology"
                 )
-        if params.gaf == TABLE and not (column(adata, "go") != "").any():
+        if params.gaf == TABLE and not (texts(adata, "go") != "").any():
             return (
                 "gaf = 'table' asks for the obs column go, and it is absent or empty; --annotations FILE can bring it"
             )

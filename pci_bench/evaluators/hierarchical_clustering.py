@@ -13,8 +13,8 @@ import numpy as np
 import pydantic
 
 from pci_bench.errors import UserError
-from pci_bench.evaluators.base import EvaluatorMeta, Outcome, Run, register_evaluator, standardized
-from pci_bench.evaluators.embedding import column, protein_means
+from pci_bench.evaluators.base import EvaluatorMeta, Outcome, Run, register_evaluator, standardized, texts
+from pci_bench.evaluators.embedding import protein_means
 from pci_bench.evaluators.pairwise_distance import split_terms
 
 if TYPE_CHECKING:
@@ -249,7 +249,7 @@ def terms_by_protein(
     The column `label` counts where the cell has no `labels`; terms are in lower case, unless `fold` is False.
     """
     found: dict[str, frozenset[str]] = {}
-    rows = zip(column(adata, "protein"), column(adata, label), column(adata, labels), strict=True)
+    rows = zip(texts(adata, "protein"), texts(adata, label), texts(adata, labels), strict=True)
     for protein, one, several in dict.fromkeys(rows):
         if protein:
             text = several or one
@@ -276,8 +276,8 @@ def proteins_of(adata: AnnData, label: str, subset: str = "", terms_of_subset: s
     values = np.asarray(adata.X)
     if not np.isfinite(values).all():
         raise UserError("The features hold NaN or infinite values; clustering needs finite ones.")
-    protein, labels = column(adata, "protein"), column(adata, label)
-    cell = column(adata, "cell") if "cell" in adata.obs else adata.obs_names.to_numpy(str)
+    protein, labels = texts(adata, "protein"), texts(adata, label)
+    cell = texts(adata, "cell") if "cell" in adata.obs else adata.obs_names.to_numpy(str)
     order = np.lexsort((cell, protein))
     means, names = protein_means(values[order], protein[order])
     distinct: dict[str, set[str]] = {name: set() for name in names}

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pydantic
 
-from pci_bench.evaluators.base import EvaluatorMeta, Outcome, Run, register_evaluator
-from pci_bench.evaluators.embedding import column
+from pci_bench.evaluators.base import EvaluatorMeta, Outcome, Run, register_evaluator, texts
 from pci_bench.evaluators.examples import as_table
 from pci_bench.evaluators.metrics import percentile_interval
 
@@ -87,7 +86,12 @@ class InpaintingError:
     """
 
     meta = EvaluatorMeta(
-        "inpainting-error", "1", "Error of inpainting, beside simple guesses", "matched", needs=("cells", "model")
+        "inpainting-error",
+        "1",
+        "Error of inpainting, beside simple guesses",
+        "matched",
+        lower_is_better=True,
+        needs=("cells", "model"),
     )
     Params = InpaintingParams
 
@@ -96,7 +100,7 @@ class InpaintingError:
         known = adata.uns.get("pci_bench", {}).get("features", {})
         if known and known.get("weights_family") != "pci":
             return f"{known.get('name', 'these features')} is not computed by a network of paired cell inpainting. Name pci-conv4@WEIGHTS"
-        images = column(adata, "image")
+        images = texts(adata, "image")
         if not len(images) or np.unique(images[images != ""], return_counts=True)[1].max(initial=0) < 2:
             return "no image has two cells, so there are no pairs"
         return None
@@ -112,10 +116,10 @@ class InpaintingError:
             )
         cells = run.cells
         network = load_network(run.weights)
-        images, labels = column(adata, "image"), column(adata, "label")
+        images, labels = texts(adata, "image"), texts(adata, "label")
         image_codes = np.unique(images, return_inverse=True)[1]
         kinds = np.unique(np.where(labels == "", images, labels), return_inverse=True)[1]
-        names = column(adata, "cell")
+        names = texts(adata, "cell")
         for params in grid:
             pairs = draw_pairs(image_codes, kinds, names, params.pairs, run.seed)
             errors = self._errors(network, cells, pairs, image_codes)

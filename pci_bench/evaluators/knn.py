@@ -12,6 +12,7 @@ from pci_bench.evaluators.base import (
     EvaluatorMeta,
     Outcome,
     Run,
+    dataset_name,
     exclusion_groups,
     register_evaluator,
     resolve_exclude,
@@ -129,8 +130,7 @@ class LooKnn:
         if reason := why_not_classify(adata, params.exclude):
             return reason
         if params.k >= (count := int(labelled(adata).sum())):
-            name = adata.uns.get("pci_bench", {}).get("dataset", {}).get("name", "the table")
-            return f"k = {params.k} needs at least {params.k + 1} labelled cells, and {name} has {count}. Use a smaller --k"
+            return f"k = {params.k} needs at least {params.k + 1} labelled cells, and {dataset_name(adata)} has {count}. Use a smaller --k"
         return None
 
     def __call__(self, adata: AnnData, grid: list[LooKnnParams], run: Run) -> Iterator[Outcome]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pci_bench.errors import UserError
-from pci_bench.evaluators.base import Outcome, exclusion_groups, resolve_exclude
+from pci_bench.evaluators.base import Outcome, dataset_name, exclusion_groups, resolve_exclude
 from pci_bench.evaluators.metrics import (
     bootstrap_confusions,
     classification_metrics,
@@ -45,7 +45,7 @@ def unreachable_classes(labels: np.ndarray, groups: np.ndarray) -> np.ndarray:
 
 def why_no_classes(adata: AnnData) -> str | None:
     """Return why the cells have no labels to tell apart, or None."""
-    name = adata.uns.get("pci_bench", {}).get("dataset", {}).get("name", "the table")
+    name = dataset_name(adata)
     if "label" not in adata.obs or (with_label := labelled(adata)).sum() == 0:
         return f"{name} has no labels. Give every image a label (for folder:PATH, a column 'label' in PATH/images.csv)"
     if len(set(adata.obs["label"][with_label].astype(str))) < 2:
@@ -57,7 +57,7 @@ def why_not_classify(adata: AnnData, exclude: str) -> str | None:
     """Return why the cells' labels cannot be predicted from other cells under an exclusion, or None."""
     if reason := why_no_classes(adata):
         return reason
-    name, with_label = adata.uns.get("pci_bench", {}).get("dataset", {}).get("name", "the table"), labelled(adata)
+    name, with_label = dataset_name(adata), labelled(adata)
     column = resolve_exclude(adata, exclude)
     if not column:
         return f"{name} declares no confounder"

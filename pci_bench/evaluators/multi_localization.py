@@ -13,12 +13,14 @@ from pci_bench.evaluators.base import (
     EvaluatorMeta,
     Outcome,
     Run,
+    dataset_name,
     exclusion_groups,
     register_evaluator,
     resolve_exclude,
+    texts,
 )
 from pci_bench.evaluators.metrics import percentile_interval
-from pci_bench.evaluators.pairwise_distance import dataset_name, missing_columns, split_terms, texts
+from pci_bench.evaluators.pairwise_distance import missing_columns, split_terms
 
 if TYPE_CHECKING:
     import pandas as pd

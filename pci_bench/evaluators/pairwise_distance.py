@@ -10,7 +10,7 @@ import numpy as np
 import pydantic
 
 from pci_bench.errors import UserError
-from pci_bench.evaluators.base import EvaluatorMeta, Outcome, Run, register_evaluator
+from pci_bench.evaluators.base import EvaluatorMeta, Outcome, Run, dataset_name, register_evaluator, texts
 from pci_bench.evaluators.metrics import percentile_interval
 
 if TYPE_CHECKING:
@@ -271,6 +271,7 @@ class PairwiseDistance:
         "normalized_distance",
         key=("pairs", "minimum_proteins"),
         any_order=True,
+        lower_is_better=True,
     )
     Params = PairwiseDistanceParams
 
@@ -314,16 +315,6 @@ def too_few_terms(adata: AnnData, proteins: LocalizedProteins, minimum: int) -> 
         f"in {dataset_name(adata)} {found} shared by at least {minimum} proteins that have one term only{others}; "
         "at least two terms are needed. Use a smaller minimum_proteins, or annotate more proteins"
     )
-
-
-def dataset_name(adata: AnnData) -> str:
-    """Return the dataset's name, for sentences."""
-    return str(adata.uns.get("pci_bench", {}).get("dataset", {}).get("name", "the table"))
-
-
-def texts(adata: AnnData, column: str) -> np.ndarray:
-    """Return an obs column as text (n,), missing values as ``""``."""
-    return adata.obs[column].astype("string").fillna("").to_numpy(dtype=object)
 
 
 def standard_distances(adata: AnnData, proteins: LocalizedProteins, pairs: np.ndarray) -> np.ndarray:

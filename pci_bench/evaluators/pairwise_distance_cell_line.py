@@ -9,18 +9,16 @@ import numpy as np
 import pydantic
 
 from pci_bench.errors import UserError
-from pci_bench.evaluators.base import EvaluatorMeta, Outcome, Run, register_evaluator
+from pci_bench.evaluators.base import EvaluatorMeta, Outcome, Run, dataset_name, register_evaluator, texts
 from pci_bench.evaluators.metrics import percentile_interval
 from pci_bench.evaluators.pairwise_distance import (
     REPLICATES,
     LocalizedProteins,
-    Statistic,
-    dataset_name,
+    PairwiseDistanceParams,
     localized_proteins,
     missing_columns,
     normalized,
     standard_distances,
-    texts,
     too_few_terms,
 )
 
@@ -82,15 +80,10 @@ def impossible_pairs(proteins: LocalizedProteins) -> list[str]:
     return [kind for kind, found in possible.items() if not found]
 
 
-class CellLineParams(pydantic.BaseModel):
+class CellLineParams(PairwiseDistanceParams):
     """Parameters of the cell-line control."""
 
-    model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
-
     pairs: int = pydantic.Field(10_000, ge=2, description="pairs drawn with the same term, and with different terms")
-    minimum_proteins: int = pydantic.Field(30, ge=2, description="proteins of one term only that must share a term")
-    statistic: Statistic = pydantic.Field("z", description="(same − different) / SD, or same / different − 1")
-    terms: str = pydantic.Field("labels", min_length=1, description="obs column of the ;-joined localization terms")
 
 
 @register_evaluator("pairwise-distance-cell-line")
@@ -108,6 +101,7 @@ class PairwiseDistanceCellLine:
         "different_cell_line",
         key=("pairs", "minimum_proteins"),
         any_order=True,
+        lower_is_better=True,
     )
     Params = CellLineParams
 

@@ -9,8 +9,7 @@ import numpy as np
 import pydantic
 
 from pci_bench.errors import UserError
-from pci_bench.evaluators.base import EvaluatorMeta, Outcome, Run, register_evaluator, standardized
-from pci_bench.evaluators.embedding import column
+from pci_bench.evaluators.base import EvaluatorMeta, Outcome, Run, register_evaluator, standardized, texts
 from pci_bench.evaluators.examples import as_table
 
 if TYPE_CHECKING:
@@ -79,7 +78,7 @@ class SingleCellClustering:
 
     def skip(self, adata: AnnData, params: SingleCellParams) -> str | None:
         """Return why there is no such protein or too few cells, or None."""
-        proteins = column(adata, "protein")
+        proteins = texts(adata, "protein")
         if params.protein and params.protein not in proteins:
             known = ", ".join(sorted(set(proteins) - {""})[:3])
             return f"there is no protein '{params.protein}'" + (f"; there are for example {known}" if known else "")
@@ -97,7 +96,7 @@ class SingleCellClustering:
 
         if not np.isfinite(np.asarray(adata.X)).all():
             raise UserError("The features hold NaN or infinite values; clustering needs finite ones.")
-        names = column(adata, "cell")
+        names = texts(adata, "cell")
         values = standardized(np.asarray(adata.X))
         for params in grid:
             units = _units(adata, params)
@@ -108,17 +107,17 @@ class SingleCellClustering:
             tree = ward_tree(features)
             numbers = clades(tree, params.clades)
             metrics = {"cophenetic_correlation": _finite(cophenet(tree, pdist(features))[0])}
-            truth = column(adata, params.truth)[mine]
+            truth = texts(adata, params.truth)[mine]
             if len(set(truth) - {""}) > 1:
                 metrics["adjusted_rand"] = float(adjusted_rand_score(truth, numbers))
-            table = pd.DataFrame({"cell": names[mine], "image": column(adata, "image")[mine], "clade": numbers})
+            table = pd.DataFrame({"cell": names[mine], "image": texts(adata, "image")[mine], "clade": numbers})
             table["leaf"] = np.argsort(leaves_list(tree))
             if len(set(truth) - {""}):
                 table[params.truth] = truth
             tables = {"linkage": pd.DataFrame(tree, columns=["left", "right", "height", "cells"])}
             if run.cells is not None:
                 tables["crops"] = self._crops(run, features, mine, numbers, names, params)
-            protein = str(column(adata, "protein")[mine[0]])
+            protein = str(texts(adata, "protein")[mine[0]])
             details = {
                 "protein": protein,
                 params.of: unit,
@@ -154,9 +153,9 @@ def _fewest(clades: int) -> int:
 
 def _units(adata: AnnData, params: SingleCellParams) -> np.ndarray:
     """Return each cell's image or protein (n,) str, "" for cells of other proteins than the one asked for."""
-    units = column(adata, params.of).astype(object)
+    units = texts(adata, params.of).astype(object)
     if params.protein:
-        units[column(adata, "protein") != params.protein] = ""
+        units[texts(adata, "protein") != params.protein] = ""
     return units.astype(str)
 
 

@@ -8,15 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pci_bench.drawing import COLOURS, distinct_colours
+from pci_bench.drawing import COLOURS, distinct_colours, mixed
 from pci_bench.registry import natural_key
 from pci_bench.reporting.report.cells import Shown
-from pci_bench.reporting.report.words import parameters
+from pci_bench.results import Result, parameters
 
 if TYPE_CHECKING:
     import pandas as pd
-
-    from pci_bench.results import Result
 
 LARGEST = 24  # classes with a colour of their own; the rest share grey
 NOBODY = 65535
@@ -101,12 +99,6 @@ def _packed(values: np.ndarray) -> str:
 
 def dark_colours(n: int) -> list[str]:
     """Return n colours for a dark ground: the palette with white for black, then lighter, then a little darker."""
-    from matplotlib.colors import to_hex, to_rgb
-
-    def mixed(colour: str, other: float, share: float) -> str:
-        red, green, blue = ((1 - share) * c + share * other for c in to_rgb(colour))
-        return to_hex((red, green, blue))
-
     palette = [mixed(c, 1, 0.15) for c in COLOURS[:-1]] + ["#ffffff"]
     shades = [*palette, *(mixed(c, 1, 0.55) for c in palette[:-1]), *(mixed(c, 0, 0.35) for c in palette)]
     return [shades[i % len(shades)] for i in range(n)]

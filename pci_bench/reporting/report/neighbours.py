@@ -16,13 +16,13 @@ from pci_bench.evaluators.labelled import LabelledCells, labelled
 from pci_bench.features import parse
 from pci_bench.reporting.report.cells import Shown
 from pci_bench.reporting.report.classes import featured
-from pci_bench.reporting.report.words import exclusion, parameters
+from pci_bench.reporting.report.words import exclusion
+from pci_bench.results import Result, parameters
 
 if TYPE_CHECKING:
     from anndata import AnnData
 
     from pci_bench.cells import Cells
-    from pci_bench.results import Result
 
 NEIGHBOURS = 8
 FEATURE_SETS = 3

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 from pci_bench.benchmarks import BENCHMARKS
-from pci_bench.reporting.report.words import decimals_and_scale, evaluator_title, metric_title, parameters
+from pci_bench.reporting.report.words import decimals_and_scale, evaluator_title, metric_title
 from pci_bench.reporting.tables import TABLES, Entry, fill
-
-if TYPE_CHECKING:
-    from pci_bench.results import Result
+from pci_bench.results import Result, parameters
 
 NO_REPRODUCTION = (
     "None of these numbers is a reproduction of the paper: that takes its dataset and its published weights."

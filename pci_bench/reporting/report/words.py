@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
 from pci_bench.evaluators.base import EVALUATORS
 from pci_bench.reporting.tables import TABLES
-
-if TYPE_CHECKING:
-    from pci_bench.results import Result
+from pci_bench.results import Result, parameters
 
 SHARES = {"balanced_accuracy", "macro_f1", "accuracy"}
 
@@ -17,15 +13,6 @@ def exclusion(result: Result) -> str:
     """Return which neighbours, or training cells, a result may use."""
     exclude = result.evaluator.params.get("exclude", "cell")
     return "all other cells" if exclude == "cell" else f"other {exclude}s only"
-
-
-def parameters(result: Result) -> str:
-    """Return a result's parameters as its file is named by them; all of them where nobody knows the evaluator."""
-    name = result.evaluator.name
-    if name not in EVALUATORS:
-        return result.label(tuple(result.evaluator.params), {})
-    defaults: dict[str, Any] = {n: i.default for n, i in EVALUATORS.get(name).Params.model_fields.items()}
-    return result.label(EVALUATORS.get(name).meta.key, defaults)
 
 
 def setting(result: Result) -> str:
