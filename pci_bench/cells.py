@@ -187,6 +187,10 @@ class Cells:
         """Return crops as they are stored: uint8, uint16 or float32 (b, channels, rows, columns)."""
         return _rows(self._source, self._positions[index])
 
+    def stored_masks(self, index: slice) -> np.ndarray | None:
+        """Return segmentation labels as they are stored, uint16 (b, rows, columns), or None where there are none."""
+        return None if self._masks is None else _rows(self._masks, self._positions[index])
+
     def crops(
         self, index: slice | np.ndarray | list[int], *, rescale: Rescale = "minmax", masks: bool = False
     ) -> np.ndarray:

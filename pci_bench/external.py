@@ -114,7 +114,7 @@ def read_features(path: Path) -> AnnData:
             path,
             pd.read_parquet(path)
             if kind == ".parquet"
-            else pd.read_csv(path, dtype={"Metadata_cell": str, "cell": str}),
+            else pd.read_csv(path, dtype={"Metadata_cell": str, "cell": str}, float_precision="round_trip"),
         )
     except UserError:
         raise

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import pydantic
 
 from pci_bench.errors import UserError
 from pci_bench.evaluators.base import EVALUATORS
 from pci_bench.files import atomic_file, escape, json_text
+from pci_bench.segmentation.base import DEFAULT_SEGMENTER
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -176,9 +178,10 @@ def read_result(file: Path) -> Result:
         ) from error
     parquet = file.with_suffix(".parquet")
     predictions = _read(pd.read_parquet, parquet, "Parquet") if parquet.is_file() else None
+    exact_csv = functools.partial(pd.read_csv, float_precision="round_trip")
     start = f"{file.stem}."
     found = [f for f in sorted(file.parent.glob("*.csv")) if f.name.startswith(start)]
-    tables = {f.stem.removeprefix(start): _read(pd.read_csv, f, "CSV") for f in found}
+    tables = {f.stem.removeprefix(start): _read(exact_csv, f, "CSV") for f in found}
     return result.with_tables(predictions, tables)
 
 
@@ -205,3 +208,56 @@ def read_results(folder: Path) -> list[Result]:
             f"There are no results in {folder}: expected {folder / 'results'} as `pci-bench run` writes it."
         )
     return [read_result(file) for file in files]
+
+
+class RunArguments(_Part):
+    """What :func:`pci_bench.run` was called with, all of it resolved.
+
+    The first records held one dataset as a string, and neither segmenter nor annotations.
+    """
+
+    benchmark: str
+    dataset: Annotated[list[str], pydantic.BeforeValidator(lambda v: [v] if isinstance(v, str) else v)] = (
+        pydantic.Field(min_length=1)
+    )
+    features: list[str] = pydantic.Field(min_length=1)
+    k: list[int] | None = None
+    parameters: dict[str, list[Any]] = {}
+    limit: int | None
+    seed: int = pydantic.Field(ge=0)
+    device: str
+    segmenter: str = DEFAULT_SEGMENTER
+    annotations: str | None = None
+    annotations_sha256: str | None = None
+
+
+class RunRecord(pydantic.BaseModel):
+    """What of an output folder's ``run.json`` a repetition needs."""
+
+    schema_: int = pydantic.Field(alias="schema")
+    arguments: RunArguments
+    datasets: list[dict[str, Any]]
+    run: dict[str, Any]
+
+
+def read_record(file: Path) -> dict[str, Any]:
+    """Return a ``run.json``, validated: ``arguments``, ``datasets`` and ``run``.
+
+    Raises
+    ------
+    UserError
+        For a file that is no such record, or is of a schema that this version does not read.
+    """
+    name_it = "Name the run.json that `pci-bench run` wrote."
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{file} is not the record of a run ({type(error).__name__}: {error}). {name_it}") from error
+    if isinstance(content, dict) and content.get("schema", SCHEMA) != SCHEMA:
+        raise UserError(f"{file} has schema {content['schema']}; this version reads {SCHEMA}. Update pci-bench.")
+    try:
+        return RunRecord.model_validate(content).model_dump()
+    except pydantic.ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"])) or "its content"
+        raise UserError(f"{file} is not the record of a run ({where}: {first['msg']}). {name_it}") from error

@@ -57,6 +57,7 @@ class StoreWriter:
         self._constant: dict[str, int] = {}
         self._notes: list[str] = []
         self._hash = hashlib.sha256()
+        self._mask_hash = hashlib.sha256()
         self._generated: str | None = None
         self._crops: Any = None
         self._masks: Any = None
@@ -181,6 +182,7 @@ class StoreWriter:
         self._hash.update(np.ascontiguousarray(crops[:n]).tobytes())
         if masks is not None:
             self._masks[self._filled : self._filled + n] = masks[:n]
+            self._mask_hash.update(_mask_bytes(masks[:n]))
         self._filled += n
         self._advance(n)
         self._buffer = [(crops[n:], None if masks is None else masks[n:])]
@@ -216,6 +218,8 @@ class StoreWriter:
                 )
         self._obs.to_parquet(self._folder / "obs.parquet")
         layout = _layout(self._channels, self._crops.dtype, self._crops.shape)
+        if self._masks is not None:
+            self._hash.update(self._mask_hash.digest())
         self._hash.update(_identity(layout, self._obs))
         stored = self._hash.hexdigest()
         generated = None if self._generated is None else hashlib.sha256(layout + self._generated.encode()).hexdigest()
@@ -335,7 +339,7 @@ def load(dataset: Dataset, *, progress: Progress | None = None) -> Cells:
 
 
 def verify(dataset: Dataset, *, progress: Progress | None = None) -> str:
-    """Return the content hash of a cached dataset after reading every pixel of it again.
+    """Return the content hash of a cached dataset after reading every pixel and mask of it again.
 
     Raises
     ------
@@ -346,13 +350,18 @@ def verify(dataset: Dataset, *, progress: Progress | None = None) -> str:
     if not folder.exists():
         raise UserError(f"'{dataset.meta.name}' is not in the cache. `pci-bench data get {dataset.meta.name}` gets it.")
     cells = open_store(folder)
-    digest = hashlib.sha256()
+    digest, mask_digest = hashlib.sha256(), hashlib.sha256()
     with (progress or Progress()).stage(f"reading {dataset.meta.name}", len(cells)) as advance:
         for start in range(0, len(cells), CELLS_PER_CHUNK):
-            crops = cells.stored(slice(start, start + CELLS_PER_CHUNK))
+            part = slice(start, start + CELLS_PER_CHUNK)
+            crops = cells.stored(part)
             digest.update(np.ascontiguousarray(crops).tobytes())
+            if (masks := cells.stored_masks(part)) is not None:
+                mask_digest.update(_mask_bytes(masks))
             advance(len(crops))
     layout = _layout(cells.channels, crops.dtype, (len(cells), *crops.shape[1:]))
+    if cells.has_masks:
+        digest.update(mask_digest.digest())
     digest.update(_identity(layout, cells.obs))
     written = json.loads((folder / "store.json").read_text()).get("stored_sha256", cells.sha256)
     if digest.hexdigest() != written:
@@ -361,6 +370,11 @@ def verify(dataset: Dataset, *, progress: Progress | None = None) -> str:
             f"not {written[:16]}…. Delete that folder; the next run builds it again."
         )
     return cells.sha256
+
+
+def _mask_bytes(masks: np.ndarray) -> bytes:
+    """Return what a content hash covers of segmentation labels, whatever integers a dataset gave them as."""
+    return np.ascontiguousarray(masks, dtype=np.uint16).tobytes()
 
 
 def _layout(channels: tuple[Channel, ...], dtype: np.dtype, shape: tuple[int, ...]) -> bytes:

@@ -101,7 +101,7 @@ def test_a_run_prints_both_tables_with_both_exclusions_intervals_and_what_was_no
         (row,) = [line for line in lines[table1:several] if line.startswith(name)]
         assert len(re.findall(number, row)) == 2  # leave-one-out, and beside it other fields only
     rest = "\n".join(lines[several:])
-    for exclusion in ("Neighbours: all other cells", "Neighbours: other fields only"):
+    for exclusion in ("Compared with all other cells", "Compared with cells of other fields only"):
         block = rest.partition(exclusion)[2].partition("Neighbours:")[0]
         for name in FEATURES:
             values, intervals = block.partition(f"\n{name} ")[2].split("\n")[:2]
@@ -500,6 +500,41 @@ def test_extracted_features_evaluated_from_a_file_score_as_in_the_run(here, caps
         params = content["evaluator"]["params"]
         assert content["metrics"] == expected["intensity", params["k"], params["exclude"]]["metrics"]
         assert content["dataset"]["n_cells"] == 1642
+
+
+def test_set_gives_evaluators_their_parameters_in_a_run_and_for_a_file(here, capsys, monkeypatch, tmp_path):
+    run = ("run", "yeast-knn", "--dataset", "toy-yeast", "--features", "intensity", "--out")
+    settings = ("--set", "k=3", "--set", "exclude=cell", "--set", "k=7")
+    assert call(capsys, monkeypatch, *run, tmp_path / "set", *settings).code == 0
+    assert call(capsys, monkeypatch, *run, tmp_path / "k", "--k", "3,7").code == 0
+    by_set, by_k = results(tmp_path / "set"), results(tmp_path / "k")
+    assert set(by_set) == {("intensity", 3, "cell"), ("intensity", 7, "cell")}
+    assert set(by_k) == {("intensity", k, exclude) for k in (3, 7) for exclude in EXCLUSIONS}
+    assert all(by_set[key]["metrics"] == by_k[key]["metrics"] for key in by_set)
+
+    file = tmp_path / "intensity.h5ad"
+    assert call(capsys, monkeypatch, "extract", "intensity", "--dataset", "toy-yeast", "--out", file).code == 0
+    said = call(capsys, monkeypatch, "evaluate", file, "--with", "loo-knn", "--set", "k=3", "--json")
+    (found,) = json.loads(said.out)
+    assert found["metrics"] == by_k["intensity", 3, "cell"]["metrics"]
+
+
+@pytest.mark.parametrize(
+    ("setting", "sentence"),
+    [
+        ("pairs", "--set pairs is not NAME=VALUE"),
+        ("=3", "is not NAME=VALUE"),
+        ("pairs=3", "No evaluator of yeast-knn has a parameter 'pairs'. Their parameters are loo-knn: k, exclude"),
+        ("k=three", "k = 'three' does not fit loo-knn"),
+        ("k=0", "does not fit loo-knn"),
+    ],
+)
+def test_a_setting_that_no_evaluator_can_take_is_a_sentence(here, capsys, monkeypatch, tmp_path, setting, sentence):
+    arguments = ("run", "yeast-knn", "--dataset", "toy-yeast", "--out", tmp_path / "never", "--set", setting)
+    said = call(capsys, monkeypatch, *arguments)
+    assert (said.code, (tmp_path / "never").exists()) == (2, False)
+    assert sentence in said.err
+    assert "Traceback" not in said.err
 
 
 def test_evaluate_prints_a_table_and_writes_results_where_asked(here, capsys, monkeypatch, tmp_path):

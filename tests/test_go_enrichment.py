@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from anndata import AnnData
+from command_line import call
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import fisher_exact, kstest
@@ -17,7 +18,7 @@ from pci_bench import UserError
 from pci_bench.evaluators.go_enrichment import enrichment
 from pci_bench.ontology import annotated_terms, memberships, read_gaf, read_obo
 from pci_bench.reporting.enrichment import enrichment_tables, printed
-from pci_bench.runner import evaluate
+from pci_bench.runner import evaluate, write_results
 
 # T:6 (peroxisome) is obsolete; T:3 is part of T:2, which is a T:1; T:5 is both a T:1 and part of T:3.
 OBO = """format-version: 1.2
@@ -408,6 +409,29 @@ def test_table_3_is_written_in_three_forms_with_its_circumstances(files_of_plant
     assert "\\toprule" in texts["tex"]
     assert "\\_" in texts["tex"]
     assert texts["csv"].splitlines()[0] == "cluster,term,name,fdr,p,n,N"
+
+
+def test_table_3_is_printed_from_a_folder_of_results(files_of_planted, tmp_path, capsys, monkeypatch):
+    adata, params = files_of_planted
+    results = evaluate("go-enrichment", adata, **params)
+    write_results(results, tmp_path / "run")
+    ((_, texts),) = enrichment_tables(results)
+    for form in ("md", "csv", "tex"):
+        said = call(capsys, monkeypatch, "table", "table3", "--results", tmp_path / "run", "--format", form)
+        assert (said.code, said.out.strip()) == (0, texts[form].strip())
+    assert "table3" in call(capsys, monkeypatch, "list", "tables").out
+    assert "human-proteome" in call(capsys, monkeypatch, "describe", "table3").out
+    write_results(evaluate("loo-knn", labelled(adata), k=1), tmp_path / "other")
+    said = call(capsys, monkeypatch, "table", "table3", "--results", tmp_path / "other")
+    assert said.code == 2
+    assert "pci-bench run human-proteome" in said.err
+
+
+def labelled(adata):
+    """The same features, with a label for each of two halves."""
+    adata = adata.copy()
+    adata.obs["label"] = ["a", "b"] * (adata.n_obs // 2)
+    return adata
 
 
 def test_printed_values_stand_beside_ours_where_clusters_bear_the_papers_names(files_of_planted, tmp_path):

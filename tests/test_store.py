@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -13,11 +14,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import zarr
 
 from pci_bench.cells import Channel, DatasetMeta
 from pci_bench.errors import UserError
 from pci_bench.progress import Progress
-from pci_bench.store import CELLS_PER_CHUNK, BrokenStoreError, load, open_store, store_folder
+from pci_bench.store import CELLS_PER_CHUNK, BrokenStoreError, load, open_store, store_folder, verify
 
 CHANNELS = (Channel("GFP", "protein"), Channel("nucleus", "marker", 0.05))
 N = 2 * CELLS_PER_CHUNK + 37
@@ -212,6 +214,28 @@ def test_a_dataset_without_cells_or_without_a_word_is_a_sentence():
     silent.build = lambda store: None
     with pytest.raises(UserError, match="wrote no cells"):
         load(silent)
+
+
+def test_other_masks_are_other_data_and_damaged_masks_are_found(cache):
+    crops, masks = random_crops("uint8"), np.random.default_rng(2).integers(0, 9, (N, 4, 6))
+    dataset = Planted(crops, [300, N - 300], masks=masks)
+    whole = load(dataset).sha256
+    assert verify(dataset) == whole
+    assert load(Planted(crops, [N], masks=masks.astype(np.int64), name="wide", version="1")).sha256 == whole
+    changed = masks.copy()
+    changed[401, 2, 3] += 1
+    assert load(Planted(crops, masks=changed, name="changed")).sha256 != whole
+    assert load(Planted(crops, name="without")).sha256 != whole
+
+    stored = zarr.open_array(store_folder(dataset) / "masks.zarr", mode="r+")
+    stored[401, 2, 3] += 1
+    description = store_folder(dataset) / "store.json"
+    record = json.loads(description.read_text())
+    for name in record["files"]:  # as if the damage had left every size as it was
+        record["files"][name] = (store_folder(dataset) / name).stat().st_size
+    description.write_text(json.dumps(record))
+    with pytest.raises(UserError, match="no longer holds what was written"):
+        verify(dataset)
 
 
 def test_masks_that_were_declared_but_not_given_are_a_sentence():

@@ -17,6 +17,8 @@ from pci_bench.results import Result
 if TYPE_CHECKING:
     import pandas as pd
 
+NAME, BENCHMARK = "table3", "human-proteome"
+TITLE = "Table 3: ontology terms that clusters of proteins are enriched in"
 EVALUATOR, PAPERS_DATASET = "go-enrichment", "hpa-v18"
 HEADER = ["Cluster", "GO annotation", "Enrichment (FDR adjusted)", "Number of proteins"]
 
@@ -36,7 +38,7 @@ def enrichment_tables(results: Sequence[Result]) -> Iterator[tuple[str, dict[For
     """Yield the file stem and the text, by format, of a table for each result of ``go-enrichment``."""
     mine = [r for r in results if r.evaluator.name == EVALUATOR]
     for result in mine:
-        parts = ["table3"]
+        parts = [NAME]
         if len({r.dataset.name for r in mine}) > 1:
             parts.append(result.dataset.name)
         if len({r.features.full_name for r in mine}) > 1:
@@ -54,7 +56,7 @@ def rendered(result: Result) -> dict[Format, str]:
 
     short = result.tables["short"].fillna({"name": "", "term": ""})
     named = result.dataset.name == PAPERS_DATASET and result.evaluator.params["clusters"]
-    frame = short[["cluster", "term", "name", "fdr", "p", "n", "N"]]
+    frame = short[["cluster", "term", "name", "fdr", "p", "n", "N"]].astype({"n": "Int64", "N": "Int64"})
     papers: dict[tuple[str, str], tuple[str, str]] = {}
     if named:
         paper = printed()

@@ -1,0 +1,117 @@
+"""`compare`, `gate`: whether numbers moved."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from pci_bench.cli.app import WorkersOption, app
+from pci_bench.cli.terminal import err, out, say
+from pci_bench.errors import UserError
+from pci_bench.progress import ConsoleProgress
+
+LISTED = 20  # missing and new results in a terminal
+
+
+@app.command()
+def compare(
+    old: Annotated[
+        str, typer.Argument(help="A folder of results, a result file, or expected[:DATASET] (packaged numbers).")
+    ],
+    new: Annotated[str, typer.Argument(help="The same.")],
+    tolerance: Annotated[Path | None, typer.Option(help="TOML: absolute, cells, and a table metrics.")] = None,
+    form: Annotated[
+        str, typer.Option("--format", help="terminal or md (for a comment on a pull request).")
+    ] = "terminal",
+    junit: Annotated[Path | None, typer.Option(help="Also write JUnit XML to this file.")] = None,
+    everything: Annotated[bool, typer.Option("--all", help="Show unchanged numbers too.")] = False,
+) -> None:
+    """Say whether two sets of results are the same: exit code 0 the same, 1 changed or missing, 2 not comparable."""
+    from pci_bench import comparison
+    from pci_bench.files import atomic_file
+
+    if form not in ("terminal", "md"):
+        raise UserError(f"There is no format '{form}'. Use terminal or md.")
+    allowed = comparison.read_tolerance(tolerance) if tolerance else None
+    found = comparison.compare(_results_of(old), _results_of(new), allowed)
+    if junit is not None:
+        with atomic_file(junit) as temporary:
+            temporary.write_text(comparison.junit(found), encoding="utf-8")
+    if form == "md":
+        typer.echo(comparison.markdown(found))
+    else:
+        _print_comparison(found, everything)
+    if not found.same:
+        raise typer.Exit(1)
+
+
+@app.command()
+def gate(
+    accept: Annotated[
+        Path | None,
+        typer.Option(help="Write the numbers found as the expected ones into this folder, instead of comparing."),
+    ] = None,
+    dataset: Annotated[str | None, typer.Option(help="Only the runs on this dataset.")] = None,
+    workers: WorkersOption = None,
+    form: Annotated[str, typer.Option("--format", help="terminal or md.")] = "terminal",
+) -> None:
+    """Run the regression gate on embedded data: exit code 0 where no number moved, 1 where one did."""
+    from pci_bench import comparison
+    from pci_bench import gate as gates
+
+    runs = [r for r in gates.declared_runs() if dataset in (None, r.dataset)]
+    if not runs:
+        raise UserError(
+            f"The gate has no run on {dataset}. It runs on {', '.join({r.dataset: 0 for r in gates.declared_runs()})}."
+        )
+    results = gates.gated_results(runs, workers=workers, progress=ConsoleProgress(err))
+    if accept is not None:
+        for file in gates.write_expected(results, accept):
+            say(f"Accepted: {file}")
+        return
+    before = [r for name in dict.fromkeys(r.dataset for r in runs) for r in gates.expected(name)]
+    found = comparison.compare(before, results)
+    if form == "md":
+        typer.echo(comparison.markdown(found))
+    else:
+        _print_comparison(found, False)
+    if not found.same:
+        err.print(
+            "If the change is meant: pci-bench gate --accept tables/expected, and say in the commit why the numbers moved.",
+            markup=False,
+            highlight=False,
+            soft_wrap=True,
+        )
+        raise typer.Exit(1)
+
+
+def _results_of(where: str) -> list[Any]:
+    from pci_bench import comparison, gate
+
+    name, _, dataset = where.partition(":")
+    if name == "expected" and not Path(where).exists():
+        return gate.expected(dataset or None)
+    return comparison.read_any(Path(where))
+
+
+def _print_comparison(found: Any, everything: bool) -> None:
+    from rich.table import Table
+
+    from pci_bench import comparison
+
+    shown = comparison.rows(found, everything=everything)
+    if shown:
+        table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+        for name in shown[0]:
+            table.add_column(name, overflow="fold", justify="left" if name in ("result", "number", "") else "right")
+        for row in shown:
+            table.add_row(*row.values())
+        out.print(table, markup=False)
+    for title, entries in (("Missing", found.missing), ("New", found.new), ("Not compared", found.notes)):
+        for entry in entries[:LISTED]:
+            say(f"{title}: {entry}")
+        if len(entries) > LISTED:
+            out.print(f"{title}: … and {len(entries) - LISTED} more (--format md lists all)", markup=False)
+    say(comparison.verdict(found))

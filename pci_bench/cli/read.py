@@ -1,0 +1,116 @@
+"""`table`, `report`, `leaderboard`: what is read from results."""
+
+from __future__ import annotations
+
+import json
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pci_bench.cli.app import PluginOption, app, load_plugins
+from pci_bench.cli.terminal import out, say
+from pci_bench.errors import UserError
+
+
+class TableFormat(StrEnum):
+    """How a table is written."""
+
+    md = "md"
+    csv = "csv"
+    tex = "tex"
+
+
+@app.command()
+def table(
+    name: Annotated[str, typer.Argument(help="A table; `pci-bench list tables` shows all.")],
+    format_: Annotated[TableFormat, typer.Option("--format", help="How to write it.")] = TableFormat.md,
+    results: Annotated[
+        Path | None, typer.Option("--results", help="An output folder of `pci-bench run`; by default runs/<benchmark>.")
+    ] = None,
+    dataset: Annotated[str | None, typer.Option(help="The dataset, where the folder has several.")] = None,
+) -> None:
+    """Print a table of the paper, filled from the results of a run."""
+    from pci_bench.reporting import enrichment
+    from pci_bench.reporting.tables import TABLES, fill, render
+    from pci_bench.results import read_results
+
+    declaration = None if name == enrichment.NAME else TABLES.get(name)
+    folder = results or Path("runs") / (declaration.benchmark if declaration else enrichment.BENCHMARK)
+    found = read_results(folder)
+    names = list(dict.fromkeys(r.dataset.name for r in found))
+    if dataset is not None and dataset not in names:
+        raise UserError(f"{folder} has no results on '{dataset}'; it has results on {', '.join(names)}.")
+    if declaration is None:
+        texts = list(enrichment.enrichment_tables([r for r in found if dataset in (None, r.dataset.name)]))
+        if not texts:
+            raise UserError(
+                f"{folder} has no results of {enrichment.EVALUATOR}. Make them: pci-bench run {enrichment.BENCHMARK}."
+            )
+        for _, by_format in texts:
+            typer.echo(by_format[format_.value])
+        return
+    for one in [dataset] if dataset else names:
+        typer.echo(render(fill(declaration, found, _recorded_reasons(folder, one), one), format_.value))
+
+
+def _recorded_reasons(folder: Path, dataset: str) -> dict[str, str]:
+    """Return what ``run.json`` says could not be run on a dataset."""
+    try:
+        entries = json.loads((folder / "run.json").read_text(encoding="utf-8"))["not_run"]
+        return {e["features"]: e["reason"] for e in entries if e["dataset"] == dataset and "features" in e}
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
+
+
+@app.command()
+def report(
+    folder: Annotated[Path, typer.Argument(help="An output folder of `pci-bench run` or `pci-bench evaluate --out`.")],
+    out_file: Annotated[
+        Path | None, typer.Option("--out", help="The HTML file; by default report.html in the folder.")
+    ] = None,
+    plugin: PluginOption = None,
+) -> None:
+    """Write results as one HTML file to read in a browser, with crops where the cache holds them; it needs no network."""
+    load_plugins(plugin)
+    from pci_bench.reporting.report import write_report
+
+    file = write_report(folder, out_file)
+    say(f"Report, {file.stat().st_size / 1e6:.1f} MB: {file}")
+
+
+@app.command()
+def leaderboard(
+    folders: Annotated[list[Path], typer.Argument(help="Folders of results.")],
+    form: Annotated[str, typer.Option("--format", help="terminal, md or csv.")] = "terminal",
+) -> None:
+    """Rank the feature sets of many result folders, with intervals and groups that are not separable."""
+    from rich.table import Table
+
+    from pci_bench import comparison
+    from pci_bench import leaderboard as boards
+
+    if form not in ("terminal", "md", "csv"):
+        raise UserError(f"There is no format '{form}'. Use terminal, md or csv.")
+    found = boards.rankings([r for folder in folders for r in comparison.read_any(folder)])
+    if form != "terminal":
+        typer.echo(boards.markdown(found) if form == "md" else boards.csv(found), nl=False)
+        return
+    for ranking in found:
+        table = Table(
+            title=ranking.title,
+            title_justify="left",
+            title_style="bold",
+            box=None,
+            pad_edge=False,
+            padding=(0, 2, 0, 0),
+        )
+        shown = boards.rows(ranking)
+        for name in shown[0]:
+            table.add_column(name, justify="left" if name in ("feature set", "group") else "right", overflow="fold")
+        for row in shown:
+            table.add_row(*row.values())
+        out.print(table, markup=False)
+        out.print()
+    say(boards.EXPLANATION)

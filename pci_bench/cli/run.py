@@ -1,0 +1,235 @@
+"""`run`, `extract`, `evaluate`: from crops to numbers."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from pci_bench.cli.app import (
+    DeviceOption,
+    PluginOption,
+    RefreshOption,
+    SegmenterOption,
+    WorkersOption,
+    app,
+    load_plugins,
+)
+from pci_bench.cli.terminal import err, print_results, print_tables, say
+from pci_bench.errors import UserError
+from pci_bench.progress import ConsoleProgress
+from pci_bench.segmentation.base import DEFAULT_SEGMENTER
+
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="NAME=VALUE",
+        help="A parameter of the evaluators (`pci-bench describe EVALUATOR` shows them); repeat it for several values.",
+    ),
+]
+
+
+@app.command()
+def run(
+    benchmark: Annotated[
+        str | None, typer.Argument(help="A benchmark; `pci-bench list benchmarks` shows all.", show_default=False)
+    ] = None,
+    dataset: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="A dataset, or several by repeating it; by default the first of the benchmark's that is at hand."
+        ),
+    ] = None,
+    features: Annotated[
+        str | None,
+        typer.Option(help="Names, groups or patterns, separated by commas, instead of the benchmark's."),
+    ] = None,
+    k: Annotated[str | None, typer.Option("--k", help="Numbers of neighbours, separated by commas.")] = None,
+    set_: SetOption = None,
+    limit: Annotated[
+        int | None, typer.Option(help="Evaluate a seeded, stratified subset of about this many cells.")
+    ] = None,
+    out_folder: Annotated[
+        Path | None, typer.Option("--out", help="Where to write; by default runs/<benchmark>.")
+    ] = None,
+    device: DeviceOption = "auto",
+    seed: Annotated[int, typer.Option(min=0, help="Drives everything random.")] = 0,
+    workers: WorkersOption = None,
+    segmenter: SegmenterOption = DEFAULT_SEGMENTER,
+    annotations: Annotated[
+        Path | None,
+        typer.Option(help="CSV or TSV: protein, and any of label, labels, go (joined by ;) and cell_line."),
+    ] = None,
+    refresh: Annotated[RefreshOption, typer.Option(help="When features are computed.")] = RefreshOption.missing,
+    plugin: PluginOption = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the results as JSON instead of tables.")] = False,
+    record: Annotated[
+        Path | None, typer.Option("--from", help="Repeat the run that this run.json records, instead of naming one.")
+    ] = None,
+) -> None:
+    """Run a benchmark: features, evaluation, tables and figures."""
+    load_plugins(plugin)
+    from pci_bench import runner
+    from pci_bench.reporting.tables import shows
+
+    progress = ConsoleProgress(err)
+    if (benchmark is None) == (record is None):
+        raise UserError("Name a benchmark (`pci-bench list benchmarks` shows all), or a record with --from run.json.")
+    if record is not None:
+        asked: dict[str, object] = {
+            "--dataset": dataset,
+            "--features": features,
+            "--k": k,
+            "--set": set_,
+            "--limit": limit,
+        }
+        asked |= {"--annotations": annotations}
+        if given := [name for name, value in asked.items() if value]:
+            raise UserError(f"{given[0]} and --from contradict each other: the record says what is run.")
+        if out_folder is None:
+            raise UserError("Say with --out where the repeated run is to be written, so that the recorded one is kept.")
+        folder = out_folder
+        output = runner.run_again(record, out=folder, progress=progress)
+    else:
+        assert benchmark is not None
+        folder = out_folder or Path("runs") / benchmark
+        output = runner.run(
+            benchmark,
+            dataset=dataset,
+            features=features.split(",") if features else None,
+            k=_numbers(k) if k is not None else None,
+            parameters=_settings(set_),
+            limit=limit,
+            out=folder,
+            device=device,
+            seed=seed,
+            workers=workers,
+            segmenter=segmenter,
+            annotations=annotations,
+            refresh=refresh.value,
+            progress=progress,
+        )
+    if as_json:
+        typer.echo(json.dumps([r.model_dump(by_alias=True) for r in output], ensure_ascii=False, allow_nan=False))
+        return
+    print_tables([t for t in output.tables if t.has_numbers])
+    if others := [r for r in output if not any(shows(t.declaration, r) for t in output.tables)]:
+        print_results(others, f"{output.benchmark}, in no column of its tables")
+    for note in output.notes:
+        say(f"Note: {note}")
+    for entry in output.not_run:
+        if "features" not in entry or not output.tables:  # else the tables say why a feature set was not run
+            what = " on ".join(filter(None, (entry.get("evaluator"), entry.get("features"), entry.get("dataset"))))
+            say(f"Not run: {what}: {entry['reason'].rstrip('.')}.")
+    say(f"Results, tables and figures: {folder}")
+
+
+@app.command()
+def extract(
+    features: Annotated[str, typer.Argument(help="One feature set.")],
+    dataset: Annotated[str, typer.Option(help="The dataset.")],
+    out_file: Annotated[Path, typer.Option("--out", help="F.h5ad, F.parquet, F.csv or F.npz.")],
+    limit: Annotated[int | None, typer.Option(help="A seeded, stratified subset of about this many cells.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Drives the subset.")] = 0,
+    device: DeviceOption = "auto",
+    workers: WorkersOption = None,
+    segmenter: SegmenterOption = DEFAULT_SEGMENTER,
+    refresh: Annotated[RefreshOption, typer.Option(help="When features are computed.")] = RefreshOption.missing,
+    plugin: PluginOption = None,
+) -> None:
+    """Write one feature set of a dataset to a file."""
+    load_plugins(plugin)
+    from pci_bench.cells import limited
+    from pci_bench.datasets.base import load_dataset
+    from pci_bench.external import KINDS, write_features
+    from pci_bench.extraction import extract as extracted
+    from pci_bench.runner import check_limit
+
+    check_limit(limit)
+    if out_file.suffix.lower() not in KINDS:
+        raise UserError(f"--out {out_file} ends in '{out_file.suffix}'; features are written to {', '.join(KINDS)}.")
+    progress = ConsoleProgress(err)
+    cells = load_dataset(dataset, progress=progress)
+    if limit is not None:
+        cells = limited(cells, limit, seed)
+    adata = extracted(
+        features,
+        cells,
+        device=device,
+        refresh=refresh.value,
+        workers=workers,
+        segmenter=segmenter,
+        progress=progress,
+    )
+    write_features(adata, out_file)
+    say(f"{adata.n_obs:,} cells × {adata.n_vars} features: {out_file}")
+
+
+@app.command()
+def evaluate(
+    file: Annotated[Path, typer.Argument(help="Features with labels: F.h5ad, F.parquet, F.csv or F.npz.")],
+    with_: Annotated[str, typer.Option("--with", help="Evaluators, separated by commas.")],
+    k: Annotated[str | None, typer.Option("--k", help="Numbers of neighbours, separated by commas.")] = None,
+    exclude: Annotated[str, typer.Option(help="Columns that neighbours must not share, separated by commas.")] = "cell",
+    set_: SetOption = None,
+    out_folder: Annotated[
+        Path | None, typer.Option("--out", help="Where to write results; nothing is written by default.")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Drives everything random.")] = 0,
+    plugin: PluginOption = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the results as JSON.")] = False,
+) -> None:
+    """Evaluate a file of features that anyone computed; it needs a column `label`."""
+    load_plugins(plugin)
+    from pci_bench import runner
+    from pci_bench.evaluators.base import EVALUATORS
+    from pci_bench.external import check_finite, read_features
+
+    adata = read_features(file)
+    if not adata.uns.get("pci_bench", {}).get("features", {}).get("missing"):
+        check_finite(adata, file)
+    adata.uns.setdefault(
+        "pci_bench", {"dataset": {"name": file.stem, "confounder": ""}, "features": {"name": f"file:{file.name}"}}
+    )
+    asked: dict[str, list[Any]] = {"exclude": exclude.split(",")}
+    if k is not None:
+        asked["k"] = _numbers(k)
+    set_values = _settings(set_)
+    names = [name.strip() for name in with_.split(",")]
+    known = {name: EVALUATORS.get(name).Params.model_fields for name in names}
+    for name in set_values:
+        if not any(name in fields for fields in known.values()):
+            raise UserError(
+                f"None of {', '.join(names)} has a parameter '{name}'. `pci-bench describe NAME` shows them."
+            )
+    results = []
+    for name in names:
+        grid: dict[str, Any] = {p: values for p, values in {**asked, **set_values}.items() if p in known[name]}
+        results += runner.evaluate(name, adata, seed=seed, progress=ConsoleProgress(err), **grid)
+    if out_folder is not None:
+        runner.write_results(results, out_folder)
+    if as_json:
+        typer.echo(json.dumps([r.model_dump(by_alias=True) for r in results], ensure_ascii=False, allow_nan=False))
+        return
+    print_results(results, f"{file.name}: {adata.n_obs:,} cells × {adata.n_vars} features")
+
+
+def _numbers(text: str) -> list[int]:
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError:
+        raise UserError(f"--k {text} is not a list of whole numbers. Write for example --k 1,5,11.") from None
+
+
+def _settings(texts: list[str] | None) -> dict[str, list[str]]:
+    """Return the values of every parameter that --set names."""
+    found: dict[str, list[str]] = {}
+    for text in texts or ():
+        name, equals, value = text.partition("=")
+        if not (name.strip() and equals):
+            raise UserError(f"--set {text} is not NAME=VALUE. Write for example --set pairs=500.")
+        found.setdefault(name.strip(), []).append(value.strip())
+    return found

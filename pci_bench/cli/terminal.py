@@ -1,0 +1,69 @@
+"""What commands print: the two streams, lists of names, tables and results."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from rich.console import Console
+
+PERCENTAGES = ("balanced_accuracy", "macro_f1", "accuracy")
+NARROWEST = 110  # columns where no terminal says how wide it is
+out = Console(width=None if sys.stdout.isatty() else NARROWEST)
+err = Console(stderr=True)
+
+
+def say(sentence: str) -> None:
+    """Print a sentence as it is, to be wrapped by the terminal."""
+    out.print(sentence, markup=False, highlight=False, soft_wrap=True)
+
+
+def show(rows: Sequence[tuple[str, ...]], title: str) -> None:
+    """Print rows of text under a title, columns aligned."""
+    from rich.table import Table
+
+    table = Table(
+        title=title,
+        title_justify="left",
+        title_style="bold",
+        box=None,
+        show_header=False,
+        pad_edge=False,
+        padding=(0, 2, 0, 0),
+    )
+    table.add_column(no_wrap=True)
+    for _ in range(max(map(len, rows), default=1) - 1):
+        table.add_column(overflow="fold")
+    for row in rows:
+        table.add_row(*row)
+    out.print(table, markup=False)
+
+
+def print_tables(tables: list[Any]) -> None:
+    """Print filled tables as wide as the terminal, then what must be said about them."""
+    from pci_bench.reporting.tables import terminal
+
+    for part in terminal(tables, out.width):
+        out.print(part, markup=False, highlight=False, soft_wrap=isinstance(part, str))
+
+
+def print_results(results: Sequence[Any], title: str) -> None:
+    """Print every result as a line of its own, with intervals, a block for each evaluator; accuracies in percent."""
+    from pci_bench.results import parameters
+
+    def text(metric: str, value: float) -> str:
+        return f"{100 * value:.1f}" if metric in PERCENTAGES else f"{value:.4f}"
+
+    for evaluator in dict.fromkeys(r.evaluator.name for r in results):
+        mine = [r for r in results if r.evaluator.name == evaluator]
+        metrics = list(dict.fromkeys(m for r in mine for m in r.metrics))
+        rows = [("feature set", "evaluator", "parameters", *metrics)]
+        for result in mine:
+            values = []
+            for metric in metrics:
+                interval = result.intervals.get(metric)
+                brackets = f" [{text(metric, interval[0])}, {text(metric, interval[1])}]" if interval else ""
+                values.append(f"{text(metric, result.metrics[metric])}{brackets}" if metric in result.metrics else "–")
+            rows.append((result.features.full_name, evaluator, parameters(result), *values))
+        show(rows, title)

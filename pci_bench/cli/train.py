@@ -1,0 +1,95 @@
+"""`train`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from pci_bench.cli.app import DeviceOption, PluginOption, app, load_plugins
+from pci_bench.cli.terminal import err, out, say
+from pci_bench.errors import UserError
+from pci_bench.progress import ConsoleProgress
+
+
+@app.command()
+def train(
+    model: Annotated[str, typer.Argument(help="A model; `pci-bench list models` shows all.")],
+    dataset: Annotated[str, typer.Option(help="What to train on; only supervised models read its labels.")],
+    epochs: Annotated[int | None, typer.Option(help="Times that every cell is the source.", show_default="30")] = None,
+    width: Annotated[
+        float | None, typer.Option(help="Factor on the number of filters; 1 is the published.", show_default="1")
+    ] = None,
+    batch: Annotated[
+        int | None,
+        typer.Option(help="Pairs in a batch (the authors: yeast 64, human 4).", show_default="64; deeploc 128"),
+    ] = None,
+    learning_rate: Annotated[
+        float | None,
+        typer.Option(help="Adam's; the paper's is for 35 million pairs.", show_default="1e-4; deeploc 0.1"),
+    ] = None,
+    schedule: Annotated[
+        str | None,
+        typer.Option(
+            help="constant, cosine (with a warm-up), or exponential (4 % less every 25 steps).",
+            show_default="constant; deeploc exponential",
+        ),
+    ] = None,
+    beta1: Annotated[float | None, typer.Option(help="Adam's.", show_default="0.5; deeploc 0.9")] = None,
+    beta2: Annotated[float | None, typer.Option(help="Adam's.", show_default="0.999")] = None,
+    epsilon: Annotated[float | None, typer.Option(help="Adam's.", show_default="1e-8")] = None,
+    order: Annotated[
+        str | None,
+        typer.Option(help="shuffled in every epoch, or stored (supervised models only).", show_default="shuffled"),
+    ] = None,
+    held_out: Annotated[
+        float | None, typer.Option(help="Share of images kept for the validation loss.", show_default="0.05")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Drives the start, pairs, flips and held-out images.")] = 0,
+    limit: Annotated[int | None, typer.Option(help="Train on a seeded subset of about this many cells.")] = None,
+    name: Annotated[str | None, typer.Option(help="What to call the weights; by default the dataset's name.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue an unfinished training.")] = False,
+    restart: Annotated[bool, typer.Option("--restart", help="Discard an unfinished training of this name.")] = False,
+    device: DeviceOption = "auto",
+    plugin: PluginOption = None,
+) -> None:
+    """Train a model on a dataset and save its weights. What is not said is as the model's authors had it."""
+    load_plugins(plugin)
+    import pydantic
+
+    from pci_bench.cells import limited
+    from pci_bench.datasets.base import load_dataset
+    from pci_bench.features import EXTRACTORS
+    from pci_bench.models import MODELS
+    from pci_bench.training.loop import recipe_of
+    from pci_bench.training.loop import train as trained_on
+
+    options = {
+        "epochs": epochs,
+        "width": width,
+        "batch": batch,
+        "learning_rate": learning_rate,
+        "schedule": schedule,
+        "beta1": beta1,
+        "beta2": beta2,
+        "epsilon": epsilon,
+        "order": order,
+        "held_out": held_out,
+        "seed": seed,
+    }
+    supervised = MODELS.get(model).meta.supervised
+    try:
+        recipe = recipe_of(model, **{name: value for name, value in options.items() if value is not None})
+    except pydantic.ValidationError as error:
+        first = error.errors()[0]
+        option = str(first["loc"][0]).replace("_", "-")
+        raise UserError(f"--{option} {first['input']} does not fit: {first['msg'].lower()}.") from error
+    progress = ConsoleProgress(err)
+    cells = load_dataset(dataset, progress=progress)
+    if limit is not None:
+        cells = limited(cells, limit, seed, stratify=supervised)
+    done = trained_on(model, cells, recipe, name=name, resume=resume, restart=restart, device=device, progress=progress)
+    for what, value in done.references.items():
+        out.print(f"  held-out loss, {what}: {value:.5f}", markup=False, highlight=False)
+    used = f"{model}-{EXTRACTORS.get(model).meta.headline}" if model in EXTRACTORS else model
+    say(f"Made {done.name}: {done.file}. Card: {done.card}. Use it as {used}@{done.name.partition('@')[2]}.")

@@ -1,0 +1,87 @@
+"""`weights`: of trained networks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pci_bench.cli.app import PluginOption, load_plugins, weights_app
+from pci_bench.cli.terminal import say, show
+from pci_bench.errors import UserError
+
+
+@weights_app.command("list")
+def weights_list() -> None:
+    """List weights, and where those that are not at hand come from."""
+    show(listed_weights(), "Weights")
+
+
+def listed_weights() -> Sequence[tuple[str, ...]]:
+    """Return name, description and state of all weights that are declared or at hand."""
+    from pci_bench import weights
+
+    here = weights.at_hand()
+    rows = []
+    for family, named in weights.declared().items():
+        for name, declaration in named.items():
+            state = (
+                "at hand"
+                if (family, name) in here
+                else f"not here: {weights.how_to_get(family, name).partition('. ')[2]}"
+            )
+            default = f" Default for {', '.join(declaration['default_for'])}." if declaration["default_for"] else ""
+            rows.append((f"{family}@{name}", f"{declaration['title']}.{default}", state))
+    known = {(f, n) for f, named in weights.declared().items() for n in named}
+    rows += [
+        (f"{f}@{n}", f"From {weights.read_header(file).source}.", "at hand")
+        for (f, n), file in here.items()
+        if (f, n) not in known
+    ]
+    return rows
+
+
+@weights_app.command("get")
+def weights_get(name: Annotated[str, typer.Argument(help="FAMILY@NAME.")]) -> None:
+    """Download weights where they can be had that way; otherwise say where they are, or how to get them."""
+    from pci_bench import weights
+
+    family, at, rest = name.partition("@")
+    if not at:
+        raise UserError(f"'{name}' names no weights. Write FAMILY@NAME; `pci-bench weights list` shows all.")
+    file = weights.fetched(family, rest)
+    if file is None:
+        raise UserError(f"Not fetched: {weights.how_to_get(family, rest)}.")
+    say(f"{name} is at hand: {file}")
+
+
+@weights_app.command("import")
+def weights_import(
+    kind: Annotated[str, typer.Argument(help="What the file is: keras-pci, keras-vgg16 or deeploc-npz.")],
+    file: Annotated[Path, typer.Argument(help="The file.")],
+    name: Annotated[str | None, typer.Option(help="What to call them; by default the file's name.")] = None,
+    plugin: PluginOption = None,
+) -> None:
+    """Import weights that someone else trained."""
+    from pci_bench.weights import IMPORTERS
+
+    load_plugins(plugin)
+    if kind not in IMPORTERS:
+        raise UserError(f"There is no import '{kind}'. Known: {', '.join(IMPORTERS)}.")
+    made, channels = IMPORTERS.get(kind)(file, name or file.stem)
+    suited = f" for the channels {' + '.join(channels)}" if channels else ""
+    say(f"Imported {made}{suited}. Use it as {_feature_set_with(made)}.")
+
+
+def _feature_set_with(weights: str) -> str:
+    """Return the headline feature set that weights FAMILY@NAME serve: ``pci-conv4@NAME``."""
+    from pci_bench.features import EXTRACTORS, FeatureSet
+
+    family, _, name = weights.partition("@")
+    serving = [meta for e in EXTRACTORS if (meta := EXTRACTORS.get(e).meta).weights == family]
+    first = next((m for m in serving if m.headline), None)
+    if family in EXTRACTORS.prefixes():
+        return f"{family}:{name}"
+    return str(FeatureSet(first.name, output=first.headline or "", weights=name)) if first else weights
