@@ -12,6 +12,8 @@ from pci_bench.datasets.base import DATASETS
 from pci_bench.errors import UserError
 from pci_bench.evaluators.base import EVALUATORS
 from pci_bench.features import EXTRACTORS
+from pci_bench.registry import origin_of
+from pci_bench.reporting import enrichment
 from pci_bench.reporting.tables import TABLES
 from pci_bench.segmentation import SEGMENTERS
 
@@ -146,6 +148,16 @@ def _benchmark(name: str) -> Description | None:
 
 
 def _table(name: str) -> Description | None:
+    if name == enrichment.NAME:
+        return [
+            ("title", enrichment.TITLE),
+            ("source", "Table 3"),
+            ("printed on", enrichment.PAPERS_DATASET),
+            ("filled by", f"pci-bench run {enrichment.BENCHMARK}"),
+            ("rows", "clusters and the terms found in each; one table for each feature set"),
+            ("columns", ", ".join(enrichment.HEADER)),
+            ("defined in", str(origin_of(enrichment.enrichment_tables))),
+        ]
     if name not in TABLES:
         return None
     table = TABLES.get(name)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -178,7 +177,10 @@ def read_result(file: Path) -> Result:
         ) from error
     parquet = file.with_suffix(".parquet")
     predictions = _read(pd.read_parquet, parquet, "Parquet") if parquet.is_file() else None
-    exact_csv = functools.partial(pd.read_csv, float_precision="round_trip")
+
+    def exact_csv(file: Path) -> pd.DataFrame:
+        return pd.read_csv(file, float_precision="round_trip")
+
     start = f"{file.stem}."
     found = [f for f in sorted(file.parent.glob("*.csv")) if f.name.startswith(start)]
     tables = {f.stem.removeprefix(start): _read(exact_csv, f, "CSV") for f in found}

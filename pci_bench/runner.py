@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import itertools
-import json
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -36,6 +35,7 @@ from pci_bench.results import (
     FeaturesRecord,
     Result,
     key_and_defaults,
+    read_record,
     write_result,
 )
 from pci_bench.segmentation import DEFAULT_SEGMENTER, SEGMENTERS
@@ -117,6 +117,7 @@ def run(
     dataset: Sequence[str] | str | None = None,
     features: Sequence[str] | str | None = None,
     k: Sequence[int] | None = None,
+    parameters: Mapping[str, Sequence[Any]] | None = None,
     limit: int | None = None,
     out: str | Path | None = None,
     device: str = "auto",
@@ -138,7 +139,9 @@ def run(
     features
         Names, groups or patterns; by default the benchmark's.
     k
-        Numbers of neighbours, where the benchmark has them.
+        Numbers of neighbours, where the benchmark has them; short for ``parameters={"k": …}``.
+    parameters
+        Values, by name, for the parameters of evaluators, in place of what the benchmark and its dataset declare.
     limit
         Evaluate a seeded, label-stratified subset of about this many cells.
     out
@@ -160,8 +163,10 @@ def run(
     progress = progress or Progress()
     declared = BENCHMARKS.get(benchmark)
     wanted = select([features] if isinstance(features, str) else features or declared.features)
-    for evaluation in declared.evaluate:
-        _grid(EVALUATORS.get(evaluation.name), _with_overrides(evaluation, k).grid)
+    parameters = {**(parameters or {}), **({"k": list(k)} if k else {})}
+    _check_parameters(declared, parameters)
+    for evaluation in with_parameters(declared.evaluate, parameters):
+        _grid(EVALUATORS.get(evaluation.name), evaluation.grid)
     named = [dataset] if isinstance(dataset, str) else list(dataset or ())
     for name in named:
         DATASETS.get(name)
@@ -182,7 +187,7 @@ def run(
         taken = limit if limit is not None and limit < len(cells) else None  # the subset may be a few cells smaller
         cells = cells if taken is None else limited(cells, taken, seed)
         used.append(cells)
-        evaluations = [_with_overrides(e, k) for e in declared.evaluations_on(cells.meta.name)]
+        evaluations = with_parameters(declared.evaluations_on(cells.meta.name), parameters)
         _check_something_to_evaluate(cells, evaluations)
         computed = extraction.ensure(
             wanted, cells, device=device, refresh=refresh, workers=workers, segmenter=segmenter, progress=progress
@@ -215,7 +220,7 @@ def run(
             "benchmark": benchmark,
             "dataset": [c.meta.name for c in used],
             "features": [str(f) for f in (resolved if len(used) == 1 else wanted)],
-            "k": list(k) if k else None,
+            "parameters": {name: list(values) for name, values in parameters.items()},
             "limit": limit,
             "seed": seed,
             "device": device,
@@ -262,18 +267,12 @@ def run_again(file: str | Path, *, out: str | Path | None = None, progress: Prog
         For a file that is no such record, or where a dataset is not the recorded one any more.
     """
     progress = progress or Progress()
-    try:
-        record = json.loads(Path(file).read_text(encoding="utf-8"))
-        arguments = {**record["arguments"]}
-        datasets, package = record["datasets"], record["run"]["package"]
-        hashes = {d["name"]: d["sha256"] for d in datasets}
-        annotations, digest = arguments.get("annotations"), arguments.pop("annotations_sha256", None)
-        names, limit, seed = arguments["dataset"], arguments["limit"], arguments["seed"]
-        benchmark = arguments.pop("benchmark")
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(
-            f"{file} is not the record of a run ({type(error).__name__}: {error}). Name the run.json that `pci-bench run` wrote."
-        ) from error
+    record = read_record(Path(file))
+    arguments = {**record["arguments"]}
+    hashes = {d.get("name"): d.get("sha256") for d in record["datasets"]}
+    annotations, digest = arguments["annotations"], arguments.pop("annotations_sha256")
+    names, limit, seed = arguments["dataset"], arguments["limit"], arguments["seed"]
+    benchmark, package = arguments.pop("benchmark"), record["run"].get("package")
     if annotations is not None and (not Path(annotations).is_file() or sha256_of(Path(annotations)) != digest):
         raise UserError(f"The annotations {annotations} are not those of the recorded run, or are gone.")
     for name in names if annotations is None else ():
@@ -289,11 +288,25 @@ def run_again(file: str | Path, *, out: str | Path | None = None, progress: Prog
     return run(benchmark, **arguments, out=out, progress=progress)
 
 
-def _with_overrides(evaluation: Evaluation, k: Sequence[int] | None) -> Evaluation:
-    """Return an evaluation with the user's k in place of the declared ones, where the evaluator has a k."""
-    if k is None or "k" not in EVALUATORS.get(evaluation.name).Params.model_fields:
-        return evaluation
-    return Evaluation(**{**evaluation.model_dump(), "k": list(dict.fromkeys(k))})
+def _check_parameters(declared: Benchmark, parameters: Mapping[str, Sequence[Any]]) -> None:
+    """Raise where a benchmark has no evaluator with a parameter that the user sets."""
+    known = {e.name: EVALUATORS.get(e.name).Params.model_fields for e in declared.evaluate}
+    for name in parameters:
+        if name != "k" and not any(name in fields for fields in known.values()):
+            theirs = "; ".join(f"{e}: {', '.join(fields) or 'none'}" for e, fields in known.items())
+            raise UserError(f"No evaluator of {declared.name} has a parameter '{name}'. Their parameters are {theirs}.")
+
+
+def with_parameters(evaluations: Iterable[Evaluation], parameters: Mapping[str, Sequence[Any]]) -> list[Evaluation]:
+    """Return evaluations with the user's values in place of the declared ones, where an evaluator has such a parameter."""
+    changed = []
+    for evaluation in evaluations:
+        fields = EVALUATORS.get(evaluation.name).Params.model_fields
+        mine = {name: list(dict.fromkeys(values)) for name, values in parameters.items() if name in fields}
+        one = Evaluation(**{**evaluation.model_dump(), **mine})
+        if one not in changed:  # two that differed only in what the user sets are one now
+            changed.append(one)
+    return changed
 
 
 def _grid(evaluator: Evaluator, values: dict[str, list[Any]]) -> list[Any]:

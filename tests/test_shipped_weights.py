@@ -7,47 +7,70 @@ import pytest
 
 import pci_bench
 from pci_bench import weights
+from pci_bench.cells import Channel
 from pci_bench.datasets import DATASETS
 
-SHIPPED = {"pci": "pci-conv4", "autoencoder": "autoencoder-conv4", "deeploc": "deeploc-fc2"}
+YEAST = (Channel("GFP", "protein"), Channel("RFP", "marker"))
+HUMAN = (
+    Channel("antibody", "protein"),
+    Channel("nucleus", "marker", 0.05),
+    Channel("microtubules", "marker", 0.05),
+)
+SHIPPED = {  # name: the training screen, its channels, the table on its card
+    "pci-conv4@yeast-sim": ("yeast-sim-train", YEAST, "Table 1"),
+    "autoencoder-conv4@yeast-sim": ("yeast-sim-train", YEAST, "Table 1"),
+    "deeploc-fc2@yeast-sim": ("yeast-sim-train", YEAST, "Table 1"),
+    "pci-conv3@human-sim": ("human-sim-train", HUMAN, "Figure 2B"),
+    "autoencoder-conv3@human-sim": ("human-sim-train", HUMAN, "Figure 2B"),
+}
 
 
-@pytest.fixture(params=SHIPPED)
-def shipped(request):
-    file = weights.find(request.param, "yeast-sim")
+def file_of(features):
+    output, _, name = features.partition("@")
+    file = weights.find(output.partition("-")[0], name)
     assert file is not None
     return file
 
 
+def facts_of(features):
+    return json.loads(file_of(features).with_suffix(".json").read_text(encoding="utf-8"))
+
+
+@pytest.fixture(params=SHIPPED)
+def shipped(request):
+    return request.param
+
+
+def test_all_shipped_weights_are_tested_here():
+    named = {str(file_of(f)) for f in SHIPPED}
+    assert named == {str(f) for f in weights.find("pci", "yeast-sim").parent.glob("*.safetensors")}
+
+
 def test_a_shipped_file_is_small_and_comes_with_a_card_its_numbers_and_its_curve(shipped):
-    assert shipped.stat().st_size < 16e6
-    assert shipped.with_suffix(".png").is_file()
-    card, facts = (
-        shipped.with_suffix(".md").read_text(encoding="utf-8"),
-        json.loads(shipped.with_suffix(".json").read_text(encoding="utf-8")),
-    )
+    file, facts, table = file_of(shipped), facts_of(shipped), SHIPPED[shipped][2]
+    assert file.stat().st_size < 16e6
+    assert file.with_suffix(".png").is_file()
+    card = file.with_suffix(".md").read_text(encoding="utf-8")
     assert facts["dataset"]["sha256"] in card
     assert len(facts["history"]) == facts["recipe"]["epochs"]
     for value in facts["references"].values():
         assert f"{value:.5f}" in card
-    assert "Table 1" in card
+    assert table in card
+    assert shipped in card
 
 
-def test_paired_cell_inpainting_beats_copying_the_source_on_held_out_images():
-    facts = json.loads(weights.find("pci", "yeast-sim").with_suffix(".json").read_text(encoding="utf-8"))
-    references = facts["references"]
-    trained = references["the trained network, weights rounded to float16"]
-    assert trained < references["copying the source"]
+@pytest.mark.parametrize("features", ["pci-conv4@yeast-sim", "pci-conv3@human-sim"])
+def test_paired_cell_inpainting_beats_copying_the_source_on_held_out_images(features):
+    references = facts_of(features)["references"]
+    assert references["the trained network, weights rounded to float16"] < references["copying the source"]
 
 
 def test_weights_were_trained_on_the_version_of_the_screen_that_the_package_generates_today(shipped):
-    facts = json.loads(shipped.with_suffix(".json").read_text(encoding="utf-8"))
-    meta = DATASETS.get("yeast-sim-train").meta
-    assert (facts["dataset"]["name"], facts["dataset"]["version"]) == (meta.name, meta.version)
+    trained_on, meta = facts_of(shipped)["dataset"], DATASETS.get(SHIPPED[shipped][0]).meta
+    assert (trained_on["name"], trained_on["version"]) == (meta.name, meta.version)
 
 
 def test_shipped_weights_give_finite_features_that_differ_between_cells(shipped, make_cells):
-    family = shipped.stem.partition("@")[0]
-    adata = pci_bench.extract(f"{SHIPPED[family]}@yeast-sim", make_cells(6, (64, 64)))
+    adata = pci_bench.extract(shipped, make_cells(6, (64, 64), SHIPPED[shipped][1]))
     assert np.isfinite(adata.X).all()
     assert (adata.X.std(axis=0) > 0).mean() > 0.5

@@ -11,7 +11,7 @@ import pytest
 from rich.console import Console
 
 from pci_bench import UserError
-from pci_bench.reporting.tables import TABLES, Column, TableDeclaration, fill, printed_value, render, terminal
+from pci_bench.reporting.tables import PRINTED, TABLES, Column, TableDeclaration, fill, printed_value, render, terminal
 from pci_bench.results import Result
 
 # Typed again from the design's SCIENCE.md, section 4 (Table 1 and Supplementary Table 1 of the paper).
@@ -148,10 +148,11 @@ def test_the_printed_value_stands_in_its_own_column_beside_cell_only():
         for line in render(table, "md").splitlines()
         if line.startswith("|")
     }
-    assert lines["feature set"] == ["k = 11", "paper", "k = 11, other images only"]
-    assert lines["pci-conv4@lu2019-yeast"] == ["87.5 [40.0, 60.0]", "87.98", "70.0 [40.0, 60.0]"]
+    assert lines["feature set"] == ["k = 11", PRINTED, "k = 11, other images only"]
+    assert lines["pci-conv4@lu2019-yeast"] == ["87.5 [40.0, 60.0]", "87.98 (-0.48)", "70.0 [40.0, 60.0]"]
     assert lines["intensity"] == ["20.0 [40.0, 60.0]", "", "–"]
     (row,) = [r for r in csv.DictReader(io.StringIO(render(table, "csv"))) if r["feature set"].startswith("pci-conv4")]
+    assert row["k = 11 ours less paper"] == "-0.48"
     assert (row["k = 11"], row["k = 11 low"], row["k = 11 high"], row["k = 11 paper"]) == (
         "87.5",
         "40.0",
@@ -306,8 +307,8 @@ def test_a_terminal_of_any_width_shows_whole_names_and_numbers(width):
     text = console.file.getvalue()
     assert "…" not in text
     blocks = text.partition("Supplementary Table 1:")[2]
-    assert blocks.count("Neighbours: ") == 2
-    for block in blocks.split("Neighbours: ")[1:]:
+    assert blocks.count("Compared with ") == 2
+    for block in blocks.split("Compared with ")[1:]:
         assert re.search(r"\ndesigned +not run", block)  # in each of them
         rows = re.findall(r"\nintensity (.*)", block)  # one, or several where columns go on below
         assert " ".join(rows).split() == ["25.0"] * len(KS)

@@ -8,7 +8,6 @@ from typing import Any
 
 from rich.console import Console
 
-PERCENTAGES = ("balanced_accuracy", "macro_f1", "accuracy")
 NARROWEST = 110  # columns where no terminal says how wide it is
 out = Console(width=None if sys.stdout.isatty() else NARROWEST)
 err = Console(stderr=True)
@@ -49,11 +48,13 @@ def print_tables(tables: list[Any]) -> None:
 
 
 def print_results(results: Sequence[Any], title: str) -> None:
-    """Print every result as a line of its own, with intervals, a block for each evaluator; accuracies in percent."""
+    """Print every result as a line of its own, with intervals, a block for each evaluator; shares in percent."""
+    from pci_bench.reporting.tables import decimals_and_scale
     from pci_bench.results import parameters
 
     def text(metric: str, value: float) -> str:
-        return f"{100 * value:.1f}" if metric in PERCENTAGES else f"{value:.4f}"
+        decimals, scale = decimals_and_scale(evaluator, metric)
+        return f"{scale * value:.{decimals}f}"
 
     for evaluator in dict.fromkeys(r.evaluator.name for r in results):
         mine = [r for r in results if r.evaluator.name == evaluator]

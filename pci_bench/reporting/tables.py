@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
 Format = Literal["md", "csv", "tex"]
 
+SHARES = {"balanced_accuracy", "macro_f1", "accuracy"}
+PRINTED = "paper (Δ)"  # the header over printed values
+
 
 class Column(pydantic.BaseModel):
     """A header and what stands under it: a metric of an evaluator's result with these parameters.
@@ -92,6 +95,16 @@ for _file in sorted(files("pci_bench_tables").iterdir(), key=lambda f: f.name):
         TABLES.register(_name, _declaration, origin=Origin(str(_file), 1))
 
 
+def decimals_and_scale(evaluator: str, metric: str) -> tuple[int, float]:
+    """Return how a metric is printed: as a table declares it, else shares in percent with one decimal, others with three."""
+    declared = [
+        t for t in (TABLES.get(n) for n in TABLES) for c in t.columns if (c.evaluator, c.metric) == (evaluator, metric)
+    ]
+    if declared:
+        return declared[0].decimals, declared[0].scale
+    return (1, 100.0) if metric in SHARES else (3, 1.0)
+
+
 @cache
 def _printed() -> dict[tuple[str, str, str], list[tuple[Column, float, str]]]:
     """Return every printed number by (dataset, evaluator, full feature name): its column and its source."""
@@ -145,6 +158,13 @@ class Entry:
             else f"{separator}[{self.interval[0]:.{decimals}f}, {self.interval[1]:.{decimals}f}]"
         )
 
+    def printed_text(self, decimals: int, separator: str = " ") -> str:
+        """Return ``87.98 (-0.03)``, the printed value and ours less it; empty where the paper prints none."""
+        if self.paper is None:
+            return ""
+        decimals = max(2, decimals)  # the paper's
+        return f"{self.paper:.{decimals}f}{separator}({self.value - self.paper:+.{decimals}f})"
+
 
 @dataclass(frozen=True)
 class FilledTable:
@@ -176,6 +196,16 @@ class FilledTable:
     def header_texts(self) -> list[str]:
         """Return column headers that say what neighbours were left out."""
         return [h if x == "cell" else f"{h}, other {x}s only" for h, x in self.headers]
+
+
+def shows(declaration: TableDeclaration, result: Result) -> bool:
+    """Return whether a result stands in some column of a table."""
+    return any(
+        result.evaluator.name == c.evaluator
+        and c.metric in result.metrics
+        and all(result.evaluator.params.get(k) == v for k, v in c.params.items())
+        for c in declaration.columns
+    )
 
 
 def fill(
@@ -304,9 +334,9 @@ def _notes(declaration: TableDeclaration, results: Sequence[Result]) -> list[str
         for exclude in dict.fromkeys(r.evaluator.params.get("exclude", "cell") for r in results):
             if exclude != "cell" and not declaration.one_exclusion_each:
                 notes.append(
-                    f"'Other {exclude}s only': neighbours that share the cell's {exclude} are left out, so that recognising the "
-                    f"{exclude} does not count. A cell then has fewer possible neighbours of its own class, which lowers even "
-                    "features that know nothing."
+                    f"'Other {exclude}s only': a cell is not compared with cells of its own {exclude}, neither as neighbours nor in "
+                    f"training, so that recognising the {exclude} does not count. It then meets fewer cells of its own class, which "
+                    "lowers even features that know nothing."
                 )
         unreachable = {c for r in results for c in r.details.get("unreachable_classes", [])}
         if unreachable:
@@ -319,7 +349,7 @@ def _notes(declaration: TableDeclaration, results: Sequence[Result]) -> list[str
             "None of these numbers is a reproduction of the paper: that takes its dataset and its published weights."
         )
     else:
-        notes.append(f"'Paper': as printed in {declaration.source}.")
+        notes.append(f"'Paper': as printed in {declaration.source}; Δ: ours less the printed value.")
     return [*notes, *declaration.notes] if any(r.paper for r in results) else notes
 
 
@@ -347,7 +377,7 @@ def _cells(table: FilledTable, *, separator: str = " ") -> tuple[list[str], list
     for text, (_, exclude) in zip(table.header_texts(), table.headers, strict=True):
         header.append(text)
         if table.has_paper and exclude == "cell":
-            header.append("paper")
+            header.append(PRINTED)
     reasons = _numbered_reasons(table)
     body = []
     for name, entries in table.rows:
@@ -358,7 +388,7 @@ def _cells(table: FilledTable, *, separator: str = " ") -> tuple[list[str], list
         for e, (_, exclude) in zip(entries, table.headers, strict=True):
             line.append("–" if e is None else e.text(separator, table.declaration.decimals))
             if table.has_paper and exclude == "cell":
-                line.append("" if e is None or e.paper is None else f"{e.paper:.2f}")
+                line.append("" if e is None else e.printed_text(table.declaration.decimals, separator))
         body.append(line)
     return header, body
 
@@ -380,6 +410,7 @@ def render(table: FilledTable, form: Format) -> str:
                         record[f"{text} low"], record[f"{text} high"] = (round(v, 4) for v in e.interval)
                     if e is not None and e.paper is not None:
                         record[f"{text} paper"] = e.paper
+                        record[f"{text} ours less paper"] = round(e.value - e.paper, 4)
             records.append(record)
         frame = pd.DataFrame(records)
         if "not run" in frame:
@@ -451,7 +482,7 @@ def terminal(tables: Sequence[FilledTable], width: int) -> list[RichTable | str]
             if narrow:
                 wide = [_width([texts[i], *(line[i].partition("\n")[0] for line in body)]) for i in range(len(header))]
             if exclude is not None and len(excludes) > 1:
-                shown.append(_neighbours(exclude))
+                shown.append(_references(exclude))
             for columns in _side_by_side(picked, header, wide, width - min(wide[0], width // 2)):
                 block = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 0, 0, 1))
                 block.add_column(header[0], overflow="fold")  # a name is never cut
@@ -482,10 +513,10 @@ def _side_by_side(columns: list[int], header: list[str], wide: list[int], room: 
     groups: list[list[int]] = []
     used = 0
     for column in columns:
-        if header[column] == "paper" and groups:
+        if header[column] == PRINTED and groups:
             groups[-1].append(column)
             continue
-        pair = column + 1 < len(header) and header[column + 1] == "paper"
+        pair = column + 1 < len(header) and header[column + 1] == PRINTED
         needed = wide[column] + 2 + (wide[column + 1] + 2 if pair else 0)
         if not groups or used + needed > room:
             groups.append([])
@@ -495,11 +526,12 @@ def _side_by_side(columns: list[int], header: list[str], wide: list[int], room: 
     return groups
 
 
-def _neighbours(exclude: str) -> str:
-    return "Neighbours: all other cells" if exclude == "cell" else f"Neighbours: other {exclude}s only"
+def _references(exclude: str) -> str:
+    """Return which cells a cell is compared with: as neighbours, or in training."""
+    return "Compared with all other cells" if exclude == "cell" else f"Compared with cells of other {exclude}s only"
 
 
 def _belongs(table: FilledTable, headers: list[str], index: int, exclude: str) -> bool:
     """Return whether a rendered column is of an exclusion; a printed value belongs to the column before it."""
-    text = headers[index - 1] if headers[index] == "paper" else headers[index]
+    text = headers[index - 1] if headers[index] == PRINTED else headers[index]
     return any(t == text and x == exclude for t, (_, x) in zip(table.header_texts(), table.headers, strict=True))

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from pci_bench.benchmarks import BENCHMARKS
-from pci_bench.reporting.report.words import decimals_and_scale, evaluator_title, metric_title
-from pci_bench.reporting.tables import TABLES, Entry, fill
+from pci_bench.reporting.report.words import evaluator_title, metric_title
+from pci_bench.reporting.tables import PRINTED, TABLES, Entry, decimals_and_scale, fill
 from pci_bench.results import Result, parameters
 
 NO_REPRODUCTION = (
@@ -52,7 +52,7 @@ def paper_tables(results: Sequence[Result], not_run: Mapping[str, str]) -> list[
         for text, (_, exclude) in zip(table.header_texts(), table.headers, strict=True):
             columns.append(text)
             if table.has_paper and exclude == "cell":
-                columns.append("paper")
+                columns.append(PRINTED)
         rows = []
         for features, entries in table.rows:
             row = [Cell(features)]
@@ -62,8 +62,8 @@ def paper_tables(results: Sequence[Result], not_run: Mapping[str, str]) -> list[
                 for entry, (_, exclude) in zip(entries, table.headers, strict=True):
                     row.append(_number(entry, declaration.decimals))
                     if table.has_paper and exclude == "cell":
-                        paper = None if entry is None else entry.paper
-                        row.append(Cell("") if paper is None else Cell(f"{paper:.2f}", paper))
+                        printed = "" if entry is None else entry.printed_text(declaration.decimals)
+                        row.append(Cell(printed, entry.paper) if entry and printed else Cell(""))
             rows.append(row)
         found.append(PageTable(table.title, columns, rows, table.notes))
     return found

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from pci_bench.evaluators.base import EVALUATORS
-from pci_bench.reporting.tables import TABLES
+from pci_bench.reporting.tables import decimals_and_scale
 from pci_bench.results import Result, parameters
-
-SHARES = {"balanced_accuracy", "macro_f1", "accuracy"}
 
 
 def exclusion(result: Result) -> str:
@@ -24,16 +22,6 @@ def setting(result: Result) -> str:
 def evaluator_title(name: str) -> str:
     """Return what an evaluator does, in a line."""
     return EVALUATORS.get(name).meta.title if name in EVALUATORS else name
-
-
-def decimals_and_scale(evaluator: str, metric: str) -> tuple[int, float]:
-    """Return how a metric is printed: shares in percent with one decimal, as tables declare it, others with three."""
-    declared = [
-        t for t in (TABLES.get(n) for n in TABLES) for c in t.columns if (c.evaluator, c.metric) == (evaluator, metric)
-    ]
-    if declared:
-        return declared[0].decimals, declared[0].scale
-    return (1, 100.0) if metric in SHARES else (3, 1.0)
 
 
 def metric_title(evaluator: str, metric: str) -> str:
