@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -172,16 +173,15 @@ class Cells:
         """
         if not np.array_equal(obs["cell"].astype(str), self.obs["cell"].astype(str)):
             raise ValueError("The table is of other cells, or in another order.")
-        return Cells(
-            obs,
-            self.channels,
-            self.meta,
-            self.sha256,
-            self._source,
-            masks=self._masks,
-            notes=(*self.notes, *notes),
-            positions=self._positions,
-        )
+        described = copy.copy(self)
+        described.obs, described.notes = obs, (*self.notes, *notes)
+        return described
+
+    def with_meta(self, meta: DatasetMeta) -> Cells:
+        """Return the same cells as another description has them. The hash stays, because features are the same."""
+        described = copy.copy(self)
+        described.meta = meta
+        return described
 
     def stored(self, index: slice) -> np.ndarray:
         """Return crops as they are stored: uint8, uint16 or float32 (b, channels, rows, columns)."""

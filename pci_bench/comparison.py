@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cache
+from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,10 +22,12 @@ if TYPE_CHECKING:
     import pandas as pd
 
 REPLICATES = 1000
+ROUNDING = 1e-12
+PIXELS = "pixels"  # the column of a table of pictures (evaluators.examples)
 
 
 class Tolerance(pydantic.BaseModel):
-    """How far a metric may move: |Δ| ≤ max(absolute, cells / n); by metric where ``metrics`` says so."""
+    """How far a metric may move: |Δ| ≤ max(absolute, cells / n), or what ``metrics`` says of a metric by name."""
 
     model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
 
@@ -33,19 +37,34 @@ class Tolerance(pydantic.BaseModel):
 
     def of(self, metric: str, n_cells: int) -> float:
         """Return the largest difference of a metric (or of a class's recall) over n cells that is no change."""
-        return max(self.metrics.get(metric, self.absolute), self.cells / max(n_cells, 1))
+        return self.metrics.get(metric, max(self.absolute, self.cells / max(n_cells, 1)))
+
+    def of_column(self, column: str, largest: float) -> float:
+        """Return the largest difference in a table's column that is no change: more where its values exceed 1."""
+        return self.metrics.get(column, self.absolute * max(1.0, largest))
+
+
+@cache
+def default_tolerance() -> Tolerance:
+    """Return the packaged tolerance, ``tables/expected/tolerance.toml``."""
+    text = files("pci_bench_tables").joinpath("expected/tolerance.toml").read_text(encoding="utf-8")
+    return Tolerance(**tomllib.loads(text))
 
 
 def read_tolerance(file: Path) -> Tolerance:
-    """Return the tolerance of a TOML file: ``absolute``, ``cells`` and a table ``metrics``.
+    """Return the tolerance of a TOML file: ``absolute``, ``cells`` and a table ``metrics``; the default's where it says nothing.
 
     Raises
     ------
     UserError
         For a file that is not TOML, or holds anything else.
     """
+    default = default_tolerance()
     try:
-        return Tolerance(**tomllib.loads(file.read_text(encoding="utf-8")))
+        given = Tolerance(
+            **{**default.model_dump(exclude={"metrics"}), **tomllib.loads(file.read_text(encoding="utf-8"))}
+        )
+        return given.model_copy(update={"metrics": default.metrics | given.metrics})
     except (OSError, ValueError) as error:  # TOML's and pydantic's errors are ValueErrors
         first = error.errors()[0]["msg"] if isinstance(error, pydantic.ValidationError) else error
         raise UserError(
@@ -72,7 +91,17 @@ class Difference:
     @property
     def changed(self) -> bool:
         """Whether it moved by more than is allowed."""
-        return not abs(self.delta) <= self.allowed + 1e-12
+        return not abs(self.delta) <= self.allowed + ROUNDING
+
+    @property
+    def decimals(self) -> int:
+        """How many decimals show that it moved."""
+        return 4 if self.allowed >= 0.001 else 6
+
+    @property
+    def excess(self) -> float:
+        """How far it moved, in what it may move."""
+        return float(np.nan_to_num(abs(self.delta), nan=np.inf) / max(self.allowed, ROUNDING))
 
     @property
     def direction(self) -> str:
@@ -121,23 +150,23 @@ def read_any(where: Path) -> list[Result]:
         return read_results(where)
     if not where.exists():
         raise UserError(f"There is no {where}. Name a folder that `pci-bench run` wrote, or one of its result files.")
-    files = sorted(f for f in where.rglob("*.json") if f.name != "run.json")
-    if not files:
+    found = sorted(f for f in where.rglob("*.json") if f.name != "run.json")
+    if not found:
         raise UserError(
             f"There are no results in {where}. Name a folder that `pci-bench run` wrote, or one of its result files."
         )
-    return [read_result(f) for f in files]
+    return [read_result(f) for f in found]
 
 
 def compare(old: Sequence[Result], new: Sequence[Result], tolerance: Tolerance | None = None) -> Comparison:
-    """Return every metric and every class's recall of two sets of results side by side.
+    """Return every metric, every class's recall and every table of two sets of results side by side.
 
     Parameters
     ----------
     old, new
         Results; those of one key (:func:`key_of`) are compared.
     tolerance
-        How far numbers may move.
+        How far numbers may move; by default :func:`default_tolerance`.
 
     Raises
     ------
@@ -145,7 +174,7 @@ def compare(old: Sequence[Result], new: Sequence[Result], tolerance: Tolerance |
         Where results of one key are of other cells, features or protocols, so that a difference would mean nothing; or where
         nothing can be compared.
     """
-    tolerance = tolerance or Tolerance()
+    tolerance = tolerance or default_tolerance()
     before, after = _by_key(old), _by_key(new)
     found = Comparison(missing=[k for k in before if k not in after], new=[k for k in after if k not in before])
     for key in before:
@@ -157,17 +186,21 @@ def compare(old: Sequence[Result], new: Sequence[Result], tolerance: Tolerance |
             found.notes.append(f"{key}: a picture, not compared")
             continue
         found.compared += 1
-        for metric in dict.fromkeys([*one.metrics, *other.metrics]):
-            if metric not in other.metrics:
-                found.missing.append(f"{key}: {metric}")
-            elif metric not in one.metrics:
-                found.new.append(f"{key}: {metric}")
-            else:
-                allowed = tolerance.of(metric, one.dataset.n_cells)
-                interval = paired_interval(one, other) if metric == "balanced_accuracy" else None
-                values = one.metrics[metric], other.metrics[metric]
-                found.differences.append(Difference(key, metric, *values, allowed, interval))
-        found.differences += _by_class(key, one, other, tolerance)
+        for metric in _shared(found, key, one.metrics, other.metrics):
+            allowed = tolerance.of(metric, one.dataset.n_cells)
+            interval = paired_interval(one, other) if metric == "balanced_accuracy" else None
+            found.differences.append(
+                Difference(key, metric, one.metrics[metric], other.metrics[metric], allowed, interval)
+            )
+        recalls, others = (
+            {f"recall of {c}": v for c, v in r.details.get("per_class", {}).items()} for r in (one, other)
+        )
+        for recall in _shared(found, key, recalls, others):
+            allowed = tolerance.of(recall, one.dataset.classes.get(recall.removeprefix("recall of "), 1))
+            found.differences.append(Difference(key, recall, recalls[recall], others[recall], allowed))
+        tables, theirs = ({f"table {name}": t for name, t in without_pictures(r).items()} for r in (one, other))
+        for name in _shared(found, key, tables, theirs):
+            _compare_tables(found, f"{key}: {name}", tables[name], theirs[name], tolerance)
     if not found.compared and not found.notes:
         raise UserError(
             "Nothing was compared: the two sets of results have no dataset, feature set and evaluator with the same parameters in common."
@@ -203,14 +236,70 @@ def _check_comparable(key: str, one: Result, other: Result) -> None:
             raise UserError(f"{key} cannot be compared: {what} is {str(a)[:16]} in one and {str(b)[:16]} in the other.")
 
 
-def _by_class(key: str, one: Result, other: Result, tolerance: Tolerance) -> list[Difference]:
-    before, after = (r.details.get("per_class", {}) for r in (one, other))
-    sizes: Mapping[str, int] = one.dataset.classes
-    return [
-        Difference(key, f"recall of {c}", before[c], after[c], tolerance.of(f"recall of {c}", sizes.get(c, 1)))
-        for c in before
-        if c in after
-    ]
+def without_pictures(result: Result) -> dict[str, pd.DataFrame]:
+    """Return a result's tables that hold no pixels; in pictures, the last bit differs between machines."""
+    return {name: table for name, table in result.tables.items() if PIXELS not in table}
+
+
+def _shared(found: Comparison, key: str, before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
+    """Return the names that both sides have, after noting those that only one has."""
+    found.missing += [f"{key}: {name}" for name in before if name not in after]
+    found.new += [f"{key}: {name}" for name in after if name not in before]
+    return [name for name in before if name in after]
+
+
+def _compare_tables(found: Comparison, key: str, old: pd.DataFrame, new: pd.DataFrame, tolerance: Tolerance) -> None:
+    """Note rows and columns of one side only, the number that moved the most for what it may, and how many texts differ."""
+    import pandas as pd
+
+    columns = _shared(found, key, *({f"column {c}": c for c in t.columns.map(str)} for t in (old, new)))
+    names = [c.removeprefix("column ") for c in columns]
+    one, other = (t.rename(columns=str)[names] for t in (old, new))
+    numbers = [c for c in names if all(pd.api.types.is_numeric_dtype(t[c]) for t in (one, other))]
+    texts = [c for c in names if c not in numbers]
+    one, other = (t.assign(**{c: t[c].astype("string").fillna("") for c in texts}) for t in (one, other))
+    telling = _telling_columns(one, other, texts)
+    one, other = (_with_named_rows(t, telling) for t in (one, other))
+    shared = _shared(found, key, dict.fromkeys(one.index), dict.fromkeys(other.index))
+    one, other = one.loc[shared], other.loc[shared]
+    if not shared:
+        return
+    if numbers:
+        found.differences.append(_most_moved(key, one[numbers], other[numbers], tolerance))
+    if others := [c for c in texts if c not in telling]:
+        unlike = int((one[others].to_numpy(str) != other[others].to_numpy(str)).sum())
+        found.differences.append(Difference(key, "texts that differ", 0.0, float(unlike), tolerance.cells))
+
+
+def _telling_columns(one: pd.DataFrame, other: pd.DataFrame, texts: list[str]) -> list[str]:
+    """Return the fewest first columns of text that tell all rows of both tables apart, or none."""
+    for count in range(1, len(texts) + 1):
+        if not any(t.duplicated(texts[:count]).any() for t in (one, other)):
+            return texts[:count]
+    return []
+
+
+def _with_named_rows(table: pd.DataFrame, telling: list[str]) -> pd.DataFrame:
+    """Return a table whose rows are named by what tells them apart, or else by their position."""
+    if not telling:
+        return table.set_axis([f"row {i}" for i in range(len(table))], axis=0)
+    return table.set_axis([f"row {', '.join(row)}" for row in table[telling].itertuples(index=False)], axis=0)
+
+
+def _most_moved(key: str, one: pd.DataFrame, other: pd.DataFrame, tolerance: Tolerance) -> Difference:
+    """Return the number of a table that moved the most for what it may, and say how many moved."""
+    moved, most = 0, Difference(key, "numbers", 0.0, 0.0, tolerance.absolute)
+    for column in one:
+        a, b = one[column].to_numpy(float), other[column].to_numpy(float)
+        allowed = tolerance.of_column(str(column), float(np.abs(a[np.isfinite(a)]).max(initial=0)))
+        with np.errstate(invalid="ignore"):  # infinity less infinity
+            distance = np.where((a == b) | (np.isnan(a) & np.isnan(b)), 0, np.nan_to_num(np.abs(b - a), nan=np.inf))
+        moved += int((distance > allowed + ROUNDING).sum())
+        row = int(distance.argmax())
+        if distance[row] > 0:
+            here = Difference(key, f"{column} of {one.index[row]}", float(a[row]), float(b[row]), allowed)
+            most = max(most, here, key=lambda d: d.excess)
+    return replace(most, what=f"{moved} of {one.size} numbers moved, most: {most.what}") if moved else most
 
 
 def paired_interval(one: Result, other: Result, seed: int = 0) -> tuple[float, float] | None:
@@ -250,20 +339,20 @@ def joined(old: pd.DataFrame, new: pd.DataFrame) -> pd.DataFrame | None:
 
 
 def rows(comparison: Comparison, *, everything: bool = False) -> list[dict[str, Any]]:
-    """Return the changed numbers (or all of them), largest change first, as rows for a table."""
+    """Return the changed numbers (or all of them), the largest change for what is allowed first, as rows for a table."""
     chosen = comparison.differences if everything else comparison.changes
     return [
         {
             "result": d.key,
             "number": d.what,
-            "old": f"{d.old:.4f}",
-            "new": f"{d.new:.4f}",
-            "change": f"{d.delta:+.4f}",
-            "allowed": f"±{d.allowed:.4f}",
+            "old": f"{d.old:.{d.decimals}f}",
+            "new": f"{d.new:.{d.decimals}f}",
+            "change": f"{d.delta:+.{d.decimals}f}",
+            "allowed": f"±{d.allowed:.{d.decimals}f}",
             "paired 95 % interval": "" if d.interval is None else f"[{d.interval[0]:+.4f}, {d.interval[1]:+.4f}]",
             "": d.direction,
         }
-        for d in sorted(chosen, key=lambda d: -abs(d.delta))
+        for d in sorted(chosen, key=lambda d: -d.excess)
     ]
 
 
@@ -312,7 +401,8 @@ def junit(comparison: Comparison) -> str:
     for d in comparison.differences:
         case = ElementTree.SubElement(suite, "testcase", classname=d.key, name=d.what)
         if d.changed:
-            message = f"{d.old:.4f} became {d.new:.4f} ({d.delta:+.4f}, allowed ±{d.allowed:.4f})"
+            n = d.decimals
+            message = f"{d.old:.{n}f} became {d.new:.{n}f} ({d.delta:+.{n}f}, allowed ±{d.allowed:.{n}f})"
             ElementTree.SubElement(case, "failure", message=message)
     for key in comparison.missing:
         case = ElementTree.SubElement(suite, "testcase", classname=key, name="present")

@@ -322,7 +322,7 @@ def load(dataset: Dataset, *, progress: Progress | None = None) -> Cells:
     with lock(folder):
         if folder.exists():
             try:
-                return open_store(folder)
+                return _as_declared(open_store(folder), dataset.meta)
             except BrokenStoreError as error:
                 progress.say(f"{error} It is built again.")
         if reason := dataset.skip():
@@ -336,6 +336,13 @@ def load(dataset: Dataset, *, progress: Progress | None = None) -> Cells:
                 writer.close(error)
                 raise
         return open_store(folder)
+
+
+def _as_declared(cells: Cells, meta: DatasetMeta) -> Cells:
+    """Return stored cells under what the dataset says of itself today, but for the confounder, which its files may tell."""
+    from dataclasses import replace
+
+    return cells.with_meta(replace(meta, confounder=cells.meta.confounder))
 
 
 def verify(dataset: Dataset, *, progress: Progress | None = None) -> str:

@@ -1,71 +1,75 @@
-"""Table 1 and Supplementary Table 1: single-cell localization by leave-one-out kNN on chong2015 with the published weights."""
+"""Table 1, Supplementary Table 1 and Figure 2A: single-cell localization by leave-one-out kNN."""
 
 import pytest
+from claims import POINTS, assert_above, assert_as_printed, metric_of
 
-import pci_bench
-from pci_bench import weights
-from pci_bench.datasets import DATASETS
+from pci_bench.inpainting import PairedCellInpainting
 from pci_bench.reporting.tables import TABLES
 
-# The printed values are rounded to 0.01; scikit-learn's distances, TensorFlow's convolutions and ours differ in the last bits of
-# float32, which moves a few votes of 30,889; the duplicates that the authors' "drop the first neighbour" meets move a few more.
-TOLERANCE = 0.5
+LAYERS = [f"pci-conv{i}@lu2019-yeast" for i in (1, 2, 3, 4, 5)]
+CONV4 = "pci-conv4@lu2019-yeast"
+UNSUPERVISED = [
+    "vgg16-gfp-only-block4_conv1@oxford",
+    "autoencoder-conv3@lu2019-yeast",
+    "cellprofiler-chong2015",
+    "designed",
+]
+SUPERVISED = "deeploc-fc2@kraus2017"
+KS = [1, 5, 11, 25, 50]
 
 
-def lacking() -> str | None:
-    """Return what the paper's numbers need and is not here."""
-    dataset = DATASETS.get("chong2015")
-    if reason := dataset.skip():
-        return f"chong2015: {reason}"
-    if weights.find("pci", "lu2019-yeast") is None:
-        return weights.how_to_get("pci", "lu2019-yeast")
-    return None
+def test_table_1_is_as_printed_within_half_a_point(paper):
+    assert_as_printed(paper.results("yeast-knn", "chong2015", LAYERS), TABLES.get("table1"), POINTS)
 
 
-@pytest.fixture(scope="module")
-def paper_results(tmp_path_factory):
-    if reason := lacking():
-        pytest.skip(f"[paper] {reason}")
-    return pci_bench.run(
-        "yeast-knn", dataset="chong2015", features="pci@lu2019-yeast", out=tmp_path_factory.mktemp("table1")
+def test_the_layers_are_in_the_printed_order(paper):
+    accuracy = metric_of(
+        paper.results("yeast-knn", "chong2015", LAYERS), "balanced_accuracy", k=11, exclude="cell", scale="all"
     )
-
-
-@pytest.mark.parametrize("table", ["table1", "supplementary-table1"], ids=lambda t: f"{t}[paper]")
-def test_every_printed_value_of_paired_cell_inpainting(paper_results, table):
-    printed = [r for r in paper_results if r.paper is not None]
-    assert printed, f"no result of {TABLES.get(table).title} is the paper's"
-    wrong = [
-        (r.features.full_name, r.evaluator.params, 100 * r.metrics["balanced_accuracy"], r.paper.value)
-        for r in printed
-        if abs(100 * r.metrics["balanced_accuracy"] - r.paper.value) > TOLERANCE
+    assert sorted(LAYERS, key=accuracy.__getitem__, reverse=True) == [
+        f"pci-conv{i}@lu2019-yeast" for i in (4, 3, 5, 2, 1)
     ]
-    assert not wrong
 
 
-def test_order_of_the_layers_paper(paper_results):
-    accuracy = {
-        r.features.name: r.metrics["balanced_accuracy"]
-        for r in paper_results
-        if r.evaluator.params["k"] == 11 and r.evaluator.params["exclude"] == "cell"
-    }
-    assert sorted(accuracy, key=accuracy.get, reverse=True) == [
-        "pci-conv4",
-        "pci-conv3",
-        "pci-conv5",
-        "pci-conv2",
-        "pci-conv1",
-    ]
+@pytest.mark.parametrize("k", KS)
+def test_conv4_is_above_every_unsupervised_set(paper, k):
+    results = paper.results("yeast-knn", "chong2015", [CONV4], besides=UNSUPERVISED)
+    accuracy = metric_of(results, "balanced_accuracy", k=k, exclude="cell", scale="all")
+    others = set(accuracy) - {CONV4}
+    assert others, "nothing besides conv4 could be run"
+    assert_above(CONV4, others, accuracy)
+
+
+@pytest.mark.parametrize("k", KS)
+def test_the_supervised_set_is_not_below_conv4(paper, k):
+    results = paper.results("yeast-knn", "chong2015", [CONV4, SUPERVISED])
+    accuracy = metric_of(results, "balanced_accuracy", k=k, exclude="cell", scale="all")
+    assert accuracy[SUPERVISED] >= accuracy[CONV4]
+
+
+def test_no_number_moved(embedded):
+    embedded.assert_nothing_moved("yeast-knn")
+
+
+def test_nothing_simulated_stands_beside_a_printed_number(embedded):
+    assert [r for r in embedded.results("yeast-knn") if r.paper] == []
+
+
+def test_every_layer_of_the_shipped_network_knows_more_than_noise_and_its_best_more_than_the_marker(embedded):
+    accuracy = metric_of(embedded.results("yeast-knn"), "balanced_accuracy", k=11, exclude="cell")
+    layers = {name: value for name, value in accuracy.items() if name.startswith("pci-conv")}
+    assert min(layers.values()) > 2 * accuracy["noise"]
+    assert max(layers.values()) > 2 * accuracy["marker-only@yeast-sim"]
 
 
 def test_widths_and_number_of_parameters_are_the_papers():
-    from pci_bench.inpainting import PairedCellInpainting
-
     network = PairedCellInpainting(proteins=1, markers=1)
     assert [c.out_channels for c in network.source_encoder.convs] == [96, 256, 384, 384, 256]
     assert [c.out_channels for c in network.marker_encoder.convs] == [16, 32, 32]
-    assert (
-        sum(p.numel() for p in network.parameters())
-        + sum(b.numel() for n, b in network.named_buffers() if "running" in n)
-        == 7_323_521
-    )
+    assert sum(t.numel() for t in network.state_dict().values() if t.is_floating_point()) == 7_323_521
+
+
+def test_the_tables_agree_where_they_print_the_same():
+    """Supplementary Table 1 prints conv4 at k = 11 again."""
+    k11 = [c.header for c in TABLES.get("supplementary-table1").columns].index("k = 11")
+    assert TABLES.get("supplementary-table1").printed[CONV4][k11] == TABLES.get("table1").printed[CONV4][0]

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import textwrap
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -214,6 +215,16 @@ def test_a_dataset_without_cells_or_without_a_word_is_a_sentence():
     silent.build = lambda store: None
     with pytest.raises(UserError, match="wrote no cells"):
         load(silent)
+
+
+def test_a_stored_dataset_is_described_as_it_is_declared_today_but_for_the_confounder_of_its_files(cache):
+    dataset = Planted(random_crops("uint8", 4))
+    dataset.meta = replace(dataset.meta, confounder="plate")
+    before = load(dataset)
+    dataset.meta = replace(dataset.meta, title="Another title", ontology="package:stem", confounder="image")
+    after = load(dataset)
+    assert (dataset.built, after.sha256) == (1, before.sha256)
+    assert (after.meta.title, after.meta.ontology, after.meta.confounder) == ("Another title", "package:stem", "plate")
 
 
 def test_other_masks_are_other_data_and_damaged_masks_are_found(cache):

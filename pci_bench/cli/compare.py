@@ -72,18 +72,13 @@ def gate(
             say(f"Accepted: {file}")
         return
     before = [r for name in dict.fromkeys(r.dataset for r in runs) for r in gates.expected(name)]
-    found = comparison.compare(before, results)
+    found = gates.compared(before, results)
     if form == "md":
         typer.echo(comparison.markdown(found))
     else:
         _print_comparison(found, False)
     if not found.same:
-        err.print(
-            "If the change is meant: pci-bench gate --accept tables/expected, and say in the commit why the numbers moved.",
-            markup=False,
-            highlight=False,
-            soft_wrap=True,
-        )
+        err.print(gates.HOW_TO_ACCEPT, markup=False, highlight=False, soft_wrap=True)
         raise typer.Exit(1)
 
 

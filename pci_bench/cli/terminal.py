@@ -49,22 +49,24 @@ def print_tables(tables: list[Any]) -> None:
 
 def print_results(results: Sequence[Any], title: str) -> None:
     """Print every result as a line of its own, with intervals, a block for each evaluator; shares in percent."""
-    from pci_bench.reporting.tables import decimals_and_scale
+    from pci_bench.reporting.tables import Entry, decimals_and_scale
     from pci_bench.results import parameters
-
-    def text(metric: str, value: float) -> str:
-        decimals, scale = decimals_and_scale(evaluator, metric)
-        return f"{scale * value:.{decimals}f}"
 
     for evaluator in dict.fromkeys(r.evaluator.name for r in results):
         mine = [r for r in results if r.evaluator.name == evaluator]
         metrics = list(dict.fromkeys(m for r in mine for m in r.metrics))
+        forms = {m: decimals_and_scale(evaluator, m, [r.metrics[m] for r in mine if m in r.metrics]) for m in metrics}
+
         rows = [("feature set", "evaluator", "parameters", *metrics)]
         for result in mine:
             values = []
             for metric in metrics:
-                interval = result.intervals.get(metric)
-                brackets = f" [{text(metric, interval[0])}, {text(metric, interval[1])}]" if interval else ""
-                values.append(f"{text(metric, result.metrics[metric])}{brackets}" if metric in result.metrics else "–")
+                if metric not in result.metrics:
+                    values.append("–")
+                    continue
+                decimals, scale = forms[metric]
+                low_high = result.intervals.get(metric)
+                interval = (scale * low_high[0], scale * low_high[1]) if low_high else None
+                values.append(Entry(scale * result.metrics[metric], interval).text(decimals=decimals))
             rows.append((result.features.full_name, evaluator, parameters(result), *values))
         show(rows, title)

@@ -294,7 +294,7 @@ class Simulation:
         (n, 3, 64, 64) uint8: antibody, nucleus, microtubules.
     masks, nuclei
         (n, 64, 64) uint16: 1 is the cell in the middle, and its nucleus; 3, 4 … the neighbours.
-    parameters
+    parameters, settings
         What it was made from.
     """
 
@@ -303,13 +303,14 @@ class Simulation:
     masks: np.ndarray
     nuclei: np.ndarray
     parameters: Parameters
+    settings: dict[str, Any]
 
     def cells(self) -> Cells:
         """Return them as any dataset's cells."""
         meta = DatasetMeta(
             "human-sim", SETTINGS["version"], self.parameters.title, confounder="image", label="localization"
         )
-        sha256 = hashlib.sha256(_identity("simulated", self.parameters).encode()).hexdigest()
+        sha256 = hashlib.sha256(_identity("simulated", self.parameters, self.settings).encode()).hexdigest()
         return Cells(validated_obs(self.obs, meta.name), CHANNELS, meta, sha256, self.crops, masks=self.masks)
 
 
@@ -329,7 +330,7 @@ def simulate(parameters: Parameters, settings: dict[str, Any] = SETTINGS) -> Sim
     crops, masks, nuclei = (
         np.concatenate(parts) for parts in zip(*(draw(parameters, s, settings) for s in samples), strict=True)
     )
-    return Simulation(table(samples, settings["crop"]), crops, masks, nuclei, parameters)
+    return Simulation(table(samples, settings["crop"]), crops, masks, nuclei, parameters, settings)
 
 
 def nuclear_masks(name: str, image: str) -> np.ndarray:
@@ -341,9 +342,9 @@ def nuclear_masks(name: str, image: str) -> np.ndarray:
     return draw(parameters, sample(parameters, found[0]))[2]
 
 
-def _identity(name: str, parameters: Parameters) -> str:
+def _identity(name: str, parameters: Parameters, settings: dict[str, Any] = SETTINGS) -> str:
     """Return what the content depends on: name, parameters and every number of ``human_sim.toml`` but other collections'."""
-    numbers = {key: value for key, value in SETTINGS.items() if key != "screens"}
+    numbers = {key: value for key, value in settings.items() if key != "screens"}
     text = json.dumps([numbers, asdict(parameters)], sort_keys=True)
     return f"{name} {hashlib.sha256(text.encode()).hexdigest()}"
 

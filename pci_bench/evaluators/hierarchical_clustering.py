@@ -15,6 +15,7 @@ import pydantic
 from pci_bench.errors import UserError
 from pci_bench.evaluators.base import EvaluatorMeta, Outcome, Run, register_evaluator, standardized, texts
 from pci_bench.evaluators.embedding import protein_means
+from pci_bench.evaluators.examples import of_clusters
 from pci_bench.evaluators.pairwise_distance import split_terms
 
 if TYPE_CHECKING:
@@ -409,7 +410,8 @@ class HierarchicalClustering:
     """Ward clustering of proteins: mean over each one's cells, standardised over all proteins.
 
     Tables: the linkage (its leaves are numbered as the proteins are sorted), every protein with its clusters in the tree's order, the features
-    that a heat map shows, and the smallest clade of so many proteins around one.
+    that a heat map shows, and the smallest clade of so many proteins around one; where the cells are given, crops of three
+    proteins of every cluster.
     """
 
     meta = EvaluatorMeta(
@@ -464,6 +466,9 @@ class HierarchicalClustering:
             }
             if note:
                 details["clusters_file"] = note
+            if run.cells is not None:
+                pictured = (texts(adata, "protein"), proteins.names, proteins.features, outer)
+                tables["crops"] = of_clusters(run.cells, np.asarray(adata.X), *pictured)
             rows = proteins.order
             if params.around:
                 (leaf,) = np.flatnonzero(proteins.names == params.around)

@@ -119,13 +119,13 @@ class InpaintingError:
         images, labels = texts(adata, "image"), texts(adata, "label")
         image_codes = np.unique(images, return_inverse=True)[1]
         kinds = np.unique(np.where(labels == "", images, labels), return_inverse=True)[1]
-        names = texts(adata, "cell")
+        names, several = texts(adata, "cell"), texts(adata, "labels")
         for params in grid:
             pairs = draw_pairs(image_codes, kinds, names, params.pairs, run.seed)
             errors = self._errors(network, cells, pairs, image_codes)
             values = {name: float(v.mean()) for name, v in errors.items()}
             intervals = _intervals(errors, image_codes[pairs.targets], run.seed)
-            examples = self._examples(network, cells, pairs, labels, names, params)
+            examples = self._examples(network, cells, pairs, labels, several, names, params)
             details = {"n_pairs": len(pairs.targets), "interval": f"bootstrap of pairs over image, {REPLICATES}"}
             yield Outcome(params.model_dump(), values, intervals, details, tables={"examples": examples})
 
@@ -154,7 +154,13 @@ class InpaintingError:
 
     @staticmethod
     def _examples(
-        network: Any, cells: Cells, pairs: Pairs, labels: np.ndarray, names: np.ndarray, params: InpaintingParams
+        network: Any,
+        cells: Cells,
+        pairs: Pairs,
+        labels: np.ndarray,
+        several: np.ndarray,
+        names: np.ndarray,
+        params: InpaintingParams,
     ) -> Any:
         """Return, for sources of several labels, targets of images of other labels: what is predicted and what is there."""
         proteins = network.config["proteins"]
@@ -178,7 +184,7 @@ class InpaintingError:
                     "example": number,
                     "source": names[source],
                     "target": names[target],
-                    "target_label": labels[target],
+                    "target_label": labels[target] or several[target].replace(";", " and "),
                 }
                 for panel, plane in panels.items():
                     planes.append(plane)

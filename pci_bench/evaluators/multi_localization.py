@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,12 +20,15 @@ from pci_bench.evaluators.base import (
     resolve_exclude,
     texts,
 )
+from pci_bench.evaluators.examples import spread_over_scores
 from pci_bench.evaluators.metrics import percentile_interval
 from pci_bench.evaluators.pairwise_distance import missing_columns, split_terms
 
 if TYPE_CHECKING:
     import pandas as pd
     from anndata import AnnData
+
+    from pci_bench.cells import Cells
 
 REPLICATES = 1000
 MOST_VARIABLE = 10
@@ -218,7 +222,8 @@ class MultiLocalization:
     ``exclude=protein`` measures every cell against averages of other proteins.
 
     Tables: mean and SD of the score for every protein and cell line annotated with both compartments, and the ten images
-    of them with the largest SD, which the paper found to be cells that differ among themselves.
+    of them with the largest SD, which the paper found to be cells that differ among themselves; where the cells are given,
+    crops of some of these.
     """
 
     meta = EvaluatorMeta(
@@ -254,7 +259,8 @@ class MultiLocalization:
             used = np.flatnonzero(annotation != NEITHER)
             groups = None if params.exclude == NOTHING else exclusion_groups(adata, params.exclude)[used]
             scores = compartment_scores(np.asarray(adata.X)[used], annotation[used], groups)
-            yield _outcome(params, adata, used, annotation[used], scores, run.seed)
+            outcome = _outcome(params, adata, used, annotation[used], scores, run.seed)
+            yield outcome if run.cells is None else with_variable_crops(outcome, run.cells)
 
 
 def _why_not_exclude(adata: AnnData, params: MultiLocalizationParams, annotation: np.ndarray) -> str | None:
@@ -319,6 +325,14 @@ def _outcome(
         cells,
         tables={"proteins": proteins, "variable-images": variable},
     )
+
+
+def with_variable_crops(outcome: Outcome, cells: Cells) -> Outcome:
+    """Return an outcome with crops of its most variable images, as the table ``crops``."""
+    assert outcome.predictions is not None  # every outcome of this evaluator has a row per cell
+    images = outcome.tables["variable-images"]["image"].tolist()
+    crops = spread_over_scores(cells, outcome.predictions, images)
+    return replace(outcome, tables=outcome.tables | {"crops": crops})
 
 
 def variability(cells: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:

@@ -10,7 +10,7 @@ import pydantic
 
 from pci_bench.errors import UserError
 from pci_bench.evaluators.base import EvaluatorMeta, Outcome, Run, register_evaluator, standardized, texts
-from pci_bench.evaluators.examples import as_table
+from pci_bench.evaluators.examples import as_table, representatives
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -33,12 +33,6 @@ def clades(tree: np.ndarray, n_clades: int) -> np.ndarray:
     first = {number: place for place, number in reversed(list(enumerate(numbers[order])))}
     rank = {number: i for i, number in enumerate(sorted(first, key=first.__getitem__))}
     return np.array([rank[number] for number in numbers])
-
-
-def representatives(features: np.ndarray, members: np.ndarray, n: int) -> np.ndarray:
-    """Return up to n of the members (positions) that are nearest to the members' mean, nearest first."""
-    distances = ((features[members] - features[members].mean(axis=0)) ** 2).sum(axis=1)
-    return members[np.argsort(distances, kind="stable")[:n]]
 
 
 class SingleCellParams(pydantic.BaseModel):

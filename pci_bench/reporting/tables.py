@@ -95,14 +95,20 @@ for _file in sorted(files("pci_bench_tables").iterdir(), key=lambda f: f.name):
         TABLES.register(_name, _declaration, origin=Origin(str(_file), 1))
 
 
-def decimals_and_scale(evaluator: str, metric: str) -> tuple[int, float]:
-    """Return how a metric is printed: as a table declares it, else shares in percent with one decimal, others with three."""
+def decimals_and_scale(evaluator: str, metric: str, values: Sequence[float] = ()) -> tuple[int, float]:
+    """Return how a metric is printed: as a table declares it, else shares in percent with one decimal, others with three.
+
+    Where all of its values are whole numbers and not just 0 and 1, they are counts and get no decimals.
+    """
     declared = [
         t for t in (TABLES.get(n) for n in TABLES) for c in t.columns if (c.evaluator, c.metric) == (evaluator, metric)
     ]
     if declared:
         return declared[0].decimals, declared[0].scale
-    return (1, 100.0) if metric in SHARES else (3, 1.0)
+    if metric in SHARES:
+        return 1, 100.0
+    counts = max(map(abs, values), default=0) > 1 and all(float(v).is_integer() for v in values)
+    return (0 if counts else 3), 1.0
 
 
 @cache

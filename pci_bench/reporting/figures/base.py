@@ -1,8 +1,9 @@
-"""Which figures an evaluator's results are drawn as."""
+"""Which figures an evaluator's results are drawn as, and what is written beneath them."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,14 +15,31 @@ if TYPE_CHECKING:
 
 Figures = Callable[[Sequence[Result]], Iterator[tuple[str, "Figure"]]]
 
-FIGURES: Registry[Figures] = Registry("figure")
+
+@dataclass(frozen=True)
+class Drawing:
+    """A function that draws an evaluator's results as (file stem, figure), and whether it takes all datasets at once."""
+
+    function: Figures
+    all_datasets: bool = False
 
 
-def register_figures(evaluator: str) -> Callable[[Figures], Figures]:
-    """Return a decorator for a function that draws one evaluator's results on one dataset, as (file stem, figure)."""
+FIGURES: Registry[Drawing] = Registry("figure")
+
+
+def register_figures(evaluator: str, *, all_datasets: bool = False) -> Callable[[Figures], Figures]:
+    """Return a decorator for a function that draws one evaluator's results as (file stem, figure).
+
+    Parameters
+    ----------
+    evaluator
+        Its name.
+    all_datasets
+        Whether the function is given the results on all datasets of a run; else it is called for each dataset.
+    """
 
     def register(function: Figures) -> Figures:
-        FIGURES.register(evaluator, function, origin=origin_of(function))
+        FIGURES.register(evaluator, Drawing(function, all_datasets), origin=origin_of(function))
         return function
 
     return register
@@ -32,10 +50,52 @@ def draw(results: Sequence[Result], folder: Path) -> list[Path]:
     from pci_bench.drawing import save
 
     files: list[Path] = []
-    for dataset, evaluator in dict.fromkeys((r.dataset.name, r.evaluator.name) for r in results):
-        if evaluator not in FIGURES:
-            continue
-        mine = [r for r in results if (r.dataset.name, r.evaluator.name) == (dataset, evaluator)]
-        for stem, figure in FIGURES.get(evaluator)(mine):
+    sets: dict[tuple[str, str], list[Result]] = {}
+    for result in results:
+        if (evaluator := result.evaluator.name) in FIGURES:
+            dataset = "" if FIGURES.get(evaluator).all_datasets else result.dataset.name
+            sets.setdefault((dataset, evaluator), []).append(result)
+    for (_, evaluator), mine in sets.items():
+        for stem, figure in FIGURES.get(evaluator).function(mine):
             files += save(figure, folder / stem)
     return files
+
+
+def described(figure: Figure, results: Sequence[Result], note: str = "") -> Figure:
+    """Write beneath a figure what it was made of: a note, then data, weights, evaluator, seed and version.
+
+    Parameters
+    ----------
+    figure
+        It is returned.
+    results
+        Those that it shows.
+    note
+        Sentences on how it is read.
+    """
+    from pci_bench.drawing import caption
+
+    caption(figure, f"{note} {provenance_of(results)}".strip())
+    return figure
+
+
+def provenance_of(results: Sequence[Result]) -> str:
+    """Return data with version and number of cells, weights with hash, evaluator, seeds and version, as sentences."""
+    datasets: dict[tuple[str, str], str] = {}
+    weights: dict[str, str] = {}
+    for result in results:
+        data = result.dataset
+        version = f" {data.version}" if data.version else ""
+        subset = f", a subset (--limit {data.limit})" if data.limit else ""
+        datasets[data.name, data.sha256] = f"{data.name}{version}, {data.n_cells:,} cells{subset}"
+        if name := result.features.weights:
+            digest = (result.features.weights_sha256 or "")[:8]
+            weights.setdefault(digest or name, f"{result.features.name.split('-')[0]}@{name} {digest}".strip())
+    evaluators = dict.fromkeys(f"{r.evaluator.name} {r.evaluator.version}" for r in results)
+    seeds = dict.fromkeys(str(r.run["seed"]) for r in results if "seed" in r.run)
+    packages = dict.fromkeys(f"pci-bench {r.run['package']}" for r in results if "package" in r.run)
+    untrained = any("random" in r.features.name for r in results)
+    note = " Networks named random are untrained." if untrained else ""
+    made = [*evaluators, *([f"seed {', '.join(seeds)}"] if seeds else []), *packages]
+    trained = ", ".join(weights.values()) or "none"
+    return f"Data: {'; '.join(datasets.values())}. Trained weights: {trained}.{note} {', '.join(made)}."

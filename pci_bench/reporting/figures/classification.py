@@ -1,41 +1,64 @@
-"""Accuracy bars and confusion matrices."""
+"""Accuracy overall, by class and by layer, and confusion matrices (paper: Table 1, Figure 2A, Supplementary Figure 2)."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from pci_bench.drawing import BEHIND, COLOURS, FAINT, INK, new_figure
+from pci_bench.drawing import BEHIND, COLOURS, FAINT, INK, SMALLEST, distinct_colours, new_figure, shortened, title
 from pci_bench.files import escape
 from pci_bench.registry import natural_key
-from pci_bench.reporting.figures.base import register_figures
+from pci_bench.reporting.figures.base import described, register_figures
 from pci_bench.results import Result
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+STYLES: tuple[Literal["-", "--", ":"], ...] = ("-", "--", ":")
 LAYER = re.compile(r"(?P<network>.+)-(?P<layer>(block\d_)?conv\d+)")
+
+
+READING = "Black lines: 95 % intervals. Broken line: chance."
 
 
 @register_figures("loo-knn")
 def knn_figures(results: Sequence[Result]) -> Iterator[tuple[str, Figure]]:
-    """Yield accuracy bars at k = 11 (or the middle k), and the confusion matrices of pci-conv4, else of the best feature set."""
+    """Yield accuracy bars at k = 11 (or the middle k) overall and by class, the confusions of pci-conv4, else of the best set, and curves over layers."""
     dataset = results[0].dataset
     ks = sorted({r.evaluator.params["k"] for r in results})
     k = 11 if 11 in ks else ks[len(ks) // 2]
     at_k = [r for r in results if r.evaluator.params["k"] == k]
     size = f"{at_k[0].dataset.n_cells:,} cells, {len(at_k[0].dataset.classes)} classes"
-    title = f"Leave-one-out kNN, k = {k}, {dataset.name} ({size})"
-    yield f"accuracy-{escape(dataset.name)}", accuracy_bars(at_k, metric="balanced_accuracy", title=title)
+    text = f"Leave-one-out kNN, k = {k}, {dataset.name} ({size})"
+    bars = accuracy_bars(at_k, metric="balanced_accuracy", text=text)
+    yield f"accuracy-{escape(dataset.name)}", described(bars, at_k, READING)
     best = max(at_k, key=lambda r: (r.features.name == "pci-conv4", r.metrics["balanced_accuracy"]))
     chosen = [r for r in at_k if r.features.full_name == best.features.full_name]
-    title = f"{best.features.full_name}, k = {k}, {dataset.name}: cells by true and predicted class"
-    yield f"confusion-{escape(dataset.name)}", confusion_matrix(chosen, title=title)
-    if curves := layer_curves(at_k, title=f"Leave-one-out kNN by layer, k = {k}, {dataset.name} ({size})"):
-        yield f"layers-{escape(dataset.name)}", curves
+    text = f"{best.features.full_name}, k = {k}, {dataset.name}: cells by true and predicted class"
+    yield f"confusion-{escape(dataset.name)}", described(confusion_matrix(chosen, text=text), chosen)
+    for exclude in dict.fromkeys(r.evaluator.params["exclude"] for r in at_k):
+        same = [r for r in at_k if r.evaluator.params["exclude"] == exclude]
+        text = f"Leave-one-out kNN by class, k = {k}, {dataset.name}; neighbours: {neighbours(exclude)}"
+        stem = f"classes-{escape(dataset.name)}" + ("" if exclude == "cell" else f"-other-{escape(exclude)}s")
+        yield (
+            stem,
+            described(
+                class_heat_map(same, text=text),
+                same,
+                "Share of a class's cells that are classified as it; best feature set on the left.",
+            ),
+        )
+    text = f"Leave-one-out kNN by layer, k = {k}, {dataset.name} ({size})"
+    if curves := layer_curves(at_k, text=text):
+        layered = [r for r in at_k if LAYER.fullmatch(r.features.name)]
+        yield (
+            f"layers-{escape(dataset.name)}",
+            described(curves, layered, "Bands: 95 % intervals. Dotted line: chance."),
+        )
 
 
 @register_figures("logistic-regression")
@@ -44,11 +67,17 @@ def classifier_figures(results: Sequence[Result]) -> Iterator[tuple[str, Figure]
     """Yield accuracy bars of one classifier."""
     dataset, evaluator = results[0].dataset, results[0].evaluator.name
     size = f"{dataset.n_cells:,} cells, {len(dataset.classes)} classes"
-    title = f"{evaluator.replace('-', ' ').capitalize()}, cross-validated, {dataset.name} ({size})"
-    yield f"{evaluator}-{escape(dataset.name)}", accuracy_bars(results, metric="balanced_accuracy", title=title)
+    text = f"{evaluator.replace('-', ' ').capitalize()}, cross-validated, {dataset.name} ({size})"
+    bars = accuracy_bars(results, metric="balanced_accuracy", text=text)
+    yield f"{evaluator}-{escape(dataset.name)}", described(bars, results, READING)
 
 
-def accuracy_bars(results: Sequence[Result], *, metric: str, title: str) -> Figure:
+def neighbours(exclude: str) -> str:
+    """Return in words which cells may be neighbours, or are trained on."""
+    return "all other cells" if exclude == "cell" else f"other {exclude}s only"
+
+
+def accuracy_bars(results: Sequence[Result], *, metric: str, text: str) -> Figure:
     """Return horizontal bars of a metric, one group per feature set, one bar per exclusion, with 95 % intervals.
 
     Parameters
@@ -57,45 +86,44 @@ def accuracy_bars(results: Sequence[Result], *, metric: str, title: str) -> Figu
         Of one dataset, one evaluator and one k; excluded columns may differ.
     metric
         ``"balanced_accuracy"``.
-    title
+    text
         The figure's first line.
     """
+    from matplotlib.patches import Patch
+
     excludes = list(dict.fromkeys(r.evaluator.params["exclude"] for r in results))
     names = sorted({r.features.full_name for r in results}, key=natural_key)
     first = {r.features.full_name: r.metrics[metric] for r in results if r.evaluator.params["exclude"] == excludes[0]}
     names.sort(key=lambda n: first.get(n, 0))
-    figure = new_figure(7.2, 1.4 + 0.28 * len(names) * len(excludes))
+    figure = new_figure(7.2, 1.4 + (0.3 if len(excludes) == 1 else 0.2 * len(excludes)) * len(names))
     axes = figure.subplots()
     height = 0.8 / len(excludes)
     for number, exclude in enumerate(excludes):
         chosen = {r.features.full_name: r for r in results if r.evaluator.params["exclude"] == exclude}
-        label = "all other cells" if exclude == "cell" else f"other {exclude}s only"
         for row, name in enumerate(names):
             if name not in chosen:
                 continue
             value, (low, high) = 100 * chosen[name].metrics[metric], (100 * v for v in chosen[name].intervals[metric])
             y = row + 0.4 - height * (number + 0.5)
-            axes.barh(y, value, height * 0.92, color=COLOURS[number], label=label if row == 0 else None)
+            axes.barh(y, value, height * 0.92, color=COLOURS[number])
             axes.plot([low, high], [y, y], color=INK, linewidth=1.1, solid_capstyle="butt")
             axes.text(max(high, value) + 1, y, f"{value:.1f}", va="center", fontsize=7.5, color=INK, bbox=BEHIND)
     classes = len(results[0].dataset.classes)
     axes.axvline(100 / classes, color=INK, linewidth=0.8, linestyle=(0, (4, 3)))
     axes.text(100 / classes, len(names) - 0.42, " chance", fontsize=7.5, color=INK, va="bottom")
-    axes.set_yticks(range(len(names)), names, fontsize=8.5)
+    axes.set_yticks(range(len(names)), [shortened(n) for n in names], fontsize=8.5)
     axes.set_ylim(-0.55, len(names) - 0.2)
     axes.set_xlim(0, 100)
     axes.set_xlabel(f"{metric.replace('_', ' ')} (%), with 95 % interval", fontsize=8.5)
-    axes.set_title(title, fontsize=9.5, loc="left")
+    title(figure, text)
     axes.spines[["top", "right", "left"]].set_visible(False)
     axes.tick_params(axis="y", length=0)
     axes.tick_params(axis="x", labelsize=8.5)
     axes.grid(axis="x", color=FAINT, linewidth=0.6)
     axes.set_axisbelow(True)
-    handles, labels = axes.get_legend_handles_labels()
     if len(excludes) > 1:
         figure.legend(
-            handles,
-            labels,
+            handles=[Patch(color=COLOURS[i], label=neighbours(e)) for i, e in enumerate(excludes)],
             loc="outside lower center",
             ncols=len(excludes),
             frameon=False,
@@ -106,7 +134,47 @@ def accuracy_bars(results: Sequence[Result], *, metric: str, title: str) -> Figu
     return figure
 
 
-def layer_curves(results: Sequence[Result], *, title: str) -> Figure | None:
+def class_heat_map(results: Sequence[Result], *, text: str) -> Figure:
+    """Return the accuracy of every class (rows) by every feature set (columns), best first, in percent (paper: Figure 2A)."""
+    ordered = sorted(results, key=lambda r: -r.metrics["balanced_accuracy"])
+    classes = list(ordered[0].details["confusion"]["labels"])
+    values = np.full((len(classes) + 1, len(ordered)), np.nan)
+    for column, result in enumerate(ordered):
+        labels, counts = result.details["confusion"]["labels"], np.array(result.details["confusion"]["counts"])
+        values[0, column] = 100 * result.metrics["balanced_accuracy"]
+        for row, total in enumerate(counts.sum(axis=1)):
+            if total and labels[row] in classes:
+                values[1 + classes.index(labels[row]), column] = 100 * counts[row, row] / total
+    figure = new_figure(min(7.4, max(5.4, 2.6 + 0.42 * len(ordered))), 2.6 + 0.22 * len(values))
+    axes = figure.subplots()
+    picture = axes.imshow(values, cmap="Blues", vmin=0, vmax=100, aspect="auto")
+    if 5.0 / len(ordered) >= 0.19:  # inches: what two digits take
+        for (row, column), value in np.ndenumerate(values):
+            if np.isfinite(value):
+                axes.text(
+                    column,
+                    row,
+                    f"{value:.0f}",
+                    ha="center",
+                    va="center",
+                    fontsize=SMALLEST,
+                    color="white" if value > 55 else INK,
+                )
+    axes.axhline(0.5, color="white", linewidth=3)
+    names = [shortened(r.features.full_name, 32) for r in ordered]
+    axes.set_xticks(range(len(ordered)), names, rotation=60, ha="right", rotation_mode="anchor", fontsize=7.5)
+    axes.set_yticks(range(len(values)), ["balanced accuracy", *(shortened(c) for c in classes)], fontsize=7.5)
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)
+    bar = figure.colorbar(picture, ax=axes, aspect=25)
+    bar.set_label("found cells (%)", fontsize=7.5)
+    bar.outline.set_visible(False)
+    bar.ax.tick_params(labelsize=7.5)
+    title(figure, text)
+    return figure
+
+
+def layer_curves(results: Sequence[Result], *, text: str) -> Figure | None:
     """Return balanced accuracy over the layers of every network with at least three (paper: Table 1, Supplementary Figure 2).
 
     One panel for networks of the same layers; full lines for the first exclusion, broken ones for the second.
@@ -125,82 +193,135 @@ def layer_curves(results: Sequence[Result], *, title: str) -> Figure | None:
     if not by_layers:
         return None
     excludes = list(dict.fromkeys(r.evaluator.params["exclude"] for r in results))
-    figure = new_figure(2.2 + sum(1.4 + 0.34 * len(layers) for layers in by_layers), 4.0)
+    wide = sum(1.4 + 0.34 * len(layers) for layers in by_layers)
+    below = [1.05 if _slanted(layers) else 0.5 for layers in by_layers]
+    entries = max(map(len, by_layers.values())) + len(excludes)
+    figure = new_figure(min(7.4, max(4.6, 2.2 + wide)), 2.7 + max(below) + 0.17 * entries)
     panels = figure.subplots(
         1, len(by_layers), squeeze=False, sharey=True, width_ratios=[4 + len(n) for n in by_layers]
     )[0]
     for axes, (layers, members) in zip(panels, by_layers.items(), strict=True):
-        for network, colour in zip(sorted(members, key=natural_key), COLOURS, strict=False):
-            for exclude, style in zip(excludes, ("-", "--", ":"), strict=False):
-                found = {
-                    layer: r
-                    for layer in layers
-                    for r in networks[network][layer]
-                    if r.evaluator.params["exclude"] == exclude
-                }
-                x = [layers.index(layer) for layer in found]
-                values = np.array([100 * r.metrics["balanced_accuracy"] for r in found.values()])
-                low, high = (
-                    np.array([100 * r.intervals["balanced_accuracy"][i] for r in found.values()]) for i in (0, 1)
-                )
-                axes.fill_between(x, low, high, color=colour, alpha=0.13, linewidth=0)
-                label = network if exclude == excludes[0] else None
-                axes.plot(x, values, style, color=colour, marker="o", markersize=3.5, linewidth=1.4, label=label)
+        for network, colour in zip(sorted(members, key=natural_key), distinct_colours(len(members)), strict=True):
+            for exclude, style in zip(excludes, STYLES, strict=False):
+                _draw_curve(axes, layers, networks[network], exclude, style, colour)
+        chance = 100 / max(1, len(results[0].dataset.classes))
+        axes.axhline(chance, color=INK, linewidth=0.8, linestyle=":")
+        slanted = _slanted(layers)
         axes.set_xticks(
             range(len(layers)),
             layers,
-            rotation=45 if len(layers) > 6 else 0,
-            ha="right" if len(layers) > 6 else "center",
+            rotation=45 if slanted else 0,
+            ha="right" if slanted else "center",
+            rotation_mode="anchor" if slanted else "default",
         )
-        axes.tick_params(labelsize=8)
+        axes.set_xlabel("layer", fontsize=8.5)
+        axes.tick_params(labelsize=7.5)
         axes.grid(axis="y", color=FAINT, linewidth=0.6)
         axes.spines[["top", "right"]].set_visible(False)
-        axes.legend(
-            frameon=False, fontsize=7.5, loc="upper left", bbox_to_anchor=(0, -0.22 if len(layers) > 6 else -0.1)
-        )
+        _legend_of_curves(axes, members, excludes, below=1.05 if slanted else 0.5)
     panels[0].set_ylim(bottom=0)
     panels[0].set_ylabel("balanced accuracy (%)", fontsize=8.5)
-    broken = f"\nBands: 95 % interval. Broken lines: other {excludes[1]}s only" if len(excludes) > 1 else ""
-    figure.suptitle(f"{title}{broken}", fontsize=8.5, x=0.01, ha="left")
+    title(figure, text)
     return figure
 
 
-def confusion_matrix(results: Sequence[Result], *, title: str) -> Figure:
-    """Return row-normalised confusion matrices side by side, one per result (same labels), counts written in the cells."""
-    figure = new_figure(
-        0.6 + len(results) * max(3.2, 0.42 * len(results[0].dataset.classes) + 1.2),
-        max(4, 0.36 * len(results[0].dataset.classes) + 2.3),
+def _slanted(layers: Sequence[str]) -> bool:
+    """Return whether the names of so many layers have no room beside each other."""
+    return len(layers) > 6
+
+
+def _draw_curve(
+    axes: Axes, layers: tuple[str, ...], network: dict[str, list[Result]], exclude: str, style: str, colour: str
+) -> None:
+    """Draw one network's values and intervals over its layers."""
+    found = {layer: r for layer in layers for r in network[layer] if r.evaluator.params["exclude"] == exclude}
+    x = [layers.index(layer) for layer in found]
+    values = [100 * r.metrics["balanced_accuracy"] for r in found.values()]
+    low, high = ([100 * r.intervals["balanced_accuracy"][i] for r in found.values()] for i in (0, 1))
+    axes.fill_between(x, low, high, color=colour, alpha=0.13, linewidth=0)
+    axes.plot(x, values, style, color=colour, marker="o", markersize=3.5, linewidth=1.4)
+
+
+def _legend_of_curves(axes: Axes, members: Sequence[str], excludes: Sequence[str], *, below: float) -> None:
+    """Write the networks' colours and the exclusions' lines so many inches beneath a panel."""
+    from matplotlib.lines import Line2D
+    from matplotlib.transforms import ScaledTranslation
+
+    ordered = sorted(members, key=natural_key)
+    handles = [
+        Line2D([], [], color=colour, marker="o", markersize=3.5, label=shortened(network))
+        for network, colour in zip(ordered, distinct_colours(len(ordered)), strict=True)
+    ]
+    if len(excludes) > 1:
+        handles += [
+            Line2D([], [], color=INK, linestyle=style, label=f"neighbours: {neighbours(exclude)}")
+            for exclude, style in zip(excludes, STYLES, strict=False)
+        ]
+    axes.legend(
+        handles=handles,
+        frameon=False,
+        fontsize=7.5,
+        loc="upper left",
+        bbox_to_anchor=(0, 0),
+        bbox_transform=axes.transAxes + ScaledTranslation(0, -below, axes.figure.dpi_scale_trans),
+        borderaxespad=0,
     )
-    panels = figure.subplots(1, len(results), squeeze=False)[0]
+
+
+def confusion_matrix(results: Sequence[Result], *, text: str) -> Figure:
+    """Return row-normalised confusion matrices, one per result (same labels), counts written in the cells where they fit.
+
+    Side by side for up to eight classes, one above the other for more.
+    """
+    n = len(results[0].dataset.classes)
+    small = n <= 8
+    across = len(results) if small else 1
+    figure = new_figure(
+        min(7.4, 1.8 + 2.8 * across) if small else 7.4,
+        (0.36 if small else 0.23) * n * (1 if small else len(results)) + 2.3,
+    )
+    panels = figure.subplots(1 if small else len(results), across, squeeze=False, sharex=True, sharey=True).ravel()
+    room = (7.4 - 2.4) / across / max(n, 1)  # inches of a cell
     for axes, result in zip(panels, results, strict=True):
         labels, counts = result.details["confusion"]["labels"], np.array(result.details["confusion"]["counts"])
         shares = 100 * counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-        axes.imshow(shares, cmap="Blues", vmin=0, vmax=100)
-        size = 8 if len(labels) <= 8 else 5
+        axes.imshow(shares, cmap="Blues", vmin=0, vmax=100, aspect="auto")
         for (row, column), count in np.ndenumerate(counts):
-            if count:
+            if count and room >= 0.07 * len(str(counts.max())):
                 axes.text(
                     column,
                     row,
                     f"{count}",
                     ha="center",
                     va="center",
-                    fontsize=size,
+                    fontsize=SMALLEST,
                     color="white" if shares[row, column] > 55 else INK,
                 )
-        axes.set_xticks(range(counts.shape[1]), labels[: counts.shape[1]], rotation=45, ha="right", fontsize=8)
-        axes.set_yticks(range(len(counts)), labels[: len(counts)], fontsize=8)
-        axes.set_xlabel("predicted", fontsize=8.5)
-        exclude = result.evaluator.params["exclude"]
+        names = [shortened(label, 28) for label in labels]
+        axes.set_xticks(
+            range(counts.shape[1]),
+            names[: counts.shape[1]],
+            rotation=45,
+            ha="right",
+            rotation_mode="anchor",
+            fontsize=SMALLEST,
+        )
+        axes.set_yticks(range(len(counts)), names[: len(counts)], fontsize=SMALLEST)
         accuracy = 100 * result.metrics["balanced_accuracy"]
-        neighbours = "all other cells" if exclude == "cell" else f"other {exclude}s only"
-        axes.set_title(f"{neighbours}: {accuracy:.1f} %", fontsize=8.5)
+        axes.set_title(
+            f"neighbours: {neighbours(result.evaluator.params['exclude'])}\nbalanced accuracy {accuracy:.1f} %",
+            fontsize=8,
+        )
         axes.tick_params(length=0)
         axes.spines[:].set_visible(False)
-    panels[0].set_ylabel("true", fontsize=8.5)
-    bar = figure.colorbar(panels[0].images[0], ax=list(panels), shrink=0.8, aspect=30)
+        axes.label_outer()
+    for axes in panels if small else panels[-1:]:
+        axes.set_xlabel("predicted", fontsize=8.5)
+    for axes in panels[:1] if small else panels:
+        axes.set_ylabel("true", fontsize=8.5)
+    bar = figure.colorbar(panels[0].images[0], ax=list(panels), shrink=0.8 if small else 0.5, aspect=30)
     bar.set_label("% of the true class", fontsize=8.5)
     bar.outline.set_visible(False)
-    bar.ax.tick_params(labelsize=8)
-    figure.suptitle(title, fontsize=9.5, x=0.01, ha="left")
+    bar.ax.tick_params(labelsize=7.5)
+    title(figure, text)
     return figure

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pci_bench.drawing import FAINT, INK, distinct_colours, new_figure
+from pci_bench.drawing import FAINT, INK, distinct_colours, new_figure, shortened, title
+from pci_bench.evaluators.examples import from_table
 from pci_bench.files import escape
 from pci_bench.registry import natural_key
-from pci_bench.reporting.figures.base import register_figures
+from pci_bench.reporting.figures.base import described, register_figures
 from pci_bench.results import Result
 
 if TYPE_CHECKING:
     import pandas as pd
+    from matplotlib.axes import Axes
     from matplotlib.colors import Colormap
     from matplotlib.figure import Figure
 
@@ -22,6 +25,8 @@ STRONGEST = 2.0  # standard deviations; stronger values have the same colour
 NAMED = 60  # rows of a heat map that still have room for names
 IN_LEGEND = 30
 PALETTES = {"": "PuOr_r", "-yellow-blue": "yellow-blue"}  # the paper's is the second
+CROPS = 3  # of a cluster
+SIDE = 0.42  # inches of a crop
 
 
 @register_figures("hierarchical-clustering")
@@ -41,11 +46,15 @@ def clustering_figures(results: Sequence[Result]) -> Iterator[tuple[str, Figure]
             parts += [
                 f"{k}={params[k]}" for k in ("k", "subclusters", "height") if params[k] and not params["clusters"]
             ]
-        title = (
+        text = (
             f"Ward clustering of {what}\n{dataset}, {result.features.full_name}: mean features of each protein's cells"
         )
+        reading = "Rows: proteins; columns: features, both in the order of their trees."
+        if "crops" in result.tables:
+            reading += " Crops: a typical cell of each of the three proteins nearest the cluster's mean."
         for suffix, palette in PALETTES.items():
-            yield "proteome-" + escape("-".join(parts)) + suffix, heat_map(result, palette=palette, title=title)
+            drawn = heat_map(result, palette=palette, text=text)
+            yield "proteome-" + escape("-".join(parts)) + suffix, described(drawn, [result], reading)
 
 
 def colours_of(palette: str) -> Colormap:
@@ -84,8 +93,8 @@ def branches(linkage: np.ndarray, place: np.ndarray) -> np.ndarray:
     return lines[np.isfinite(lines[:, :, 1]).all(axis=1)]
 
 
-def heat_map(result: Result, *, palette: str, title: str) -> Figure:
-    """Return tree, heat map, and bars of clusters and subclusters; named at their side, and in the legend by their commonest label.
+def heat_map(result: Result, *, palette: str, text: str) -> Figure:
+    """Return tree, heat map, bars of clusters and subclusters, and a list of the clusters with their commonest label and crops.
 
     Parameters
     ----------
@@ -93,7 +102,7 @@ def heat_map(result: Result, *, palette: str, title: str) -> Figure:
         Of ``hierarchical-clustering``, with its tables.
     palette
         As `colours_of` takes it.
-    title
+    text
         The figure's first lines.
     """
     from matplotlib.collections import LineCollection
@@ -101,9 +110,10 @@ def heat_map(result: Result, *, palette: str, title: str) -> Figure:
     values = result.tables["features"].set_index("protein")
     proteins = result.tables["proteins"].set_index("protein").loc[values.index].fillna("")
     rows = len(values)
-    figure = new_figure(9.6, 8.4 if rows > NAMED else 2.2 + max(2.4, 0.15 * rows))
-    grid = figure.add_gridspec(1, 4, width_ratios=[1.3, 5, 0.32, 0.32])
-    tree, heat, outer, inner = (figure.add_subplot(grid[0, i]) for i in range(4))
+    tall = 6.2 if rows > NAMED else max(2.2, 0.15 * rows, (SIDE + 0.06) * min(12, proteins["cluster"].nunique()))
+    figure = new_figure(7.5, tall + 1.8)
+    grid = figure.add_gridspec(1, 5, width_ratios=[0.9, 3.1, 0.27, 0.27, 2.45])
+    tree, heat, outer, inner, listing = (figure.add_subplot(grid[0, i]) for i in range(5))
 
     place = np.full(int(result.details["n_proteins"]), np.nan)
     place[proteins["leaf"].to_numpy(int)] = np.arange(rows)
@@ -133,37 +143,27 @@ def heat_map(result: Result, *, palette: str, title: str) -> Figure:
     heat.set_yticks([])
     heat.spines[:].set_visible(False)
 
-    legend = _bars(outer, inner, proteins)
+    _list_clusters(listing, result, proteins, _bars(outer, inner, proteins, tall), tall)
     inner.yaxis.tick_right()
     if rows <= NAMED:
-        names = [f"{p}  {label}" for p, label in zip(values.index, proteins["label"], strict=True)]
-        inner.set_yticks(range(rows), names, fontsize=7.5)
+        names = [shortened(f"{p}  {label}", 30) for p, label in zip(values.index, proteins["label"], strict=True)]
+        inner.set_yticks(range(rows), names, fontsize=7)
         inner.tick_params(axis="y", length=0, pad=14 if (proteins["subcluster"] != "").any() else 2)
-    figure.suptitle(title, fontsize=9.5, x=0.01, ha="left")
+    title(figure, text)
     bar = figure.colorbar(image, ax=[tree, heat], location="bottom", shrink=0.45, aspect=40, extend="both")
     bar.set_label("mean feature of a protein, in SD over all proteins", fontsize=8)
     bar.ax.tick_params(labelsize=7.5)
     bar.outline.set_visible(False)
-    figure.legend(
-        handles=legend,
-        loc="outside right upper",
-        frameon=False,
-        fontsize=8,
-        title="cluster: proteins, most frequent label",
-        title_fontsize=8,
-        alignment="left",
-    )
     return figure
 
 
-def _bars(outer: Any, inner: Any, proteins: pd.DataFrame) -> list[Any]:
-    """Draw both bars, and return a legend of the clusters, the first ones where there are many."""
+def _bars(outer: Any, inner: Any, proteins: pd.DataFrame, tall: float) -> dict[str, str]:
+    """Draw both bars (so many inches tall), and return every cluster's colour, in the order of the names."""
     from matplotlib.colors import ListedColormap
-    from matplotlib.patches import Patch
 
     rows = len(proteins)
-    legend: list[Any] = []
-    for axes, column, title in ((outer, "cluster", "cluster"), (inner, "subcluster", "sub-")):
+    found: dict[str, str] = {}
+    for axes, column, heading in ((outer, "cluster", "cluster"), (inner, "subcluster", "  part")):
         names = proteins[column].astype(str).to_numpy()
         known = sorted(set(names) - {""}, key=lambda c: int(np.flatnonzero(names == c)[0]))
         if column == "cluster":
@@ -185,11 +185,11 @@ def _bars(outer: Any, inner: Any, proteins: pd.DataFrame) -> list[Any]:
         axes.spines[:].set_visible(False)
         if not known:
             continue
-        axes.set_title(title, fontsize=7.5)
+        axes.set_title(heading, fontsize=7.5)
         last = -np.inf
         for name in known:
             middle = float(np.flatnonzero(names == name).mean())
-            if middle - last >= rows / 48 or rows <= NAMED:  # names that would touch are left out
+            if (middle - last) * tall / rows >= 0.115:  # names that would touch are left out
                 beside = 0.62 if column == "subcluster" else 0
                 axes.text(
                     beside,
@@ -203,11 +203,39 @@ def _bars(outer: Any, inner: Any, proteins: pd.DataFrame) -> list[Any]:
                 )
                 last = middle
         if column == "cluster":
-            for name in sorted(known, key=natural_key)[:IN_LEGEND]:
-                mine = proteins["label"].astype(str).to_numpy()[names == name]
-                distinct, counts = np.unique(mine[mine != ""], return_counts=True)
-                what = f", {distinct[counts.argmax()]} {counts.max()}" if len(distinct) else ""
-                legend.append(Patch(facecolor=colours[name], label=f"{name}: {len(mine):,}{what}"))
-            if len(known) > IN_LEGEND:
-                legend.append(Patch(facecolor="none", label=f"and {len(known) - IN_LEGEND} more"))
-    return legend
+            found = {name: colours[name] for name in sorted(known, key=natural_key)}
+    return found
+
+
+def _list_clusters(listing: Axes, result: Result, proteins: pd.DataFrame, colours: dict[str, str], tall: float) -> None:
+    """List the clusters, the first ones where there are many: size, commonest label, and crops where there are any."""
+    from matplotlib.patches import Rectangle
+
+    crops = result.tables.get("crops")
+    planes = {} if crops is None or not len(crops) else from_table(crops.astype({"cluster": str}), ["cluster", "place"])
+    listing.set_axis_off()
+    shown = list(colours)[:IN_LEGEND]
+    line = min(SIDE + 0.06, tall / (len(shown) + 1)) / tall
+    listing.set_xlim(0, 1)
+    listing.set_ylim(0, 1)
+    listing.text(
+        0.02, 1.01, "cluster: proteins, of which\nwith the most frequent label", fontsize=7, va="bottom", color=INK
+    )
+    for number, name in enumerate(shown):
+        top = 1 - line * number
+        mine = proteins["label"].astype(str).to_numpy()[proteins["cluster"].astype(str) == name]
+        distinct, counts = np.unique(mine[mine != ""], return_counts=True)
+        size = f"{name}: {len(mine):,}" + (f", of which {counts.max():,}" if len(distinct) else "")
+        most = textwrap.wrap(distinct[counts.argmax()], 22)[:2] if len(distinct) else []
+        listing.add_patch(Rectangle((0.02, top - 0.84 * line), 0.035, 0.8 * line, color=colours[name], linewidth=0))
+        words = "\n".join([size, *most]) if line * tall > 0.3 else " ".join([size, *most])
+        listing.text(0.075, top - 0.44 * line, words, fontsize=7, va="center", color=INK, linespacing=1.0)
+        for place in range(CROPS):
+            if (name, place) in planes:
+                across = 0.143
+                inset = listing.inset_axes((0.56 + across * 1.03 * place, top - 0.9 * line, across, 0.92 * line))
+                inset.imshow(planes[name, place], cmap="gray", vmin=0, vmax=1, interpolation="nearest", aspect="equal")
+                inset.set_axis_off()
+    if len(colours) > len(shown):
+        left = len(colours) - len(shown)
+        listing.text(0.06, 1 - line * (len(shown) + 0.5), f"and {left} more", fontsize=7, va="center", color=INK)

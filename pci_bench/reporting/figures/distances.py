@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pci_bench.drawing import BEHIND, COLOURS, FAINT, INK, new_figure
+from pci_bench.drawing import BEHIND, COLOURS, FAINT, INK, new_figure, shortened, title
 from pci_bench.files import escape
-from pci_bench.reporting.figures.base import register_figures
+from pci_bench.reporting.figures.base import described, register_figures
 from pci_bench.reporting.tables import TABLES
 from pci_bench.results import Result
 
@@ -27,21 +27,30 @@ DIFFERS_IN = {
 @register_figures("pairwise-distance")
 def distance_figures(results: Sequence[Result]) -> Iterator[tuple[str, Figure]]:
     """Yield overall scores as bars with every term as a dot, and every term's scores side by side."""
-    for stem, title, mine in _by_parameters(results, "distances"):
-        yield stem, overall_bars(mine, title=f"Normalized average pairwise distance, {title}")
-        yield f"{stem}-terms", term_dots(mine, title=f"Normalized average pairwise distance by term, {title}")
+    for stem, what, mine in _by_parameters(results, "distances"):
+        bars = overall_bars(mine, text=f"Normalized average pairwise distance, {what}")
+        yield stem, described(bars, mine, _reading(mine))
+        dots = term_dots(mine, text=f"Normalized average pairwise distance by term, {what}")
+        yield f"{stem}-terms", described(dots, mine, f"In brackets after a term: its proteins. {_reading(mine)}")
 
 
 @register_figures("pairwise-distance-cell-line")
 def cell_line_figures(results: Sequence[Result]) -> Iterator[tuple[str, Figure]]:
     """Yield the scores within and between cell lines as dumbbells."""
-    for stem, title, mine in _by_parameters(results, "cell-lines"):
+    for stem, what, mine in _by_parameters(results, "cell-lines"):
         lines = mine[0].details["cell_lines"]
-        yield stem, dumbbells(mine, title=f"Within and between {lines} cell lines, {title}")
+        text = f"Normalized average pairwise distance within and between {lines} cell lines, {what}"
+        yield stem, described(dumbbells(mine, text=text), mine, _reading(mine))
+
+
+def _reading(results: Sequence[Result]) -> str:
+    """Return how many pairs were drawn, as a sentence."""
+    pairs = results[0].evaluator.params["pairs"]
+    return f"{pairs:,} pairs of images drawn for every mean. More negative: closer than by chance."
 
 
 def _by_parameters(results: Sequence[Result], stem: str) -> Iterator[tuple[str, str, list[Result]]]:
-    """Yield file stem, title and results for each set of parameters, all on the cells of the newest result."""
+    """Yield file stem, data in words and results for each set of parameters, all on the cells of the newest result."""
     newest = max(results, key=lambda r: str(r.run.get("started", ""))).dataset
     sets: dict[str, list[Result]] = {}
     for result in (r for r in results if r.dataset == newest):
@@ -49,12 +58,12 @@ def _by_parameters(results: Sequence[Result], stem: str) -> Iterator[tuple[str, 
     for parameters, mine in sets.items():
         dataset, details = mine[0].dataset, mine[0].details
         terms = len(details.get("per_term", details.get("terms", ())))
-        title = f"{dataset.name} ({terms} terms, {details['proteins']:,} proteins, {details['images']:,} images)"
+        what = f"{dataset.name} ({terms} terms, {details['proteins']:,} proteins, {details['images']:,} images)"
         suffix = f"-{escape(parameters)}" if len(sets) > 1 else ""
-        yield f"{stem}-{escape(dataset.name)}{suffix}", title, mine
+        yield f"{stem}-{escape(dataset.name)}{suffix}", what, mine
 
 
-def overall_bars(results: Sequence[Result], *, title: str) -> Figure:
+def overall_bars(results: Sequence[Result], *, text: str) -> Figure:
     """Return a bar per feature set with its 95 % interval, closest on top, and a dot for every term."""
     ordered = sorted(results, key=lambda r: -r.metrics["normalized_distance"])
     figure = new_figure(7.2, 1.5 + 0.3 * len(ordered))
@@ -67,46 +76,50 @@ def overall_bars(results: Sequence[Result], *, title: str) -> Figure:
                   label="a term" if row == 0 else None)  # fmt: skip
         axes.plot([low, high], [row, row], color=INK, linewidth=1.3, solid_capstyle="butt",
                   label="95 % interval" if row == 0 else None)  # fmt: skip
-    _number_at_the_edge(axes, [r.metrics["normalized_distance"] for r in ordered])
+    _number_at_the_edge(axes, [r.metrics["normalized_distance"] for r in ordered], heading="overall")
     _feature_axis(axes, ordered)
-    figure.suptitle(title, fontsize=9.5, x=0.01, ha="left")
-    axes.set_xlabel(f"{DIFFERS_IN[ordered[0].evaluator.params['statistic']]}; more negative is closer", fontsize=8.5)
+    title(figure, text)
+    axes.set_xlabel(f"{DIFFERS_IN[ordered[0].evaluator.params['statistic']]}", fontsize=8.5)
     figure.legend(loc="outside lower center", ncols=3, frameon=False, fontsize=8.5)
     return figure
 
 
-def term_dots(results: Sequence[Result], *, title: str) -> Figure:
+def term_dots(results: Sequence[Result], *, text: str) -> Figure:
     """Return a row per term with a mark for each of at most seven feature sets: the table's rows, then the closest."""
     wanted = TABLES.get("figure2b").rows
     ranked = sorted(results, key=lambda r: (r.features.name not in wanted, r.metrics["normalized_distance"]))
     shown = sorted(ranked[: len(MARKS)], key=lambda r: r.metrics["normalized_distance"])
     scores = {t: [r.details["per_term"][t]["score"] for r in shown] for t in shown[0].details["per_term"]}
     terms = sorted(scores, key=lambda t: -float(np.mean(scores[t])))
-    figure = new_figure(8.8, max(2.8, 1.4 + 0.27 * len(terms)))
+    figure = new_figure(7.4, max(2.8, 1.5 + 0.34 * len(terms)))
     axes = figure.subplots()
     for position, result in enumerate(shown):
         marker, colour = MARKS[position]
-        axes.plot([scores[t][position] for t in terms], range(len(terms)), marker, markersize=5.2, color=colour,
+        # one above the other within a row, so that equal scores do not hide each other
+        heights = np.arange(len(terms)) + (0.6 * (0.5 - (position + 0.5) / len(shown)) if len(shown) > 1 else 0)
+        axes.plot([scores[t][position] for t in terms], heights, marker, markersize=5.2, color=colour,
                   markeredgecolor="white", markeredgewidth=0.5, linestyle="",
-                  label=f"{result.features.full_name} ({_text(result.metrics['normalized_distance'])})")  # fmt: skip
+                  label=f"{shortened(result.features.full_name)} ({_text(result.metrics['normalized_distance'])})")  # fmt: skip
     axes.axvline(0, color=INK, linewidth=0.8, linestyle=(0, (4, 3)))
     proteins = {t: shown[0].details["per_term"][t]["proteins"] for t in terms}
-    axes.set_yticks(range(len(terms)), [f"{t} ({proteins[t]:,})" for t in terms], fontsize=8.5)
+    axes.set_yticks(range(len(terms)), [f"{shortened(t)} ({proteins[t]:,})" for t in terms], fontsize=8.5)
     axes.set_ylim(-0.7, len(terms) - 0.3)
-    axes.grid(color=FAINT, linewidth=0.6)
+    axes.grid(axis="x", color=FAINT, linewidth=0.6)
+    for row in range(1, len(terms), 2):
+        axes.axhspan(row - 0.5, row + 0.5, color=FAINT, alpha=0.35, linewidth=0)
     axes.set_axisbelow(True)
     axes.spines[["top", "right", "left"]].set_visible(False)
     axes.tick_params(axis="y", length=0)
     axes.tick_params(axis="x", labelsize=8.5)
     axes.set_xlabel(f"{DIFFERS_IN[shown[0].evaluator.params['statistic']]}", fontsize=8.5)
-    left_out = f",\n{len(results) - len(shown)} more not shown" if len(results) > len(shown) else ""
-    figure.suptitle(f"{title}\nIn brackets: proteins of the term", fontsize=9.5, x=0.01, ha="left")
-    figure.legend(loc="outside right center", frameon=False, fontsize=8, alignment="left", title_fontsize=8,
+    left_out = f", {len(results) - len(shown)} more not shown" if len(results) > len(shown) else ""
+    title(figure, text)
+    figure.legend(loc="outside lower center", frameon=False, fontsize=8, alignment="left", title_fontsize=8, ncols=2,
                   title=f"feature set (overall){left_out}")  # fmt: skip
     return figure
 
 
-def dumbbells(results: Sequence[Result], *, title: str) -> Figure:
+def dumbbells(results: Sequence[Result], *, text: str) -> Figure:
     """Return two marks per feature set, same and different cell lines, their 95 % intervals, and the difference beside."""
     ordered = sorted(results, key=lambda r: -r.metrics["different_cell_line"])
     figure = new_figure(7.2, 1.5 + 0.34 * len(ordered))
@@ -118,15 +131,15 @@ def dumbbells(results: Sequence[Result], *, title: str) -> Figure:
     for row, result in enumerate(ordered):
         ends = [result.metrics[name] for name, *_ in kinds]
         axes.plot(ends, [row, row], color="#9A9A9A", linewidth=2.2, solid_capstyle="butt", zorder=1)
-        for name, text, marker, colour, shift in kinds:
+        for name, words, marker, colour, shift in kinds:
             axes.plot(
                 result.intervals[name], [row + shift] * 2, color=colour, linewidth=1.1, solid_capstyle="butt", zorder=2
             )
             axes.plot(result.metrics[name], row, marker, color=colour, markersize=6.5, markeredgecolor="white", linestyle="",
-                      label=text if row == 0 else None, zorder=3)  # fmt: skip
+                      label=words if row == 0 else None, zorder=3)  # fmt: skip
     _number_at_the_edge(axes, [r.metrics["difference"] for r in ordered], sign="+", heading="difference")
     _feature_axis(axes, ordered)
-    figure.suptitle(title, fontsize=9.5, x=0.01, ha="left")
+    title(figure, text)
     axes.set_xlabel(f"{DIFFERS_IN[ordered[0].evaluator.params['statistic']]}; lines: 95 % intervals", fontsize=8.5)
     figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=8.5)
     return figure
@@ -147,7 +160,7 @@ def _text(value: float, sign: str = "") -> str:
 
 def _feature_axis(axes: Axes, ordered: Sequence[Result]) -> None:
     axes.axvline(0, color=INK, linewidth=0.8, linestyle=(0, (4, 3)))
-    axes.set_yticks(range(len(ordered)), [r.features.full_name for r in ordered], fontsize=8.5)
+    axes.set_yticks(range(len(ordered)), [shortened(r.features.full_name) for r in ordered], fontsize=8.5)
     axes.set_ylim(-0.6, len(ordered) - 0.35)
     axes.spines[["top", "right", "left"]].set_visible(False)
     axes.tick_params(axis="y", length=0)

@@ -1,86 +1,131 @@
-"""Scatter plots of UMAP coordinates, one colour per class, the legend beside them."""
+"""Scatter plots of UMAP coordinates, one colour and shape per class, the legend beside them (paper: Figure 3, Supplementary Figure 3)."""
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pci_bench.drawing import FAINT, INK, distinct_colours, new_figure
+from pci_bench.drawing import COLOURS, FAINT, INK, new_figure, title
 from pci_bench.files import escape
 from pci_bench.registry import natural_key
-from pci_bench.reporting.figures.base import register_figures
+from pci_bench.reporting.figures.base import described, register_figures
 from pci_bench.results import Result
 
 if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 COLUMNS = 3
-LARGEST = 24  # classes with a colour of their own; the rest share grey
-MARKERS = ("o", "^", "s")
+LARGEST = 24  # classes with a look of their own; the rest share grey
+# Eight colours that every eye tells apart, three shapes that stay apart where colours repeat.
+SHAPES: tuple[dict[str, Any], ...] = (
+    {"marker": "o", "linewidths": 0},
+    {"marker": "^", "linewidths": 0.5, "edgecolors": INK},
+    {"marker": "x", "linewidths": 0.9},
+)
+IN_NAME = 26  # characters of a line of the legend
 
 
 @register_figures("umap")
-@register_figures("protein-umap")
-def umap_figures(results: Sequence[Result]) -> Iterator[tuple[str, Figure]]:
+def cell_figures(results: Sequence[Result]) -> Iterator[tuple[str, Figure]]:
     """Yield one figure of all feature sets side by side."""
-    dataset, evaluator = results[0].dataset, results[0].evaluator
-    what = "cells" if evaluator.name == "umap" else "proteins"
-    neighbours, distance = evaluator.params["neighbours"], evaluator.params["min_dist"]
-    title = (
-        f"UMAP of {results[0].details['n_points']:,} {what}, {dataset.name} "
-        f"({neighbours} neighbours, minimum distance {distance:g}, seed {results[0].run['seed']})"
-    )
-    yield f"{evaluator.name}-{escape(dataset.name)}", scatter(results, title=title)
+    dataset = results[0].dataset
+    text = f"UMAP of {results[0].details['n_points']:,} cells, {dataset.name}"
+    yield f"umap-{escape(dataset.name)}", described(scatter(results, text=text), results, _how(results))
 
 
-def scatter(results: Sequence[Result], *, title: str) -> Figure:
-    """Return one panel per feature set; points coloured by label, drawn in an order that hides no class behind another."""
-    tables = [r.tables["proteins"].fillna("") if "proteins" in r.tables else r.predictions for r in results]
-    labels, counts = np.unique(
-        np.concatenate([t["label"].to_numpy(str) for t in tables if t is not None]), return_counts=True
+@register_figures("protein-umap", all_datasets=True)
+def protein_figures(results: Sequence[Result]) -> Iterator[tuple[str, Figure]]:
+    """Yield one figure of all datasets side by side, each class in the same colour in all of them."""
+    datasets = list(dict.fromkeys(r.dataset.name for r in results))
+    stem = f"protein-umap-{escape('-'.join(datasets))}"
+    text = f"UMAP of proteins by the mean features of their cells, {', '.join(datasets)}"
+    yield stem, described(scatter(results, text=text), results, _how(results))
+
+
+def _how(results: Sequence[Result]) -> str:
+    """Return the parameters of the embedding, and what the numbers below the panels are, as sentences."""
+    parameters = dict.fromkeys((r.evaluator.params["neighbours"], r.evaluator.params["min_dist"]) for r in results)
+    said = " or ".join(f"{neighbours} neighbours, minimum distance {distance:g}" for neighbours, distance in parameters)
+    return (
+        f"Euclidean, {said}; axes have no unit. "
+        "Trustworthiness: 1 where neighbours in the picture are neighbours in the features."
     )
-    named = sorted(
-        (str(c) for c, _ in sorted(zip(labels, counts, strict=True), key=lambda p: -p[1]) if c), key=natural_key
-    )[:LARGEST]
-    looks = {
-        c: (colour, MARKERS[i // 8 % 3])
-        for i, (c, colour) in enumerate(zip(named, distinct_colours(len(named)), strict=True))
-    }
+
+
+def looks(labels: np.ndarray) -> dict[str, tuple[str, int]]:
+    """Return the colour and the number of the shape of the most frequent classes, in natural order; "" is no class."""
+    distinct, counts = np.unique(labels[labels != ""], return_counts=True)
+    largest = distinct[np.argsort(-counts, kind="stable")][:LARGEST]
+    named = sorted(map(str, largest), key=natural_key)
+    return {name: (COLOURS[i % len(COLOURS)], i // len(COLOURS)) for i, name in enumerate(named)}
+
+
+def points_of(result: Result) -> pd.DataFrame:
+    """Return the table of coordinates: of proteins, or of cells."""
+    table = result.tables.get("proteins", result.predictions)
+    assert table is not None  # an embedding always has one of them
+    return table.assign(label=table["label"].astype("string").fillna(""))
+
+
+def scatter(results: Sequence[Result], *, text: str) -> Figure:
+    """Return one panel per result; points coloured by label, drawn in an order that hides no class behind another."""
+    from matplotlib.lines import Line2D
+
+    tables = [points_of(r) for r in results]
+    labels = np.concatenate([t["label"].to_numpy(str) for t in tables])
+    of = looks(labels)
+    names = [textwrap.fill(name, IN_NAME) for name in of]
+    beside = 0.45 + 0.065 * max((len(line) for name in names for line in name.splitlines()), default=0)
     columns = min(COLUMNS, len(results))
+    side = min(2.9, max(1.9, (7.4 - beside) / columns))
     rows = -(-len(results) // columns)
-    figure = new_figure(3.3 * columns + 1.9, 3.3 * rows + 0.5)
+    lines = sum(1 + name.count("\n") for name in names) + 1
+    figure = new_figure(side * columns + beside, max((side + 0.35) * rows, 0.155 * lines) + 0.5)
     panels = figure.subplots(rows, columns, squeeze=False).ravel()
-    for axes, result, table in zip(panels, results, tables, strict=False):
-        assert table is not None
-        order = np.random.default_rng(0).permutation(len(table))
-        x, y, of = (table[c].to_numpy()[order] for c in ("umap_1", "umap_2", "label"))
-        size = float(np.clip(20_000 / len(table), 1.5, 18))
-        other = ~np.isin(of.astype(str), named)
-        axes.scatter(x[other], y[other], s=size * 0.7, color=FAINT, linewidths=0, rasterized=True)
-        # the same marker in one call, so that classes are mixed as the cells are
-        for marker in MARKERS:
-            mine = np.array([looks.get(str(c), ("", ""))[1] == marker for c in of])
-            colours = [looks[str(c)][0] for c in of[mine]]
-            axes.scatter(x[mine], y[mine], s=size, c=colours, marker=marker, linewidths=0, alpha=0.85, rasterized=True)
-        axes.set_title(result.features.full_name, fontsize=8.5, loc="left")
-        axes.set_xticks([])
-        axes.set_yticks([])
-        axes.spines[:].set_color(FAINT)
-        trust = result.metrics.get("trustworthiness")
-        if trust is not None:
+    several = len({r.dataset.name for r in results}) > 1
+    for letter, axes, result, table in zip("ABCDEFGHIJKLMNOPQRSTUVWXYZ" * 9, panels, results, tables, strict=False):
+        _draw_points(axes, table, of)
+        what = result.features.full_name + (f"\n{result.dataset.name}, {len(table):,} proteins" if several else "")
+        axes.set_title(f"{letter}  {what}" if len(results) > 1 else what, fontsize=8, loc="left")
+        if (trust := result.metrics.get("trustworthiness")) is not None:
             axes.set_xlabel(f"trustworthiness {trust:.3f}", fontsize=7.5, color=INK)
     for axes in panels[len(results) :]:
         axes.set_visible(False)
-    from matplotlib.lines import Line2D
-
     handles = [
-        Line2D([], [], linestyle="", marker=looks[c][1], color=looks[c][0], markersize=5.5, label=c) for c in named
-    ]
-    if any((t["label"].to_numpy(str) == "").any() for t in tables if t is not None) or len(labels) > LARGEST:
-        handles.append(Line2D([], [], linestyle="", marker="o", color=FAINT, markersize=5.5, label="others"))
+        Line2D([], [], linestyle="", marker=SHAPES[shape]["marker"], color=colour, markersize=5.5, label=name,
+               markeredgecolor=SHAPES[shape].get("edgecolors", colour), markeredgewidth=SHAPES[shape]["linewidths"])
+        for name, (colour, shape) in zip(names, of.values(), strict=True)
+    ]  # fmt: skip
+    if (~np.isin(labels, list(of))).any():
+        others = len(set(labels)) - len(of) - ("" in labels)
+        what = f"{others} others" if others else "no label"
+        handles.append(Line2D([], [], linestyle="", marker="o", color=FAINT, markersize=5.5, label=what))
     if handles:
         figure.legend(handles=handles, loc="outside right center", frameon=False, fontsize=7.5, handletextpad=0.2)
-    figure.suptitle(title, fontsize=9, x=0.01, ha="left")
+    title(figure, text)
     return figure
+
+
+def _draw_points(axes: Axes, table: pd.DataFrame, of: dict[str, tuple[str, int]]) -> None:
+    """Draw points in a shuffled order, so that classes are mixed as the cells are; those without a look first, in grey."""
+    order = np.random.default_rng(0).permutation(len(table))
+    x, y = (table[c].to_numpy()[order] for c in ("umap_1", "umap_2"))
+    labels = table["label"].to_numpy(str)[order]
+    size = float(np.clip(12_000 / max(1, len(table)), 1.5, 16))
+    other = ~np.isin(labels, list(of))
+    if other.any():
+        axes.scatter(x[other], y[other], s=size * 0.7, color=FAINT, linewidths=0, rasterized=True)
+    for number, shape in enumerate(SHAPES):
+        mine = np.array([of.get(label, ("", -1))[1] == number for label in labels], bool)
+        if mine.any():
+            colours = [of[label][0] for label in labels[mine]]
+            style = {**shape, "linewidths": shape["linewidths"] * min(1, size / 8)}
+            axes.scatter(x[mine], y[mine], s=size, c=colours, alpha=0.85, rasterized=True, **style)
+    axes.set_xticks([])
+    axes.set_yticks([])
+    axes.spines[:].set_color(FAINT)

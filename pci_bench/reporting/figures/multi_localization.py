@@ -1,16 +1,18 @@
-"""Figure 5: where between two compartments single cells are."""
+"""Where between two compartments single cells are, and crops of the most variable images (paper: Figure 5)."""
 
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pci_bench.drawing import COLOURS, FAINT, INK, new_figure
+from pci_bench.drawing import COLOURS, FAINT, INK, new_figure, shortened, title
+from pci_bench.evaluators.examples import from_table
 from pci_bench.files import escape
-from pci_bench.reporting.figures.base import register_figures
+from pci_bench.reporting.figures.base import described, register_figures
 from pci_bench.results import Result
 
 if TYPE_CHECKING:
@@ -18,7 +20,10 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 COLUMNS = 3
-EXAMPLES = 4
+ABOVE = 0.4  # inches for the title
+UNIT, COLUMN = 0.85, 0.5  # inches of a violin; share of it that an image has
+READING = "Score: log of a cell's distance to the first compartment's average over that to the second's. Bars: quartiles; dots: medians."
+OWN = "A cell counts in its own compartment's average, which alone separates the compartments a little, even on noise."
 
 
 @register_figures("multi-localization")
@@ -34,60 +39,95 @@ def multi_localization_figures(results: Sequence[Result]) -> Iterator[tuple[str,
         mine.sort(key=lambda r: -r.metrics["separation"])
         stem = f"multi-localization-{escape(first)}-{escape(second)}-{escape(newest.name)}"
         what = f"{first} (below 0) and {second} (above 0), {newest.name}"
+        reading = f"{READING} {OWN}"
         if exclude != "none":
             stem += f"-other-{escape(exclude)}s"
             what += f", averages of other {exclude}s"
-        yield stem, violins(mine, title=f"Single-cell scores, {what}\nBars: quartiles; dots: medians")
+            reading = READING
+        yield stem, described(violins(mine, text=f"Single-cell scores, {what}"), mine, reading)
         chosen = next((r for r in mine if r.features.name == "pci-conv3"), mine[0])
-        title = f"{chosen.features.full_name}: {what}"
-        yield f"{stem}-images", with_examples(chosen, title=title)
+        pictured = with_examples(chosen, text=f"{chosen.features.full_name}: {what}")
+        right = "Right: all cells of the most variable images annotated with both"
+        below = "; below, four of them from the highest score to the lowest." if "crops" in chosen.tables else "."
+        yield f"{stem}-images", described(pictured, [chosen], f"{right}{below} SD: of their scores. {reading}")
 
 
-def violins(results: Sequence[Result], *, title: str) -> Figure:
+def violins(results: Sequence[Result], *, text: str) -> Figure:
     """Return a panel per feature set with a violin for each annotation, best separated first."""
+    columns = min(COLUMNS, len(results))
     rows = math.ceil(len(results) / COLUMNS)
-    figure = new_figure(8.4, 0.7 + 2.5 * rows)
-    panels = figure.subplots(rows, min(COLUMNS, len(results)), squeeze=False)
+    figure = new_figure(2.4 * columns + 0.2, 0.6 + 1.95 * rows)
+    panels = figure.subplots(rows, columns, squeeze=False)
     for axes, result in zip(panels.flat, results, strict=False):
         names = _draw_violins(axes, result)
-        axes.set_xticks(
-            range(len(names)), ["both" if " and " in n else n.replace(" only", "\nonly") for n in names], fontsize=8
-        )
-        axes.set_title(
-            f"{result.features.full_name}\nseparation {result.metrics['separation']:.2f}", fontsize=8.5, loc="left"
-        )
+        ticks = [_short(names[0]), "both", _short(names[2])]
+        axes.set_xticks(range(len(names)), ticks, fontsize=7)
+        what = f"{shortened(result.features.full_name, 34)}\nseparation {result.metrics['separation']:.2f}"
+        axes.set_title(what, fontsize=7.5, loc="left")
     for axes in panels.flat[len(results) :]:
         axes.set_visible(False)
     for axes in panels[:, 0]:
-        axes.set_ylabel("log(d₁ / d₂)", fontsize=8.5)
-    figure.suptitle(title, fontsize=9.5, x=0.01, ha="left")
+        axes.set_ylabel("log(d₁ / d₂)", fontsize=8)
+    title(figure, text)
     return figure
 
 
-def with_examples(result: Result, *, title: str) -> Figure:
-    """Return the violins of one feature set, and beside them all cells of the most variable images, as the paper's Figure 5."""
-    cells, images = result.predictions, result.tables["variable-images"].head(EXAMPLES)
+def _short(name: str) -> str:
+    return "\n".join(textwrap.wrap(shortened(name, 36), 12))
+
+
+def with_examples(result: Result, *, text: str) -> Figure:
+    """Return the violins of one feature set, and beside them all cells of the most variable images, over crops of some."""
+    cells, images = result.predictions, result.tables["variable-images"].fillna("").astype({"image": str})
     assert cells is not None  # the caller draws results with predictions only
-    figure = new_figure(8.4, 3.8)
-    axes = figure.subplots()
+    crops = result.tables.get("crops")
+    planes = {} if crops is None or not len(crops) else from_table(crops.astype({"image": str}), ["image", "place"])
+    deep = 1 + max((place for _, place in planes), default=-1)
+    side = UNIT * COLUMN
+    width = 0.65 + UNIT * (3 + COLUMN * len(images))
+    labels = [_named(image) for image in images.to_dict("records")]
+    steep = any(len(line) > 8 for label in labels for line in label.split("\n"))
+    beneath = (1.4 if steep else 0.55) + side * deep
+    height = ABOVE + 2.6 + beneath
+    figure = new_figure(max(4.2, width), height)
+    figure.set_layout_engine("none")  # crops stand beneath their images, at places that are known
+    wide = figure.get_figwidth()
+    axes = figure.add_axes((0.65 / wide, beneath / height, (width - 0.65) / wide, 2.6 / height))
     names = _draw_violins(axes, result)
     rng = np.random.default_rng(0)
-    ticks = [n.replace(" and ", "\nand ").replace(" only", "\nonly") for n in names]
-    for position, image in enumerate(images.to_dict("records"), len(names)):
-        scores = cells["score"][cells["image"].astype(str) == str(image["image"])]
-        axes.plot(position + rng.uniform(-0.13, 0.13, len(scores)), scores, "o", markersize=3.4, color=INK, alpha=0.7,
+    middles = 2.5 + COLUMN * (np.arange(len(images)) + 0.5)
+    for middle, image in zip(middles, images["image"], strict=True):
+        scores = cells["score"][cells["image"].astype(str) == image]
+        axes.plot(middle + rng.uniform(-0.13, 0.13, len(scores)), scores, "o", markersize=3.2, color=INK, alpha=0.7,
                   markeredgewidth=0, linestyle="")  # fmt: skip
-        line = (
-            "" if image["cell_line"] in ("", None) or image["cell_line"] != image["cell_line"] else image["cell_line"]
-        )
-        ticks.append(f"{image['protein']}\n{line}\nSD {image['sd']:.2f}")
-    axes.axvline(len(names) - 0.5, color=FAINT, linewidth=1)
-    axes.set_xticks(range(len(ticks)), ticks, fontsize=8)
+    axes.axvline(2.5, color=FAINT, linewidth=1)
+    axes.set_xlim(-0.5, 2.5 + COLUMN * len(images))
+    axes.set_xticks([*range(3), *middles], [*map(_short, names), *labels], fontsize=7)
+    for label in axes.get_xticklabels()[3:]:
+        label.set_rotation(90 if steep else 0)
     axes.set_ylabel("log(d₁ / d₂)", fontsize=8.5)
-    figure.suptitle(
-        f"{title}\nRight: all cells of the most variable images annotated with both", fontsize=9.5, x=0.01, ha="left"
-    )
+    for (image, place), plane in planes.items():
+        if image not in set(images["image"]):
+            continue
+        column = images["image"].tolist().index(image)
+        # the last place is the highest score, drawn on top
+        last = max(p for i, p in planes if i == image)
+        left = 0.65 + UNIT * (3 + COLUMN * column)
+        low = side * (deep - 1 - (last - place))
+        crop = figure.add_axes((left / wide, low / height, 0.95 * side / wide, 0.95 * side / height))
+        crop.imshow(plane, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+        crop.set_axis_off()
+    if deep > 0:
+        for words, low, align in (("highest score", side * deep, "top"), ("lowest score", 0.0, "bottom")):
+            figure.text((0.6 + UNIT * 3) / wide, low / height, words, fontsize=7, ha="right", va=align, color=INK)
+    title(figure, text, room=ABOVE)
     return figure
+
+
+def _named(image: dict[Any, Any]) -> str:
+    """Return an image's protein, cell line where there is one, and SD, each on a line."""
+    line = f"{shortened(str(image['cell_line']), 24)}\n" if image["cell_line"] else ""
+    return f"{shortened(str(image['protein']), 24)}\n{line}SD {image['sd']:.2f}"
 
 
 def _draw_violins(axes: Axes, result: Result) -> list[str]:
@@ -106,7 +146,7 @@ def _draw_violins(axes: Axes, result: Result) -> list[str]:
         axes.plot(position, median, "o", color="white", markersize=4, markeredgecolor=INK, markeredgewidth=0.6)
     axes.axhline(0, color=INK, linewidth=0.8, linestyle=(0, (4, 3)))
     axes.spines[["top", "right"]].set_visible(False)
-    axes.tick_params(labelsize=8)
+    axes.tick_params(labelsize=7.5)
     axes.grid(axis="y", color=FAINT, linewidth=0.6)
     axes.set_axisbelow(True)
     return names

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pci_bench.drawing import COLOURS, INK, distinct_colours, new_figure
+from pci_bench.drawing import INK, distinct_colours, new_figure, title
 from pci_bench.evaluators.examples import from_table
 from pci_bench.files import escape
-from pci_bench.reporting.figures.base import register_figures
+from pci_bench.reporting.figures.base import described, register_figures
 from pci_bench.results import Result
 
 if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+CHANNELS = 2  # shown of each cell
+BEYOND = ("cell", "image", "clade", "leaf")  # columns of every table of cells; another one is the truth
 
 
 @register_figures("single-cell-clustering")
@@ -22,14 +28,13 @@ def single_cell_figures(results: Sequence[Result]) -> Iterator[tuple[str, Figure
     """Yield one figure per feature set and protein."""
     for result in results:
         protein = escape(result.details["protein"])
-        yield (
-            f"cells-of-{protein}-{escape(result.features.full_name)}-{escape(result.dataset.name)}",
-            dendrogram(result),
-        )
+        stem = f"cells-of-{protein}-{escape(result.features.full_name)}-{escape(result.dataset.name)}"
+        reading = "Ward's linkage of standardised features. Crops: the cells nearest their clade's mean, nearest first."
+        yield stem, described(dendrogram(result), [result], reading)
 
 
 def dendrogram(result: Result) -> Figure:
-    """Return the tree over its clades' crops; the protein in grey, one row for each of a clade's cells."""
+    """Return the tree over its clades' crops, one row for each of a clade's cells, the protein and a marker side by side."""
     from scipy.cluster.hierarchy import dendrogram as draw_tree
 
     tree = result.tables["linkage"].to_numpy(float)
@@ -39,52 +44,87 @@ def dendrogram(result: Result) -> Figure:
     colours = distinct_colours(n_clades)
     below = _clade_below(tree, cells["clade"].to_numpy())
     crops = result.tables.get("crops")
-    planes = {} if crops is None else from_table(crops, ["clade", "place", "channel"])
-    channels = list(dict.fromkeys(channel for _, _, channel in planes))
+    planes = {} if crops is None or not len(crops) else from_table(crops, ["clade", "place", "channel"])
+    channels = list(dict.fromkeys(channel for _, _, channel in planes))[:CHANNELS]
     deep = 1 + max((place for _, place, _ in planes), default=-1)
-    figure = new_figure(max(6.0, 1.9 * n_clades + 0.6), 2.6 + 0.72 * deep * bool(channels))
-    parts: Any = figure.subfigures(2, 1, height_ratios=[2.4, max(0.72 * deep, 0.1)])
-    axes = parts[0].subplots()
+    width = max(6.4, 1.15 * n_clades)
+    side = min(0.85, width / n_clades / (max(1, len(channels)) + 0.35))
+    beneath = (0.75 + side * deep if channels else 0.45) + 0.02
+    above, tall = 0.4, 2.3
+    height = above + tall + beneath
+    figure = new_figure(width, height)
+    figure.set_layout_engine("none")  # crops stand beneath their clades, at places that are known
+    left = 0.6 / width
+    axes = figure.add_axes((left, beneath / height, 1 - left, tall / height))
     draw_tree(
         tree,
         ax=axes,
         no_labels=True,
         link_color_func=lambda node: INK if below[node] < 0 else colours[below[node]],
     )
+    for line in axes.collections:
+        line.set_linewidth(1.2 if len(cells) <= 100 else 0.6)
+    axes.set_xlim(0, 10 * len(cells))
     axes.spines[["top", "right", "bottom"]].set_visible(False)
-    axes.set_ylabel("Ward's height", fontsize=8)
+    axes.set_ylabel("height of merge (Ward)", fontsize=8)
     axes.tick_params(labelsize=7.5)
     where = result.details.get("image", "all images")
-    size = f"{result.details['n_cells']} cells of {result.details['protein']} ({where})"
-    axes.set_title(f"{size}, {result.features.full_name}, {result.dataset.name}", fontsize=8.5, loc="left")
-    if planes:
-        panels = parts[1].subplots(deep, n_clades * 2, squeeze=False, gridspec_kw={"wspace": 0.02, "hspace": 0.02})
-        for place in panels.ravel():
-            place.set_axis_off()
-        for clade in range(n_clades):
-            count = int((cells["clade"] == clade).sum())
-            for depth in range(deep):
-                for number, channel in enumerate(channels[:2]):
-                    if (clade, depth, channel) in planes:
-                        place = panels[depth, 2 * clade + number]
-                        place.imshow(planes[clade, depth, channel], cmap="gray", vmin=0, vmax=1)
-            truth = _commonest(cells, clade)
-            panels[0, 2 * clade].set_title(
-                f"clade {clade + 1}: {count} cells{truth}",
-                fontsize=7,
-                color=colours[clade] if clade < len(COLOURS) else INK,
-                loc="left",
-            )
+    text = f"{result.details['n_cells']} cells of {result.details['protein']} ({where})"
+    title(figure, f"{text}, {result.features.full_name}, {result.dataset.name}", room=above)
+    _name_clades(axes, cells, colours, tall, int((width - 0.6) / n_clades / 0.058))
+    for clade in range(n_clades):
+        across = side * max(1, len(channels))
+        # the strips share the width alike: a clade of few leaves is narrower than its crops
+        start = left * width + (width * (1 - left)) * (clade + 0.5) / n_clades - across / 2
+        for depth in range(deep):
+            for number, channel in enumerate(channels):
+                if (clade, depth, channel) not in planes:
+                    continue
+                low = beneath - 0.75 - side * (depth + 1)
+                place = figure.add_axes(
+                    ((start + side * number) / width, low / height, 0.96 * side / width, 0.96 * side / height)
+                )
+                place.imshow(planes[clade, depth, channel], cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+                place.set_axis_off()
+                if depth == 0:
+                    place.set_title(channel, fontsize=7, pad=2, color=INK)
     return figure
 
 
-def _commonest(cells, clade: int) -> str:
+def _name_clades(axes: Axes, cells: pd.DataFrame, colours: Sequence[str], tall: float, room: int) -> None:
+    """Draw a bar under every clade's leaves, a wedge from it to the clade's crops, its size and truth between them; axes are so many inches tall, a clade has room for so many letters."""
+    total = 10 * len(cells)
+    n_clades, inch = len(colours), 1 / tall  # in units of the axes' height
+    shape: Any = {"transform": axes.get_xaxis_transform(), "clip_on": False, "linewidth": 0}
+    for clade in range(n_clades):
+        leaves = cells.loc[cells["clade"] == clade, "leaf"]
+        first, last = 10 * leaves.min() + 1, 10 * leaves.max() + 9
+        axes.fill(
+            [first, last, last, first], np.array([-0.03, -0.03, -0.08, -0.08]) * inch, color=colours[clade], **shape
+        )
+        middle, half = total * (clade + 0.5) / n_clades, total * 0.42 / n_clades
+        wedge = [first, last, middle + half, middle - half]
+        axes.fill(wedge, np.array([-0.08, -0.08, -0.2, -0.2]) * inch, color=colours[clade], alpha=0.25, **shape)
+        size = f"clade {clade + 1}: {len(leaves)} {'cell' if len(leaves) == 1 else 'cells'}"
+        axes.text(
+            middle,
+            -0.23 * inch,
+            "\n".join([size, *textwrap.wrap(_commonest(cells, clade), room)[:2]]),
+            fontsize=7,
+            color=INK,
+            ha="center",
+            va="top",
+            transform=axes.get_xaxis_transform(),
+        )
+
+
+def _commonest(cells: pd.DataFrame, clade: int) -> str:
     """Return the most frequent true state of a clade, where it is known."""
-    known = [c for c in cells.columns if c not in ("cell", "image", "clade", "leaf")]
+    known = [c for c in cells.columns if c not in BEYOND]
     if not known:
         return ""
     values, counts = np.unique(cells.loc[cells["clade"] == clade, known[0]].astype(str), return_counts=True)
-    return f"\n{100 * counts.max() / counts.sum():.0f} % {values[counts.argmax()]}"
+    return f"{100 * counts.max() / counts.sum():.0f} % {values[counts.argmax()]}"
 
 
 def _clade_below(tree: np.ndarray, numbers: np.ndarray) -> np.ndarray:

@@ -80,8 +80,9 @@ def result_tables(results: Sequence[Result]) -> list[PageTable]:
         mine = [r for r in results if r.evaluator.name == evaluator]
         metrics = list(dict.fromkeys(m for r in mine for m in r.metrics))
         columns = ["feature set", "parameters", *(metric_title(evaluator, m) for m in metrics)]
+        forms = {m: decimals_and_scale(evaluator, m, [r.metrics[m] for r in mine if m in r.metrics]) for m in metrics}
         rows = [
-            [Cell(r.features.full_name), Cell(parameters(r) or "default"), *(_metric(r, m) for m in metrics)]
+            [Cell(r.features.full_name), Cell(parameters(r) or "default"), *(_metric(r, m, *forms[m]) for m in metrics)]
             for r in mine
         ]
         units = dict.fromkeys(r.details.get("interval") for r in mine)
@@ -94,10 +95,9 @@ def result_tables(results: Sequence[Result]) -> list[PageTable]:
     return found
 
 
-def _metric(result: Result, metric: str) -> Cell:
+def _metric(result: Result, metric: str, decimals: int, scale: float) -> Cell:
     if metric not in result.metrics:
         return Cell("–")
-    decimals, scale = decimals_and_scale(result.evaluator.name, metric)
     value, low_high = scale * result.metrics[metric], result.intervals.get(metric)
     interval = (scale * low_high[0], scale * low_high[1]) if low_high else None
     return Cell(Entry(value, interval).text(decimals=decimals), value)

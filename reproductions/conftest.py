@@ -1,0 +1,130 @@
+"""What all reproductions share: the paper's own runs where its data and weights are at hand, and the same code on embedded data.
+
+A test that takes the fixture ``paper`` has ``[paper]`` in its id; every other one says ``[embedded]``.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+if "PYTEST_XDIST_WORKER" in os.environ:  # a core for each process; set before numpy starts its threads
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import pytest
+from at_hand import TO_COMPARE_WITH, Paper
+
+import pci_bench
+from pci_bench import comparison, gate
+from pci_bench.progress import Progress
+from pci_bench.results import Result
+
+LACKS = "pci-bench lacks"  # the property of a test's report that holds one lacking thing
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--fetch",
+        action="store_true",
+        help="reproductions: download and import what [paper] lacks, where it can be had",
+    )
+
+
+@pytest.fixture
+def kind(request: pytest.FixtureRequest) -> str:
+    return request.param
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Say in every test's id where its numbers come from."""
+    metafunc.fixturenames.insert(0, "kind")
+    metafunc.parametrize("kind", ["paper" if "paper" in metafunc.fixturenames else "embedded"], indirect=True)
+
+
+@pytest.fixture(scope="session")
+def _paper_runs() -> dict[Any, list[Result]]:
+    return {}
+
+
+@pytest.fixture
+def paper(request: pytest.FixtureRequest, _paper_runs: dict[Any, list[Result]]) -> Paper:
+    def lacks(sentences: list[str]) -> None:
+        request.node.user_properties.extend((LACKS, sentence) for sentence in sentences)
+
+    return Paper(request.config.getoption("--fetch"), lacks, _paper_runs)
+
+
+@dataclass
+class Embedded:
+    """The gate's quick runs on data that the package generates, in a cache that starts empty and that all modules share."""
+
+    cache: Path
+    ran: dict[str, list[Result]] = field(default_factory=dict)
+
+    def results(self, benchmark: str) -> list[Result]:
+        """Return the results of the gate's run of a benchmark with its quick features."""
+        if benchmark not in self.ran:
+            (declared,) = [r for r in gate.declared_runs() if r.benchmark == benchmark]
+            quick = declared.model_copy(update={"features": declared.quick})
+            self.ran[benchmark] = gate.gated_results([quick], cache=self.cache)
+        return self.ran[benchmark]
+
+    def run(self, benchmark: str, **arguments: Any) -> pci_bench.runner.RunOutput:
+        """Return a run that the gate does not hold still."""
+        with self.in_use():
+            return pci_bench.run(benchmark, device="cpu", progress=Progress(), **arguments)
+
+    def in_use(self) -> AbstractContextManager[None]:
+        """Return a context in which features and datasets come from the shared cache, and nothing from the user's."""
+        return _environment(PCI_BENCH_CACHE=str(self.cache), PCI_BENCH_DATA=None)
+
+    def assert_nothing_moved(self, benchmark: str) -> None:
+        """Fail, with the table of changes and what to do, where a number is not that of ``tables/expected``."""
+        results = self.results(benchmark)
+        asked = {comparison.key_of(r) for r in results}
+        expected = [r for r in gate.expected(results[0].dataset.name) if comparison.key_of(r) in asked]
+        found = gate.compared(expected, results)
+        assert found.same, f"{comparison.markdown(found)}\n{gate.HOW_TO_ACCEPT}"
+        assert not found.new
+        assert found.compared == len(asked)
+
+
+@pytest.fixture(scope="session")
+def embedded(tmp_path_factory: pytest.TempPathFactory) -> Embedded:
+    base = tmp_path_factory.getbasetemp()
+    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base  # stores and features are made under locks
+    return Embedded(shared / "reproductions-cache")
+
+
+@contextmanager
+def _environment(**values: str | None) -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in values.items():
+            if value is None:
+                patch.delenv(name, raising=False)
+            else:
+                patch.setenv(name, value)
+        yield
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """List what ``[paper]`` lacked, once each, with the number of tests that wanted it."""
+    wanted = Counter(
+        sentence
+        for report in terminalreporter.getreports("skipped")
+        for name, sentence in report.user_properties
+        if name == LACKS
+    )
+    if wanted:
+        terminalreporter.section("what [paper] lacked")
+        for sentence in [s for s in wanted if s.endswith(TO_COMPARE_WITH)]:
+            needed = sentence.removesuffix(TO_COMPARE_WITH)
+            if needed in wanted:  # by other tests
+                wanted[needed] += wanted.pop(sentence)
+        for sentence, tests in wanted.items():
+            terminalreporter.write_line(f"({tests} test{'s' if tests > 1 else ''}) {sentence}.")

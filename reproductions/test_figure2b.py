@@ -1,0 +1,43 @@
+"""Figure 2B: normalized average pairwise distance between images of the same localization term, human cells."""
+
+import pytest
+from claims import assert_above, metric_of
+
+PCI = ["pci-conv3@lu2019-human", "pci-conv4@lu2019-human"]
+BASELINES = ["classic-haralick", "vgg16-gfp-only-block4_conv1@oxford", "autoencoder-conv3@lu2019-human"]
+
+
+def scores(results):
+    """The score by feature set; the more negative, the nearer are images of one term."""
+    return metric_of(results, "normalized_distance", statistic="z")
+
+
+def test_all_scores_are_negative(paper):
+    found = scores(paper.results("human-distances", "hpa-v18", PCI, besides=BASELINES))
+    assert {name: score for name, score in found.items() if score >= 0} == {}
+
+
+@pytest.mark.parametrize("name", PCI)
+def test_paired_cell_inpainting_is_ahead_of_every_baseline(paper, name):
+    found = scores(paper.results("human-distances", "hpa-v18", PCI, besides=BASELINES))
+    assert_above(name, set(found) - set(PCI), {n: -score for n, score in found.items()})
+
+
+def test_no_number_moved(embedded):
+    embedded.assert_nothing_moved("human-distances")
+
+
+def test_on_simulated_cells_images_of_one_term_are_nearer_and_noise_sees_no_difference(embedded):
+    results = embedded.results("human-distances")
+    found, p = scores(results), metric_of(results, "p")
+    assert max(score for name, score in found.items() if name.startswith("pci-conv")) < -0.5
+    assert abs(found["noise"]) < 0.1
+    assert p["noise"] > 0.05
+    assert p["pci-conv3@human-sim"] < 0.01
+
+
+def test_the_score_is_the_mean_of_the_scores_of_the_terms(embedded):
+    for result in embedded.results("human-distances"):
+        terms = result.tables["terms"]
+        assert result.metrics["normalized_distance"] == pytest.approx(terms["score"].mean())
+        assert result.metrics["ratio"] == pytest.approx((terms["same"] / terms["different"]).mean())

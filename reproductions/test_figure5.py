@@ -1,0 +1,55 @@
+"""Figure 5 and Supplementary Data 2: single cells between two compartments."""
+
+import numpy as np
+import pytest
+from claims import metric_of
+
+from pci_bench.evaluators.multi_localization import compartment_scores
+
+FEATURES = "pci-conv3@lu2019-human"
+PAIRS = {"figure5a": ("cytosol", "nucleoplasm"), "figure5b": ("nucleoli", "nucleus")}
+
+
+def medians(results, first, second, **params):
+    return {
+        which: metric_of(results, f"median_{which}", first=first, second=second, **params)
+        for which in ("first", "second", "both")
+    }
+
+
+@pytest.mark.parametrize(("first", "second"), PAIRS.values(), ids=PAIRS)
+def test_single_classes_have_medians_of_opposite_sign_with_both_between(paper, first, second):
+    found = medians(paper.results("human-multilocalization", "hpa-v18", [FEATURES], exclude=["none"]), first, second)
+    assert found["first"][FEATURES] < 0 < found["second"][FEATURES]
+    assert found["first"][FEATURES] < found["both"][FEATURES] < found["second"][FEATURES]
+
+
+def test_no_number_moved(embedded):
+    embedded.assert_nothing_moved("human-multilocalization")
+
+
+@pytest.mark.parametrize("first", ["cytosol", "nucleoli"])
+def test_the_shipped_network_puts_both_between_the_single_classes(embedded, first):
+    results = embedded.results("human-multilocalization")
+    found = {
+        which: values["pci-conv3@human-sim"]
+        for which, values in medians(results, first, "nucleoplasm", exclude="protein").items()
+    }
+    assert found["first"] < 0 < found["second"]
+    assert found["first"] < found["both"] < found["second"]
+
+
+def test_the_score_changes_its_sign_where_the_compartments_change_places():
+    rng = np.random.default_rng(0)
+    features, annotation = rng.normal(size=(60, 5)), np.repeat([0, 1, 2], 20)
+    swapped = np.array([1, 0, 2])[annotation]
+    np.testing.assert_allclose(
+        compartment_scores(features, swapped), -compartment_scores(features, annotation), atol=1e-12
+    )
+
+
+def test_a_cell_nearer_the_first_compartment_has_a_negative_score():
+    """The Methods of the paper; the text of Figure 5A has the sign reversed."""
+    features = np.array([[0.0], [0.2], [10.0], [10.2], [1.0]])
+    scores = compartment_scores(features, np.array([0, 0, 1, 1, 2]))
+    assert scores[4] == pytest.approx(np.log(0.9 / 9.1))  # nearest 0.1, the average of the first

@@ -1,0 +1,32 @@
+"""Figure 6: dendrograms of one protein's cells. Pictures: nothing is printed that could be compared."""
+
+import pytest
+
+FEATURES = "pci-conv3@lu2019-human"
+
+
+def assert_a_tree_of_all_its_cells(result):
+    n = result.details["n_cells"]
+    tree, cells = result.tables["linkage"], result.predictions
+    assert len(cells) == n
+    assert cells["cell"].is_unique
+    assert len(tree) == n - 1
+    assert tree["height"].is_monotonic_increasing
+    assert tree["cells"].iloc[-1] == n
+    assert sum(result.details["clade_sizes"]) == n
+
+
+@pytest.mark.parametrize("protein", ["SMPDL3A", "DECR1", "NEK1"])
+def test_the_cells_of_a_protein_make_a_tree(paper, protein):
+    (result,) = paper.results("human-single-cell", "hpa-v18", [FEATURES], protein=[protein])
+    assert result.details["protein"] == protein
+    assert_a_tree_of_all_its_cells(result)
+
+
+def test_no_number_moved(embedded):
+    embedded.assert_nothing_moved("human-single-cell")
+
+
+def test_the_cells_of_the_most_variable_simulated_protein_make_a_tree(embedded):
+    (result,) = embedded.run("human-single-cell", dataset="human-sim", features=["pci-conv3"])
+    assert_a_tree_of_all_its_cells(result)

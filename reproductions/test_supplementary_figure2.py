@@ -1,0 +1,37 @@
+"""Supplementary Figure 2: layers of VGG16 in three input strategies. Its values are read off a plot, so none is asserted."""
+
+from claims import metric_of
+
+from pci_bench import gate
+from pci_bench.comparison import compare
+from pci_bench.features import select
+
+STRATEGIES = ("rgb", "concatenated", "gfp-only")
+LAYERS = [f"block{block}_conv{conv}" for block, convs in enumerate((2, 2, 3, 3, 3), 1) for conv in range(1, convs + 1)]
+VGG16 = [f"vgg16-{strategy}-{layer}@oxford" for strategy in STRATEGIES for layer in LAYERS]
+
+
+def test_every_layer_of_every_strategy_has_an_accuracy(paper):
+    results = paper.results("vgg16-layers", "chong2015", VGG16)
+    accuracy = metric_of(results, "balanced_accuracy", k=11, exclude="cell")
+    assert set(accuracy) == set(VGG16)
+    assert all(0 < value < 1 for value in accuracy.values())
+
+
+def test_the_benchmark_has_thirteen_layers_in_three_strategies():
+    named = {f.base for f in select(["vgg16"])}
+    assert {name.partition("@")[0] for name in VGG16} <= named
+    assert len(VGG16) == 39
+
+
+def test_the_same_benchmark_gives_the_expected_numbers_for_features_that_need_no_download(embedded):
+    results = list(embedded.run("vgg16-layers", dataset="yeast-sim", features=["intensity"]))
+    found = compare(gate.expected("yeast-sim"), results)
+    assert found.compared == len(results) == 2
+    assert not found.changes
+
+
+def test_without_weights_the_benchmark_says_how_to_get_them(embedded):
+    output = embedded.run("vgg16-layers", dataset="yeast-sim", features=["intensity", VGG16[0]])
+    (reason,) = {n["reason"] for n in output.not_run if n.get("features") == VGG16[0]}
+    assert "pci-bench weights import keras-vgg16" in reason
