@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from pci_bench import weights as weight_files
+from pci_bench.datasets.base import load_dataset
 from pci_bench.errors import UserError
 from pci_bench.features import FeatureSet, parse
 from pci_bench.files import atomic_file, cache_folder, escape, lock, sha256_of
@@ -264,7 +265,7 @@ def ensure(
 
 def extract(
     features: str | FeatureSet,
-    cells: Cells,
+    cells: Cells | str,
     *,
     device: str = "auto",
     refresh: Refresh = "missing",
@@ -274,12 +275,23 @@ def extract(
 ) -> AnnData:
     """Return one feature set of some cells: ``X`` (n, d) float32, ``obs`` from the cells, ``var_names``, provenance.
 
+    Parameters
+    ----------
+    features
+        ``"pci-conv4"``, or any name of ``pci-bench list features``.
+    cells
+        From :func:`pci_bench.load_dataset`, or the dataset's name.
+    device, refresh, workers, segmenter, progress
+        As in :func:`ensure`.
+
     Raises
     ------
     UserError
         For an unknown name, or where the features cannot be had; the message says what to do.
     """
     asked = parse(features) if isinstance(features, str) else features
+    if isinstance(cells, str):
+        cells = load_dataset(cells, progress=progress)
     options: dict[str, Any] = {"device": device, "refresh": refresh, "workers": workers, "segmenter": segmenter}
     ((_, result),) = ensure([asked], cells, progress=progress, **options).items()
     if isinstance(result, NotRun):

@@ -791,3 +791,10 @@ def test_features_written_by_us_come_back_through_file(tmp_path, make_cells, cou
     np.testing.assert_array_equal(again.X, cells.crops(slice(None), rescale="raw").max(axis=(2, 3)))
     assert list(again.var_names) == ["peak GFP", "peak RFP"]
     assert json.dumps(again.uns["pci_bench"])  # plain data
+
+
+def test_cells_may_be_given_by_their_datasets_name(toy_cache):
+    by_name = extract("intensity", "toy-human")
+    np.testing.assert_array_equal(by_name.X, extract("intensity", load_dataset("toy-human")).X)
+    with pytest.raises(UserError, match="no dataset named"):
+        extract("intensity", "toy-humans")

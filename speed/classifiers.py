@@ -1,0 +1,158 @@
+"""One against the rest by L1 logistic regression: ours beside scikit-learn's liblinear, interleaved; and the random forest.
+
+    python speed/classifiers.py [--cells 6000] [--features 128] [--classes 17] [--folds 1] [--theirs 2] [--trees 5]
+
+The paper's size is ``--cells 30889 --features 384``. Planted features are correlated and non-negative, as deep features are,
+in classes of unlike size, and standardised; a fold trains on four fifths of the cells. Ours fits every class of `folds`
+folds, liblinear `theirs` of the classes (from the smallest to the largest) of one fold, as LogisticRegression is called by
+a user, and the forest grows `trees` of its 500 trees on one fold; lines that say "extrapolated" scale these up. Every
+measurement is a fresh process on one core, so that peak memory is its own.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+
+import numpy as np
+
+FOLDS, TREES = 5, 500
+
+MEASURE = r"""
+import json, resource, sys, time
+import numpy as np
+name, folder, k, share = sys.argv[1], sys.argv[2], int(sys.argv[3]), json.loads(sys.argv[4])
+
+def peak():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+def objective(w, x, positive, weight):
+    margins = np.where(positive, 1, -1) * (x @ w[:-1] + w[-1])
+    return np.abs(w).sum() + (np.where(positive, weight, 1) * np.logaddexp(0, -margins)).sum()
+
+times, found = [], {}
+if name == "forest":
+    from sklearn.ensemble import RandomForestClassifier
+else:
+    from pci_bench.evaluators.classifiers import balanced_weights
+    from pci_bench.evaluators.compiled.logistic import l1_logistic_regression
+    from sklearn.linear_model import LogisticRegression
+    warm = np.random.default_rng(0).normal(size=(200, 9))  # compiled code is loaded before the clock starts
+    l1_logistic_regression(warm, warm[:, 0] > 0, 1.0, 1.0)
+    LogisticRegression(solver="liblinear", l1_ratio=1.0).fit(warm, warm[:, 0] > 0)
+for fold, classes in share:
+    training, y = np.load(f"{folder}/features{fold}.npy"), np.load(f"{folder}/labels{fold}.npy")
+    before = peak()
+    if name == "forest":
+        forest = RandomForestClassifier(classes, max_features=0.2, class_weight="balanced", random_state=0)
+        start = time.perf_counter()
+        forest.fit(training, y)
+        times.append(time.perf_counter() - start)
+        grown = peak() - before
+        continue
+    weights = balanced_weights(y, k)
+    for c in classes:
+        start = time.perf_counter()
+        if name == "ours":
+            w, gap = l1_logistic_regression(training, y == c, weights[c], 1.0)
+        else:
+            model = LogisticRegression(
+                solver="liblinear", l1_ratio=1.0, class_weight={False: 1.0, True: weights[c]}, max_iter=1000
+            )
+            model.fit(training, y == c)
+            w, gap = np.append(model.coef_[0], model.intercept_[0]), 0.0
+        times.append(time.perf_counter() - start)
+        grown = peak() - before  # before the objective is measured, which takes memory as well
+        found[f"{fold} {c}"] = objective(w, training, y == c, weights[c]), gap
+print(json.dumps({"seconds": times, "grown_mb": grown, "found": found}))
+"""
+
+
+def plant(folder: str, cells: int, features: int, classes: int, folds: int) -> None:
+    """Write the training features and labels of some folds."""
+    rng = np.random.default_rng(0)
+    sizes = np.geomspace(1, 30, classes)
+    labels = rng.choice(classes, cells, p=sizes / sizes.sum())
+    factors = rng.normal(size=(classes, 40))[labels] + 1.5 * rng.normal(size=(cells, 40))
+    mixed = factors @ rng.normal(size=(40, features)) / 40**0.5 + 0.3 * rng.normal(size=features)
+    values = np.maximum(0, mixed + 0.3 * rng.normal(size=(cells, features))).astype(np.float32)
+    for fold in range(folds):
+        inside = np.arange(cells) % FOLDS != fold
+        training = values[inside].astype(np.float64)
+        np.save(f"{folder}/features{fold}.npy", (training - training.mean(axis=0)) / training.std(axis=0))
+        np.save(f"{folder}/labels{fold}.npy", labels[inside])
+
+
+def measure(name: str, folder: str, classes: int, share: list) -> dict:
+    """Return the seconds of every fit, memory growth, and each fit's objective and duality gap."""
+    one = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"), "1")
+    command = [sys.executable, "-c", MEASURE, name, folder, str(classes), json.dumps(share)]
+    done = subprocess.run(command, env={**os.environ, **one}, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise SystemExit(done.stderr)
+    return json.loads(done.stdout)
+
+
+def compare(folder: str, options: argparse.Namespace) -> None:
+    """Measure everything and print it."""
+    k, fits = options.classes, FOLDS * options.classes
+    compared = sorted({round(i * (k - 1) / max(options.theirs - 1, 1)) for i in range(options.theirs)})
+
+    ratios, objectives, ours_mb, theirs_mb, gaps, theirs_seconds = [], [], [], [], [], []
+    for c in compared:
+        ours, theirs = (measure(name, folder, k, [[0, [c]]]) for name in ("ours", "liblinear"))
+        ratios.append(theirs["seconds"][0] / ours["seconds"][0])
+        theirs_seconds += theirs["seconds"]
+        objectives.append(ours["found"][f"0 {c}"][0] / theirs["found"][f"0 {c}"][0])
+        print(
+            f"class {c:2}: ours {ours['seconds'][0]:6.2f} s, liblinear {theirs['seconds'][0]:7.2f} s, ratio {ratios[-1]:5.1f}, "
+            f"objective ours / theirs {objectives[-1]:.8f}",
+            flush=True,
+        )
+        ours_mb.append(ours["grown_mb"])
+        theirs_mb.append(theirs["grown_mb"])
+    whole = measure("ours", folder, k, [[fold, list(range(k))] for fold in range(options.folds)])
+    gaps = [gap for _, gap in whole["found"].values()]
+    forest = measure("forest", folder, k, [[0, options.trees]])
+
+    print(f"\n{options.cells:,} cells × {options.features} features, {k} classes, one core; {fits} fits are 5 folds")
+    ours_seconds = sum(whole["seconds"])
+    per_fit = sum(theirs_seconds) / len(theirs_seconds)
+    per_tree = forest["seconds"][0] / options.trees
+    print(
+        f"ours:      {len(gaps)} fits {ours_seconds:.1f} s; {fits} fits {ours_seconds * FOLDS / options.folds:.0f} s"
+        f"{'' if options.folds == FOLDS else ' (extrapolated)'}; {max(ours_mb):.0f} MB grown; largest duality gap {max(gaps):.1e}"
+    )
+    print(
+        f"liblinear: {len(theirs_seconds)} fits {sum(theirs_seconds):.1f} s; {fits} fits {per_fit * fits:.0f} s (extrapolated); "
+        f"{max(theirs_mb):.0f} MB grown; objective ours / theirs at most {max(objectives):.8f}; ratio {min(ratios):.1f} to {max(ratios):.1f}"
+    )
+    print(
+        f"forest:    {options.trees} trees {forest['seconds'][0]:.1f} s; {TREES} trees × {FOLDS} folds "
+        f"{per_tree * TREES * FOLDS / 60:.0f} min (extrapolated); {forest['grown_mb']:.0f} MB grown by {options.trees} trees"
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--cells", type=int, default=6000)
+    parser.add_argument("--features", type=int, default=128)
+    parser.add_argument("--classes", type=int, default=17)
+    parser.add_argument("--folds", type=int, default=1, choices=range(1, FOLDS + 1))
+    parser.add_argument("--theirs", type=int, default=2)
+    parser.add_argument("--trees", type=int, default=5)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        with ProcessPoolExecutor(
+            1, get_context("spawn")
+        ) as pool:  # a child's peak memory begins with that of its parent
+            pool.submit(plant, folder, options.cells, options.features, options.classes, options.folds).result()
+        compare(folder, options)
+
+
+if __name__ == "__main__":
+    main()
