@@ -365,6 +365,28 @@ def test_a_folder_with_one_result_and_no_record_is_a_useful_page(folder, tmp_pat
     assert page.data["datasets"][0]["layers"] == []
 
 
+def test_figures_of_the_run_are_in_the_page_until_it_is_full(folder, monkeypatch):
+    (folder / "figures").mkdir(exist_ok=True)
+    drawn = {
+        "a.png": b"first" * 40,
+        "b-yellow-blue.png": b"twin",
+        "b.png": b"second" * 100,
+        "c.png": b"third",
+        "old.png": b"x",
+    }
+    for name, content in drawn.items():
+        (folder / "figures" / name).write_bytes(content)
+    record = json.loads((folder / "run.json").read_text()) if (folder / "run.json").exists() else None
+    assert record is not None
+    record["figures"] = [f"figures/{n}" for n in ("c.png", "b.png", "b-yellow-blue.png", "a.png")] + ["../../run.json"]
+    (folder / "run.json").write_text(json.dumps(record))
+    monkeypatch.setattr("pci_bench.reporting.report.pictures.LARGEST", 300)
+    page = page_of(folder)
+    shown = [base64.b64decode(s.partition(",")[2]) for s in page.links if s.startswith("data:image/png;base64")]
+    assert shown == [drawn["c.png"], drawn["a.png"]]  # in the record's order; b is too large, old is of another run
+    assert "not here to keep this file small: b.png." in page.text
+
+
 def test_missing_predictions_are_named_and_the_rest_is_shown(folder):
     for file in (folder / "results").rglob("*.parquet"):
         file.unlink()

@@ -26,6 +26,7 @@ from pci_bench.reporting.report.embedding import embedding_views, without_coordi
 from pci_bench.reporting.report.layers import layer_views
 from pci_bench.reporting.report.library import plot_library
 from pci_bench.reporting.report.neighbours import Galleries, galleries, gallery_views
+from pci_bench.reporting.report.pictures import Picture, pictures
 from pci_bench.reporting.report.tables import paper_tables, result_tables
 from pci_bench.results import Result, read_results
 
@@ -51,15 +52,21 @@ def write_report(folder: Path, out: Path | None = None) -> Path:
         raise UserError(f"{folder} is not a folder. Give an output folder of `pci-bench run`.")
     record = run_record.recorded(folder)
     results = read_results(folder)
-    text = rendered(results, record, folder.resolve().name)
+    text = rendered(results, record, folder.resolve().name, *pictures(folder, record))
     file = Path(out) if out is not None else folder / "report.html"
     with atomic_file(file) as temporary:
         temporary.write_text(text, encoding="utf-8")
     return file
 
 
-def rendered(results: Sequence[Result], record: run_record.RunRecord | None, name: str) -> str:
-    """Return the page of some results and their run's record."""
+def rendered(
+    results: Sequence[Result],
+    record: run_record.RunRecord | None,
+    name: str,
+    figures: Sequence[Picture],
+    not_shown: Sequence[str],
+) -> str:
+    """Return the page of some results, their run's record, the figures to show, and the names of other figures."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     groups = of_the_same_cells(results)
@@ -116,6 +123,8 @@ def rendered(results: Sequence[Result], record: run_record.RunRecord | None, nam
         sections=sections,
         not_run=run_record.not_run(record),
         recorded=record is not None,
+        figures=figures,
+        not_shown=not_shown,
         provenance=run_record.provenance(record, results),
         weights=_weights(results),
         sprite=image,

@@ -21,6 +21,7 @@ class RunRecord(pydantic.BaseModel):
     schema_: int = pydantic.Field(alias="schema")
     arguments: dict[str, Any] = {}
     results: list[str]
+    figures: list[str] = []
     not_run: list[dict[str, str]] = []
     notes: list[str] = []
     run: dict[str, Any]
@@ -73,7 +74,7 @@ def provenance(record: RunRecord | None, results: Sequence[Result]) -> list[tupl
     versions = run.pop("versions", {})
     rows: list[tuple[str, str]] = []
     for name, value in (record.arguments if record else {}).items():
-        if value not in (None, []):
+        if value not in (None, [], {}):
             rows.append((f"argument {name}", ", ".join(map(str, value)) if isinstance(value, list) else str(value)))
     rows += [(name.replace("_", " "), _said(name, value)) for name, value in run.items() if value not in (None, "")]
     rows += [(f"version of {name}", str(value)) for name, value in dict(versions).items()]
