@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 REPLICATES = 1000
-ROUNDING = 1e-12
+ROUNDING = 1e-6  # expected numbers are kept to six digits
 PIXELS = "pixels"  # the column of a table of pictures (evaluators.examples)
 
 

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from pci_bench import UserError
 from pci_bench.comparison import (
+    Difference,
     Tolerance,
     compare,
     joined,
@@ -83,6 +84,13 @@ def test_two_cells_may_always_move():
     assert Tolerance().of("accuracy", 100) == pytest.approx(0.02)
     assert Tolerance().of("accuracy", 100_000) == 0.005
     assert Tolerance(metrics={"accuracy": 0.1}).of("accuracy", 1000) == 0.1
+
+
+@pytest.mark.parametrize("n", [7, 92, 300, 333])
+def test_two_cells_may_move_though_the_old_number_was_kept_to_six_digits(n):
+    kept = round(2 / n, 6)
+    assert not Difference("key", "recall of a", kept, 4 / n, 2 / n).changed
+    assert Difference("key", "recall of a", kept, 5 / n, 2 / n).changed
 
 
 def test_classes_that_move_apart_are_seen_behind_an_equal_mean():

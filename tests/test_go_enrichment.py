@@ -18,6 +18,7 @@ from pci_bench import UserError
 from pci_bench.evaluators.go_enrichment import enrichment
 from pci_bench.ontology import annotated_terms, memberships, read_gaf, read_obo
 from pci_bench.reporting.enrichment import enrichment_tables, printed
+from pci_bench.results import read_results
 from pci_bench.runner import evaluate, write_results
 
 # T:6 (peroxisome) is obsolete; T:3 is part of T:2, which is a T:1; T:5 is both a T:1 and part of T:3.
@@ -425,6 +426,15 @@ def test_table_3_is_printed_from_a_folder_of_results(files_of_planted, tmp_path,
     said = call(capsys, monkeypatch, "table", "table3", "--results", tmp_path / "other")
     assert said.code == 2
     assert "pci-bench run human-proteome" in said.err
+
+
+def test_tables_in_memory_have_the_types_that_are_read_back(files_of_planted, tmp_path):
+    adata, params = files_of_planted
+    (result,) = evaluate("go-enrichment", adata, **params)
+    write_results([result], tmp_path)
+    (read,) = read_results(tmp_path)
+    for name, table in result.tables.items():
+        pd.testing.assert_frame_equal(table.replace("", np.nan), read.tables[name], check_exact=True)
 
 
 def labelled(adata):

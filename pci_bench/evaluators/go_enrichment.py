@@ -254,6 +254,5 @@ def pick(significant: pd.DataFrame, clusters: list[str], sizes: np.ndarray, show
         none = pd.DataFrame({"cluster": [cluster], "term": "", "name": "", "N": int(size)})
         parts.append(mine if len(mine) else none.reindex(columns=significant.columns))
     found = pd.concat([p.astype(object) for p in parts], ignore_index=True)
-    return found.assign(
-        proteins=[f"{n}/{size}" if n == n else f"–/{size}" for n, size in zip(found["n"], found["N"], strict=True)]
-    )
+    proteins = [f"{n}/{size}" if n == n else f"–/{size}" for n, size in zip(found["n"], found["N"], strict=True)]
+    return found.assign(proteins=proteins).infer_objects()  # numbers as they are read back from a file
