@@ -1,0 +1,125 @@
+"""Runs the benchmarks of gallery.md and puts the pictures that it shows into docs/images, small enough for a web page.
+
+Usage: ``python docs/gallery.py [BENCHMARK ... | report]``. `report` photographs the report that results.md shows; it needs
+the extra ``browser`` and Debian's package ``chromium``.
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from pathlib import Path
+
+from PIL import Image
+
+import pci_bench
+
+IMAGES = Path(__file__).parent / "images"
+MOST_BYTES, WIDEST = 240_000, 1400  # of a picture; pixels
+
+# Photographs of the report: pixels across and down, and the link of its contents that is followed first.
+SCREENS = {
+    "report-desktop": (1280, 900, ""),
+    "report-neighbours": (1280, 900, "Neighbours"),
+    "report-phone": (390, 800, ""),
+}
+
+# What each benchmark runs on beyond its defaults, and its figures by the name of the picture.
+PICTURES: dict[str, tuple[dict[str, str], dict[str, str]]] = {
+    "yeast-knn": (
+        {"dataset": "yeast-sim"},
+        {
+            "yeast-sim-accuracy": "accuracy-yeast-sim",
+            "yeast-sim-classes": "classes-yeast-sim",
+            "yeast-sim-layers": "layers-yeast-sim",
+            "yeast-sim-confusion": "confusion-yeast-sim",
+        },
+    ),
+    "yeast-umap": ({"dataset": "yeast-sim"}, {"yeast-sim-umap": "umap-yeast-sim"}),
+    "yeast-screens": ({}, {"yeast-screens": "protein-umap-yeast-sim-yeast-sim-train"}),
+    "human-distances": (
+        {"dataset": "human-sim"},
+        {"human-sim-distances": "distances-human-sim", "human-sim-distances-terms": "distances-human-sim-terms"},
+    ),
+    "human-cell-lines": ({"dataset": "human-sim"}, {"human-sim-cell-lines": "cell-lines-human-sim"}),
+    "human-proteome": (
+        {"dataset": "human-sim", "features": "pci-conv3"},
+        {
+            "human-sim-proteome": "proteome-human-sim-pci-conv3@human-sim-k=13-subclusters=27",
+            "human-sim-vesicles": "proteome-human-sim-pci-conv3@human-sim-vesicles-k=3",
+        },
+    ),
+    "human-multilocalization": (
+        {"dataset": "human-sim", "features": "pci-conv3,classic-haralick,noise"},
+        {
+            "human-sim-multilocalization": "multi-localization-cytosol-nucleoplasm-human-sim-other-proteins",
+            "human-sim-variable-images": "multi-localization-cytosol-nucleoplasm-human-sim-other-proteins-images",
+        },
+    ),
+    "human-single-cell": (
+        {"dataset": "human-sim"},
+        {"human-sim-single-cell": "cells-of-H0083-pci-conv3@human-sim-human-sim"},
+    ),
+    "inpainting": ({"dataset": "human-sim"}, {"human-sim-inpainting": "inpainting-human-sim-human-sim"}),
+}
+
+
+def shrunk(source: Path, target: Path) -> int:
+    """Write a picture with at most `WIDEST` pixels across and `MOST_BYTES`, and return its bytes."""
+    with Image.open(source) as opened:
+        picture = opened.convert("RGB")
+    width = min(WIDEST, picture.width)
+    while True:
+        scaled = picture.resize((width, round(picture.height * width / picture.width)), Image.Resampling.LANCZOS)
+        scaled.quantize(256, dither=Image.Dither.NONE).save(target, optimize=True)
+        if (size := target.stat().st_size) <= MOST_BYTES:
+            return size
+        width = round(0.9 * width)
+
+
+def photographed() -> None:
+    """Write the report of a run as it looks on a desktop and on a phone."""
+    from playwright.sync_api import sync_playwright
+
+    from pci_bench.reporting.report import write_report
+
+    with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
+        pci_bench.run("yeast-knn", dataset="yeast-sim", out=Path(folder, "yeast-knn"))
+        report = write_report(Path(folder, "yeast-knn"))
+        browser = playwright.chromium.launch(
+            executable_path="/usr/bin/chromium", args=["--no-sandbox", "--disable-gpu"]
+        )
+        for name, (width, height, link) in SCREENS.items():
+            page = browser.new_page(viewport={"width": width, "height": height}, reduced_motion="reduce")
+            page.goto(report.as_uri())
+            page.wait_for_selector("html[data-ready]")
+            if link:
+                page.get_by_role("link", name=link, exact=True).click()
+                page.wait_for_timeout(1000)  # crops are decoded after the section comes into view
+            shot = Path(folder, f"{name}.png")
+            page.screenshot(path=shot)
+            print(f"{name}.png: {shrunk(shot, IMAGES / f'{name}.png') / 1000:.0f} KB", flush=True)
+        browser.close()
+
+
+def main(asked: list[str]) -> None:
+    """Run the benchmarks that are asked for, or all, and write their pictures."""
+    if unknown := [name for name in asked if name not in (*PICTURES, "report")]:
+        sys.exit(f"The gallery shows nothing of {', '.join(unknown)}. It shows {', '.join(PICTURES)}, report.")
+    for benchmark in asked or [*PICTURES, "report"]:
+        if benchmark == "report":
+            photographed()
+            continue
+        options, pictures = PICTURES[benchmark]
+        arguments = {name: value.split(",") for name, value in options.items()}
+        with tempfile.TemporaryDirectory() as folder:
+            output = pci_bench.run(benchmark, out=folder, **arguments)
+            drawn = {file.stem: file for file in output.figures if file.suffix == ".png"}
+            for name, stem in pictures.items():
+                if stem not in drawn:
+                    sys.exit(f"{benchmark} drew no figure {stem}; it drew {', '.join(drawn)}.")
+                print(f"{name}.png: {shrunk(drawn[stem], IMAGES / f'{name}.png') / 1000:.0f} KB", flush=True)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
