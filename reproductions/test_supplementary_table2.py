@@ -1,6 +1,6 @@
 """Supplementary Table 2: logistic regression and random forest, 5-fold cross-validation.
 
-With the paper's 30,889 cells, a random forest of 500 trees takes about an hour of one core for each feature set.
+With the paper's 30,889 cells, a random forest of 500 trees would take about half an hour of one core for each feature set (extrapolated; speed/classifiers.py).
 """
 
 import pytest

@@ -226,7 +226,7 @@ def _list_clusters(listing: Axes, result: Result, proteins: pd.DataFrame, colour
         mine = proteins["label"].astype(str).to_numpy()[proteins["cluster"].astype(str) == name]
         distinct, counts = np.unique(mine[mine != ""], return_counts=True)
         size = f"{name}: {len(mine):,}" + (f", of which {counts.max():,}" if len(distinct) else "")
-        most = textwrap.wrap(distinct[counts.argmax()], 22)[:2] if len(distinct) else []
+        most = textwrap.wrap(distinct[counts.argmax()], 20)[:2] if len(distinct) else []
         listing.add_patch(Rectangle((0.02, top - 0.84 * line), 0.035, 0.8 * line, color=colours[name], linewidth=0))
         words = "\n".join([size, *most]) if line * tall > 0.3 else " ".join([size, *most])
         listing.text(0.075, top - 0.44 * line, words, fontsize=7, va="center", color=INK, linespacing=1.0)
