@@ -11,7 +11,6 @@ import h5py
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import YEAST
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
@@ -24,6 +23,7 @@ from pci_bench.evaluators.base import completed
 from pci_bench.extraction import annotated, why_not
 from pci_bench.features import parse
 
+YEAST = (Channel("GFP", "protein"), Channel("RFP", "marker"))
 HUMAN = (Channel("nucleus", "marker"), Channel("antibody", "protein"), Channel("microtubules", "marker"))
 DIFFERENT: dict[str, str] = {}  # columns that are not CellProfiler's own, and why: none
 
