@@ -99,12 +99,8 @@ def evaluate(
     UserError
         For an unknown name or parameter, or where none of the grid can be evaluated (the first reason).
     """
-    values = {
-        name: [value] if isinstance(value, str) or not isinstance(value, Iterable) else list(value)
-        for name, value in grid.items()
-    }
     found, reasons = _evaluated(
-        EVALUATORS.get(evaluator), adata, values, seed, progress or Progress(), benchmark=None, cells=cells
+        EVALUATORS.get(evaluator), adata, _listed(grid), seed, progress or Progress(), benchmark=None, cells=cells
     )
     if not found:
         raise UserError(f"{evaluator} cannot be run: {reasons[0] if reasons else 'an empty grid was given'}.")
@@ -117,7 +113,7 @@ def run(
     dataset: Sequence[str] | str | None = None,
     features: Sequence[str] | str | None = None,
     k: Sequence[int] | None = None,
-    parameters: Mapping[str, Sequence[Any]] | None = None,
+    parameters: Mapping[str, Any] | None = None,
     limit: int | None = None,
     out: str | Path | None = None,
     device: str = "auto",
@@ -163,8 +159,10 @@ def run(
     progress = progress or Progress()
     declared = BENCHMARKS.get(benchmark)
     wanted = select([features] if isinstance(features, str) else features or declared.features)
-    parameters = {**(parameters or {}), **({"k": list(k)} if k else {})}
+    parameters = _listed(parameters or {})
     _check_parameters(declared, parameters)
+    if k and any("k" in EVALUATORS.get(e.name).Params.model_fields for e in declared.evaluate):
+        parameters["k"] = list(k)
     for evaluation in with_parameters(declared.evaluate, parameters):
         _grid(EVALUATORS.get(evaluation.name), evaluation.grid)
     named = [dataset] if isinstance(dataset, str) else list(dataset or ())
@@ -288,25 +286,39 @@ def run_again(file: str | Path, *, out: str | Path | None = None, progress: Prog
     return run(benchmark, **arguments, out=out, progress=progress)
 
 
-def _check_parameters(declared: Benchmark, parameters: Mapping[str, Sequence[Any]]) -> None:
+def _check_parameters(declared: Benchmark, parameters: Mapping[str, list[Any]]) -> None:
     """Raise where a benchmark has no evaluator with a parameter that the user sets."""
     known = {e.name: EVALUATORS.get(e.name).Params.model_fields for e in declared.evaluate}
-    for name in parameters:
-        if name != "k" and not any(name in fields for fields in known.values()):
+    for name, values in parameters.items():
+        if not values:
+            raise UserError(f"The parameter '{name}' is given no value.")
+        if not any(name in fields for fields in known.values()):
             theirs = "; ".join(f"{e}: {', '.join(fields) or 'none'}" for e, fields in known.items())
             raise UserError(f"No evaluator of {declared.name} has a parameter '{name}'. Their parameters are {theirs}.")
 
 
-def with_parameters(evaluations: Iterable[Evaluation], parameters: Mapping[str, Sequence[Any]]) -> list[Evaluation]:
+def with_parameters(evaluations: Iterable[Evaluation], parameters: Mapping[str, list[Any]]) -> list[Evaluation]:
     """Return evaluations with the user's values in place of the declared ones, where an evaluator has such a parameter."""
     changed = []
     for evaluation in evaluations:
         fields = EVALUATORS.get(evaluation.name).Params.model_fields
-        mine = {name: list(dict.fromkeys(values)) for name, values in parameters.items() if name in fields}
+        mine = {
+            name: [v for i, v in enumerate(values) if v not in values[:i]]
+            for name, values in parameters.items()
+            if name in fields
+        }
         one = Evaluation(**{**evaluation.model_dump(), **mine})
         if one not in changed:  # two that differed only in what the user sets are one now
             changed.append(one)
     return changed
+
+
+def _listed(values: Mapping[str, Any]) -> dict[str, list[Any]]:
+    """Return parameters with a list of values for each, where some have a single one."""
+    return {
+        name: [value] if isinstance(value, str) or not isinstance(value, Iterable) else list(value)
+        for name, value in values.items()
+    }
 
 
 def _grid(evaluator: Evaluator, values: dict[str, list[Any]]) -> list[Any]:

@@ -228,6 +228,7 @@ class StoreWriter:
             "made_by": "pci-bench",
             "sha256": generated or stored,
             "stored_sha256": stored,
+            "masks_hashed": self._masks is not None,
             "meta": asdict(self._meta),
             "channels": [asdict(c) for c in self._channels],
             "notes": self._notes,
@@ -261,6 +262,8 @@ def open_store(folder: Path) -> Cells:
         raise BrokenStoreError(f"{folder} is not a store of cells: {type(error).__name__}: {error}.") from error
     if schema != SCHEMA:
         raise BrokenStoreError(f"{folder} is a store of schema {schema}; this version reads schema {SCHEMA}.")
+    if (folder / "masks.zarr").exists() and not description.get("masks_hashed"):
+        raise BrokenStoreError(f"{folder} was stored before masks were part of a dataset's hash.")
     for name, size in files.items():
         file = folder / name
         found = file.stat().st_size if file.is_file() else None

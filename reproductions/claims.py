@@ -60,11 +60,11 @@ def metric_of(results: Iterable[Result], metric: str, **params: object) -> dict[
     }
 
 
-def assert_above(better: str, others: Iterable[str], scores: dict[str, float], *, slack: float = 0.0) -> None:
+def assert_above(better: str, others: Iterable[str], scores: dict[str, float]) -> None:
     """Fail, with both numbers, where a feature set does not score above each of the others."""
     wrong = [
         f"{better} {scores[better]:.4f} is not above {other} {scores[other]:.4f}"
         for other in others
-        if not scores[better] + slack > scores[other]
+        if not scores[better] > scores[other]
     ]
     assert not wrong, "\n".join(wrong)

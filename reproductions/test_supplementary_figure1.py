@@ -46,7 +46,7 @@ def test_features_are_the_sources_alone():
     assert all(torch.equal(before[layer], after[layer]) for layer in before)
 
 
-def test_the_prediction_knows_the_targets_markers_and_not_its_protein():
+def test_the_prediction_depends_on_the_targets_markers():
     network, crops = shipped(3)
     source, target = crops[:1], crops[1:]
     with torch.no_grad():

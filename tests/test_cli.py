@@ -102,7 +102,7 @@ def test_a_run_prints_both_tables_with_both_exclusions_intervals_and_what_was_no
         assert len(re.findall(number, row)) == 2  # leave-one-out, and beside it other fields only
     rest = "\n".join(lines[several:])
     for exclusion in ("Compared with all other cells", "Compared with cells of other fields only"):
-        block = rest.partition(exclusion)[2].partition("Neighbours:")[0]
+        block = rest.partition(exclusion)[2].partition("Compared with ")[0]
         for name in FEATURES:
             values, intervals = block.partition(f"\n{name} ")[2].split("\n")[:2]
             assert len(re.findall(r"\d+\.\d", values)) == len(KS)
@@ -538,6 +538,45 @@ def test_a_setting_that_no_evaluator_can_take_is_a_sentence(here, capsys, monkey
     assert (said.code, (tmp_path / "never").exists()) == (2, False)
     assert sentence in said.err
     assert "Traceback" not in said.err
+
+
+def test_of_several_settings_each_is_printed_and_drawn(here, capsys, monkeypatch, tmp_path):
+    settings = ("--set", "k=11", "--set", "exclude=cell", "--set", "scale=all", "--set", "scale=none")
+    run = ("run", "yeast-knn", "--dataset", "toy-yeast", "--features", "intensity", "--out", tmp_path / "out")
+    said = call(capsys, monkeypatch, *run, *settings)
+    found = {r["evaluator"]["params"]["scale"]: r for r in map(json.loads, texts_of(tmp_path / "out"))}
+    percent = {scale: f"{100 * r['metrics']['balanced_accuracy']:.1f}" for scale, r in found.items()}
+    table, _, others = said.out.partition("in no column of its tables")
+    assert percent["all"] != percent["none"]
+    assert percent["all"] in table
+    assert percent["none"] in others
+    assert "scale=none" in others
+    drawn = {f.stem for f in (tmp_path / "out" / "figures").glob("accuracy*.svg")}
+    assert len(drawn) == 2
+    svg = {scale: next(f for f in (tmp_path / "out" / "figures").glob(f"accuracy*{scale}*.svg")) for scale in percent}
+    assert all(percent[scale] in file.read_text() for scale, file in svg.items())
+
+
+def texts_of(folder: Path) -> list[str]:
+    """Return the texts of a folder's result files."""
+    return [file.read_text() for file in (folder / "results").rglob("*.json")]
+
+
+def test_two_ways_to_say_k_contradict_each_other_in_run_and_evaluate(here, capsys, monkeypatch, tmp_path):
+    run = ("run", "yeast-knn", "--dataset", "toy-yeast", "--out", tmp_path / "never")
+    file = tmp_path / "intensity.h5ad"
+    assert call(capsys, monkeypatch, "extract", "intensity", "--dataset", "toy-yeast", "--out", file).code == 0
+    for command in (run, ("evaluate", file, "--with", "loo-knn")):
+        said = call(capsys, monkeypatch, *command, "--k", "1", "--set", "k=5")
+        assert said.code == 2
+        assert "--k and --set k contradict each other" in said.err
+
+
+@pytest.mark.parametrize("option", [("--seed", "0"), ("--limit", "0"), ("--device", "cpu"), ("--set", "k=1")])
+def test_a_recorded_run_takes_no_option_that_it_would_ignore(here, capsys, monkeypatch, tmp_path, option):
+    said = call(capsys, monkeypatch, "run", "--from", "first/run.json", "--out", tmp_path / "never", *option)
+    assert (said.code, (tmp_path / "never").exists()) == (2, False)
+    assert f"{option[0]} and --from contradict each other" in said.err
 
 
 def test_evaluate_prints_a_table_and_writes_results_where_asked(here, capsys, monkeypatch, tmp_path):

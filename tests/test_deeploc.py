@@ -6,6 +6,7 @@ import itertools
 
 import numpy as np
 import pytest
+import torch
 from pci_bench_baselines.networks import deeploc
 from scipy import stats
 from sklearn.metrics import balanced_accuracy_score
@@ -276,7 +277,13 @@ def test_two_hundred_steps_learn_the_training_cells_by_heart(labelled):
         def say(self, text):
             said.append(text)
 
-    done = train("deeploc", cells, recipe_of("deeploc", epochs=50, **SMALL), name="small", progress=Listener())
+    done = train(
+        "deeploc",
+        cells,
+        recipe_of("deeploc", epochs=50, learning_rate=0.02, **SMALL),
+        name="small",
+        progress=Listener(),
+    )
     adata = pci_bench.extract("deeploc-predictions@small", cells)
     guessed = adata.var_names.to_numpy()[np.asarray(adata.X).argmax(axis=1)]
     assert (guessed == adata.obs["label"].astype(str)).mean() > 0.95
@@ -451,3 +458,19 @@ def test_a_cell_without_a_prediction_counts_as_wrong_among_the_others():
     table = pd.DataFrame({"label": ["a", "a", "b", "b"], "predicted": ["a", None, "b", "a"]})
     counted = without_training_cells(table, np.array([False, False, False, True]), "image", 0)
     assert counted["others"]["metrics"]["balanced_accuracy"] == pytest.approx((0.5 + 1) / 2)
+
+
+@pytest.mark.parametrize("cells", [128, 8, 3])
+def test_the_number_of_threads_changes_no_bit(cells):
+    network = deeploc.load(weights.find("deeploc", "yeast-sim"))
+    crops = np.random.default_rng(0).random((cells, 2, 64, 64), dtype=np.float32)
+    before, found = torch.get_num_threads(), []
+    try:
+        for threads in (1, 2, 3):
+            torch.set_num_threads(threads)
+            found.append(network.of_cells(crops, ["fc2", "predictions"], "cpu"))
+    finally:
+        torch.set_num_threads(before)
+    for others in found[1:]:
+        for output, values in found[0].items():
+            np.testing.assert_array_equal(others[output], values)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -222,3 +223,17 @@ def test_python_repeats_a_run_too(here):
     assert [r.metrics for r in again] == [r.metrics for r in read_results(here / "plain")]
     with pytest.raises(UserError, match="is not the record of a run"):
         runner.run_again(here / "absent.json")
+
+
+@pytest.mark.parametrize(
+    ("parameters", "sentence"),
+    [
+        ({"k": []}, "The parameter 'k' is given no value"),
+        ({"k": [[1]]}, "does not fit loo-knn"),
+        ({"k": [{"a": 1}]}, "does not fit loo-knn"),
+        ({"nonsense": 1}, "No evaluator of yeast-knn has a parameter 'nonsense'"),
+    ],
+)
+def test_parameters_of_any_kind_are_taken_or_a_sentence(parameters, sentence):
+    with pytest.raises(UserError, match=re.escape(sentence)):
+        runner.run("yeast-knn", dataset="yeast-sim", features="intensity", parameters=parameters)

@@ -249,6 +249,20 @@ def test_other_masks_are_other_data_and_damaged_masks_are_found(cache):
         verify(dataset)
 
 
+def test_a_store_from_before_masks_were_hashed_is_built_again(cache):
+    dataset = Planted(random_crops("uint8", 4), masks=np.ones((4, 4, 6), np.uint16))
+    load(dataset)
+    file = store_folder(dataset) / "store.json"
+    record = json.loads(file.read_text())
+    del record["masks_hashed"]
+    file.write_text(json.dumps(record))
+    heard = Heard()
+    load(dataset, progress=heard)
+    assert dataset.built == 2
+    assert "before masks were part of a dataset's hash" in heard.sentences[0]
+    assert verify(dataset)
+
+
 def test_masks_that_were_declared_but_not_given_are_a_sentence():
     dataset = Planted(random_crops("uint8", 4), masks=np.zeros((4, 4, 6), np.uint16))
     crops, dataset.build = dataset.crop_data, None

@@ -119,12 +119,27 @@ class DeepLoc(nn.Module):
                 x = F.max_pool2d(x, 2, ceil_mode=True)
         x = x.permute(0, 2, 3, 1).flatten(1)  # rows, columns, channels: TensorFlow's order
         for name in FULLY_CONNECTED:
-            x = F.relu(self.norms[name](self.affine[name](x)))
+            x = F.relu(self.norms[name](self._fully_connected(name, x)))
         return x
 
     def logits(self, fc2: Tensor) -> Tensor:
         """Return the last layer after batch norm. (n, 512) -> (n, classes)."""
-        return self.norms[FINAL](self.affine[FINAL](fc2))
+        return self.norms[FINAL](self._fully_connected(FINAL, fc2))
+
+    def _fully_connected(self, name: str, x: Tensor) -> Tensor:
+        """Return a fully connected layer's output; in evaluation by one thread.
+
+        More threads share the sums of a matrix product out among them, which changes their last bits.
+        """
+        layer = self.affine[name]
+        if self.training:
+            return layer(x)
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)
+        try:
+            return layer(x)
+        finally:
+            torch.set_num_threads(threads)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return logits. (n, channels, 60, 60) -> (n, classes)."""

@@ -34,6 +34,7 @@ SetOption = Annotated[
 
 @app.command()
 def run(
+    context: typer.Context,
     benchmark: Annotated[
         str | None, typer.Argument(help="A benchmark; `pci-bench list benchmarks` shows all.", show_default=False)
     ] = None,
@@ -73,21 +74,18 @@ def run(
     """Run a benchmark: features, evaluation, tables and figures."""
     load_plugins(plugin)
     from pci_bench import runner
-    from pci_bench.reporting.tables import shows
 
     progress = ConsoleProgress(err)
     if (benchmark is None) == (record is None):
         raise UserError("Name a benchmark (`pci-bench list benchmarks` shows all), or a record with --from run.json.")
     if record is not None:
-        asked: dict[str, object] = {
-            "--dataset": dataset,
-            "--features": features,
-            "--k": k,
-            "--set": set_,
-            "--limit": limit,
-        }
-        asked |= {"--annotations": annotations}
-        if given := [name for name, value in asked.items() if value]:
+        free = {"record", "out_folder", "plugin", "as_json"}
+        if given := [
+            option.opts[0]
+            for option in context.command.params
+            if option.name not in free
+            and getattr(context.get_parameter_source(option.name or ""), "name", "") == "COMMANDLINE"
+        ]:
             raise UserError(f"{given[0]} and --from contradict each other: the record says what is run.")
         if out_folder is None:
             raise UserError("Say with --out where the repeated run is to be written, so that the recorded one is kept.")
@@ -101,7 +99,7 @@ def run(
             dataset=dataset,
             features=features.split(",") if features else None,
             k=_numbers(k) if k is not None else None,
-            parameters=_settings(set_),
+            parameters=_settings(set_, k),
             limit=limit,
             out=folder,
             device=device,
@@ -116,7 +114,7 @@ def run(
         typer.echo(json.dumps([r.model_dump(by_alias=True) for r in output], ensure_ascii=False, allow_nan=False))
         return
     print_tables([t for t in output.tables if t.has_numbers])
-    if others := [r for r in output if not any(shows(t.declaration, r) for t in output.tables)]:
+    if others := [r for r in output if not any(r is s for t in output.tables for s in t.shown)]:
         print_results(others, f"{output.benchmark}, in no column of its tables")
     for note in output.notes:
         say(f"Note: {note}")
@@ -173,7 +171,12 @@ def evaluate(
     file: Annotated[Path, typer.Argument(help="Features with labels: F.h5ad, F.parquet, F.csv or F.npz.")],
     with_: Annotated[str, typer.Option("--with", help="Evaluators, separated by commas.")],
     k: Annotated[str | None, typer.Option("--k", help="Numbers of neighbours, separated by commas.")] = None,
-    exclude: Annotated[str, typer.Option(help="Columns that neighbours must not share, separated by commas.")] = "cell",
+    exclude: Annotated[
+        str | None,
+        typer.Option(
+            help="Columns that compared cells must not share, separated by commas; by default the evaluator's."
+        ),
+    ] = None,
     set_: SetOption = None,
     out_folder: Annotated[
         Path | None, typer.Option("--out", help="Where to write results; nothing is written by default.")
@@ -194,10 +197,10 @@ def evaluate(
     adata.uns.setdefault(
         "pci_bench", {"dataset": {"name": file.stem, "confounder": ""}, "features": {"name": f"file:{file.name}"}}
     )
-    asked: dict[str, list[Any]] = {"exclude": exclude.split(",")}
+    asked: dict[str, list[Any]] = {} if exclude is None else {"exclude": exclude.split(",")}
     if k is not None:
         asked["k"] = _numbers(k)
-    set_values = _settings(set_)
+    set_values = _settings(set_, k)
     names = [name.strip() for name in with_.split(",")]
     known = {name: EVALUATORS.get(name).Params.model_fields for name in names}
     for name in set_values:
@@ -224,12 +227,14 @@ def _numbers(text: str) -> list[int]:
         raise UserError(f"--k {text} is not a list of whole numbers. Write for example --k 1,5,11.") from None
 
 
-def _settings(texts: list[str] | None) -> dict[str, list[str]]:
-    """Return the values of every parameter that --set names."""
+def _settings(texts: list[str] | None, k: str | None) -> dict[str, list[str]]:
+    """Return the values of every parameter that --set names; k may be given by --k as well, but not by both."""
     found: dict[str, list[str]] = {}
     for text in texts or ():
         name, equals, value = text.partition("=")
         if not (name.strip() and equals):
             raise UserError(f"--set {text} is not NAME=VALUE. Write for example --set pairs=500.")
         found.setdefault(name.strip(), []).append(value.strip())
+    if k is not None and "k" in found:
+        raise UserError("--k and --set k contradict each other. Use one of them.")
     return found

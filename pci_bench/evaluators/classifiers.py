@@ -124,7 +124,7 @@ class ClassifierParams(pydantic.BaseModel):
 class LogisticRegressionParams(ClassifierParams):
     """Parameters of the logistic regression."""
 
-    c: float = pydantic.Field(1.0, gt=0, description="inverse strength of the L1 penalty")
+    c: float = pydantic.Field(1.0, gt=0, allow_inf_nan=False, description="inverse strength of the L1 penalty")
 
 
 class RandomForestParams(ClassifierParams):

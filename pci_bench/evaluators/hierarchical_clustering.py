@@ -303,7 +303,9 @@ class ClusterParams(pydantic.BaseModel):
 
     k: int = pydantic.Field(10, ge=1, description="clusters that the tree is cut into")
     subclusters: int = pydantic.Field(0, ge=0, description="clusters of a second, finer cut; 0 for none")
-    height: float = pydantic.Field(0, ge=0, description="where above 0, the height of the cut, in place of k")
+    height: float = pydantic.Field(
+        0, ge=0, allow_inf_nan=False, description="where above 0, the height of the cut, in place of k"
+    )
     clusters: str = pydantic.Field("", description="CSV file (protein, cluster) of clusters, in place of any cut")
     subset: str = pydantic.Field("", description="localization term of the proteins to cluster; all where empty")
     subset_terms: Literal["only", "any"] = pydantic.Field(
@@ -468,7 +470,7 @@ class HierarchicalClustering:
                 details["clusters_file"] = note
             if run.cells is not None:
                 pictured = (texts(adata, "protein"), proteins.names, proteins.features, outer)
-                tables["crops"] = of_clusters(run.cells, np.asarray(adata.X), *pictured)
+                tables["crops"] = of_clusters(run.cells, standardized(np.asarray(adata.X)), *pictured)
             rows = proteins.order
             if params.around:
                 (leaf,) = np.flatnonzero(proteins.names == params.around)

@@ -181,6 +181,7 @@ class FilledTable:
     headers: list[tuple[str, str]]  # (column header, exclusion)
     rows: list[tuple[str, list[Entry | None] | str]]
     notes: list[str]
+    shown: list[Result]  # those whose numbers stand in the rows
 
     @property
     def title(self) -> str:
@@ -202,16 +203,6 @@ class FilledTable:
     def header_texts(self) -> list[str]:
         """Return column headers that say what neighbours were left out."""
         return [h if x == "cell" else f"{h}, other {x}s only" for h, x in self.headers]
-
-
-def shows(declaration: TableDeclaration, result: Result) -> bool:
-    """Return whether a result stands in some column of a table."""
-    return any(
-        result.evaluator.name == c.evaluator
-        and c.metric in result.metrics
-        and all(result.evaluator.params.get(k) == v for k, v in c.params.items())
-        for c in declaration.columns
-    )
 
 
 def fill(
@@ -241,6 +232,7 @@ def fill(
         by_features.setdefault(result.features.full_name, []).append(result)
 
     scale = declaration.scale
+    stands: list[Result] = []
 
     def entry(found: list[Result], column: Column, exclude: str) -> Entry | None:
         for r in found:
@@ -254,6 +246,7 @@ def fill(
                 low_high = r.intervals.get(column.metric)
                 interval = (scale * low_high[0], scale * low_high[1]) if low_high else None
                 paper = None if r.paper is None else r.paper.metrics.get(column.metric)
+                stands.append(r)
                 return Entry(scale * r.metrics[column.metric], interval, paper)
         return None
 
@@ -281,7 +274,7 @@ def fill(
             f"Left out, because they are of other cells of {dataset} (another --limit, seed or version): "
             f"{', '.join(elsewhere)}. Run them again."
         )
-    return FilledTable(declaration, dataset, headers, rows, notes)
+    return FilledTable(declaration, dataset, headers, rows, notes, stands)
 
 
 def _without_training_cells(results: list[Result]) -> list[Result]:

@@ -25,15 +25,32 @@ LAYER = re.compile(r"(?P<network>.+)-(?P<layer>(block\d_)?conv\d+)")
 READING = "Black lines: 95 % intervals. Broken line: chance."
 
 
+def _by_settings(results: Sequence[Result], *drawn: str) -> Iterator[tuple[str, str, list[Result]]]:
+    """Yield a suffix of the stem, words and results for each set of the parameters that are not drawn beside each other."""
+    sets: dict[str, list[Result]] = {}
+    for result in results:
+        others = (f"{name}={value}" for name, value in result.evaluator.params.items() if name not in drawn)
+        sets.setdefault(",".join(others), []).append(result)
+    for settings, mine in sets.items():
+        yield (f"-{escape(settings)}", f", {settings}", mine) if len(sets) > 1 else ("", "", mine)
+
+
 @register_figures("loo-knn")
 def knn_figures(results: Sequence[Result]) -> Iterator[tuple[str, Figure]]:
+    """Yield the figures of every scaling of the features."""
+    for suffix, words, mine in _by_settings(results, "k", "exclude"):
+        for stem, figure in _knn_figures(mine, words):
+            yield f"{stem}{suffix}", figure
+
+
+def _knn_figures(results: Sequence[Result], words: str) -> Iterator[tuple[str, Figure]]:
     """Yield accuracy bars at k = 11 (or the middle k) overall and by class, the confusions of pci-conv4, else of the best set, and curves over layers."""
     dataset = results[0].dataset
     ks = sorted({r.evaluator.params["k"] for r in results})
     k = 11 if 11 in ks else ks[len(ks) // 2]
     at_k = [r for r in results if r.evaluator.params["k"] == k]
     size = f"{at_k[0].dataset.n_cells:,} cells, {len(at_k[0].dataset.classes)} classes"
-    text = f"Leave-one-out kNN, k = {k}, {dataset.name} ({size})"
+    text = f"Leave-one-out kNN, k = {k}, {dataset.name} ({size}){words}"
     bars = accuracy_bars(at_k, metric="balanced_accuracy", text=text)
     yield f"accuracy-{escape(dataset.name)}", described(bars, at_k, READING)
     best = max(at_k, key=lambda r: (r.features.name == "pci-conv4", r.metrics["balanced_accuracy"]))
@@ -67,9 +84,10 @@ def classifier_figures(results: Sequence[Result]) -> Iterator[tuple[str, Figure]
     """Yield accuracy bars of one classifier."""
     dataset, evaluator = results[0].dataset, results[0].evaluator.name
     size = f"{dataset.n_cells:,} cells, {len(dataset.classes)} classes"
-    text = f"{evaluator.replace('-', ' ').capitalize()}, cross-validated, {dataset.name} ({size})"
-    bars = accuracy_bars(results, metric="balanced_accuracy", text=text)
-    yield f"{evaluator}-{escape(dataset.name)}", described(bars, results, READING)
+    for suffix, words, mine in _by_settings(results, "exclude"):
+        text = f"{evaluator.replace('-', ' ').capitalize()}, cross-validated, {dataset.name} ({size}){words}"
+        bars = accuracy_bars(mine, metric="balanced_accuracy", text=text)
+        yield f"{evaluator}-{escape(dataset.name)}{suffix}", described(bars, mine, READING)
 
 
 def neighbours(exclude: str) -> str:

@@ -25,7 +25,7 @@ def pictures(folder: Path, record: RunRecord | None) -> tuple[list[Picture], lis
     Those that the record names, in its order; without a record, all by name. A figure that comes in two palettes is shown
     in the colour-blind-safe one.
     """
-    here = {file.name: file for file in sorted((folder / "figures").glob("*.png"))}
+    here = {file.name: file for file in sorted((folder / "figures").glob("*.png")) if file.is_file()}
     named = [Path(f).name for f in record.figures] if record else list(here)
     files = [here[n] for n in dict.fromkeys(named) if n in here and not n.endswith("-yellow-blue.png")]
     shown: list[Picture] = []
