@@ -479,7 +479,8 @@ def _compute_part(jobs: list[_Job], cells: Cells, start: int, device: str, compu
     """
     meta = jobs[0].extractor.meta
     outputs = {job.features.output for job in jobs}
-    collected: dict[str, list[np.ndarray]] = {output: [] for output in outputs}
+    # Filled in place: small arrays kept from every batch would keep the allocator from using a batch's memory again.
+    collected: dict[str, np.ndarray] = {}
     size = jobs[0].cells_per_part
     stop = min(start + size, len(cells))
     prepared = _prepared(jobs[0], cells, device)
@@ -493,24 +494,29 @@ def _compute_part(jobs: list[_Job], cells: Cells, start: int, device: str, compu
                 batch = np.concatenate([batch, np.zeros((meta.batch - count, *batch.shape[1:]), np.float32)])
             values = compute(batch, outputs)
             for output in outputs:
-                if output not in values or np.ndim(values[output]) != 2 or len(values[output]) != meta.batch:
-                    found = f"the shape {np.shape(values[output])}" if output in values else "nothing"
+                columns: int | str = collected[output].shape[1] if output in collected else "d"
+                shape: tuple[int, ...] = np.shape(values[output]) if output in values else ()
+                if len(shape) != 2 or shape[0] != meta.batch or columns not in ("d", shape[1]):
+                    what = f"the shape {shape}" if output in values else "nothing"
                     raise UserError(
-                        f"{meta.name} gave {found} for {meta.batch} crops{f' and the output {output}' if output else ''}; "
-                        f"expected one row per crop, ({meta.batch}, d). Correct the extractor."
+                        f"{meta.name} gave {what} for {meta.batch} crops{f' and the output {output}' if output else ''}; "
+                        f"expected one row per crop, ({meta.batch}, {columns}). Correct the extractor."
                     )
-                collected[output].append(np.asarray(values[output][:count], dtype=np.float32))
+                filled = first + offset - start
+                if output not in collected:
+                    collected[output] = np.empty((stop - start, shape[1]), np.float32)
+                collected[output][filled : filled + count] = values[output][:count]
             advance(count)
     for job in jobs:
-        values = np.concatenate(collected[job.features.output])
-        wrong = np.isinf(values) if meta.missing else ~np.isfinite(values)
+        found = collected[job.features.output]
+        wrong = np.isinf(found) if meta.missing else ~np.isfinite(found)
         if wrong.any():
             bad = cells.obs["cell"].iloc[start + int(np.argwhere(wrong)[0][0])]
             raise UserError(
                 f"{job.features} gave NaN or infinite values, first for the cell '{bad}'. Correct the extractor or leave the cell out."
             )
         content = io.BytesIO()
-        np.save(content, values)  # straight into a file, NumPy does not say that the disk is full
+        np.save(content, found)  # straight into a file, NumPy does not say that the disk is full
         with atomic_file(job.part(start // size)) as temporary:
             temporary.write_bytes(content.getbuffer())
 

@@ -798,3 +798,44 @@ def test_cells_may_be_given_by_their_datasets_name(toy_cache):
     np.testing.assert_array_equal(by_name.X, extract("intensity", load_dataset("toy-human")).X)
     with pytest.raises(UserError, match="no dataset named"):
         extract("intensity", "toy-humans")
+
+
+def test_features_whose_width_changes_between_batches_are_named(own_registries, make_cells, cache):
+    widths = iter([2, 3, 3, 3])
+    register_features("wavering", version="1", rescale="raw", names=lambda channels: ["a", "b"], batch=4)(
+        lambda crops: np.zeros((len(crops), next(widths)))
+    )
+    with pytest.raises(
+        UserError, match=r"wavering gave the shape \(4, 3\) for 4 crops; expected one row per crop, \(4, 2\)"
+    ):
+        extract("wavering", make_cells(16))
+
+
+def test_memory_does_not_grow_with_the_number_of_cells(tmp_path):
+    """Kept views of a batch's memory would keep it from being used again: 25 MB for each 16 crops of the full network."""
+    program = textwrap.dedent(
+        """
+        import resource, sys
+        import numpy as np, pandas as pd
+        from pci_bench.cells import Cells, Channel, DatasetMeta
+        from pci_bench.extraction import ensure
+        from pci_bench.features import select
+        n = int(sys.argv[1])
+        crops = np.random.default_rng(0).random((n, 2, 64, 64), dtype=np.float32)
+        obs = pd.DataFrame({"cell": [f"c{i}" for i in range(n)], "image": "one"})
+        channels = (Channel("GFP", "protein"), Channel("RFP", "marker"))
+        cells = Cells(obs, channels, DatasetMeta("planted", "1", "Planted"), f"planted{n}", crops)
+        ensure(select(["pci-random"]), cells, workers=1)
+        print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+        """
+    )
+    environment = {**os.environ, "PCI_BENCH_CACHE": str(tmp_path), "OMP_NUM_THREADS": "1"}
+    peaks = [
+        float(
+            subprocess.run(
+                [sys.executable, "-c", program, str(n)], env=environment, capture_output=True, text=True, check=True
+            ).stdout
+        )
+        for n in (32, 352)
+    ]
+    assert peaks[1] - peaks[0] < 150, peaks  # MB; 370 where every batch stays
