@@ -23,10 +23,8 @@ from pci_bench.results import Result
 
 KEPT = ("per_class",)  # of a result's details
 PROVENANCE = ("package", "git", "started", "versions", "blas", "device", "threads", "seed")
-LARGEST = (
-    80,
-    12,
-)  # rows and columns of a table that is held still, Table 3 among them; larger ones are trees and single cells
+# Rows and columns of a table that is held still, Table 3 among them; larger ones are trees and single cells.
+LARGEST = (80, 12)
 HOW_TO_ACCEPT = (
     "If the change is meant: pci-bench gate --accept tables/expected, and say in the commit why the numbers moved."
 )

@@ -218,7 +218,7 @@ def run(
             "benchmark": benchmark,
             "dataset": [c.meta.name for c in used],
             "features": [str(f) for f in (resolved if len(used) == 1 else wanted)],
-            "parameters": {name: list(values) for name, values in parameters.items()},
+            "parameters": parameters,
             "limit": limit,
             "seed": seed,
             "device": device,

@@ -7,6 +7,16 @@ from collections.abc import Iterable, Sequence
 from pci_bench.reporting.tables import TableDeclaration
 from pci_bench.results import Result
 
+# The rows of the paper's yeast tables.
+CONV4 = "pci-conv4@lu2019-yeast"
+UNSUPERVISED = [
+    "vgg16-gfp-only-block4_conv1@oxford",
+    "autoencoder-conv3@lu2019-yeast",
+    "cellprofiler-chong2015",
+    "designed",
+]
+SUPERVISED = "deeploc-fc2@kraus2017"
+
 # The printed percentages are rounded to 0.01. Between TensorFlow's convolutions and ours, and between float32 and float64 distances,
 # only the last bits differ, which moves a vote where the neighbours k and k + 1 are all but as far away; "drop the first neighbour"
 # in place of "never the cell itself" moves cells that have duplicates. Balanced accuracy weighs a cell of a class of n by 1 / 17 n:

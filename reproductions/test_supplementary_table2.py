@@ -4,19 +4,11 @@ With the paper's 30,889 cells, a random forest of 500 trees would take about hal
 """
 
 import pytest
-from claims import assert_above, metric_of
+from claims import CONV4, SUPERVISED, UNSUPERVISED, assert_above, metric_of
 
 from pci_bench.benchmarks import BENCHMARKS
 from pci_bench.evaluators.base import EVALUATORS
 
-CONV4 = "pci-conv4@lu2019-yeast"
-UNSUPERVISED = [
-    "vgg16-gfp-only-block4_conv1@oxford",
-    "autoencoder-conv3@lu2019-yeast",
-    "cellprofiler-chong2015",
-    "designed",
-]
-SUPERVISED = "deeploc-fc2@kraus2017"
 CLASSIFIERS = ["logistic-regression", "random-forest"]
 
 

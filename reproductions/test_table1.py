@@ -1,20 +1,12 @@
 """Table 1, Supplementary Table 1 and Figure 2A: single-cell localization by leave-one-out kNN."""
 
 import pytest
-from claims import POINTS, assert_above, assert_as_printed, metric_of
+from claims import CONV4, POINTS, SUPERVISED, UNSUPERVISED, assert_above, assert_as_printed, metric_of
 
 from pci_bench.inpainting import PairedCellInpainting
 from pci_bench.reporting.tables import TABLES
 
 LAYERS = [f"pci-conv{i}@lu2019-yeast" for i in (1, 2, 3, 4, 5)]
-CONV4 = "pci-conv4@lu2019-yeast"
-UNSUPERVISED = [
-    "vgg16-gfp-only-block4_conv1@oxford",
-    "autoencoder-conv3@lu2019-yeast",
-    "cellprofiler-chong2015",
-    "designed",
-]
-SUPERVISED = "deeploc-fc2@kraus2017"
 KS = [1, 5, 11, 25, 50]
 
 

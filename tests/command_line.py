@@ -55,6 +55,15 @@ def call(capsys, monkeypatch, *arguments: object) -> Said:
     return Said(code, said.out, said.err)
 
 
+def refused(said: Said, *words: str) -> None:
+    """Check that a command ended with 2 and one sentence that holds all words."""
+    assert said.code == 2, said.out + said.err
+    assert said.err.startswith("Error: ")
+    assert said.err.count("\n") == 1
+    for word in words:
+        assert word in said.err
+
+
 def leftovers(*folders: Path) -> list[Path]:
     """Return temporary files and folders that a writer should have removed."""
     return [p for folder in folders for p in folder.rglob(".writing-*")]

@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from command_line import call
+from command_line import call, refused
 
 from pci_bench import UserError
 from pci_bench.comparison import compare
@@ -41,14 +41,6 @@ def copy(tmp_path):
         return tmp_path / name
 
     return make
-
-
-def refused(said, *words: str) -> None:
-    assert said.code == 2, said.out + said.err
-    assert said.err.startswith("Error: ")
-    assert said.err.count("\n") == 1
-    for word in words:
-        assert word in said.err
 
 
 # ---- every schema

@@ -8,7 +8,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from command_line import call
+from command_line import call, refused
 from painted import Painted
 
 from pci_bench import UserError, registry, runner, store
@@ -61,14 +61,6 @@ def here(recorded, own_registries, tmp_path, monkeypatch) -> Path:
 @pytest.fixture
 def say(capsys, monkeypatch):
     return lambda *arguments: call(capsys, monkeypatch, *arguments)
-
-
-def refused(said, *words: str) -> None:
-    assert said.code == 2, said.out + said.err
-    assert said.err.startswith("Error: ")
-    assert said.err.count("\n") == 1
-    for word in words:
-        assert word in said.err
 
 
 def change(here: Path, folder: str = "plain", **values) -> Path:

@@ -39,10 +39,7 @@ def compare(
     if junit is not None:
         with atomic_file(junit) as temporary:
             temporary.write_text(comparison.junit(found), encoding="utf-8")
-    if form == "md":
-        typer.echo(comparison.markdown(found))
-    else:
-        _print_comparison(found, everything)
+    _print_comparison(found, form, everything=everything)
     if not found.same:
         raise typer.Exit(1)
 
@@ -58,7 +55,6 @@ def gate(
     form: Annotated[str, typer.Option("--format", help="terminal or md.")] = "terminal",
 ) -> None:
     """Run the regression gate on embedded data: exit code 0 where no number moved, 1 where one did."""
-    from pci_bench import comparison
     from pci_bench import gate as gates
 
     runs = [r for r in gates.declared_runs() if dataset in (None, r.dataset)]
@@ -73,10 +69,7 @@ def gate(
         return
     before = [r for name in dict.fromkeys(r.dataset for r in runs) for r in gates.expected(name)]
     found = gates.compared(before, results)
-    if form == "md":
-        typer.echo(comparison.markdown(found))
-    else:
-        _print_comparison(found, False)
+    _print_comparison(found, form)
     if not found.same:
         err.print(gates.HOW_TO_ACCEPT, markup=False, highlight=False, soft_wrap=True)
         raise typer.Exit(1)
@@ -91,11 +84,15 @@ def _results_of(where: str) -> list[Any]:
     return comparison.read_any(Path(where))
 
 
-def _print_comparison(found: Any, everything: bool) -> None:
+def _print_comparison(found: Any, form: str, *, everything: bool = False) -> None:
+    """Print as Markdown, or as a table for the terminal with `everything` or what changed."""
     from rich.table import Table
 
     from pci_bench import comparison
 
+    if form == "md":
+        typer.echo(comparison.markdown(found))
+        return
     shown = comparison.rows(found, everything=everything)
     if shown:
         table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
