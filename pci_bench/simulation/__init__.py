@@ -1,0 +1,1 @@
+"""What generated datasets are drawn with."""
