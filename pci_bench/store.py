@@ -74,6 +74,7 @@ class StoreWriter:
         masks: bool = False,
         notes: tuple[str, ...] = (),
         identity: str | None = None,
+        checksum: str | None = None,
     ) -> None:
         """Declare what will be written.
 
@@ -95,7 +96,10 @@ class StoreWriter:
             What a user should know of these data, as sentences.
         identity
             For generated data, all that they are made from: generator, version, seed and parameters. The content hash is
-            then of this text in place of pixels and table, whose last digits may differ between machines.
+            then of this text in place of pixels and table.
+        checksum
+            For generated data, the SHA-256 that their pixels and masks have on every processor: `pixel_checksum` of all crops
+            and masks. Other pixels are an error when the last are written.
         """
         from dataclasses import replace
 
@@ -111,6 +115,7 @@ class StoreWriter:
         self._channels = channels
         self._notes.extend(notes)
         self._generated = identity
+        self._checksum = checksum
         n, shape = len(obs), (len(channels), *crop_shape)
         chunks = (min(n, CELLS_PER_CHUNK), *shape)
         self._crops = zarr.create_array(self._folder / "crops.zarr", shape=(n, *shape), chunks=chunks, dtype=dtype)
@@ -220,6 +225,12 @@ class StoreWriter:
         layout = _layout(self._channels, self._crops.dtype, self._crops.shape)
         if self._masks is not None:
             self._hash.update(self._mask_hash.digest())
+        if self._checksum not in (None, drawn := self._hash.hexdigest()):
+            raise UserError(
+                f"The pixels of '{self._meta.name}' drawn on this machine have the checksum {drawn}, not {self._checksum} as on every "
+                "other: numbers on them would not be comparable. Check that NumPy is not a modified build, and report it with "
+                "the versions of NumPy and Python and the processor."
+            )
         self._hash.update(_identity(layout, self._obs))
         stored = self._hash.hexdigest()
         generated = None if self._generated is None else hashlib.sha256(layout + self._generated.encode()).hexdigest()
@@ -228,6 +239,7 @@ class StoreWriter:
             "made_by": "pci-bench",
             "sha256": generated or stored,
             "stored_sha256": stored,
+            "checksum": self._checksum,
             "masks_hashed": self._masks is not None,
             "meta": asdict(self._meta),
             "channels": [asdict(c) for c in self._channels],
@@ -372,14 +384,23 @@ def verify(dataset: Dataset, *, progress: Progress | None = None) -> str:
     layout = _layout(cells.channels, crops.dtype, (len(cells), *crops.shape[1:]))
     if cells.has_masks:
         digest.update(mask_digest.digest())
+    description = json.loads((folder / "store.json").read_text())
+    declared, drawn = description.get("checksum"), digest.hexdigest()
     digest.update(_identity(layout, cells.obs))
-    written = json.loads((folder / "store.json").read_text()).get("stored_sha256", cells.sha256)
-    if digest.hexdigest() != written:
+    written = description.get("stored_sha256", cells.sha256)
+    if declared not in (None, drawn) or digest.hexdigest() != written:
         raise UserError(
             f"The store {folder} no longer holds what was written: its hash is {digest.hexdigest()[:16]}…, "
             f"not {written[:16]}…. Delete that folder; the next run builds it again."
         )
     return cells.sha256
+
+
+def pixel_checksum(crops: np.ndarray, masks: np.ndarray) -> str:
+    """Return the SHA-256 of crops (n, channels, rows, columns) and of the digest of their masks (n, rows, columns), as hex."""
+    digest = hashlib.sha256(np.ascontiguousarray(crops).tobytes())
+    digest.update(hashlib.sha256(_mask_bytes(masks)).digest())
+    return digest.hexdigest()
 
 
 def _mask_bytes(masks: np.ndarray) -> bytes:

@@ -20,7 +20,7 @@ import zarr
 from pci_bench.cells import Channel, DatasetMeta
 from pci_bench.errors import UserError
 from pci_bench.progress import Progress
-from pci_bench.store import CELLS_PER_CHUNK, BrokenStoreError, load, open_store, store_folder, verify
+from pci_bench.store import CELLS_PER_CHUNK, BrokenStoreError, load, open_store, pixel_checksum, store_folder, verify
 
 CHANNELS = (Channel("GFP", "protein"), Channel("nucleus", "marker", 0.05))
 N = 2 * CELLS_PER_CHUNK + 37
@@ -47,6 +47,7 @@ class Planted:
         self.obs = pd.DataFrame({"cell": [f"c{i}" for i in range(n)], "image": ["i"] * n}).assign(**columns)
         self.reason: str | None = None
         self.fails_after: int | None = None
+        self.checksum: str | None = None
         self.built = 0
 
     def skip(self):
@@ -55,7 +56,14 @@ class Planted:
     def build(self, store):
         self.built += 1
         shape = self.crop_data.shape[2:]
-        store.begin(self.obs, CHANNELS, crop_shape=shape, dtype=self.dtype, masks=self.masks is not None)
+        store.begin(
+            self.obs,
+            CHANNELS,
+            crop_shape=shape,
+            dtype=self.dtype,
+            masks=self.masks is not None,
+            checksum=self.checksum,
+        )
         edges = np.cumsum([0, *self.batches])
         for start, stop in pairwise(edges):
             if self.fails_after is not None and start >= self.fails_after:
@@ -448,3 +456,21 @@ def test_two_processes_that_want_the_same_dataset_build_it_once_and_both_have_it
     assert [process.returncode for process in both] == [0, 0]
     assert printed[0] == printed[1] != ""
     assert len(list(tmp_path.glob("built-by-*"))) == 1
+
+
+# ---- generated data have one checksum on every processor
+
+
+def test_pixels_unlike_the_shipped_checksum_are_refused_and_nothing_is_kept():
+    crops, masks = random_crops("uint16"), np.ones((N, 4, 6), np.uint16)
+    planted = Planted(crops, masks=masks)
+    planted.checksum = pixel_checksum(crops, masks)
+    load(planted)
+    assert verify(planted)
+    other = Planted(crops, masks=masks, name="other")
+    other.checksum = planted.checksum
+    other.masks = masks.copy()
+    other.masks[-1, -1, -1] = 0
+    with pytest.raises(UserError, match="drawn on this machine have the checksum"):
+        load(other)
+    assert not store_folder(other).exists()

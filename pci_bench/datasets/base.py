@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import tomllib
 from collections.abc import Callable
+from importlib.resources import files
 
 from pci_bench.cells import Cells
 from pci_bench.progress import Progress
@@ -41,3 +43,9 @@ def load_dataset(name: str, *, progress: Progress | None = None) -> Cells:
         For an unknown name, a dataset that is not at hand, or files that are wrong.
     """
     return load(DATASETS.get(name), progress=progress)
+
+
+def shipped_checksum(name: str) -> str | None:
+    """Return the checksum that ``checksums.toml`` ships for the pixels and masks of a generated dataset; None where it has none."""
+    declared = tomllib.loads(files("pci_bench.datasets").joinpath("checksums.toml").read_text())
+    return declared.get(name, {}).get("sha256")
