@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from pci_bench.simulation.arithmetic import Random, arctan2, cos, exp, hypot, norm, sin
+
 
 @dataclass(frozen=True)
 class Anatomy:
@@ -71,17 +73,22 @@ class Anatomy:
 
     def reach(self) -> np.ndarray:
         """Return the largest distance (n,) of any part of a cell from its origin."""
-        mother = np.hypot(*self.mother.T) + self.mother_axes[:, 0]
-        bud = np.hypot(*self.bud.T) + self.bud_axes.max(axis=1)
+        mother = hypot(*self.mother.T) + self.mother_axes[:, 0]
+        bud = hypot(*self.bud.T) + self.bud_axes.max(axis=1)
         return np.maximum(mother, bud)
 
 
 def unit(angle: np.ndarray) -> np.ndarray:
     """Return unit vectors (…, 2) as (row, column) of angles (…)."""
-    return np.stack([np.sin(angle), np.cos(angle)], axis=-1)
+    return np.stack([sin(angle), cos(angle)], axis=-1)
 
 
-def _uniform(rng: np.random.Generator, span: list[float], n: int) -> np.ndarray:
+def mean_axis(axes: np.ndarray) -> np.ndarray:
+    """Return the mean (…) of the two semi-axes (…, 2) of ellipses."""
+    return (axes[..., 0] + axes[..., 1]) / 2
+
+
+def _uniform(rng: Random, span: list[float], n: int) -> np.ndarray:
     """Return n numbers between the two of `span`."""
     return rng.uniform(span[0], span[1], n)
 
@@ -89,11 +96,11 @@ def _uniform(rng: np.random.Generator, span: list[float], n: int) -> np.ndarray:
 def on_ellipse(centre: np.ndarray, axes: np.ndarray, angle: np.ndarray, t: np.ndarray, depth: Any = 0.0) -> np.ndarray:
     """Return points `depth` pixels inside ellipses: t = 0 is the end of the first axis. Leading axes broadcast; (…, 2)."""
     axes = np.maximum(axes - np.asarray(depth)[..., None], 0.3 * axes)
-    first, second = axes[..., 0] * np.cos(t), axes[..., 1] * np.sin(t)
+    first, second = axes[..., 0] * cos(t), axes[..., 1] * sin(t)
     return centre + first[..., None] * unit(angle) + second[..., None] * unit(angle + np.pi / 2)
 
 
-def draw_anatomy(rng: np.random.Generator, n: int, settings: dict[str, Any]) -> Anatomy:
+def draw_anatomy(rng: Random, n: int, settings: dict[str, Any]) -> Anatomy:
     """Return n cells in random stages of the cell cycle.
 
     Parameters
@@ -107,7 +114,7 @@ def draw_anatomy(rng: np.random.Generator, n: int, settings: dict[str, Any]) -> 
     """
     s = settings
     low, high = s["radius_limits"]
-    radius = np.clip(s["radius"] * np.exp(rng.normal(0, s["radius_spread"], n)), low, high)
+    radius = np.clip(s["radius"] * exp(rng.normal(0, s["radius_spread"], n)), low, high)
     stretch = np.sqrt(_uniform(rng, s["aspect"], n))
     mother_axes = np.stack([radius * stretch, radius / stretch], axis=1)
     mother_angle = rng.uniform(0, 2 * np.pi, n)
@@ -118,10 +125,10 @@ def draw_anatomy(rng: np.random.Generator, n: int, settings: dict[str, Any]) -> 
 
     site = rng.normal(0, s["bud_site_spread"], n)  # near the end of the longer axis
     neck = on_ellipse(np.zeros((n, 2)), mother_axes, mother_angle, site)
-    axis_angle = np.arctan2(neck[:, 0], neck[:, 1])
+    axis_angle = arctan2(neck[:, 0], neck[:, 1])
     axis = unit(axis_angle)
     ratio = s["bud_smallest"] + (s["bud_largest"] - s["bud_smallest"]) * progress
-    bud_radius = radius * ratio * np.exp(rng.normal(0, s["bud_spread"], n))
+    bud_radius = radius * ratio * exp(rng.normal(0, s["bud_spread"], n))
     elongation = 1 + s["bud_stretch"] * (1 - progress) * rng.uniform(0, 1, n)
     bud_axes = np.where(budded[:, None], np.stack([bud_radius * elongation, bud_radius], axis=1), 0.0)
     bud = neck + (bud_axes[:, 0] * s["bud_distance"])[:, None] * axis
@@ -133,8 +140,8 @@ def draw_anatomy(rng: np.random.Generator, n: int, settings: dict[str, Any]) -> 
     nuclei, nucleus_radius, poles, nucleolus = _nucleus(rng, stage, radius, neck, axis_angle, bud, bud_axes, s)
     vacuoles, vacuole_radius = _vacuoles(rng, radius, mother_axes, nuclei, nucleus_radius, bud, bud_axes, axis, s)
 
-    area = mother_axes.prod(axis=1)
-    origin = bud * (bud_axes.prod(axis=1) / (area + bud_axes.prod(axis=1)))[:, None]
+    area, bud_area = (axes[:, 0] * axes[:, 1] for axes in (mother_axes, bud_axes))
+    origin = bud * (bud_area / (area + bud_area))[:, None]
     return Anatomy(
         stage=stage,
         mother=-origin,
@@ -164,7 +171,7 @@ def _nucleus(rng, stage, radius, neck, axis_angle, bud, bud_axes, s):
     """
     n = len(stage)
     progress = np.maximum(stage, 0)
-    axis, reach = unit(axis_angle), np.hypot(*neck.T)
+    axis, reach = unit(axis_angle), hypot(*neck.T)
     anaphase = np.clip((progress - s["anaphase"][0]) / (s["anaphase"][1] - s["anaphase"][0]), 0, 1)
     wandering = np.where(stage < 0, s["nucleus_wander"], s["nucleus_wander"] * (1 - progress))
     direction = axis_angle + rng.normal(0, 1, n) * wandering
@@ -177,7 +184,7 @@ def _nucleus(rng, stage, radius, neck, axis_angle, bud, bud_axes, s):
     goal = bud + (0.1 * bud_axes[:, 0])[:, None] * axis
     second = np.where((anaphase > 0)[:, None], start + anaphase[:, None] * (goal - start), first)
     nuclei = np.stack([first, second], axis=1)
-    size = s["nucleus_radius"] * radius * np.exp(rng.normal(0, s["nucleus_spread"], n))
+    size = s["nucleus_radius"] * radius * exp(rng.normal(0, s["nucleus_spread"], n))
     size = size * (1 - 0.15 * anaphase)
     second_size = np.where(anaphase > 0, np.minimum(size * 0.95, 0.62 * np.maximum(bud_axes[:, 1], 1)), size)
     nucleus_radius = np.stack([size, second_size], axis=1)
@@ -198,9 +205,9 @@ def _nucleus(rng, stage, radius, neck, axis_angle, bud, bud_axes, s):
 def _vacuoles(rng, radius, mother_axes, nuclei, nucleus_radius, bud, bud_axes, axis, s):
     """Return centres and radii of two lobes in the mother and one in the bud: where the nucleus leaves room."""
     n = len(radius)
-    away = np.arctan2(-nuclei[:, 0, 0], -nuclei[:, 0, 1]) + rng.normal(0, s["vacuole_tilt"], n)
+    away = arctan2(-nuclei[:, 0, 0], -nuclei[:, 0, 1]) + rng.normal(0, s["vacuole_tilt"], n)
     room = mother_axes[:, 1] - s["vacuole_gap"]
-    opposite = (room + np.linalg.norm(nuclei[:, 0], axis=1) - nucleus_radius[:, 0] - 1) / 2  # touching rim and nucleus
+    opposite = (room + norm(nuclei[:, 0]) - nucleus_radius[:, 0] - 1) / 2  # touching rim and nucleus
     first_radius = np.minimum(radius * _uniform(rng, s["vacuole_radius"], n), opposite)
     first = np.maximum(room - first_radius, 0)[:, None] * unit(away) * rng.uniform(0.85, 1, n)[:, None]
     turn = np.where(rng.uniform(size=n) < 0.5, -1, 1) * rng.uniform(1.2, 1.9, n)
@@ -208,20 +215,20 @@ def _vacuoles(rng, radius, mother_axes, nuclei, nucleus_radius, bud, bud_axes, a
         rng.uniform(size=n) < s["vacuole_second"], first_radius * _uniform(rng, s["vacuole_second_size"], n), 0
     )
     second = np.maximum(room - second_radius, 0)[:, None] * unit(away + turn)
-    in_bud = bud + (0.3 * bud_axes[:, 0])[:, None] * unit(np.arctan2(axis[:, 0], axis[:, 1]) + rng.normal(0, 1, n))
+    in_bud = bud + (0.3 * bud_axes[:, 0])[:, None] * unit(arctan2(axis[:, 0], axis[:, 1]) + rng.normal(0, 1, n))
     bud_radius = np.where(bud_axes[:, 1] > s["vacuole_bud_from"], s["vacuole_bud"] * bud_axes[:, 1], 0)
     centres = np.stack([first, second, in_bud], axis=1)
     radii = np.stack([first_radius, second_radius, bud_radius], axis=1)
     for lobe in range(2):  # shrink what would touch the nucleus
-        gap = np.linalg.norm(centres - nuclei[:, None, lobe], axis=2) - nucleus_radius[:, None, lobe] - 1
+        gap = norm(centres - nuclei[:, None, lobe]) - nucleus_radius[:, None, lobe] - 1
         radii = np.minimum(radii, gap)
-    radii[:, 1] = np.minimum(radii[:, 1], np.linalg.norm(second - first, axis=1) - radii[:, 0])
+    radii[:, 1] = np.minimum(radii[:, 1], norm(second - first) - radii[:, 0])
     radii = np.where(radii < s["vacuole_smallest"], 0, radii)
     radii[:, 0] = np.maximum(radii[:, 0], s["vacuole_smallest"])  # every mother has a vacuole, if a small one
     return centres, radii
 
 
-def place(rng: np.random.Generator, anatomy: Anatomy, side: float, settings: dict[str, Any]) -> np.ndarray:
+def place(rng: Random, anatomy: Anatomy, side: float, settings: dict[str, Any]) -> np.ndarray:
     """Return the origins (n, 2) of cells in a square field of `side` pixels around 0, in clumps and hardly overlapping.
 
     Cells start around a few centres, and are then pushed apart wherever two circles (of mother and bud) overlap.
@@ -234,7 +241,7 @@ def place(rng: np.random.Generator, anatomy: Anatomy, side: float, settings: dic
     budded = np.flatnonzero(anatomy.budded)
     owner = np.concatenate([np.arange(n), budded])
     offsets = np.concatenate([anatomy.mother, anatomy.bud[budded]])
-    radii = np.concatenate([anatomy.mother_axes.mean(axis=1), anatomy.bud_axes[budded].mean(axis=1)])
+    radii = np.concatenate([mean_axis(anatomy.mother_axes), mean_axis(anatomy.bud_axes[budded])])
     wanted = radii[:, None] + radii - settings["squash"]
     apart = (owner[:, None] < owner) & np.ones_like(wanted, bool)
     for push in range(settings["pushes"]):
@@ -242,9 +249,9 @@ def place(rng: np.random.Generator, anatomy: Anatomy, side: float, settings: dic
         if push % settings["pushes_per_search"] == 0:
             reach = wanted + settings["search"]
             gaps = circles[:, None] - circles
-            one, other = np.nonzero(apart & ((gaps * gaps).sum(axis=2) < reach * reach))
+            one, other = np.nonzero(apart & (gaps[..., 0] * gaps[..., 0] + gaps[..., 1] * gaps[..., 1] < reach * reach))
         gap = circles[one] - circles[other]
-        distance = np.sqrt((gap * gap).sum(axis=1)) + 1e-3
+        distance = norm(gap) + 1e-3
         move = (settings["push"] * np.maximum(wanted[one, other] - distance, 0) / (2 * distance))[:, None] * gap
         for axis in range(2):
             origins[:, axis] += np.bincount(owner[one], move[:, axis], n) - np.bincount(owner[other], move[:, axis], n)
@@ -306,7 +313,7 @@ def shapes(anatomy: Anatomy, shift: np.ndarray, half: int, settings: dict[str, A
     if parted.size:
         second = _circle(rows[parted], columns[parted], anatomy.nuclei[parted, 1], anatomy.nucleus_radius[parted, 1])
         bridge = _segment(rows[parted], columns[parted], anatomy.nuclei[parted, 0], anatomy.nuclei[parted, 1])
-        long = np.linalg.norm(anatomy.nuclei[parted, 0] - anatomy.nuclei[parted, 1], axis=1)
+        long = norm(anatomy.nuclei[parted, 0] - anatomy.nuclei[parted, 1])
         width = np.maximum(settings["bridge"] * anatomy.nucleus_radius[parted, 0] - 0.06 * long, -9)
         width = np.where(anatomy.stage[parted] > settings["nuclei_apart"], -9, width)
         bridge -= width.astype(np.float32)[:, None, None]
@@ -323,10 +330,10 @@ def shapes(anatomy: Anatomy, shift: np.ndarray, half: int, settings: dict[str, A
 def _ellipse(rows, columns, centre, axes, angle) -> tuple[np.ndarray, np.ndarray]:
     """Return the approximate signed distance to ellipses and the squared relative radius (1 on the outline)."""
     centre, axes, angle = (np.asarray(a, np.float32)[..., None, None] for a in (centre, axes, angle))
-    cos, sin = np.cos(angle), np.sin(angle)
+    cosine, sine = cos(angle).astype(np.float32), sin(angle).astype(np.float32)
     y, x = rows - centre[:, 0], columns - centre[:, 1]
-    u = (x * cos + y * sin) / axes[:, 0]
-    v = (y * cos - x * sin) / axes[:, 1]
+    u = (x * cosine + y * sine) / axes[:, 0]
+    v = (y * cosine - x * sine) / axes[:, 1]
     u *= u
     v *= v
     rho = u + v

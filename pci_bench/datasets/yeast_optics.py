@@ -8,12 +8,15 @@ from typing import Any
 import numpy as np
 
 from pci_bench.datasets.yeast_anatomy import Anatomy, place, shapes
-from pci_bench.datasets.yeast_proteins import Beads, Protein, cytosol_of, inside, structure_of
+from pci_bench.datasets.yeast_proteins import Beads, Protein, cytosol_of, inside, shows_structure, structure_of
+from pci_bench.simulation.arithmetic import Random, exp, gaussian_filter
+
+COUNT = 16  # expected images are rounded to so many parts of a count before noise is drawn
 
 
 @dataclass(frozen=True)
 class Acquisition:
-    """What all cells of an image share besides the protein: one well, one exposure.
+    """What all cells of an image share besides the protein: the microscope's settings on its plate, and its own focus.
 
     Parameters
     ----------
@@ -69,30 +72,52 @@ class Scene:
     penetrant: np.ndarray
 
 
-def draw_acquisition(rng: np.random.Generator, screen: dict[str, Any], signal: float) -> Acquisition:
-    """Return the settings of one image; `screen` is a table of ``yeast_sim.toml``, `signal` the one difficulty setting."""
+def draw_acquisition(plate: Random, image: Random, screen: dict[str, Any], settings: dict[str, Any]) -> Acquisition:
+    """Return the settings of one image.
 
-    def between(span: list[float]) -> float:
-        return float(rng.uniform(span[0], span[1]))
+    Every number is log-normal around its median; its two spreads, over plates and over the images of a plate, are multiplied
+    by the one setting ``nuisance``.
 
-    both = {
-        name: (between(screen["gfp"][name]), between(screen["rfp"][name]))
-        for name in ("background", "read_noise", "gain", "signal")
-    }
-    blur, slope = between(screen["blur"]), screen["illumination"]
+    Parameters
+    ----------
+    plate
+        Begins alike for all images of a plate.
+    image
+        The image's own.
+    screen
+        A table of ``[screens]`` of ``yeast_sim.toml``.
+    settings
+        All of it.
+    """
+    strength = settings["nuisance"]
+
+    def drawn(declared: list[float]) -> float:
+        median, over_plates, over_images = declared
+        deviation = over_plates * plate.normal(0, 1) + over_images * image.normal(0, 1)
+        return float(median * exp(strength * deviation))
+
+    def both(name: str) -> tuple[float, float]:
+        return drawn(screen["gfp"][name]), drawn(screen["rfp"][name])
+
+    background, read_noise, gain, signal = (both(name) for name in ("background", "read_noise", "gain", "signal"))
+    blur, slope = drawn(screen["blur"]), strength * screen["illumination"]
     return Acquisition(
-        blur=(blur, blur + between(screen["rfp_blur"])),
-        haze=between(screen["haze"]),
-        background=both["background"],
-        read_noise=both["read_noise"],
-        gain=both["gain"],
-        signal=(both["signal"][0] * signal, both["signal"][1]),
-        autofluorescence=between(screen["autofluorescence"]),
-        illumination=(between([-slope, slope]), between([-slope, slope]), between([0, screen["vignetting"]])),
+        blur=(blur, blur + drawn(screen["rfp_blur"])),
+        haze=min(drawn(screen["haze"]), 0.9),
+        background=background,
+        read_noise=read_noise,
+        gain=gain,
+        signal=(signal[0] * settings["signal_to_noise"], signal[1]),
+        autofluorescence=drawn(screen["autofluorescence"]),
+        illumination=(
+            plate.uniform(-slope, slope),
+            plate.uniform(-slope, slope),
+            plate.uniform(0, strength * screen["vignetting"]),
+        ),
     )
 
 
-def arrange(rng: np.random.Generator, anatomy: Anatomy, n: int, protein: Protein, settings: dict[str, Any]) -> Scene:
+def arrange(rng: Random, anatomy: Anatomy, n: int, protein: Protein, settings: dict[str, Any]) -> Scene:
     """Return a scene whose first `n` cells are far enough from the border for a whole crop.
 
     Parameters
@@ -122,15 +147,15 @@ def arrange(rng: np.random.Generator, anatomy: Anatomy, n: int, protein: Protein
         anatomy=anatomy[order],
         origins=origins[order] + half,
         size=2 * half,
-        level=protein.expression * np.exp(rng.normal(0, optics["expression_spread"], count)),
-        marker=np.exp(rng.normal(0, optics["marker_spread"], count)),
+        level=protein.expression * exp(rng.normal(0, optics["expression_spread"], count)),
+        marker=exp(rng.normal(0, optics["marker_spread"], count)),
         lumen=rng.uniform(faintest, fullest, count),
         penetrant=rng.uniform(size=count) < protein.penetrance,
     )
 
 
 def render(
-    rng: np.random.Generator, scene: Scene, protein: Protein, acquisition: Acquisition, settings: dict[str, Any]
+    rng: Random, scene: Scene, protein: Protein, acquisition: Acquisition, settings: dict[str, Any]
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return a field's pixels (2, rows, columns) uint16, GFP and RFP, and its parts (rows, columns) int32.
 
@@ -140,10 +165,11 @@ def render(
     window = int(np.ceil(anatomy.reach().max())) + 3
     middle = np.rint(scene.origins).astype(np.int64)
     shape = shapes(anatomy, scene.origins - middle, window, settings["anatomy"])
-    cytosol = cytosol_of(shape, optics["thickness"], scene.lumen, optics["vacuole_edge"])
+    cytosol = cytosol_of(shape, scene.lumen, optics["vacuole_edge"])
     density, beads = structure_of(rng, anatomy, shape, protein, settings["proteins"])
-    shown = scene.level * scene.penetrant
-    diffuse = scene.level * np.where(scene.penetrant, protein.cytosol, optics["cytosol_without_structure"])
+    visible = scene.penetrant & shows_structure(protein.label, anatomy)
+    shown = scene.level * visible
+    diffuse = scene.level * np.where(visible, protein.cytosol, optics["cytosol_without_structure"])
     gfp = cytosol * (1 - np.float32(1 - protein.nuclear) * inside(shape.nucleus)) * _per_cell(diffuse)
     if density is not None:
         gfp += density * _per_cell(shown)
@@ -197,37 +223,35 @@ def _splat(beads: Beads, level: np.ndarray, origins: np.ndarray, size: int, reac
     peak, positions, middle, sigma = peak[there], positions[there], middle[there], beads.sigma[there]
     steps = np.arange(-reach, reach + 1)
     apart = (middle[:, :, None] + steps - positions[:, :, None]) / sigma[:, None, None]
-    profile = np.exp(-0.5 * apart * apart)
+    profile = exp(-0.5 * apart * apart)
     spots = (peak[:, None] * profile[:, 0])[:, :, None] * profile[:, 1][:, None, :]
     index = (middle[:, 0, None] + steps)[:, :, None] * size + (middle[:, 1, None] + steps)[:, None, :]
     return np.bincount(index.ravel(), spots.ravel(), size * size).reshape(size, size).astype(np.float32)
 
 
-def _texture(rng: np.random.Generator, size: int, contrast: float, scale: float) -> np.ndarray:
+def _texture(rng: Random, size: int, contrast: float, scale: float) -> np.ndarray:
     """Return a smooth random field around 1: organelles that the marker does not enter."""
-    from scipy.ndimage import gaussian_filter
-
-    noise = gaussian_filter(rng.standard_normal((size, size), dtype=np.float32), scale, truncate=3, mode="nearest")
+    noise = gaussian_filter(rng.standard_normal((size, size)), scale)
     return 1 + np.float32(contrast * 2 * np.sqrt(np.pi) * scale) * noise
 
 
 def _focused(light: np.ndarray, acquisition: Acquisition, channel: int, optics: dict[str, Any]) -> np.ndarray:
     """Return light after the microscope: a sharp image and the haze of what is out of focus."""
-    from scipy.ndimage import gaussian_filter
-
-    sharp = gaussian_filter(light, acquisition.blur[channel], truncate=3.5, mode="nearest")
+    sharp = gaussian_filter(light, acquisition.blur[channel], truncate=3.5)
     step = optics["haze_step"]  # the haze is smooth, so it is computed on a coarser grid
     rows, columns = (length // step * step for length in light.shape)
-    coarse = light[:rows, :columns].reshape(rows // step, step, columns // step, step).mean(axis=(1, 3))
-    coarse = gaussian_filter(coarse, optics["haze_blur"] / step, truncate=3, mode="nearest")
+    coarse = np.zeros((rows // step, columns // step), np.float32)
+    for part in range(step * step):
+        coarse += light[part // step : rows : step, part % step : columns : step]
+    coarse = gaussian_filter(coarse / np.float32(step * step), optics["haze_blur"] / step)
     haze = np.repeat(np.repeat(coarse, step, axis=0), step, axis=1)
     haze = np.pad(haze, ((0, light.shape[0] - rows), (0, light.shape[1] - columns)), mode="edge")
-    haze = gaussian_filter(haze, step / 2, truncate=2, mode="nearest")
+    haze = gaussian_filter(haze, step / 2, truncate=2)
     return sharp + np.float32(acquisition.haze) * (haze - sharp)
 
 
 def _camera(
-    rng: np.random.Generator, light: np.ndarray, acquisition: Acquisition, channel: int, optics: dict[str, Any]
+    rng: Random, light: np.ndarray, acquisition: Acquisition, channel: int, optics: dict[str, Any]
 ) -> np.ndarray:
     """Return counts (rows, columns) uint16: illumination, background, shot and read noise."""
     size = len(light)
@@ -235,14 +259,15 @@ def _camera(
     down, right, fall = (np.float32(v) for v in acquisition.illumination)
     lamp = 1 + down * ramp[:, None] + right * ramp[None, :] - fall * (ramp[:, None] ** 2 + ramp[None, :] ** 2)
     expected = np.maximum(lamp, np.float32(0.2)) * (light + np.float32(acquisition.background[channel]))
-    noise = rng.standard_normal(light.shape, dtype=np.float32)
+    expected = np.rint(expected * np.float32(COUNT)) / np.float32(COUNT)
+    noise = rng.standard_normal(light.shape)
     side = np.float32(optics["noise_smoothing"][channel])  # a channel that was shifted onto the other one
     if side:
         noise[1:-1] = (1 - 2 * side) * noise[1:-1] + side * (noise[:-2] + noise[2:])
         noise[:, 1:-1] = (1 - 2 * side) * noise[:, 1:-1] + side * (noise[:, :-2] + noise[:, 2:])
-        noise /= (1 - 2 * side) ** 2 + 2 * side**2  # the SD is as before
-    sigma = np.sqrt(np.float32(acquisition.read_noise[channel]) ** 2 + np.float32(acquisition.gain[channel]) * expected)
-    counts = optics["offset"] + expected + sigma * noise
+        noise /= (1 - 2 * side) * (1 - 2 * side) + 2 * side * side  # the SD is as before
+    read, gain = np.float32(acquisition.read_noise[channel]), np.float32(acquisition.gain[channel])
+    counts = optics["offset"] + expected + np.sqrt(read * read + gain * expected) * noise
     return np.rint(np.clip(counts, 0, 65535)).astype(np.uint16)
 
 

@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from pci_bench.datasets.yeast_anatomy import Anatomy, Shapes, on_ellipse, unit
+from pci_bench.datasets.yeast_anatomy import Anatomy, Shapes, mean_axis, on_ellipse, unit
+from pci_bench.simulation.arithmetic import Random, arctan2, exp, norm, sin
 
 
 @dataclass(frozen=True)
@@ -55,34 +56,34 @@ class Beads:
 
 
 Structure = tuple[np.ndarray | None, Beads | None]
+SHORTEST_SPINDLE = 3.0  # pixels
 
 
-def draw_protein(rng: np.random.Generator, label: str, settings: dict[str, Any]) -> Protein:
+def draw_protein(rng: Random, label: str, settings: dict[str, Any]) -> Protein:
     """Return a protein of a class; `settings` is ``[proteins]`` of ``yeast_sim.toml``, classes override its defaults."""
     ranges = {**settings["default"], **settings[label]}
     drawn = {
         name: float(rng.uniform(*ranges[name]))
         for name in ("cytosol", "penetrance", "count", "size", "patchiness", "nuclear")
     }
-    expression = float(np.clip(np.exp(rng.normal(0, ranges["expression_spread"])), *ranges["expression_limits"]))
+    expression = float(np.clip(exp(rng.normal(0, ranges["expression_spread"])), *ranges["expression_limits"]))
     return Protein(label=label, expression=expression, **drawn)
 
 
-def cytosol_of(shape: Shapes, thickness: float, vacuole: np.ndarray, softness: float) -> np.ndarray:
-    """Return the density of what fills the cytosol (n, w, w).
+def cytosol_of(shape: Shapes, vacuole: np.ndarray, softness: float) -> np.ndarray:
+    """Return the density of what fills the cytosol (n, w, w): the cell's height to the power 3/4, for a thick optical section.
 
     Parameters
     ----------
     shape
         Distances of n cells.
-    thickness
-        Power of the cell's height: 0 is a thin optical section, 1 the whole height.
     vacuole
         (n,) density seen in the vacuole's middle, of the cytosol above and below it.
     softness
         Width of the vacuole's edge: it is a ball, thinner there.
     """
-    filled = inside(shape.cell) * np.maximum(shape.height, np.float32(0.2)) ** np.float32(thickness)
+    root = np.sqrt(np.maximum(shape.height, np.float32(0.2)))
+    filled = inside(shape.cell) * root * np.sqrt(root)
     lumen = np.clip(np.float32(0.3) - shape.vacuole / np.float32(softness), 0, 1)
     return filled * (1 - lumen * (1 - vacuole.astype(np.float32)[:, None, None]))
 
@@ -95,12 +96,35 @@ def inside(distance: np.ndarray) -> np.ndarray:
 def rim(distance: np.ndarray, width: float, depth: float = 0.0) -> np.ndarray:
     """Return a Gaussian ridge of standard deviation `width` along the line that is `depth` inside an outline."""
     scaled = (distance + np.float32(depth)) / np.float32(width)
-    return np.exp(np.float32(-0.5) * scaled * scaled)
+    return exp(np.float32(-0.5) * scaled * scaled)
 
 
-def structure_of(
-    rng: np.random.Generator, anatomy: Anatomy, shape: Shapes, protein: Protein, settings: dict[str, Any]
-) -> Structure:
+def shows_structure(label: str, anatomy: Anatomy) -> np.ndarray:
+    """Return which cells (n,) are in a stage that has the structure of a class: those without show it nowhere.
+
+    A protein of the bud or its neck is diffuse in unbudded cells.
+    """
+    return anatomy.budded if label in ("BUDNECK", "BUDTIP") else np.ones(len(anatomy), bool)
+
+
+def labels_of(label: str, anatomy: Anatomy) -> np.ndarray:
+    """Return what each cell (n,) of a protein of a class shows, as the classes of single cells are named.
+
+    Before its poles part a cell has no spindle but a pole, and without a bud neither neck nor tip but a diffuse protein.
+    """
+    shown = np.full(len(anatomy), label, object)
+    if label == "SPINDLE":
+        shown[spindle_length(anatomy) <= SHORTEST_SPINDLE] = "SPINDLEPOLE"
+    shown[~shows_structure(label, anatomy)] = "CYTOPLASM"
+    return shown
+
+
+def spindle_length(anatomy: Anatomy) -> np.ndarray:
+    """Return the distance (n,) between the two spindle poles, in pixels."""
+    return norm(anatomy.poles[:, 0] - anatomy.poles[:, 1])
+
+
+def structure_of(rng: Random, anatomy: Anatomy, shape: Shapes, protein: Protein, settings: dict[str, Any]) -> Structure:
     """Return the structure of a protein's class in n cells, at its class's brightness; `settings` as `draw_protein`."""
     density, beads = STRUCTURES[protein.label](rng, anatomy, shape, protein)
     brightness = {**settings["default"], **settings[protein.label]}["brightness"]
@@ -111,22 +135,22 @@ def structure_of(
     return density, beads
 
 
-def _peaks(rng: np.random.Generator, shape: tuple[int, int], count: Any, low: float, high: float) -> np.ndarray:
+def _peaks(rng: Random, shape: tuple[int, int], count: Any, low: float, high: float) -> np.ndarray:
     """Return peaks (n, k) between `low` and `high`: Poisson(count) per cell, but at least one, and 0 for the rest."""
     number = np.maximum(rng.poisson(np.broadcast_to(count, shape[:1])), 1)
     return rng.uniform(low, high, shape) * (np.arange(shape[1]) < number[:, None])
 
 
-def _spots(rng: np.random.Generator, positions: np.ndarray, peak: np.ndarray, sigma: float) -> Beads:
+def _spots(rng: Random, positions: np.ndarray, peak: np.ndarray, sigma: float) -> Beads:
     """Return beads of about one size: those out of the focal plane are wider."""
     return Beads(positions, sigma * rng.uniform(0.9, 1.25, peak.shape), peak)
 
 
-def _in_cytosol(rng: np.random.Generator, anatomy: Anatomy, k: int, edge: float = 0.85) -> np.ndarray:
+def _in_cytosol(rng: Random, anatomy: Anatomy, k: int, edge: float = 0.85) -> np.ndarray:
     """Return random positions (n, k, 2) in the cytosol of mother or bud, by area: outside of vacuoles and nucleus."""
     n, tries = len(anatomy), 6
-    areas = anatomy.bud_axes.prod(axis=1)
-    share = areas / (areas + anatomy.mother_axes.prod(axis=1))
+    bud, mother = (axes[:, 0] * axes[:, 1] for axes in (anatomy.bud_axes, anatomy.mother_axes))
+    share = bud / (bud + mother)
     in_bud = rng.uniform(size=(n, k)) < share[:, None]
     angle, radius = rng.uniform(0, 2 * np.pi, (n, k, tries)), edge * np.sqrt(rng.uniform(size=(n, k, tries)))
     centre = np.where(in_bud[..., None], anatomy.bud[:, None], anatomy.mother[:, None])[:, :, None]
@@ -135,14 +159,12 @@ def _in_cytosol(rng: np.random.Generator, anatomy: Anatomy, k: int, edge: float 
     candidates = on_ellipse(centre, axes * radius[..., None], tilt, angle)
     parts = np.concatenate([anatomy.vacuoles, anatomy.nuclei], axis=1)
     radii = np.concatenate([anatomy.vacuole_radius, anatomy.nucleus_radius], axis=1)
-    gaps = np.linalg.norm(candidates[:, :, :, None] - parts[:, None, None], axis=-1) - radii[:, None, None]
+    gaps = norm(candidates[:, :, :, None] - parts[:, None, None]) - radii[:, None, None]
     first = (gaps.min(axis=-1) > 1).argmax(axis=2)
     return np.take_along_axis(candidates, first[:, :, None, None], axis=2)[:, :, 0]
 
 
-def _on_cortex(
-    rng: np.random.Generator, anatomy: Anatomy, in_bud: np.ndarray, t: np.ndarray, depth: np.ndarray
-) -> np.ndarray:
+def _on_cortex(rng: Random, anatomy: Anatomy, in_bud: np.ndarray, t: np.ndarray, depth: np.ndarray) -> np.ndarray:
     """Return positions (n, k, 2) under the membrane: `in_bud` (n, k) bool, `t` the ellipse's parameter, `depth` in pixels."""
     in_bud = in_bud & anatomy.budded[:, None]
     return np.where(
@@ -153,7 +175,7 @@ def _on_cortex(
 
 
 def _tubules(
-    rng: np.random.Generator,
+    rng: Random,
     anatomy: Anatomy,
     k: int,
     beads: int,
@@ -163,12 +185,12 @@ def _tubules(
     """Return bead positions (n, k, beads, 2) of tubules that run along the cortex; the last third of them is in the bud."""
     n = len(anatomy)
     in_bud = (np.arange(k) >= k - k // 3)[None] & anatomy.budded[:, None]
-    size = np.where(in_bud, anatomy.bud_axes.mean(axis=1)[:, None], anatomy.mother_axes.mean(axis=1)[:, None])
+    size = np.where(in_bud, mean_axis(anatomy.bud_axes)[:, None], mean_axis(anatomy.mother_axes)[:, None])
     span = rng.uniform(*length, (n, k)) / np.maximum(size, 3)
     run = np.linspace(0, 1, beads)
     t = rng.uniform(0, 2 * np.pi, (n, k))[..., None] + np.minimum(span, 4)[..., None] * run
     wave = rng.uniform(0, 2 * np.pi, (n, k))[..., None] + rng.uniform(3, 7, (n, k))[..., None] * run
-    deep = rng.uniform(*depth, (n, k))[..., None] * (1 + 0.45 * np.sin(wave))
+    deep = rng.uniform(*depth, (n, k))[..., None] * (1 + 0.45 * sin(wave))
     flat = _on_cortex(rng, anatomy, np.repeat(in_bud, beads, axis=1), t.reshape(n, -1), deep.reshape(n, -1))
     return flat.reshape(n, k, beads, 2)
 
@@ -186,14 +208,14 @@ def _joined(*beads: Beads) -> Beads:
     )
 
 
-def actin(rng: np.random.Generator, anatomy: Anatomy, shape: Shapes, protein: Protein) -> Structure:
+def actin(rng: Random, anatomy: Anatomy, shape: Shapes, protein: Protein) -> Structure:
     """Patches under the membrane of the bud (before cytokinesis: at the neck), few in the mother, and faint cables."""
     n, k, cables, links = len(anatomy), 26, 3, 14
     late = (anatomy.stage > 0.88)[:, None]
     in_bud = (rng.uniform(size=(n, k)) < np.where(late, 0.5, 0.85)) & anatomy.budded[:, None]
     at_site = rng.uniform(size=(n, k)) < np.where(late, 0.9, 0.65)
     neck = anatomy.neck - anatomy.mother
-    site = np.arctan2(neck[:, 0], neck[:, 1]) - anatomy.mother_angle
+    site = arctan2(neck[:, 0], neck[:, 1]) - anatomy.mother_angle
     spread = 0.35 + 1.6 * np.maximum(anatomy.stage, 0)[:, None]
     near_tip = np.where(late, np.pi + rng.normal(0, 0.45, (n, k)), rng.normal(0, 1, (n, k)) * spread)
     near_site = np.where(at_site, site[:, None] + rng.normal(0, 0.35, (n, k)), rng.uniform(0, 2 * np.pi, (n, k)))
@@ -212,7 +234,7 @@ def actin(rng: np.random.Generator, anatomy: Anatomy, shape: Shapes, protein: Pr
     return None, _joined(patches, Beads(cable, np.full(faint.shape, 0.8), faint))
 
 
-def bud_neck(rng: np.random.Generator, anatomy: Anatomy, shape: Shapes, protein: Protein) -> Structure:
+def bud_neck(rng: Random, anatomy: Anatomy, shape: Shapes, protein: Protein) -> Structure:
     """A ring seen from its side, a bar across the neck with brighter ends; two rings before the cells part."""
     n, k = len(anatomy), 9
     across = np.stack([-anatomy.axis[:, 1], anatomy.axis[:, 0]], axis=1)
@@ -220,25 +242,23 @@ def bud_neck(rng: np.random.Generator, anatomy: Anatomy, shape: Shapes, protein:
     width = (1.15 * anatomy.neck_radius * protein.size)[:, None, None]
     bar = anatomy.neck[:, None] + width * run[None, :, None] * across[:, None]
     split = np.where(anatomy.stage > 0.8, 1.5, 0.0)[:, None, None] * anatomy.axis[:, None]
-    level = np.where(anatomy.budded, 1.0, 0.75)[:, None] * (0.35 + 0.35 * np.abs(run) ** 2)
+    level = 0.35 + 0.35 * run * run
     level = np.where((anatomy.stage > 0.8)[:, None], 0.75, 1) * level * rng.uniform(0.75, 1.25, (n, 1))
     positions = np.concatenate([bar - split, bar + split], axis=1)
-    positions[~anatomy.budded] -= 0.8 * anatomy.axis[~anatomy.budded][:, None]
     peak = np.concatenate([level, level * (anatomy.stage > 0.8)[:, None]], axis=1)
     return None, Beads(positions, np.full(peak.shape, 0.9), peak)
 
 
-def bud_tip(rng: np.random.Generator, anatomy: Anatomy, shape: Shapes, protein: Protein) -> Structure:
-    """A cap on the bud's tip; in unbudded cells on the site where the bud will be."""
-    size = np.where(anatomy.budded, 1.0 + 0.62 * anatomy.bud_axes[:, 1], 0.34 * anatomy.mother_axes[:, 1])
-    size = (size * protein.size).astype(np.float32)[:, None, None]
+def bud_tip(rng: Random, anatomy: Anatomy, shape: Shapes, protein: Protein) -> Structure:
+    """A cap on the bud's tip."""
+    size = ((1.0 + 0.62 * anatomy.bud_axes[:, 1]) * protein.size).astype(np.float32)[:, None, None]
     tip = anatomy.tip.astype(np.float32)[:, :, None, None]
     y, x = shape.rows - tip[:, 0], shape.columns - tip[:, 1]
     level = rng.uniform(0.75, 1.25, len(anatomy)).astype(np.float32)[:, None, None]
-    return level * rim(shape.cell, 1.3, 1.2) * np.exp(-(y * y + x * x) / (2 * size * size)), None
+    return level * rim(shape.cell, 1.3, 1.2) * exp(-(y * y + x * x) / (2 * size * size)), None
 
 
-def cell_periphery(rng: np.random.Generator, anatomy: Anatomy, shape: Shapes, protein: Protein) -> Structure:
+def cell_periphery(rng: Random, anatomy: Anatomy, shape: Shapes, protein: Protein) -> Structure:
     """A thin ring all round mother and bud, more or less patchy."""
     n, k = len(anatomy), 40
     density = rim(shape.cell, 0.75, 1.0) * np.float32(1 - 0.5 * protein.patchiness)
@@ -253,30 +273,30 @@ def cell_periphery(rng: np.random.Generator, anatomy: Anatomy, shape: Shapes, pr
 
 def _outline_gap(anatomy: Anatomy, positions: np.ndarray, in_bud: np.ndarray) -> np.ndarray:
     """Return whether cortical positions (n, k, 2) are on the outer outline: not where mother and bud are joined."""
-    from_neck = np.linalg.norm(positions - anatomy.neck[:, None], axis=2)
+    from_neck = norm(positions - anatomy.neck[:, None])
     return (from_neck > anatomy.neck_radius[:, None]) | ~anatomy.budded[:, None]
 
 
-def cytoplasm(rng: np.random.Generator, anatomy: Anatomy, shape: Shapes, protein: Protein) -> Structure:
+def cytoplasm(rng: Random, anatomy: Anatomy, shape: Shapes, protein: Protein) -> Structure:
     """All of the cytosol; more or less of it in the nucleus too."""
     return np.zeros_like(shape.cell), None  # the cytosol itself is added for every protein, with the class's own share
 
 
-def endosome(rng: np.random.Generator, anatomy: Anatomy, shape: Shapes, protein: Protein) -> Structure:
+def endosome(rng: Random, anatomy: Anatomy, shape: Shapes, protein: Protein) -> Structure:
     """A few rather large spots beside the vacuole."""
     n, k = len(anatomy), 9
     lobe = (rng.uniform(size=(n, k)) < 0.3) & (anatomy.vacuole_radius[:, 1:2] > 0)
     centre = np.where(lobe[..., None], anatomy.vacuoles[:, None, 1], anatomy.vacuoles[:, None, 0])
     radius = np.where(lobe, anatomy.vacuole_radius[:, 1:2], anatomy.vacuole_radius[:, :1])
     beside = centre + (radius + rng.uniform(0.5, 2, (n, k)))[..., None] * unit(rng.uniform(0, 2 * np.pi, (n, k)))
-    bounded = np.linalg.norm((beside - anatomy.mother[:, None]), axis=2) < anatomy.mother_axes[:, 1:] - 1
+    bounded = norm(beside - anatomy.mother[:, None]) < anatomy.mother_axes[:, 1:] - 1
     free = (anatomy.vacuole_radius[:, :1] == 0) | ~bounded | (rng.uniform(size=(n, k)) < 0.15)
     positions = np.where(free[..., None], _in_cytosol(rng, anatomy, k), beside)
     peak = _peaks(rng, (n, k), protein.count, 0.6, 1.1)
     return None, _spots(rng, positions, peak, 1.5 * protein.size)
 
 
-def endoplasmic_reticulum(rng: np.random.Generator, anatomy: Anatomy, shape: Shapes, protein: Protein) -> Structure:
+def endoplasmic_reticulum(rng: Random, anatomy: Anatomy, shape: Shapes, protein: Protein) -> Structure:
     """The nuclear envelope, stretches under the membrane, and a strand or two between them."""
     n, arcs, beads, links = len(anatomy), 6, 18, 9
     cortical = _tubules(rng, anatomy, arcs, beads, (10, 26), (1.2, 2.2)).reshape(n, -1, 2)
@@ -295,14 +315,14 @@ def endoplasmic_reticulum(rng: np.random.Generator, anatomy: Anatomy, shape: Sha
     return rim(shape.nucleus, 0.9) * np.float32(0.9), beads_all
 
 
-def golgi(rng: np.random.Generator, anatomy: Anatomy, shape: Shapes, protein: Protein) -> Structure:
+def golgi(rng: Random, anatomy: Anatomy, shape: Shapes, protein: Protein) -> Structure:
     """Several small spots of unequal brightness, anywhere in the cytosol of mother and bud."""
     n, k = len(anatomy), 20
     peak = _peaks(rng, (n, k), protein.count, 0.25, 1.0)
     return None, _spots(rng, _in_cytosol(rng, anatomy, k), peak, 1.15 * protein.size)
 
 
-def mitochondria(rng: np.random.Generator, anatomy: Anatomy, shape: Shapes, protein: Protein) -> Structure:
+def mitochondria(rng: Random, anatomy: Anatomy, shape: Shapes, protein: Protein) -> Structure:
     """Tubules that wind along the cortex of mother and bud."""
     n, k, beads = len(anatomy), 8, 22
     positions = _tubules(rng, anatomy, k, beads, (9, 26), (2.0, 4.5))
@@ -312,7 +332,7 @@ def mitochondria(rng: np.random.Generator, anatomy: Anatomy, shape: Shapes, prot
     return None, Beads(positions.reshape(n, -1, 2), np.full(peak.shape, 0.95 * protein.size), peak)
 
 
-def nuclear_periphery(rng: np.random.Generator, anatomy: Anatomy, shape: Shapes, protein: Protein) -> Structure:
+def nuclear_periphery(rng: Random, anatomy: Anatomy, shape: Shapes, protein: Protein) -> Structure:
     """A ring round the nucleus, dotted with clusters of pores."""
     n, k = len(anatomy), 10
     which = rng.integers(0, 2, (n, k))
@@ -323,12 +343,12 @@ def nuclear_periphery(rng: np.random.Generator, anatomy: Anatomy, shape: Shapes,
     return rim(shape.nucleus, 0.8), _spots(rng, positions, peak, 0.9)
 
 
-def nuclei(rng: np.random.Generator, anatomy: Anatomy, shape: Shapes, protein: Protein) -> Structure:
+def nuclei(rng: Random, anatomy: Anatomy, shape: Shapes, protein: Protein) -> Structure:
     """The whole nucleus."""
     return inside(shape.nucleus), None
 
 
-def nucleolus(rng: np.random.Generator, anatomy: Anatomy, shape: Shapes, protein: Protein) -> Structure:
+def nucleolus(rng: Random, anatomy: Anatomy, shape: Shapes, protein: Protein) -> Structure:
     """A crescent at the nucleus' edge, away from the spindle pole; one in each lobe after anaphase."""
     density = np.zeros_like(shape.cell)
     parted = (anatomy.nuclei[:, 0] != anatomy.nuclei[:, 1]).any(axis=1)
@@ -344,7 +364,7 @@ def nucleolus(rng: np.random.Generator, anatomy: Anatomy, shape: Shapes, protein
     return density, None
 
 
-def peroxisome(rng: np.random.Generator, anatomy: Anatomy, shape: Shapes, protein: Protein) -> Structure:
+def peroxisome(rng: Random, anatomy: Anatomy, shape: Shapes, protein: Protein) -> Structure:
     """A few sharp dots, most of them near the cortex."""
     n, k = len(anatomy), 14
     in_bud = rng.uniform(size=(n, k)) < 0.3
@@ -353,43 +373,43 @@ def peroxisome(rng: np.random.Generator, anatomy: Anatomy, shape: Shapes, protei
     return None, _spots(rng, positions, peak, 0.75 * protein.size)
 
 
-def spindle(rng: np.random.Generator, anatomy: Anatomy, shape: Shapes, protein: Protein) -> Structure:
-    """A bar between the poles, through the neck in anaphase; with one pole a dot with a few microtubules to the cortex."""
+def spindle(rng: Random, anatomy: Anatomy, shape: Shapes, protein: Protein) -> Structure:
+    """A bar between the poles, through the neck in anaphase; with one pole a dot. A few faint microtubules to the cortex."""
     n, k, links = len(anatomy), 26, 10
     first, second = anatomy.poles[:, 0], anatomy.poles[:, 1]
-    length = np.linalg.norm(first - second, axis=1)
+    length = spindle_length(anatomy)
     bar = _line(first, second, k)
-    level = np.where(length > 3, 0.4 * length, 1.0)[:, None] / k * np.ones(k)
+    level = np.where(length > SHORTEST_SPINDLE, 0.4 * length, 1.0)[:, None] / k * np.ones(k)
     astral = []
     for pole in (first, second):
         angle = rng.uniform(0, 2 * np.pi, n)
         reach = pole + (rng.uniform(0.3, 0.7, n) * anatomy.mother_axes[:, 1])[:, None] * unit(angle)
         astral.append(_line(pole, reach, links))
     fibres = np.concatenate(astral, axis=1)
-    faint = np.where(length > 3, 0.08, 0.22)[:, None] * rng.uniform(0.5, 1.2, (n, 1)) * np.ones(2 * links)
+    faint = 0.08 * rng.uniform(0.5, 1.2, (n, 1)) * np.ones(2 * links)
     return None, _joined(
         Beads(bar, np.full(level.shape, 0.85 * protein.size), level), Beads(fibres, np.full(faint.shape, 0.75), faint)
     )
 
 
-def spindle_pole(rng: np.random.Generator, anatomy: Anatomy, shape: Shapes, protein: Protein) -> Structure:
+def spindle_pole(rng: Random, anatomy: Anatomy, shape: Shapes, protein: Protein) -> Structure:
     """One dot at the nuclear envelope, or two once the pole is duplicated."""
-    apart = np.linalg.norm(anatomy.poles[:, 0] - anatomy.poles[:, 1], axis=1) > 1
+    apart = spindle_length(anatomy) > 1
     peak = np.stack([np.where(apart, 0.85, 0.6), np.where(apart, 0.85, 0.6)], axis=1)
     return None, _spots(rng, anatomy.poles, peak * rng.uniform(0.8, 1.2, (len(anatomy), 2)), 1.0 * protein.size)
 
 
-def vacuolar_membrane(rng: np.random.Generator, anatomy: Anatomy, shape: Shapes, protein: Protein) -> Structure:
+def vacuolar_membrane(rng: Random, anatomy: Anatomy, shape: Shapes, protein: Protein) -> Structure:
     """Rings round the vacuole's lobes."""
     return rim(shape.vacuole, 0.8), None
 
 
-def vacuole(rng: np.random.Generator, anatomy: Anatomy, shape: Shapes, protein: Protein) -> Structure:
+def vacuole(rng: Random, anatomy: Anatomy, shape: Shapes, protein: Protein) -> Structure:
     """The vacuole's lumen."""
     return inside(shape.vacuole), None
 
 
-STRUCTURES: dict[str, Callable[[np.random.Generator, Anatomy, Shapes, Protein], Structure]] = {
+STRUCTURES: dict[str, Callable[[Random, Anatomy, Shapes, Protein], Structure]] = {
     "ACTIN": actin,
     "BUDNECK": bud_neck,
     "BUDTIP": bud_tip,

@@ -1,7 +1,8 @@
 """``yeast-sim`` and ``yeast-sim-train``: two simulated screens of yeast, made on first use from a seed.
 
-An image is one protein in one well. It depends on nothing but the seed of its screen, its number and ``yeast_sim.toml``, so
-images can be made in any order and by any number of processes.
+An image is one protein in one well of one plate; every protein is in several wells, each on another plate. An image depends on
+nothing but the seed of its screen, its number and ``yeast_sim.toml``, so images can be made in any order and by any number of
+processes, and their pixels are the same on every processor.
 """
 
 from __future__ import annotations
@@ -16,10 +17,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pci_bench.cells import Channel, DatasetMeta
-from pci_bench.datasets.base import register_dataset
+from pci_bench.datasets.base import register_dataset, shipped_checksum
 from pci_bench.datasets.yeast_anatomy import draw_anatomy
 from pci_bench.datasets.yeast_optics import Acquisition, Scene, arrange, crop_starts, crops_of, draw_acquisition, render
-from pci_bench.datasets.yeast_proteins import Protein, draw_protein
+from pci_bench.datasets.yeast_proteins import Protein, draw_protein, labels_of
+from pci_bench.simulation.arithmetic import Random
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -28,28 +30,44 @@ if TYPE_CHECKING:
 
 SETTINGS: dict[str, Any] = tomllib.loads(files("pci_bench.datasets").joinpath("yeast_sim.toml").read_text())
 CHANNELS = (Channel("GFP", "protein"), Channel("RFP", "marker"))
-CLASSES = tuple(sorted(SETTINGS["images_per_class"]))
+CLASSES = tuple(sorted(SETTINGS["proteins_per_class"]))
+
+
+PLAN, PLATE, PROTEIN, PLACES, PIXELS = range(5)  # what chance decides; no two share a generator
 
 
 @dataclass(frozen=True)
 class ImagePlan:
-    """What is decided of an image before it is drawn: its number, its protein's class, and how many cells are cropped."""
+    """What is decided of an image before it is drawn: numbers of image, protein and plate, the protein's class, and how many
+    cells are cropped.
+    """
 
     number: int
+    protein: int
     label: str
+    plate: int
     cells: int
 
 
 def plan(screen: str, settings: dict[str, Any] = SETTINGS) -> list[ImagePlan]:
-    """Return the images of a screen, ``"yeast-sim"`` or ``"yeast-sim-train"``, with classes in random order."""
+    """Return the images of a screen, ``"yeast-sim"`` or ``"yeast-sim-train"``, plate by plate.
+
+    Every set of replicate plates holds all proteins once, in an order of its own.
+    """
     declared = settings["screens"][screen]
-    rng = np.random.default_rng([settings["seed"], declared["stream"]])
-    labels = np.repeat(CLASSES, [settings["images_per_class"][c] * declared["images"] for c in CLASSES])
+    rng = _random(screen, settings, PLAN, 0)
+    labels = np.repeat(CLASSES, [settings["proteins_per_class"][c] * declared["proteins"] for c in CLASSES])
     labels = rng.permutation(labels)
+    images: list[ImagePlan] = []
     low, high = declared["cells_per_image"]
     shape, scale = declared["cells_above_lowest"]
-    cells = np.clip(low + np.rint(rng.gamma(shape, scale, len(labels))), low, high)
-    return [ImagePlan(i, str(label), int(n)) for i, (label, n) in enumerate(zip(labels, cells, strict=True))]
+    plates = -(-len(labels) // declared["wells_per_plate"])
+    for replicate in range(declared["wells_per_protein"]):
+        cells = np.clip(low + np.rint(rng.gamma(shape, scale, len(labels))), low, high)
+        for place, protein in enumerate(rng.permutation(len(labels))):
+            plate = replicate * plates + place // declared["wells_per_plate"]
+            images.append(ImagePlan(len(images), int(protein), str(labels[protein]), plate, int(cells[place])))
+    return images
 
 
 @dataclass(frozen=True)
@@ -65,9 +83,9 @@ class Sample:
 def sample(screen: str, image: ImagePlan, settings: dict[str, Any] = SETTINGS) -> Sample:
     """Return the protein, settings and cells of one image of a screen."""
     declared, placement = settings["screens"][screen], settings["placement"]
-    rng = _rng(screen, image, settings, 0)
-    protein = draw_protein(rng, image.label, settings["proteins"])
-    acquisition = draw_acquisition(rng, declared, settings["signal_to_noise"])
+    protein = draw_protein(_random(screen, settings, PROTEIN, image.protein), image.label, settings["proteins"])
+    rng = _random(screen, settings, PLACES, image.number)
+    acquisition = draw_acquisition(_random(screen, settings, PLATE, image.plate), rng, declared, settings)
     side = np.sqrt(image.cells * placement["area_per_cell"]) + 2 * placement["surround"]
     drawn = int(side * side / placement["area_per_cell"]) + 2
     anatomy = draw_anatomy(rng, drawn, {**settings["anatomy"], "radius": declared["radius"]})
@@ -79,14 +97,14 @@ def draw(screen: str, drawn: Sample, settings: dict[str, Any] = SETTINGS) -> tup
 
     In a mask 1 is the mother in the middle, 2 its bud, and 3, 4 … are the neighbours, each with its bud.
     """
-    rng = _rng(screen, drawn.plan, settings, 1)
+    rng = _random(screen, settings, PIXELS, drawn.plan.number)
     pixels, parts = render(rng, drawn.scene, drawn.protein, drawn.acquisition, settings)
     return crops_of(pixels, parts, drawn.scene.origins[: drawn.plan.cells], settings["crop"])
 
 
-def _rng(screen: str, image: ImagePlan, settings: dict[str, Any], step: int) -> np.random.Generator:
-    """Return the generator of one step of one image, which no other image shares."""
-    return np.random.default_rng([settings["seed"], settings["screens"][screen]["stream"], 1 + image.number, step])
+def _random(screen: str, settings: dict[str, Any], step: int, number: int) -> Random:
+    """Return the chance of one step for one image, plate or protein, which no other shares."""
+    return Random(settings["seed"], settings["screens"][screen]["stream"], step, number)
 
 
 def truth(drawn: Sample, crop: int = SETTINGS["crop"]) -> dict[str, np.ndarray]:
@@ -132,21 +150,26 @@ def truth(drawn: Sample, crop: int = SETTINGS["crop"]) -> dict[str, np.ndarray]:
 
 
 def table(screen: str, samples: list[Sample]) -> pd.DataFrame:
-    """Return obs: one row per cell, images in order."""
+    """Return obs: one row per cell, images in order.
+
+    ``label`` is what the cell shows at its stage, ``protein_label`` the class of its protein.
+    """
     import pandas as pd
 
-    frames = []
+    prefix, frames = SETTINGS["screens"][screen]["prefix"], []
     for one in samples:
-        image = f"{SETTINGS['screens'][screen]['prefix']}{one.plan.number + 1:03d}"
-        frame = pd.DataFrame({"cell": [f"{image}_{i + 1:02d}" for i in range(one.plan.cells)]})
-        frames.append(frame.assign(image=image, protein=f"{image}p", label=one.plan.label, **truth(one)))
+        image, n = f"{prefix}{one.plan.number + 1:03d}", one.plan.cells
+        frame = pd.DataFrame({"cell": [f"{image}_{i + 1:02d}" for i in range(n)], "image": image})
+        frame["protein"] = f"{prefix}P{one.plan.protein + 1:03d}"
+        frame["label"] = labels_of(one.plan.label, one.scene.anatomy)[:n]
+        frame["plate"] = f"{prefix}-plate-{one.plan.plate + 1:02d}"
+        frame["protein_label"] = one.plan.label
+        frames.append(frame.assign(**truth(one)))
     return pd.concat(frames, ignore_index=True)
 
 
 class SimulatedScreen:
-    """A screen that is drawn from a seed. Its content hash is that of seed, version, parameters and plan: not of pixels,
-    whose last bit may differ between machines.
-    """
+    """A screen that is drawn from a seed. Its content hash is that of seed, version and parameters; its pixels have a checksum."""
 
     name: str
 
@@ -186,6 +209,7 @@ class SimulatedScreen:
             dtype="uint16",
             masks=True,
             identity=self.source(),
+            checksum=shipped_checksum(self.name),
         )
         for drawn in samples:
             store.add(*draw(self.name, drawn))
@@ -193,13 +217,13 @@ class SimulatedScreen:
 
 @register_dataset("yeast-sim")
 class YeastSim(SimulatedScreen):
-    """The labelled screen: 100 images of 12–60 cells, at least 5 images and 60 cells of every class."""
+    """The labelled screen: every protein in two wells on different plates, at least three proteins and 60 cells of every class."""
 
     name = "yeast-sim"
 
 
 @register_dataset("yeast-sim-train")
 class YeastSimTrain(SimulatedScreen):
-    """The screen that networks are trained on: 500 images of other proteins and other acquisition settings."""
+    """The screen that networks are trained on: other proteins, plates and acquisition settings."""
 
     name = "yeast-sim-train"
