@@ -125,8 +125,8 @@ def arrange(rng: Random, anatomy: Anatomy, n: int, protein: Protein, settings: d
     rng
         Where all chance comes from.
     anatomy
-        More than `n` cells: the n that come to lie next to the middle are first, those that the field does not show are
-        left out.
+        More than `n` cells. Of ``cells_in_view`` times n that come to lie next to the middle, n at random are first, so that few
+        crops overlap; those that the field does not show are left out.
     n
         How many cells will be cropped.
     protein
@@ -140,7 +140,9 @@ def arrange(rng: Random, anatomy: Anatomy, n: int, protein: Protein, settings: d
     origins = place(rng, anatomy, side, settings["placement"])
     from_middle = np.abs(origins).max(axis=1)
     order = np.argsort(from_middle, kind="stable")
-    half = int(np.ceil(from_middle[order[n - 1]])) + settings["crop"] // 2 + 1
+    whole = min(int(np.rint(n * settings["placement"]["cells_in_view"])), len(order))
+    half = int(np.ceil(from_middle[order[whole - 1]])) + settings["crop"] // 2 + 1
+    order = np.concatenate([order[:whole][rng.permutation(whole)], order[whole:]])
     order = order[from_middle[order] < half + anatomy.reach()[order]]
     count = len(order)
     return Scene(

@@ -86,7 +86,8 @@ def sample(screen: str, image: ImagePlan, settings: dict[str, Any] = SETTINGS) -
     protein = draw_protein(_random(screen, settings, PROTEIN, image.protein), image.label, settings["proteins"])
     rng = _random(screen, settings, PLACES, image.number)
     acquisition = draw_acquisition(_random(screen, settings, PLATE, image.plate), rng, declared, settings)
-    side = np.sqrt(image.cells * placement["area_per_cell"]) + 2 * placement["surround"]
+    area = image.cells * placement["cells_in_view"] * placement["area_per_cell"]
+    side = np.sqrt(area) + 2 * placement["surround"]
     drawn = int(side * side / placement["area_per_cell"]) + 2
     anatomy = draw_anatomy(rng, drawn, {**settings["anatomy"], "radius": declared["radius"]})
     return Sample(image, protein, acquisition, arrange(rng, anatomy, image.cells, protein, settings))
