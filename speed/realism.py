@@ -1,6 +1,6 @@
 """How real the simulated yeast looks: statistics beside those of the real cells of toy-yeast, and a mosaic of both.
 
-    python speed/realism.py [--mosaic yeast-sim-mosaic.png] [--cells 1600]
+    python speed/realism.py [--mosaic yeast-sim-mosaic.png]
 
 The real cells come from the dataset toy-yeast (PCI_BENCH_DATA, or a download). Nothing here decides anything: it is
 printed to be looked at. AAH1, AAP1 and AAR2 are the cytosolic proteins of toy-yeast, so CYTOPLASM stands beside them.
@@ -48,6 +48,15 @@ def power(crops: np.ndarray) -> np.ndarray:
     return np.log10([spectrum[:, (radius >= low) & (radius <= high)].mean(axis=1) for low, high in BANDS.values()]).T
 
 
+def areas(crops: np.ndarray) -> np.ndarray:
+    """Return the area (n,) of the cell in the middle of crops, mother and bud, as the default segmenter outlines it."""
+    from pci_bench.segmentation.otsu import cells_of
+    from pci_bench.segmentation.split import centre_label
+
+    masks = (cells_of(crop) for crop in stretched(crops).astype(np.float32))
+    return np.array([float((mask == centre_label(mask)).sum()) for mask in masks])
+
+
 def correlation(gfp: np.ndarray, rfp: np.ndarray) -> np.ndarray:
     """Return Pearson's correlation (n,) of the two channels of each crop."""
     a, b = (c.reshape(len(c), -1) - c.mean(axis=(1, 2))[:, None] for c in (gfp, rfp))
@@ -65,6 +74,7 @@ def statistics() -> dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]]:
     rows["RFP, background SD (min–max)"] = lambda g, r: background_sd(stretched(r))
     for i, band in enumerate(BANDS):
         rows[f"RFP, log power at {band} cycles"] = lambda g, r, i=i: power(stretched(r))[:, i]
+    rows["RFP, pixels of the cell in the middle"] = lambda g, r: areas(r)
     rows["GFP, median (min–max)"] = lambda g, r: np.median(stretched(g), axis=(1, 2))
     rows["GFP, noise SD (min–max)"] = lambda g, r: noise_sd(stretched(g))
     rows["GFP, background SD (min–max)"] = lambda g, r: background_sd(stretched(g))
@@ -142,10 +152,8 @@ def mosaic(simulated, real, file: str, columns: int = 8) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--mosaic", default="yeast-sim-mosaic.png", help="where to draw the mosaic")
-    parser.add_argument("--cells", type=int, default=1600, help="how many simulated cells are compared")
     options = parser.parse_args()
     from pci_bench import load_dataset
-    from pci_bench.cells import limited
     from pci_bench.errors import UserError
 
     try:
@@ -153,20 +161,24 @@ def main() -> None:
     except UserError as error:
         raise SystemExit(str(error)) from error
     mosaic(simulated, real, options.mosaic)
-    some = limited(simulated, options.cells, 0)
-    crops = [c.crops(slice(None), rescale="raw").transpose(1, 0, 2, 3).astype(float) for c in (real, some)]
-    print(f"{len(real):,} real cells (toy-yeast), {len(some):,} simulated (yeast-sim); median (10 % – 90 % of cells)\n")
+    crops = [c.crops(slice(None), rescale="raw").transpose(1, 0, 2, 3).astype(float) for c in (real, simulated)]
+    print(
+        f"{len(real):,} real cells (toy-yeast), {len(simulated):,} simulated (yeast-sim); median (10 % – 90 % of cells)\n"
+    )
     print(f"| {'':36} | {'real':24} | {'simulated':24} |\n|{'-' * 38}|{'-' * 26}|{'-' * 26}|")
     for name, statistic in statistics().items():
         print(f"| {name:36} | {spread(statistic(*crops[0])):24} | {spread(statistic(*crops[1])):24} |")
-    cytosolic = [real.obs["protein"].isin(["AAH1", "AAP1", "AAR2"]), some.obs["label"] == "CYTOPLASM"]
+    cytosolic = [real.obs["protein"].isin(["AAH1", "AAP1", "AAR2"]), simulated.obs["label"] == "CYTOPLASM"]
     pairs = [
         correlation(*(c[channel][which.to_numpy()] for channel in (0, 1)))
         for c, which in zip(crops, cytosolic, strict=True)
     ]
     print(f"| {'cytosolic, correlation of GFP and RFP':36} | {spread(pairs[0]):24} | {spread(pairs[1]):24} |")
     accuracy, area = two_sample(
-        crops[0][1], crops[1][1], real.obs["field"].astype(str).to_numpy(), some.obs["image"].astype(str).to_numpy()
+        crops[0][1],
+        crops[1][1],
+        real.obs["field"].astype(str).to_numpy(),
+        simulated.obs["image"].astype(str).to_numpy(),
     )
     print(
         f"\nReal or simulated, told from RFP crops: balanced accuracy {accuracy:.3f}, area under the curve {area:.3f}."

@@ -203,7 +203,9 @@ def test_a_mirrored_or_turned_crop_has_the_mirrored_or_turned_mask():
 
 
 def test_simulated_cells_and_their_buds_are_found():
-    images = [draw("yeast-sim", sample("yeast-sim", ImagePlan(200 + i, CLASSES[i], 16))) for i in range(12)]
+    images = [
+        draw("yeast-sim", sample("yeast-sim", ImagePlan(200 + i, 200 + i, CLASSES[i], 200 + i, 16))) for i in range(12)
+    ]
     crops, masks = (np.concatenate(parts) for parts in zip(*images, strict=True))
     found = segmented(rescaled(crops, (GFP, RFP), "minmax"))
     cells = [overlap((t == MOTHER) | (t == BUD), (f == MOTHER) | (f == BUD)) for t, f in zip(masks, found, strict=True)]

@@ -45,7 +45,15 @@ def load_dataset(name: str, *, progress: Progress | None = None) -> Cells:
     return load(DATASETS.get(name), progress=progress)
 
 
-def shipped_checksum(name: str) -> str | None:
-    """Return the checksum that ``checksums.toml`` ships for the pixels and masks of a generated dataset; None where it has none."""
-    declared = tomllib.loads(files("pci_bench.datasets").joinpath("checksums.toml").read_text())
-    return declared.get(name, {}).get("sha256")
+def shipped_checksum(name: str, source: str) -> str | None:
+    """Return the checksum of a generated dataset's pixels and masks that ``checksums.toml`` ships.
+
+    Parameters
+    ----------
+    name
+        The dataset's name.
+    source
+        What it is made from, ``dataset.source()``: other parameters give other pixels, and None is returned.
+    """
+    declared = tomllib.loads(files("pci_bench.datasets").joinpath("checksums.toml").read_text()).get(name, {})
+    return declared.get("sha256") if declared.get("source") == source else None

@@ -210,7 +210,7 @@ class SimulatedScreen:
             dtype="uint16",
             masks=True,
             identity=self.source(),
-            checksum=shipped_checksum(self.name),
+            checksum=shipped_checksum(self.name, self.source()),
         )
         for drawn in samples:
             store.add(*draw(self.name, drawn))

@@ -1,0 +1,43 @@
+"""The pixels of every generated dataset as one checksum: prints pci_bench/datasets/checksums.toml anew.
+
+python speed/checksums.py [DATASET ...] > checksums.toml
+"""
+
+import sys
+
+import numpy as np
+
+HEADER = """\
+# SHA-256 of the pixels and masks of every generated dataset (`pci_bench.store.pixel_checksum`): the same on every processor.
+# Building a dataset and `pci-bench data verify` check them. `source` says of which parameters; other pixels are another version.
+# `python speed/checksums.py` draws all of them and prints this file.
+"""
+NAMES = ("yeast-sim", "yeast-sim-train", "human-sim", "human-sim-train", "human-sim-full")
+
+
+def drawn(name: str) -> tuple[np.ndarray, np.ndarray]:
+    """Return the crops and masks of a generated dataset."""
+    from pci_bench.datasets import human_sim, yeast_sim
+
+    if name.startswith("yeast"):
+        blocks = [yeast_sim.draw(name, yeast_sim.sample(name, image)) for image in yeast_sim.plan(name)]
+    else:
+        parameters = human_sim.parameters_of(name)
+        images = human_sim.plan(parameters)
+        blocks = [human_sim.draw(parameters, human_sim.sample(parameters, image))[:2] for image in images]
+    crops, masks = (np.concatenate(parts) for parts in zip(*blocks, strict=True))
+    return crops, masks
+
+
+def main() -> None:
+    from pci_bench.datasets import DATASETS
+    from pci_bench.store import pixel_checksum
+
+    print(HEADER)
+    for name in sys.argv[1:] or NAMES:
+        source = DATASETS.get(name).source()
+        print(f'[{name}]\nsource = "{source}"\nsha256 = "{pixel_checksum(*drawn(name))}"\n', flush=True)
+
+
+if __name__ == "__main__":
+    main()
