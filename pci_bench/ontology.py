@@ -5,7 +5,7 @@ from __future__ import annotations
 import gzip
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
@@ -38,12 +38,22 @@ class Ontology:
     terms
         By identifier, obsolete ones left out.
     alternatives
-        The identifier in use, by one that it replaces.
+        The identifier in use, by one that was merged into it.
+    replaced
+        The one identifier that the file names as the replacement of an obsolete term, by the obsolete term's. Annotations with
+        obsolete terms are not read as annotations with their replacements.
     """
 
     version: str
     terms: dict[str, Term]
     alternatives: dict[str, str]
+    replaced: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def former(self) -> dict[str, str]:
+        """The identifier in use, by one that was merged into it or is obsolete and has one replacement."""
+        found = {old: self.current(new) for old, new in {**self.replaced, **self.alternatives}.items()}
+        return {old: new for old, new in found.items() if new is not None}
 
     @cached_property
     def ancestors(self) -> dict[str, frozenset[str]]:
@@ -133,6 +143,7 @@ def read_obo(file: Path | str) -> Ontology:
     default = header.get("default-namespace", "")
     terms: dict[str, Term] = {}
     alternatives: dict[str, str] = {}
+    replaced: dict[str, str] = {}
     used: dict[str, str] = {}
     for kind, number, tags in stanzas:
         if kind != "Term":
@@ -146,6 +157,8 @@ def read_obo(file: Path | str) -> Ontology:
                 f"{file} defines the term {key} twice, the second time in line {number}. Remove one of the two."
             )
         if first.get("is_obsolete") == "true":
+            if len(replacements := {value for tag, value in tags if tag == "replaced_by"}) == 1:
+                replaced[key] = replacements.pop()
             continue
         parents = []
         for tag, value in tags:
@@ -171,7 +184,7 @@ def read_obo(file: Path | str) -> Ontology:
             raise UserError(_truncated(file, f"{key} ({term.name}) has the parent {missing[0]}, which is not defined"))
     if not terms:
         raise UserError(_truncated(file, "it has no term"))
-    ontology = Ontology(header.get("data-version", header.get("date", "not said")), terms, alternatives)
+    ontology = Ontology(header.get("data-version", header.get("date", "not said")), terms, alternatives, replaced)
     _ = ontology.ancestors  # a circle is a fault of the file, so it is found here
     return ontology
 

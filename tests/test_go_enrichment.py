@@ -1,6 +1,7 @@
 """Ontologies, annotations and enrichment, against enumeration, SciPy's exact test, hand-made graphs and planted terms."""
 
 import gzip
+import io
 import itertools
 from importlib.resources import files
 from math import comb
@@ -12,7 +13,7 @@ from anndata import AnnData
 from command_line import call
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.stats import fisher_exact, kstest
+from scipy.stats import fisher_exact, hypergeom, kstest
 
 from pci_bench import UserError
 from pci_bench.evaluators.go_enrichment import enrichment
@@ -444,16 +445,107 @@ def labelled(adata):
     return adata
 
 
-def test_printed_values_stand_beside_ours_where_clusters_bear_the_papers_names(files_of_planted, tmp_path):
-    adata, params = files_of_planted
+def of_the_papers_clusters(adata, params, tmp_path, obo_changes=(), **more):
+    """Return Table 3 of two clusters that bear the paper's names D and E."""
     clusters = tmp_path / "clusters.csv"
     clusters.write_text(
         "protein,cluster\n" + "".join(f"G{i:03d},{'D' if i % 6 == 0 else 'E'}\n" for i in range(240) if i % 6 < 2)
     )
+    obo = (tmp_path / "p.obo").read_text()
+    for old, new in obo_changes:
+        assert old in obo
+        obo = obo.replace(old, new)
+    (tmp_path / "p.obo").write_text(obo)
     adata.uns["pci_bench"] = {"dataset": {"name": "hpa-v18"}}
-    ((_, texts),) = enrichment_tables(
-        evaluate("go-enrichment", adata, **{**params, "clusters": str(clusters), "shown": 3})
+    results = evaluate("go-enrichment", adata, **{**params, "clusters": str(clusters), "shown": 3, **more})
+    ((_, texts),) = enrichment_tables(results)
+    return texts, pd.read_csv(io.StringIO(texts["csv"]), keep_default_na=True)
+
+
+def test_every_printed_row_of_table_3_appears_beside_ours(files_of_planted, tmp_path):
+    texts, table = of_the_papers_clusters(*files_of_planted, tmp_path)
+    beside = table.dropna(subset="paper_term")
+    key = ["cluster", "term"]
+    expected = printed()[[*key, "fdr", "n", "N"]].sort_values(key, ignore_index=True)
+    found = beside[["cluster", "paper_term", "paper_fdr", "paper_n", "paper_N"]].set_axis(
+        [*key, "fdr", "n", "N"], axis=1
     )
-    assert "2.22e-64" in texts["md"]  # E, cytosol
-    assert "564/935" in texts["md"]
-    assert "1383" not in texts["md"]
+    pd.testing.assert_frame_equal(found.sort_values(key, ignore_index=True), expected, check_dtype=False)
+    matched = beside.dropna(subset="n")[["cluster", "name", "n", "N"]]
+    assert sorted(map(tuple, matched.to_numpy())) == [("D", "nucleolus", 40, 40), ("E", "cytosol", 40, 40)]
+    unmatched = [line for line in texts["md"].splitlines() if "| not among ours" in line]
+    assert len(unmatched) == 28
+    assert sum("by eye" in line for line in unmatched) == 1
+    assert "1383" in texts["md"]
+    assert list(dict.fromkeys(table["cluster"])) == list(dict.fromkeys(printed()["cluster"]))
+    ours_alone = table[table["paper_term"].isna()]
+    assert ("D", "nucleus") in set(zip(ours_alone["cluster"], ours_alone["name"], strict=True))
+
+
+def test_a_renamed_merged_or_replaced_term_of_table_3_is_found_by_its_identifier(files_of_planted, tmp_path):
+    """D's nucleolus got another name, E's cytosol another identifier, and D's term is matched though it is not significant."""
+    changes = [
+        ("id: T:4\nname: cytosol", "id: T:4\nname: cell sap\nalt_id: GO:0005829"),
+        ("id: N:0\nname: null N:0", "id: N:0\nname: rib bodies"),
+        ("id: T:6\nname: gone\nis_obsolete: true", "id: GO:0005730\nname: gone\nis_obsolete: true\nreplaced_by: N:0"),
+        ("name: nucleolus", "name: dense body"),
+    ]
+    adata, params = files_of_planted
+    texts, table = of_the_papers_clusters(adata, params, tmp_path, changes)
+    beside = table.dropna(subset=["paper_term", "n"]).set_index("paper_term")
+    assert beside["name"].to_dict() == {"Nucleolus": "rib bodies", "Cytosol": "cell sap"}
+    inside = sum(("\tN:0\t" in line) and int(line.split("\t")[2][1:]) % 6 == 0 for line in _rows(params["gaf"]))
+    assert beside.loc["Nucleolus", "n"] == inside
+    assert beside.loc["Nucleolus", "fdr"] > 0.05
+    assert "cell sap (printed: Cytosol)" in texts["md"]
+
+
+def _rows(gaf):
+    return [line for line in open(gaf).read().splitlines() if not line.startswith("!")]
+
+
+def test_a_term_with_two_replacements_has_none(tmp_path):
+    two = "is_obsolete: true\nreplaced_by: T:2\nreplaced_by: T:4"
+    (tmp_path / "go.obo").write_text(OBO.replace("is_obsolete: true", two))
+    assert read_obo(tmp_path / "go.obo").former == {"T:22": "T:2"}
+    (tmp_path / "go.obo").write_text(OBO.replace("is_obsolete: true", "is_obsolete: true\nreplaced_by: T:22"))
+    found = read_obo(tmp_path / "go.obo")
+    assert found.former == {"T:22": "T:2", "T:6": "T:2"}
+    assert found.current("T:6") is None  # annotations with obsolete terms stay unknown
+
+
+def test_per_list_enrichment_is_a_loop_over_clusters_of_annotated_proteins(files_of_planted):
+    """As GOrilla: each list against the annotated proteins, with its own adjustment."""
+    adata, params = files_of_planted
+    (pooled,), (result,) = (evaluate("go-enrichment", adata, **params, protocol=p) for p in ("pooled", "per-list"))
+    members = {}
+    for line in _rows(params["gaf"]):
+        fields = line.split("\t")
+        members.setdefault(fields[4], set()).add(fields[2])
+    members["T:2"] = set(members["T:3"])  # nucleolus is part of nucleus
+    annotated = set().union(*members.values())
+    assert 0 < len(annotated) < 240
+    assert (pooled.details["background"], result.details["background"]) == (240, len(annotated))
+    (tree,) = evaluate("hierarchical-clustering", adata, k=6)
+    for cluster, proteins in tree.tables["proteins"].groupby("cluster")["protein"]:
+        inside = set(proteins) & annotated
+        p = {
+            term: hypergeom.sf(len(inside & those) - 1, len(annotated), len(those), len(inside))
+            for term, those in members.items()
+        }
+        ranked, least, adjusted = sorted(p, key=p.__getitem__), 1.0, {}
+        for rank in range(len(ranked), 0, -1):
+            least = min(least, p[ranked[rank - 1]] * len(ranked) / rank)
+            adjusted[ranked[rank - 1]] = least
+        tests = result.tables["enrichment"]
+        mine = tests[tests["cluster"] == cluster].set_index("term")
+        assert set(mine.index) == set(p)
+        for term in p:
+            assert mine.loc[term, "p"] == pytest.approx(p[term], rel=1e-9)
+            assert mine.loc[term, "fdr"] == pytest.approx(adjusted[term], rel=1e-9)
+            assert (mine.loc[term, "n"], mine.loc[term, "N"]) == (len(inside & members[term]), len(inside))
+    assert not np.allclose(pooled.tables["enrichment"]["fdr"], result.tables["enrichment"]["fdr"])
+    ((_, texts),) = enrichment_tables([result])
+    assert f"against the {len(annotated)} clustered proteins with an annotation" in texts["md"]
+    ((_, texts),) = enrichment_tables([pooled])
+    assert "ours, where the paper's GOrilla took one cluster at a time" in texts["md"]

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import lru_cache
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pydantic
 
 from pci_bench.errors import UserError
 from pci_bench.evaluators.base import EvaluatorMeta, Outcome, Run, register_evaluator, texts
+from pci_bench.evaluators.enrichment import Enrichment, enrichment
 from pci_bench.evaluators.hierarchical_clustering import (
     ClusterParams,
     clusters_of,
@@ -35,51 +35,6 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
 DATASET, TABLE = "dataset", "table"
-
-
-@dataclass(frozen=True)
-class Enrichment:
-    """Counts and probabilities of every cluster (rows) with every term (columns).
-
-    Parameters
-    ----------
-    found
-        (clusters, terms) int: proteins of the cluster that belong to the term.
-    cluster_size, term_size
-        (clusters,) and (terms,) int.
-    p
-        (clusters, terms): chance of as many or more, of as many proteins drawn from all without replacement.
-    fdr
-        (clusters, terms): p adjusted for all tests by Benjamini and Hochberg.
-    """
-
-    found: np.ndarray
-    cluster_size: np.ndarray
-    term_size: np.ndarray
-    p: np.ndarray
-    fdr: np.ndarray
-
-
-def enrichment(clusters: np.ndarray, terms: np.ndarray) -> Enrichment:
-    """Return how enriched each term is in each cluster: hypergeometric upper tail, Benjamini–Hochberg over all tests.
-
-    The background are all proteins given. Table 3 is of clusters of all proteins, against all proteins.
-
-    Parameters
-    ----------
-    clusters
-        (clusters, n) bool; a protein may be in several or none.
-    terms
-        (n, terms) bool.
-    """
-    from scipy.stats import false_discovery_control, hypergeom
-
-    found = np.rint(clusters.astype(np.float64) @ terms.astype(np.float64)).astype(np.int64)
-    cluster_size, term_size = clusters.sum(axis=1), terms.sum(axis=0)
-    p = hypergeom.sf(found - 1, terms.shape[0], term_size[None, :], cluster_size[:, None]).reshape(found.shape)
-    p = np.clip(p, 0, 1)
-    fdr = false_discovery_control(p, axis=None, method="bh") if p.size else p
-    return Enrichment(found, cluster_size, term_size, p, fdr)
 
 
 @lru_cache(maxsize=2)
@@ -118,6 +73,11 @@ class GoEnrichmentParams(ClusterParams):
     shown: int = pydantic.Field(
         2, ge=1, description="terms of each cluster in the short table, the most significant first"
     )
+    protocol: Literal["pooled", "per-list"] = pydantic.Field(
+        "pooled",
+        description="pooled (ours): against all clustered proteins, p adjusted over all clusters and terms; per-list (as "
+        "GOrilla): against the annotated ones, p adjusted over the terms of each cluster",
+    )
 
 
 def _file(adata: AnnData, given: str, suffix: str) -> Path | None:
@@ -136,8 +96,13 @@ class GoEnrichment:
     """Terms of an ontology in clusters of proteins, against all clustered proteins.
 
     Clusters are those of ``hierarchical-clustering`` with the same parameters. Annotations count for the ancestors of their
-    terms too (``is_a``, ``part_of``); those with the qualifier NOT do not count. Proteins of which no annotation speaks stay
-    in the background. The paper used GOrilla; the hypergeometric test and the adjustment are the same.
+    terms too (``is_a``, ``part_of``); those with the qualifier NOT do not count.
+
+    **Ours** (``protocol="pooled"``): the background are all clustered proteins, also those of which no annotation speaks, and
+    p is adjusted (Benjamini and Hochberg) once over all clusters and terms. The paper used GOrilla, which is given one list at
+    a time. ``protocol="per-list"`` does so: proteins without an annotation in the namespace (other than its root) count
+    neither in a cluster nor in the background, and p is adjusted over the terms of each cluster by itself. The hypergeometric
+    upper tail is the same in both.
     """
 
     meta = EvaluatorMeta(
@@ -178,7 +143,7 @@ class GoEnrichment:
                     "namespace with the ontology's."
                 )
             keys, members = memberships(terms_of, names, ontology, params.namespace)
-            sizes = members.sum(axis=0)
+            annotated, sizes = members.any(axis=1), members.sum(axis=0)
             tested = (sizes >= params.min_size) & (sizes <= (params.max_size or len(names)))
             if not tested.any():
                 raise UserError(
@@ -186,10 +151,14 @@ class GoEnrichment:
                     f"{len(names):,} clustered proteins. Lower min_size or raise max_size."
                 )
             keys, members = [key for key, use in zip(keys, tested, strict=True) if use], members[:, tested]
+            tested_keys = frozenset(keys)
             of_cluster = np.zeros((len(clusters), len(names)), bool)
             for row, positions in enumerate(clusters.values()):
                 of_cluster[row, positions] = True
-            tests = enrichment(of_cluster, members)
+            if params.protocol == "per-list":
+                tests = enrichment(of_cluster[:, annotated], members[annotated], adjusted="cluster")
+            else:
+                tests = enrichment(of_cluster, members)
             table = table_of_tests(list(clusters), keys, ontology, tests)
             significant = table[(table["fdr"] <= params.fdr) & (table["n"] > 0)]
             metrics = {
@@ -199,6 +168,7 @@ class GoEnrichment:
             short = pick(significant, list(clusters), tests.cluster_size, params.shown)
             details: dict[str, Any] = {
                 "n_proteins": len(names),
+                "background": int(annotated.sum()) if params.protocol == "per-list" else len(names),
                 "ontology_version": ontology.version,
                 "annotations_date": date,
                 "namespace": params.namespace,
@@ -208,6 +178,7 @@ class GoEnrichment:
                 "tests": int(tests.p.size),
                 "terms_found": int(significant["term"].nunique()),
                 "without_enrichment": sorted(set(clusters) - set(significant["cluster"])),
+                "replaced_terms": {old: new for old, new in sorted(ontology.former.items()) if new in tested_keys},
             }
             if note:
                 details["clusters_file"] = note
