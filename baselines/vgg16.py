@@ -5,6 +5,7 @@ from collections import defaultdict
 import numpy as np
 
 from pci_bench import ExtractorMeta, UserError, import_timm, register_extractor
+from pci_bench.cells import rescaled
 from pci_bench.weights import declared, read_header
 
 WIDTHS = {
@@ -29,9 +30,23 @@ SMALLEST = 16  # pixels that four poolings by 2 leave one of
 SEED = 2014
 CROPS_PER_PASS = 16  # measured: 8 are as quick, with 32 and 64 a pass takes a tenth longer (the cores' caches)
 
+# Markers of the Human Protein Atlas, by which its crops are known: the authors' script shows them to VGG16 as they are.
+HUMAN_MARKERS = {"nucleus", "microtubules"}
+
 # Three-channel images of [0, 1] as each set of weights was trained on them: Keras' Caffe mode, and torchvision's.
 BGR_MEAN = (103.939, 116.779, 123.68)
 RGB_MEAN, RGB_SD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+def stretched(crops, channels):
+    """Return raw crops as VGG16 is shown them: yeast (and any other) min–max rescaled, human cells unchanged.
+
+    (b, channels, rows, columns) float32 -> the same shape. Human: the authors' script takes the raw crop in [0, 1]. Yeast is
+    ours: neither paper nor code says.
+    """
+    if {c.name for c in channels if c.role == "marker"} >= HUMAN_MARKERS:
+        return crops
+    return rescaled(crops, channels, "minmax")
 
 
 def prepared(images, preprocessing):
@@ -159,6 +174,10 @@ def vgg16_compute(state, preprocessing, channels, device):
 class VGG16Layers:
     """What both sets of feature sets have in common: which crops fit, and the columns' names."""
 
+    def on_stretched(self, compute, channels):
+        """Return a function of raw crops that computes from them as they are shown."""
+        return lambda crops, outputs: compute(stretched(crops, channels), outputs)
+
     def skip(self, cells):
         """Return why these crops do not fit, or None."""
         rows, columns = cells.crop_shape
@@ -197,15 +216,18 @@ class VGG16Features(VGG16Layers):
     Every convolution after its ReLU, maximum over space, at the crop's own size: ``rgb`` shows the first marker red, the protein
     green and the second marker, where there is one, blue; ``concatenated`` shows every channel as grey and puts the features
     side by side; ``gfp-only`` shows the protein as grey. ``fc2-224`` is the last but one fully connected layer (4,096, after
-    ReLU) for the protein as grey at 224×224 px, bilinear without anti-aliasing. How images are prepared comes with the weights.
+    ReLU) for the protein as grey at 224×224 px, bilinear without anti-aliasing. Crops with the markers nucleus and microtubules
+    (human cells) are shown raw, as the authors' script does; others are min–max rescaled first (ours). What then is subtracted
+    or divided comes with the weights.
     """
 
     meta = ExtractorMeta(
         "vgg16",
-        "1",
+        "2",
         "VGG16 (ImageNet)",
         CONVOLUTIONS | {FC2: "fc2, ReLU (4096 features); the protein as grey, resized to 224×224 px"},
         groups=("paper",),
+        rescale="raw",
         headline="gfp-only-block4_conv1",
         weights="vgg16",
         batch=CROPS_PER_PASS,
@@ -215,7 +237,8 @@ class VGG16Features(VGG16Layers):
         """Return the passes with these weights."""
         from safetensors.numpy import load_file
 
-        return vgg16_compute(load_file(weights), read_header(weights).config["preprocessing"], channels, device)
+        preprocessing = read_header(weights).config["preprocessing"]
+        return self.on_stretched(vgg16_compute(load_file(weights), preprocessing, channels, device), channels)
 
 
 @register_extractor("vgg16-random")
@@ -225,7 +248,9 @@ class RandomVGG16(VGG16Layers):
     Without ``fc2-224``: its 120 million weights would be half a gigabyte of random numbers.
     """
 
-    meta = ExtractorMeta("vgg16-random", "1", "VGG16, random weights", CONVOLUTIONS, batch=CROPS_PER_PASS)
+    meta = ExtractorMeta(
+        "vgg16-random", "2", "VGG16, random weights", CONVOLUTIONS, rescale="raw", batch=CROPS_PER_PASS
+    )
 
     def open(self, channels, weights, device):
         """Return the passes with random weights."""
@@ -235,7 +260,7 @@ class RandomVGG16(VGG16Layers):
             kernel = rng.uniform(-limit, limit, (width, inputs, 3, 3))
             state |= convolution(POSITIONS[layer], kernel.astype(np.float32), np.zeros(width, np.float32))
             inputs = width
-        return vgg16_compute(state, "imagenet-rgb", channels, device)
+        return self.on_stretched(vgg16_compute(state, "imagenet-rgb", channels, device), channels)
 
 
 def convolution(position, weight, bias):

@@ -119,8 +119,9 @@ def minmax(crops: np.ndarray) -> np.ndarray:
 def expected_features(
     kernels: Kernels, crops: np.ndarray, channels: tuple[Channel, ...], prepare
 ) -> dict[str, np.ndarray]:
-    """All 39 outputs, each strategy by its definition."""
-    x = dict(zip((c.name for c in channels), minmax(crops).swapaxes(0, 1), strict=True))
+    """All 39 outputs, each strategy by its definition; yeast is rescaled, human cells are not."""
+    shown = crops.astype(np.float64) if channels == HUMAN else minmax(crops)
+    x = dict(zip((c.name for c in channels), shown.swapaxes(0, 1), strict=True))
     protein = next(c.name for c in channels if c.role == "protein")
     markers = [c.name for c in channels if c.role == "marker"]
     grey = {name: plain_forward(kernels, prepare(x[name], x[name], x[name]))[0] for name in (protein, *markers)}
@@ -135,7 +136,9 @@ def expected_features(
 
 
 def expect_equal(name: str, file: Path | None, cells, expected: dict[str, np.ndarray]) -> None:
-    found = EXTRACTORS.get(name).open(cells.channels, file, "cpu")(cells.crops(slice(None)), set(expected))
+    found = EXTRACTORS.get(name).open(cells.channels, file, "cpu")(
+        cells.crops(slice(None), rescale="raw"), set(expected)
+    )
     assert set(found) == set(expected)
     for output, values in expected.items():
         assert found[output].shape == values.shape
@@ -149,6 +152,19 @@ def test_all_39_outputs_are_those_of_a_plain_forward_with_keras_preprocessing(ox
     expected = expected_features(kernels, cells.crops(slice(None), rescale="raw"), channels, keras_input)
     assert len(expected) == 39
     expect_equal("vgg16", oxford, cells, expected)
+
+
+def test_human_cells_are_shown_raw_and_yeast_cells_rescaled(oxford, kernels, make_cells):
+    """The authors' script for human cells rounds 255 times the raw crop: a dim cell stays dim."""
+    dim = np.random.default_rng(1).random((2, 3, 32, 32), dtype=np.float32) * np.float32(0.2) + np.float32(0.1)
+    human = extract("vgg16-gfp-only-block4_conv1", make_cells(crops=dim, channels=HUMAN, name="human"))
+    raw = dim[:, 0].astype(np.float64)
+    expected = plain_forward(kernels, keras_input(raw, raw, raw))[0]["block4_conv1"]
+    np.testing.assert_allclose(human.X, expected, rtol=1e-4, atol=1e-5 * expected.max())
+    yeast = extract("vgg16-gfp-only-block4_conv1", make_cells(crops=dim[:, :2], channels=YEAST, name="yeast"))
+    bright = minmax(dim)[:, 0]
+    expected = plain_forward(kernels, keras_input(bright, bright, bright))[0]["block4_conv1"]
+    np.testing.assert_allclose(yeast.X, expected, rtol=1e-4, atol=1e-5 * expected.max())
 
 
 def test_torchvisions_weights_are_given_images_as_timm_says(kernels, make_cells, monkeypatch, tmp_path):
