@@ -24,7 +24,20 @@ def table(seed=0) -> AnnData:
     return AnnData(features.astype(np.float32), obs=obs.set_index("cell", drop=False).rename_axis(None))
 
 
-def test_the_most_variable_image_is_taken_and_its_states_are_its_clades():
+def test_all_cells_of_a_protein_are_clustered_whatever_their_image():
+    """Figure 6: "we clustered the single cells of each protein"."""
+    adata = table()
+    adata.obs["image"] = np.where(adata.obs["protein"] == "V", [f"v{i % 4}" for i in range(46)], adata.obs["image"])
+    (result,) = evaluate("single-cell-clustering", adata, clades=2, protein="V")
+    assert set(result.predictions["cell"]) == {f"c{i:02d}" for i in range(20)}
+    assert set(result.predictions["image"]) == {"v0", "v1", "v2", "v3"}
+    assert result.metrics["adjusted_rand"] == pytest.approx(1)
+    assert (result.details["n_images"], result.details["clade_images"]) == (4, [2, 2])  # states take turns
+    (one,) = evaluate("single-cell-clustering", table(), clades=2, protein="V", of="image")
+    assert one.details["image"] == "v1"
+
+
+def test_the_most_variable_protein_is_taken_and_its_states_are_its_clades():
     (result,) = evaluate("single-cell-clustering", table(), clades=2)
     assert result.details["protein"] == "V"
     assert result.metrics["adjusted_rand"] == pytest.approx(1)
@@ -69,7 +82,11 @@ def test_representatives_are_nearest_to_the_mean_of_their_clade():
 
 @pytest.mark.parametrize(
     ("options", "sentence"),
-    [({"protein": "X"}, "no protein 'X'"), ({"protein": "T"}, "no image of T has 10 cells")],
+    [
+        ({"protein": "X"}, "no protein 'X'"),
+        ({"protein": "T"}, "T has fewer than 10 cells"),
+        ({"protein": "T", "of": "image"}, "no image of T has 10 cells"),
+    ],
 )
 def test_an_unknown_protein_and_too_few_cells_are_sentences(options, sentence):
     with pytest.raises(UserError, match=sentence):

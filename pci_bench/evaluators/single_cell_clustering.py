@@ -41,10 +41,10 @@ class SingleCellParams(pydantic.BaseModel):
     model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
 
     protein: str = pydantic.Field(
-        "", description="the protein; by default that of the most variable image (or protein)"
+        "", description="the protein; by default the most variable one (or that of the most variable image)"
     )
-    of: Literal["image", "protein"] = pydantic.Field(
-        "image", description="cells of one image, or of all images of a protein"
+    of: Literal["protein", "image"] = pydantic.Field(
+        "protein", description="all cells of a protein, as in the paper, or those of one image"
     )
     clades: int = pydantic.Field(4, ge=2, le=12, description="clades that the dendrogram is cut into")
     crops: int = pydantic.Field(4, ge=1, le=8, description="crops shown of each clade")
@@ -55,14 +55,15 @@ class SingleCellParams(pydantic.BaseModel):
 class SingleCellClustering:
     """Ward's clustering of one protein's cells, with crops of the cells nearest each clade's mean.
 
-    The cells of one image, so that differences between cell lines and stainings do not count as differences of the protein
-    (``of="protein"`` takes all its images). Features are standardised over all cells of the dataset. Where several images
-    (proteins) would do, the one whose cells spread the most about their mean is taken, of those with at least ten cells.
+    All cells of the protein, of all its images, as in Figure 6 ("we clustered the single cells of each protein"): so clades
+    may also be cell lines or stainings, and ``details`` counts the images of each clade. ``of="image"`` takes one image. Features
+    are standardised over all cells of the dataset (ours). Where several proteins (images) would do, the one whose cells spread
+    the most about their mean is taken, of those with at least ten cells.
     """
 
     meta = EvaluatorMeta(
         "single-cell-clustering",
-        "1",
+        "2",
         "Dendrogram of one protein's cells",
         "cophenetic_correlation",
         key=("protein",),
@@ -79,6 +80,8 @@ class SingleCellClustering:
         units = _units(adata, params)
         if _candidates(units, params.clades):
             return None
+        if params.protein and params.of == "protein":
+            return f"{params.protein} has fewer than {_fewest(params.clades)} cells"
         return f"no {params.of}{f' of {params.protein}' if params.protein else ''} has {_fewest(params.clades)} cells"
 
     def __call__(self, adata: AnnData, grid: list[SingleCellParams], run: Run) -> Iterator[Outcome]:
@@ -116,7 +119,9 @@ class SingleCellClustering:
                 "protein": protein,
                 params.of: unit,
                 "n_cells": len(mine),
+                "n_images": int(table["image"].nunique()),
                 "clade_sizes": np.bincount(numbers).tolist(),
+                "clade_images": table.groupby("clade")["image"].nunique().tolist(),
             }
             resolved = params.model_copy(update={"protein": protein}).model_dump()
             yield Outcome(resolved, metrics, details=details, predictions=table, tables=tables)
