@@ -79,6 +79,7 @@ def _dataset(name: str) -> Description | None:
         ("trained on", meta.training or "no screen is named"),
         ("reference", meta.reference),
         ("licence", meta.licence),
+        *([("the paper counts", ", ".join(f"{n:,} {what}" for what, n in meta.paper.items()))] if meta.paper else []),
         ("at hand", dataset.skip() or "yes, or fetched on first use"),
         ("about", _documentation(dataset)),
         ("defined in", str(DATASETS.origin(name))),

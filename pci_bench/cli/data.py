@@ -46,8 +46,11 @@ def data_get(name: Annotated[str, typer.Argument(help="A dataset.")], plugin: Pl
 def data_verify(name: Annotated[str, typer.Argument(help="A dataset.")], plugin: PluginOption = None) -> None:
     """Read a cached dataset again, every pixel, and compare with the hash of when it was stored."""
     load_plugins(plugin)
-    from pci_bench.datasets.base import DATASETS
+    from pci_bench.datasets.base import DATASETS, load_dataset
+    from pci_bench.datasets.counts import said_of
     from pci_bench.store import verify
 
     sha256 = verify(DATASETS.get(name), progress=ConsoleProgress(err))
     say(f"{name} is whole: sha256 {sha256}")
+    if counted := said_of(load_dataset(name)):
+        say(counted)

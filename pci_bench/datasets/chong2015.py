@@ -100,6 +100,7 @@ class Chong2015:
             training=d["training"],
             label=d["label"],
             merged=self.merged,
+            paper={what: d["paper"][what] for what in ("cells", "classes")},
         )
 
     def paths(self) -> dict[str, Path]:

@@ -5,12 +5,17 @@ from __future__ import annotations
 import tomllib
 from importlib.resources import files
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pci_bench.cells import DatasetMeta
 from pci_bench.datasets.base import DATASETS
+from pci_bench.datasets.counts import beside_the_papers
 from pci_bench.datasets.folder import FolderDataset
 from pci_bench.files import user_data_folder
 from pci_bench.registry import origin_of
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 DECLARATIONS = tomllib.loads(files("pci_bench.datasets").joinpath("screens.toml").read_text(encoding="utf-8"))
 
@@ -19,16 +24,25 @@ class SuppliedScreen(FolderDataset):
     """A screen that cannot be shipped or fetched: crops in ``PCI_BENCH_DATA/<name>/<image>/`` with ``images.csv`` beside them.
 
     ``images.csv`` names each image's protein and, where they are known, its localization (``label`` where there is one,
-    ``labels`` joined by ``;`` where there are several), cell line and plate.
+    ``labels`` joined by ``;`` where there are several), cell line and plate. Its notes say how many cells, images and proteins
+    were found beside what the paper counts, and how many images have fewer cells than the paper keeps.
     """
 
     def __init__(self, name: str):
         d = DECLARATIONS[name]
         protein, *markers = d["suffixes"]
         self.where = d["where"]
+        self.fewest_cells: int = d["fewest_cells"]
         self.options = {"protein": protein, "markers": ",".join(markers), "floor": str(d.get("floor", 0.0))}
         self.meta = DatasetMeta(
-            name, "1", d["title"], d["reference"], d.get("licence", ""), confounder="image", label="localization"
+            name,
+            "1",
+            d["title"],
+            d["reference"],
+            d.get("licence", ""),
+            confounder="image",
+            label="localization",
+            paper=d["paper"],
         )
 
     @property
@@ -47,6 +61,14 @@ class SuppliedScreen(FolderDataset):
             f"PCI_BENCH_DATA/{self.meta.name}/images.csv with the columns image and protein (and label, cell_line, …), and set "
             "the environment variable PCI_BENCH_DATA"
         )
+
+    def _annotated(self, obs: pd.DataFrame) -> tuple[pd.DataFrame, tuple[str, ...]]:
+        """Return obs joined with ``images.csv``, and sentences on what did not match and on what the paper counts."""
+        obs, notes = super()._annotated(obs)
+        small = int((obs["image"].value_counts() < self.fewest_cells).sum())
+        counted = beside_the_papers(self.meta.name, obs, self.meta.paper)
+        too_few = f" {small:,} images have fewer than {self.fewest_cells} cells; the paper leaves such out."
+        return obs, (*notes, counted + (too_few if small else ""))
 
 
 for _name in DECLARATIONS:
