@@ -17,6 +17,7 @@ VALUES = {
     "label": "the one localization, empty where there are several",
     "labels": "all localizations, joined by ;",
     "go": "terms of an ontology, joined by ;",
+    "variability": "anything, where the protein varies from cell to cell",
 }
 KNOWN = (*KEYS, *VALUES)
 FOR_EXAMPLE = 3
@@ -31,7 +32,8 @@ def annotate(cells: Cells, file: Path | str) -> Cells:
         With the obs column ``protein``.
     file
         CSV, or TSV, with the column ``protein`` and any of ``label``, ``labels`` (joined by ``;``), ``go`` (terms of an
-        ontology, joined by ``;``) and ``cell_line``. Where the cells have cell lines, a row with one is about the protein in
+        ontology, joined by ``;``), ``variability`` (anything, where the protein is known to vary from cell to cell, as the
+        columns "Single-cell variation" of the Human Protein Atlas) and ``cell_line``. Where the cells have cell lines, a row with one is about the protein in
         this cell line; where they have none, it says the protein's. A column of the table takes the place of the cells'
         own; cells of which it says nothing then have none.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 
 import anndata
 import numpy as np
@@ -215,6 +216,33 @@ def test_planted_mixtures_order_the_scores_and_variable_proteins_their_sd():
     assert result.metrics["median_first"] < 0 < result.metrics["median_second"]
     assert result.metrics["separation"] > 0.99
     assert result.metrics["both_between"] > 0.5
+
+
+def test_the_ten_most_variable_images_stand_beside_the_annotated_ones():
+    """Paper: 6 of 10, and 5 of 10, were annotated as variable by the Human Protein Atlas."""
+    adata = mixed(proteins=12)
+    adata.obs["variability"] = np.where(adata.obs["variable"], "Nucleoplasm", "")
+    (result,) = pci_bench.evaluate("multi-localization", adata)
+    table, both = result.tables["variable-images"], adata.obs[adata.obs["labels"].str.contains(";")]
+    truth = both.groupby("image")["variable"].first()
+    assert table["annotated"].tolist() == table["image"].map(truth).tolist()
+    count = int(table["annotated"].sum())
+    assert count == truth.sum() == 6  # three proteins in two lines, all of them among the ten
+    assert result.metrics["annotated_variable"] == count / 10
+    known = result.details["annotated_variable"]
+    assert (known["annotated"], known["images"], known["annotated_images"]) == (6, len(truth), 6)
+    draws = math.comb(24, 10)
+    assert known["p"] == pytest.approx(math.comb(18, 4) / draws)  # all six among ten of 24
+    (numbers,) = pci_bench.evaluate("multi-localization", adata.copy(), variable="share")
+    assert numbers.metrics["annotated_variable"] == 1  # every share of a mixed protein is above 0
+
+
+def test_without_an_annotation_nothing_is_said_of_variability():
+    (plain,) = pci_bench.evaluate("multi-localization", mixed())
+    (empty,) = pci_bench.evaluate("multi-localization", mixed(variability=""))
+    assert plain.metrics == empty.metrics
+    assert "annotated_variable" not in plain.metrics
+    assert "annotated" not in empty.tables["variable-images"]
 
 
 def test_every_cell_has_its_score_and_the_metrics_follow_from_them():

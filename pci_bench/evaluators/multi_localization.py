@@ -10,6 +10,7 @@ import numpy as np
 import pydantic
 
 from pci_bench.errors import UserError
+from pci_bench.evaluators.annotated_variability import with_annotations
 from pci_bench.evaluators.base import (
     EvaluatorMeta,
     Outcome,
@@ -212,6 +213,11 @@ class MultiLocalizationParams(pydantic.BaseModel):
         description="obs column: a cell's averages leave out cells that share its value; none: paper",
     )
     terms: str = pydantic.Field("labels", min_length=1, description="obs column of the ;-joined localization terms")
+    variable: str = pydantic.Field(
+        "variability",
+        min_length=1,
+        description="obs column that says which proteins vary from cell to cell, if there is one",
+    )
 
 
 @register_evaluator("multi-localization")
@@ -223,7 +229,8 @@ class MultiLocalization:
 
     Tables: mean and SD of the score for every protein and cell line annotated with both compartments, and the ten images
     of them with the largest SD, which the paper found to be cells that differ among themselves; where the cells are given,
-    crops of some of these.
+    crops of some of these. Where the obs column ``variable`` says which proteins are known to vary, ``annotated_variable`` is
+    the share of the ten images that it names, and the details hold its share of all images beside it.
     """
 
     meta = EvaluatorMeta(
@@ -260,6 +267,7 @@ class MultiLocalization:
             groups = None if params.exclude == NOTHING else exclusion_groups(adata, params.exclude)[used]
             scores = compartment_scores(np.asarray(adata.X)[used], annotation[used], groups)
             outcome = _outcome(params, adata, used, annotation[used], scores, run.seed)
+            outcome = with_annotations(outcome, annotation[used] == BOTH, texts(adata, params.variable)[used])
             yield outcome if run.cells is None else with_variable_crops(outcome, run.cells)
 
 

@@ -1,0 +1,92 @@
+"""Whether the images whose scores vary the most are of proteins annotated as variable (paper: Figure 5, Supplementary Data 2).
+
+The paper: of the ten images with the largest SD, 6 (cytosol and nucleoplasm) and 5 (nucleoli and nucleus) were already annotated
+by the Human Protein Atlas as varying from cell to cell.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from pci_bench.evaluators.base import Outcome
+
+NEGATIVE = frozenset({"", "no", "false", "none", "nan"})
+
+
+def is_variable(values: np.ndarray) -> np.ndarray:
+    """Return which annotations say that a protein varies from cell to cell: (n,) str -> (n,) bool.
+
+    A number says so where it is above 0; a text where it is not empty, "no", "none" or "false", in any case.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> is_variable(np.array(["", "Cytosol", "no", "0.0", "0.3"])).tolist()
+    [False, True, False, False, True]
+    """
+
+    def says_so(text: str) -> bool:
+        text = text.strip().casefold()
+        try:
+            return float(text) > 0
+        except ValueError:
+            return text not in NEGATIVE
+
+    distinct, codes = np.unique(values.astype(str), return_inverse=True)
+    return np.array([says_so(text) for text in distinct], bool)[codes]
+
+
+def most_variable_annotated(most_variable: np.ndarray, annotated: np.ndarray) -> tuple[int, float]:
+    """Return how many of the most variable images are annotated, and the chance of as many among images drawn at random.
+
+    Parameters
+    ----------
+    most_variable, annotated
+        (images,) bool.
+    """
+    from scipy.stats import hypergeom
+
+    found = int((most_variable & annotated).sum())
+    p = hypergeom.sf(found - 1, len(annotated), annotated.sum(), most_variable.sum())
+    return found, float(np.clip(p, 0, 1))
+
+
+def with_annotations(outcome: Outcome, both: np.ndarray, values: np.ndarray) -> Outcome:
+    """Return an outcome of ``multi-localization`` that says which of its most variable images are annotated as variable.
+
+    It is returned as it is where no image of both compartments is annotated, as then nothing is known.
+
+    Parameters
+    ----------
+    outcome
+        With the cells as predictions, and the table ``variable-images``.
+    both
+        (cells,) bool: cells of images annotated with both compartments.
+    values
+        (cells,) str: each cell's annotation.
+    """
+    assert outcome.predictions is not None  # every outcome of this evaluator has a row per cell
+    images, codes = np.unique(outcome.predictions["image"].to_numpy(str)[both], return_inverse=True)
+    annotated = np.bincount(codes, is_variable(values[both]), len(images)) > 0
+    if not annotated.any():
+        return outcome
+    table = outcome.tables["variable-images"]
+    shown = table["image"].to_numpy(str)
+    found, p = most_variable_annotated(np.isin(images, shown), annotated)
+    details = {
+        "most_variable_images": len(table),
+        "annotated": found,
+        "images": len(images),
+        "annotated_images": int(annotated.sum()),
+        "p": p,
+    }
+    return replace(
+        outcome,
+        metrics=outcome.metrics | {"annotated_variable": found / len(table)},
+        details=outcome.details | {"annotated_variable": details},
+        tables=outcome.tables | {"variable-images": table.assign(annotated=np.isin(shown, images[annotated]))},
+    )
