@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.cluster.hierarchy import cophenet, fcluster, linkage
 from scipy.spatial.distance import pdist
+from scipy.stats import false_discovery_control, fisher_exact
 from sklearn.metrics import adjusted_rand_score
 
 from pci_bench import UserError
@@ -24,6 +25,7 @@ from pci_bench.evaluators.hierarchical_clustering import (
     named,
     proteins_of,
     read_clusters,
+    recovered_classes,
     ward_linkage,
 )
 from pci_bench.reporting.figures.clustering import branches, clustering_figures
@@ -289,3 +291,60 @@ def test_heat_maps_are_drawn_of_all_proteins_and_of_a_clade(tmp_path):
     assert len(drawn) == 4
     for stem, figure in drawn.items():
         assert all(file.stat().st_size > 1000 for file in save(figure, tmp_path / stem))
+
+
+# ---- localization classes that clusters recover
+
+
+def test_recovered_classes_are_those_of_a_loop_over_fishers_tests():
+    rng = np.random.default_rng(0)
+    names = np.array(["er", "golgi", "nuclei"])
+    terms = [frozenset(rng.choice(names, size=1 + (i % 5 == 0), replace=False)) for i in range(60)]
+    clusters = {name: np.flatnonzero(rng.random(60) < 0.3) for name in "ABCD"}
+    clusters["E"] = np.array([i for i in range(60) if "er" in terms[i]][:9])
+    found = recovered_classes(clusters, terms, 3).set_index("class")
+    p = {}
+    for cluster, positions in clusters.items():
+        for name in names:
+            inside, member = np.isin(np.arange(60), positions), np.array([name in t for t in terms])
+            counts = [
+                [(inside & member).sum(), (inside & ~member).sum()],
+                [(~inside & member).sum(), (~inside & ~member).sum()],
+            ]
+            p[cluster, name] = fisher_exact(counts, alternative="greater").pvalue
+    fdr = dict(zip(p, false_discovery_control(list(p.values())), strict=True))
+    for name in names:
+        best = min(clusters, key=lambda cluster: p[cluster, name])
+        row = found.loc[name]
+        assert row["cluster"] == best
+        assert row["fdr"] == pytest.approx(fdr[best, name], rel=1e-9)
+        assert row["recovered"] == (fdr[best, name] <= 0.05)
+        assert row["proteins"] == sum(name in t for t in terms)
+        assert (row["n"], row["N"]) == (sum(name in terms[i] for i in clusters[best]), len(clusters[best]))
+    assert found["recovered"].to_dict() == {"er": True, "golgi": False, "nuclei": False}
+
+
+def test_a_class_counts_where_enough_proteins_have_it_alone():
+    terms = [frozenset({"a"})] * 4 + [frozenset({"b"})] * 3 + [frozenset({"b", "c"})] * 9
+    clusters = {"A": np.arange(4), "B": np.arange(4, 16)}
+    assert recovered_classes(clusters, terms, 4)["class"].tolist() == ["a"]
+    assert recovered_classes(clusters, terms, 3)["class"].tolist() == ["a", "b"]
+    assert recovered_classes(clusters, terms, 3)["proteins"].tolist() == [4, 12]
+    assert recovered_classes(clusters, terms, 5).empty
+
+
+def test_planted_classes_are_recovered_and_those_that_features_do_not_tell_are_not():
+    adata = blobs(clusters=4, proteins=8)
+    rng = np.random.default_rng(3)
+    proteins = np.unique(adata.obs["protein"])
+    told = adata.obs.groupby("protein")["label"].first()
+    shuffled = dict(zip(proteins, rng.permutation(told[proteins]), strict=True))
+    (result,) = evaluate("hierarchical-clustering", adata, k=4, min_class=8)
+    assert result.metrics["recovered_classes"] == 1
+    assert result.details["recovered_classes"] == {"recovered": 4, "classes": 4}
+    assert (result.tables["classes"]["n"] == 8).all()
+    adata.obs["label"] = [shuffled[p] for p in adata.obs["protein"]]
+    (result,) = evaluate("hierarchical-clustering", adata, k=4, min_class=8)
+    assert result.metrics["recovered_classes"] == 0
+    (result,) = evaluate("hierarchical-clustering", adata, k=4)  # none has 30 proteins
+    assert "recovered_classes" not in result.metrics
