@@ -13,7 +13,7 @@ from pci_bench.errors import UserError
 from pci_bench.evaluators.base import EVALUATORS
 from pci_bench.features import EXTRACTORS
 from pci_bench.registry import origin_of
-from pci_bench.reporting import enrichment
+from pci_bench.reporting import enrichment, screens
 from pci_bench.reporting.tables import TABLES
 from pci_bench.segmentation import SEGMENTERS
 
@@ -158,6 +158,15 @@ def _table(name: str) -> Description | None:
             ("rows", "clusters and the terms found in each; one table for each feature set"),
             ("columns", ", ".join(enrichment.HEADER)),
             ("defined in", str(origin_of(enrichment.enrichment_tables))),
+        ]
+    if name == screens.NAME:
+        return [
+            ("title", screens.TITLE),
+            ("source", screens.printed_in_text()["near-classes"]["source"]),
+            ("filled by", f"pci-bench run {screens.BENCHMARK}, with two datasets or more"),
+            ("rows", "pairs of screens; then pairs of classes that the paper says are near each other"),
+            ("columns", ", ".join(screens.HEADER)),
+            ("defined in", str(origin_of(screens.agreement_tables))),
         ]
     if name not in TABLES:
         return None

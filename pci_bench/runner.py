@@ -28,6 +28,7 @@ from pci_bench.progress import Progress
 from pci_bench.provenance import provenance
 from pci_bench.reporting.enrichment import enrichment_tables
 from pci_bench.reporting.figures import draw
+from pci_bench.reporting.screens import agreement_tables
 from pci_bench.reporting.tables import TABLES, FilledTable, fill, printed_value, render
 from pci_bench.results import (
     DatasetRecord,
@@ -562,7 +563,7 @@ def _write(output: RunOutput, folder: Path, *, several: bool, progress: Progress
         for form in ("md", "csv", "tex"):
             with atomic_file(folder / "tables" / f"{_table_name(table, several)}.{form}") as temporary:
                 temporary.write_text(render(table, form), encoding="utf-8")
-    for stem, texts in enrichment_tables(output.results):
+    for stem, texts in (*enrichment_tables(output.results), *agreement_tables(output.results)):
         for form, text in texts.items():
             with atomic_file(folder / "tables" / f"{stem}.{form}") as temporary:
                 temporary.write_text(text, encoding="utf-8")

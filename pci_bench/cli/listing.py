@@ -78,11 +78,11 @@ def _listed(kind: Kind) -> Sequence[tuple[str, ...]]:
 
         return [(name, SEGMENTERS.get(name).meta.title) for name in SEGMENTERS]
     if kind is Kind.tables:
-        from pci_bench.reporting import enrichment
+        from pci_bench.reporting import enrichment, screens
         from pci_bench.reporting.tables import TABLES
 
         declared = [(name, TABLES.get(name).title) for name in TABLES]
-        return sorted([*declared, (enrichment.NAME, enrichment.TITLE)])
+        return sorted([*declared, *((m.NAME, m.TITLE) for m in (enrichment, screens))])
     return listed_weights()
 
 

@@ -32,21 +32,27 @@ def table(
     dataset: Annotated[str | None, typer.Option(help="The dataset, where the folder has several.")] = None,
 ) -> None:
     """Print a table of the paper, filled from the results of a run."""
-    from pci_bench.reporting import enrichment
+    from pci_bench.reporting import enrichment, screens
     from pci_bench.reporting.tables import TABLES, fill, render
     from pci_bench.results import read_results
 
-    declaration = None if name == enrichment.NAME else TABLES.get(name)
-    folder = results or Path("runs") / (declaration.benchmark if declaration else enrichment.BENCHMARK)
+    undeclared = {
+        enrichment.NAME: (enrichment, enrichment.enrichment_tables),
+        screens.NAME: (screens, screens.agreement_tables),
+    }
+    declaration = None if name in undeclared else TABLES.get(name)
+    folder = results or Path("runs") / (declaration.benchmark if declaration else undeclared[name][0].BENCHMARK)
     found = read_results(folder)
     names = list(dict.fromkeys(r.dataset.name for r in found))
     if dataset is not None and dataset not in names:
         raise UserError(f"{folder} has no results on '{dataset}'; it has results on {', '.join(names)}.")
     if declaration is None:
-        texts = list(enrichment.enrichment_tables([r for r in found if dataset in (None, r.dataset.name)]))
+        module, tables = undeclared[name]
+        texts = list(tables([r for r in found if dataset in (None, r.dataset.name)]))
         if not texts:
+            several = " on two datasets or more" if name == screens.NAME else ""
             raise UserError(
-                f"{folder} has no results of {enrichment.EVALUATOR}. Make them: pci-bench run {enrichment.BENCHMARK}."
+                f"{folder} has no results of {module.EVALUATOR}{several}. Make them: pci-bench run {module.BENCHMARK}."
             )
         for _, by_format in texts:
             typer.echo(by_format[format_.value])

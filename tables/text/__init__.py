@@ -1,0 +1,1 @@
+"""Numbers and claims of the paper's text, as data."""
