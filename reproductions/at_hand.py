@@ -101,7 +101,19 @@ class Paper:
 
     fetch: bool
     lacks: Callable[[list[str]], None]
+    beside: Callable[[str], None] = lambda sentence: None  # said in the summary: ours beside what the paper states
     ran: dict[Any, list[Result]] = field(default_factory=dict)
+
+    def need(self, dataset: str) -> None:
+        """Skip the test and say what it lacks, where the dataset is not here (after trying to fetch it, where that was asked for)."""
+        if self.fetch and lacking(dataset):
+            try:
+                fetch_lacking(dataset)
+            except UserError as error:
+                self.lacks([f"--fetch: {error}"])
+        if missing := lacking(dataset):
+            self.lacks(missing)
+            pytest.skip(f"[paper] lacks {dataset}")
 
     def results(
         self,

@@ -25,6 +25,7 @@ from pci_bench.progress import Progress
 from pci_bench.results import Result
 
 LACKS = "pci-bench lacks"  # the property of a test's report that holds one lacking thing
+BESIDE = "pci-bench beside"  # and one sentence of ours beside what the paper states
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -56,7 +57,10 @@ def paper(request: pytest.FixtureRequest, _paper_runs: dict[Any, list[Result]]) 
     def lacks(sentences: list[str]) -> None:
         request.node.user_properties.extend((LACKS, sentence) for sentence in sentences)
 
-    return Paper(request.config.getoption("--fetch"), lacks, _paper_runs)
+    def beside(sentence: str) -> None:
+        request.node.user_properties.append((BESIDE, sentence))
+
+    return Paper(request.config.getoption("--fetch"), lacks, beside, _paper_runs)
 
 
 @dataclass
@@ -113,7 +117,18 @@ def _environment(**values: str | None) -> Iterator[None]:
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
-    """List what ``[paper]`` lacked, once each, with the number of tests that wanted it."""
+    """List ours beside what the paper states, and what ``[paper]`` lacked, once each, with the number of tests that wanted it."""
+    stated = [
+        sentence
+        for outcome in ("passed", "failed")
+        for report in terminalreporter.getreports(outcome)
+        for name, sentence in report.user_properties
+        if name == BESIDE
+    ]
+    if stated:
+        terminalreporter.section("beside what the paper states")
+        for sentence in dict.fromkeys(stated):
+            terminalreporter.write_line(sentence)
     wanted = Counter(
         sentence
         for report in terminalreporter.getreports("skipped")

@@ -5,6 +5,7 @@ import pytest
 from claims import metric_of
 
 from pci_bench.evaluators.multi_localization import compartment_scores
+from pci_bench.reporting.screens import printed_in_text
 
 FEATURES = "pci-conv3@lu2019-human"
 PAIRS = {"figure5a": ("cytosol", "nucleoplasm"), "figure5b": ("nucleoli", "nucleus")}
@@ -22,6 +23,39 @@ def test_single_classes_have_medians_of_opposite_sign_with_both_between(paper, f
     found = medians(paper.results("human-multilocalization", "hpa-v18", [FEATURES], exclude=["none"]), first, second)
     assert found["first"][FEATURES] < 0 < found["second"][FEATURES]
     assert found["first"][FEATURES] < found["both"][FEATURES] < found["second"][FEATURES]
+
+
+@pytest.mark.parametrize("pair", PAIRS)
+def test_the_ten_most_variable_images_are_annotated_as_variable_more_often_than_others(paper, pair):
+    """The paper: 6 of 10 (A) and 5 of 10 (B), by the Atlas' own annotation, which the user's table must hold."""
+    first, second = PAIRS[pair]
+    results = paper.results("human-multilocalization", "hpa-v18", [FEATURES], exclude=["none"])
+    (result,) = [r for r in results if (r.evaluator.params["first"], r.evaluator.params["second"]) == (first, second)]
+    known = result.details.get("annotated_variable")
+    if known is None:
+        paper.lacks(["hpa-v18: the Atlas' annotation of single-cell variability (column variability of images.csv)"])
+        pytest.skip("[paper] lacks annotations of variability")
+    text = printed_in_text()["annotated-variable"]
+    paper.beside(
+        f"{first} and {second}: {known['annotated']} of the {known['most_variable_images']} images with the largest SD are annotated "
+        f"as variable, {known['annotated_images']:,} of all {known['images']:,} (the paper: {text[f'{first}-{second}']} of "
+        f"{text['images']})"
+    )
+    assert known["annotated"] / known["most_variable_images"] > known["annotated_images"] / known["images"]
+
+
+@pytest.mark.parametrize("first", ["cytosol", "nucleoli"])
+def test_the_most_variable_simulated_images_are_of_proteins_planted_to_vary(embedded, first):
+    results = embedded.results("human-multilocalization")
+    (result,) = [
+        r
+        for r in results
+        if r.features.full_name == "pci-conv3@human-sim"
+        and (r.evaluator.params["first"], r.evaluator.params["exclude"]) == (first, "protein")
+    ]
+    known = result.details["annotated_variable"]
+    assert known["p"] < 0.05
+    assert result.metrics["annotated_variable"] > known["annotated_images"] / known["images"]
 
 
 def test_no_number_moved(embedded):

@@ -19,9 +19,12 @@ def test_vesicle_only_proteins_of_the_atlas_are_clustered(paper):
 
 
 def test_punctate_proteins_of_nop1pr_are_clustered(paper):
-    """Labels of the user's ``images.csv``; its punctate proteins bear the label ``punctate``."""
+    """By the network that the paper trained on this screen, which was not published.
+
+    Labels of the user's ``images.csv``; its punctate proteins bear the label ``punctate``.
+    """
     results = paper.results(
-        "human-proteome", "nop1pr-orf", ["pci-conv4@lu2019-yeast"], subset=["punctate"], around=[""]
+        "human-proteome", "nop1pr-orf", ["pci-conv4@lu2019-nop1pr"], subset=["punctate"], around=[""]
     )
     (result,) = [
         r for r in of_subset(results, "punctate") if r.evaluator.params["k"] == 3
