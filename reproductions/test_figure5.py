@@ -54,7 +54,7 @@ def test_the_most_variable_simulated_images_are_of_proteins_planted_to_vary(embe
         and (r.evaluator.params["first"], r.evaluator.params["exclude"]) == (first, "protein")
     ]
     known = result.details["annotated_variable"]
-    assert known["p"] < 0.05
+    assert known["auc"] > 0.8
     assert result.metrics["annotated_variable"] > known["annotated_images"] / known["images"]
 
 

@@ -233,6 +233,9 @@ def test_the_ten_most_variable_images_stand_beside_the_annotated_ones():
     assert (known["annotated"], known["images"], known["annotated_images"]) == (6, len(truth), 6)
     draws = math.comb(24, 10)
     assert known["p"] == pytest.approx(math.comb(18, 4) / draws)  # all six among ten of 24
+    both = result.predictions[result.predictions["annotation"] == "cytosol and nucleoplasm"]
+    sd = both.groupby("image")["score"].std(ddof=0)
+    assert known["auc"] == pytest.approx(roc_auc_score(truth[sd.index], sd))
     (numbers,) = pci_bench.evaluate("multi-localization", adata.copy(), variable="share")
     assert numbers.metrics["annotated_variable"] == 1  # every share of a mixed protein is above 0
 

@@ -55,6 +55,19 @@ def most_variable_annotated(most_variable: np.ndarray, annotated: np.ndarray) ->
     return found, float(np.clip(p, 0, 1))
 
 
+def ranked_above(annotated: np.ndarray, others: np.ndarray) -> float:
+    """Return the probability that an annotated image has a larger SD than another; ties count half (the area under the ROC).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> ranked_above(np.array([3.0, 1.0]), np.array([1.0, 0.5]))
+    0.875
+    """
+    wins = (annotated[:, None] > others[None]) + (annotated[:, None] == others[None]) / 2
+    return float(wins.mean())
+
+
 def with_annotations(outcome: Outcome, both: np.ndarray, values: np.ndarray) -> Outcome:
     """Return an outcome of ``multi-localization`` that says which of its most variable images are annotated as variable.
 
@@ -70,19 +83,22 @@ def with_annotations(outcome: Outcome, both: np.ndarray, values: np.ndarray) -> 
         (cells,) str: each cell's annotation.
     """
     assert outcome.predictions is not None  # every outcome of this evaluator has a row per cell
-    images, codes = np.unique(outcome.predictions["image"].to_numpy(str)[both], return_inverse=True)
+    cells = outcome.predictions[both]
+    images, codes = np.unique(cells["image"].to_numpy(str), return_inverse=True)
     annotated = np.bincount(codes, is_variable(values[both]), len(images)) > 0
     if not annotated.any():
         return outcome
     table = outcome.tables["variable-images"]
     shown = table["image"].to_numpy(str)
     found, p = most_variable_annotated(np.isin(images, shown), annotated)
+    sd = cells["score"].groupby(codes).std(ddof=0).to_numpy()
     details = {
         "most_variable_images": len(table),
         "annotated": found,
         "images": len(images),
         "annotated_images": int(annotated.sum()),
         "p": p,
+        "auc": ranked_above(sd[annotated], sd[~annotated]) if not annotated.all() else None,
     }
     return replace(
         outcome,
