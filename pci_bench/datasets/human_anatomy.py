@@ -7,16 +7,20 @@ the n cells of an image, which are all of one cell line.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
 
 from pci_bench.errors import UserError
+from pci_bench.simulation.arithmetic import Random, arctan2, cos, exp, hypot, norm, sin
 
 DIRECTIONS = 180
 NUCLEOLI = 6
 STRONGEST = 1.5
+_PER_QUADRANT = 256
 
 
 @dataclass(frozen=True)
@@ -56,10 +60,10 @@ class Anatomy:
 
 def unit(angle: np.ndarray) -> np.ndarray:
     """Return unit vectors (…, 2) as (row, column) of angles (…)."""
-    return np.stack([np.sin(angle), np.cos(angle)], axis=-1)
+    return np.stack([sin(angle), cos(angle)], axis=-1)
 
 
-def between(rng: np.random.Generator, span: list[float], size: int | tuple[int, ...]) -> np.ndarray:
+def between(rng: Random, span: list[float], size: int | tuple[int, ...]) -> np.ndarray:
     """Return numbers (size) between the two of `span`."""
     return rng.uniform(span[0], span[1], size)
 
@@ -89,7 +93,7 @@ def line_of(name: str, strength: float, settings: dict[str, Any]) -> dict[str, f
         raise UserError(f"There is no simulated cell line '{name}'. There are: {', '.join(lines)}.")
     numbers = {}
     for key, value in lines[name].items():
-        mean = sum(line[key] for line in lines.values()) / len(lines)
+        mean = math.fsum(line[key] for line in lines.values()) / len(lines)
         numbers[key] = max(mean + strength * (value - mean), 0.0)
     return numbers
 
@@ -100,13 +104,34 @@ def radius_at(outline: np.ndarray, cell: np.ndarray | int, angle: np.ndarray) ->
     return outline[cell, step]
 
 
-def draw_anatomy(rng: np.random.Generator, n: int, line: dict[str, float], settings: dict[str, Any]) -> Anatomy:
+def radius_towards(outline: np.ndarray, cell: np.ndarray | int, y: np.ndarray, x: np.ndarray) -> np.ndarray:
+    """Return the distance (…) of the edge of cells `cell` (…) in the direction of points (…): quicker than by their angle.
+
+    y / (|y| + |x|) grows with the angle in each half of the plane, and its steps are looked up.
+    """
+    span = np.abs(y) + np.abs(x)
+    turn = y / np.maximum(span, span.dtype.type(1e-30))
+    turn = np.where(x < 0, 2 - turn, turn)
+    step = np.rint(turn * _PER_QUADRANT).astype(np.intp) % (4 * _PER_QUADRANT)
+    return outline[cell, _directions()[step]]
+
+
+@cache
+def _directions() -> np.ndarray:
+    """Return the direction, of `DIRECTIONS`, of each step of y / (|y| + |x|) from the column axis all round."""
+    turn = np.arange(4 * _PER_QUADRANT) / _PER_QUADRANT  # 0 … 4: corners of a square that stands on one of them
+    y = np.where(turn < 1, turn, np.where(turn < 3, 2 - turn, turn - 4))
+    x = np.where((turn > 1) & (turn < 3), np.abs(y) - 1, 1 - np.abs(y))
+    return np.rint(arctan2(y, x) * (DIRECTIONS / (2 * np.pi))).astype(np.intp) % DIRECTIONS
+
+
+def draw_anatomy(rng: Random, n: int, line: dict[str, float], settings: dict[str, Any]) -> Anatomy:
     """Return n cells of a line; `settings` is ``[anatomy]`` of ``human_sim.toml``, `line` comes from `line_of`."""
     s = settings
-    radius = line["radius"] * np.exp(rng.normal(0, s["radius_spread"], n))
-    elongation = np.maximum(line["elongation"] * np.exp(rng.normal(0, s["elongation_spread"], n)), 1.02)
-    nucleus_radius = line["nucleus_radius"] * np.exp(rng.normal(0, s["nucleus_spread"], n))
-    nucleus_elongation = np.maximum(line["nucleus_elongation"] * np.exp(rng.normal(0, 0.08, n)), 1.02)
+    radius = line["radius"] * exp(rng.normal(0, s["radius_spread"], n))
+    elongation = np.maximum(line["elongation"] * exp(rng.normal(0, s["elongation_spread"], n)), 1.02)
+    nucleus_radius = line["nucleus_radius"] * exp(rng.normal(0, s["nucleus_spread"], n))
+    nucleus_elongation = np.maximum(line["nucleus_elongation"] * exp(rng.normal(0, 0.08, n)), 1.02)
     axes = np.stack([radius * np.sqrt(elongation), radius / np.sqrt(elongation)], axis=1)
     nucleus_axes = np.stack(
         [nucleus_radius * np.sqrt(nucleus_elongation), nucleus_radius / np.sqrt(nucleus_elongation)], axis=1
@@ -130,16 +155,19 @@ def draw_anatomy(rng: np.random.Generator, n: int, line: dict[str, float], setti
     )
 
 
-def _outline(rng: np.random.Generator, axes: np.ndarray, angle: np.ndarray, bumps: float) -> np.ndarray:
+def _outline(rng: Random, axes: np.ndarray, angle: np.ndarray, bumps: float) -> np.ndarray:
     """Return radii (n, DIRECTIONS) of ellipses with random bumps of relative size `bumps`."""
     directions = np.arange(DIRECTIONS) * (2 * np.pi / DIRECTIONS)
     turned = directions - angle[:, None]
-    ellipse = axes.prod(axis=1)[:, None] / np.hypot(axes[:, 1:] * np.cos(turned), axes[:, :1] * np.sin(turned))
-    waves = np.arange(2, 7)
-    size = rng.normal(0, 1, (len(axes), len(waves))) * (bumps * (2 / waves) ** 1.5)
+    area = (axes[:, 0] * axes[:, 1])[:, None]
+    ellipse = area / hypot(axes[:, 1:] * cos(turned), axes[:, :1] * sin(turned))
+    waves = 2 / np.arange(2, 7)
+    size = rng.normal(0, 1, (len(axes), len(waves))) * (bumps * waves * np.sqrt(waves))
     phase = rng.uniform(0, 2 * np.pi, size.shape)
-    relief = np.cos(waves[:, None] * directions + phase[..., None])
-    return ellipse * np.exp(np.clip(np.einsum("nk,nkd->nd", size, relief), -0.45, 0.45))
+    relief = np.zeros_like(ellipse)
+    for wave in range(len(waves)):
+        relief += size[:, wave, None] * cos((wave + 2) * directions + phase[:, wave, None])
+    return ellipse * exp(np.clip(relief, -0.45, 0.45))
 
 
 def _nucleoli(rng, nucleus, outline, radius, count, s) -> tuple[np.ndarray, np.ndarray]:
@@ -155,12 +183,12 @@ def _nucleoli(rng, nucleus, outline, radius, count, s) -> tuple[np.ndarray, np.n
     size *= np.where(number > 2, 0.8, 1.05)[:, None]
     size[np.arange(NUCLEOLI) >= number[:, None]] = 0
     for later in range(1, NUCLEOLI):
-        gap = np.linalg.norm(place[:, :later] - place[:, later : later + 1], axis=2) - size[:, :later]
+        gap = norm(place[:, :later] - place[:, later : later + 1]) - size[:, :later]
         size[:, later] *= (np.where(size[:, :later] > 0, gap, 99) > size[:, later : later + 1] + 1).all(axis=1)
     return place, size
 
 
-def place(rng: np.random.Generator, anatomy: Anatomy, side: float, settings: dict[str, Any]) -> np.ndarray:
+def place(rng: Random, anatomy: Anatomy, side: float, settings: dict[str, Any]) -> np.ndarray:
     """Return the middles (n, 2) of cells in a square field of `side` pixels around 0, hardly overlapping.
 
     A cell is three circles along its longer axis; overlapping circles of two cells push both away.
@@ -182,7 +210,7 @@ def place(rng: np.random.Generator, anatomy: Anatomy, side: float, settings: dic
             down, right = (np.subtract.outer(c, c) for c in circles.T)
             one, other = np.nonzero(down * down + right * right < reach * reach)
         gap = circles[one] - circles[other]
-        distance = np.sqrt((gap * gap).sum(axis=1)) + 1e-3
+        distance = norm(gap) + 1e-3
         move = (settings["push"] * np.maximum(wanted[one, other] - distance, 0) / (2 * distance))[:, None] * gap
         for axis in range(2):
             pushed = np.bincount(owner[one], move[:, axis], n) - np.bincount(owner[other], move[:, axis], n)
@@ -190,21 +218,19 @@ def place(rng: np.random.Generator, anatomy: Anatomy, side: float, settings: dic
     return origins
 
 
-def in_nucleus(rng: np.random.Generator, anatomy: Anatomy, k: int, reach: float) -> np.ndarray:
+def in_nucleus(rng: Random, anatomy: Anatomy, k: int, reach: float) -> np.ndarray:
     """Return random positions (n, k, 2) in the nucleus, within `reach` of its radius, outside of the nucleoli."""
     n, tries = len(anatomy), 5
     angle = rng.uniform(0, 2 * np.pi, (n, k, tries))
     edge = radius_at(anatomy.nucleus_outline, np.arange(n)[:, None, None], angle)
     share = reach * np.sqrt(rng.uniform(size=(n, k, tries)))
     found = anatomy.nucleus[:, None, None] + (share * edge)[..., None] * unit(angle)
-    gap = np.linalg.norm(found[:, :, :, None] - anatomy.nucleoli[:, None, None], axis=-1)
+    gap = norm(found[:, :, :, None] - anatomy.nucleoli[:, None, None])
     free = (gap > anatomy.nucleolus_radius[:, None, None] + 0.4).all(axis=-1)
     return np.take_along_axis(found, free.argmax(axis=2)[:, :, None, None], axis=2)[:, :, 0]
 
 
-def in_cytoplasm(
-    rng: np.random.Generator, anatomy: Anatomy, k: int, near: float = 0.0, edge: float = 0.92
-) -> np.ndarray:
+def in_cytoplasm(rng: Random, anatomy: Anatomy, k: int, near: float = 0.0, edge: float = 0.92) -> np.ndarray:
     """Return random positions (n, k, 2) between nucleus and cell edge: evenly, or gathered round the nucleus as `near` goes to 1."""
     n, tries = len(anatomy), 16 if near else 6
     cell = np.arange(n)[:, None, None]
@@ -212,9 +238,8 @@ def in_cytoplasm(
     share = edge * np.sqrt(rng.uniform(size=(n, k, tries)))
     found = (share * radius_at(anatomy.outline, cell, angle))[..., None] * unit(angle)
     from_nucleus = found - anatomy.nucleus[:, None, None]
-    around = np.arctan2(from_nucleus[..., 0], from_nucleus[..., 1])
-    gap = np.hypot(from_nucleus[..., 0], from_nucleus[..., 1]) - radius_at(anatomy.nucleus_outline, cell, around)
-    wanted = np.exp(-near * np.maximum(gap, 0) / 2.5) > rng.uniform(size=gap.shape)
+    gap = norm(from_nucleus) - radius_towards(anatomy.nucleus_outline, cell, from_nucleus[..., 0], from_nucleus[..., 1])
+    wanted = exp(-near * np.maximum(gap, 0) / 2.5) > rng.uniform(size=gap.shape)
     good = np.where(gap > 0.6, 1 + wanted, 0)
     return np.take_along_axis(found, good.argmax(axis=2)[:, :, None, None], axis=2)[:, :, 0]
 
@@ -230,7 +255,7 @@ class Pull:
 
 
 def filaments(
-    rng: np.random.Generator, anatomy: Anatomy, start: np.ndarray, steps: int, pull: Pull, step: float = 1.0
+    rng: Random, anatomy: Anatomy, start: np.ndarray, steps: int, pull: Pull, step: float = 1.0
 ) -> np.ndarray:
     """Return paths (n, f, steps, 2) from `start` (n, f, 2) that turn where the edge of the cell would be crossed."""
     n, f = start.shape[:2]
@@ -244,7 +269,7 @@ def filaments(
         hy, hx = ay + np.float32(0.4) * hy, ax + np.float32(0.4) * hx
     y, x = (np.ascontiguousarray(part, np.float32) for part in start.transpose(2, 0, 1))
     path = np.empty((n, f, steps, 2), np.float32)
-    chance = rng.standard_normal((steps, 2, n, f), dtype=np.float32) * np.float32(pull.curl * np.sqrt(step))
+    chance = rng.standard_normal((steps, 2, n, f)) * np.float32(pull.curl * np.sqrt(step))
     margin = rng.uniform(0.8, 5.5, (n, f)).astype(np.float32)  # else all would run along one line
     bend = np.float32(0.15 * step)
     radial, axial, tangential = (bend * np.float32(w) for w in (pull.radial, pull.axial, pull.tangential))
@@ -257,7 +282,7 @@ def filaments(
         hx = hx + out * ox + axial * ax - turn * ty + chance[i, 1]
         distance = np.sqrt(y * y + x * x) + np.float32(1e-6)
         leaving = (hy * y + hx * x) / distance
-        at_edge = (distance > radius_at(outline, cell, np.arctan2(y, x)) - margin) & (leaving > -0.15)
+        at_edge = (distance > radius_towards(outline, cell, y, x) - margin) & (leaving > -0.15)
         inward = np.where(at_edge, (leaving + np.float32(0.15)) / distance, 0)
         hy, hx = hy - inward * y, hx - inward * x
         norm = np.float32(step) / (np.sqrt(hy * hy + hx * hx) + np.float32(1e-6))

@@ -20,8 +20,10 @@ from pci_bench.datasets.human_anatomy import (
     in_cytoplasm,
     in_nucleus,
     radius_at,
+    radius_towards,
     unit,
 )
+from pci_bench.simulation.arithmetic import Random, arctan2, exp, gaussian_filter, hypot, norm, total
 
 FAR = np.float32(99)
 STEP = 1.3  # pixels from point to point of a filament: less than what blurring smooths over
@@ -103,7 +105,7 @@ def inside(distance: np.ndarray) -> np.ndarray:
 def ridge(distance: np.ndarray, width: float) -> np.ndarray:
     """Return a Gaussian ridge of standard deviation `width` where `distance` is 0."""
     scaled = distance * np.float32(1 / width)
-    return np.exp(np.float32(-0.5) * scaled * scaled)
+    return exp(np.float32(-0.5) * scaled * scaled)
 
 
 def survey(anatomy: Anatomy, origins: np.ndarray, size: int) -> Ground:
@@ -111,17 +113,18 @@ def survey(anatomy: Anatomy, origins: np.ndarray, size: int) -> Ground:
 
     A pixel belongs to the cell in which it is relatively nearest to the middle; a nucleus always belongs to its own cell.
     """
-    from scipy.ndimage import distance_transform_edt, gaussian_filter
+    from scipy.ndimage import distance_transform_edt
 
     nearest = np.ones((size, size), np.float32)
     owner = np.full((size, size), -1, np.int32)
     nucleus = np.full((size, size), FAR, np.float32)
+    outline, nucleus_outline = (part.astype(np.float32) for part in (anatomy.outline, anatomy.nucleus_outline))
     reach = np.ceil(anatomy.outline.max(axis=1)).astype(int) + 1
     for i, (row, column) in enumerate(origins):
         (top, bottom), (left, right) = (_span(middle, reach[i], size) for middle in (row, column))
         y, x = _offsets(top, bottom, left, right, row, column)
         here = (slice(top, bottom), slice(left, right))
-        share = np.hypot(y, x) / radius_at(anatomy.outline, i, np.arctan2(y, x)).astype(np.float32)
+        share = hypot(y, x) / radius_towards(outline, i, y, x)
         closer = share < nearest[here]
         nearest[here][closer] = share[closer]
         owner[here][closer] = i
@@ -131,7 +134,7 @@ def survey(anatomy: Anatomy, origins: np.ndarray, size: int) -> Ground:
         (top, bottom), (left, right) = (_span(middle, kernel[i], size) for middle in (row, column))
         y, x = _offsets(top, bottom, left, right, row, column)
         here = (slice(top, bottom), slice(left, right))
-        distance = np.hypot(y, x) - radius_at(anatomy.nucleus_outline, i, np.arctan2(y, x)).astype(np.float32)
+        distance = hypot(y, x) - radius_towards(nucleus_outline, i, y, x)
         closer = distance < nucleus[here]
         nucleus[here][closer] = distance[closer]
         claimed[here][closer & (distance < 1.2)] = i
@@ -141,7 +144,7 @@ def survey(anatomy: Anatomy, origins: np.ndarray, size: int) -> Ground:
     edge, shared = _edges(owner)
     depth = np.where(owner >= 0, distance_transform_edt(~edge), 0).astype(np.float32)
     # smoothing both says which kind of edge is near: shared with a neighbour, or free
-    near, near_shared = (gaussian_filter(e.astype(np.float32), 2.0, truncate=3) for e in (edge, shared))
+    near, near_shared = (gaussian_filter(e.astype(np.float32), 2.0) for e in (edge, shared))
     touching = np.clip(near_shared / np.maximum(near, np.float32(1e-4)), 0, 1)
     return Ground(anatomy, origins, owner, depth, nucleus, _nucleolus(anatomy, origins, owner, nucleus), touching)
 
@@ -177,13 +180,13 @@ def _nucleolus(anatomy: Anatomy, origins: np.ndarray, owner: np.ndarray, nucleus
     """Return the signed distance to the nearest nucleolus, in nuclei."""
     result = np.full(owner.shape, FAR, np.float32)
     rows, columns = np.nonzero(nucleus < 0.5)
-    cell = owner[rows, columns]
+    cell, down, right = owner[rows, columns], rows.astype(np.float32), columns.astype(np.float32)
     best = np.full(len(rows), FAR, np.float32)
     places = (anatomy.nucleoli + origins[:, None]).astype(np.float32)
     radii = np.where(anatomy.nucleolus_radius > 0, anatomy.nucleolus_radius, -FAR).astype(np.float32)
     for lobe in range(NUCLEOLI):
         middle = places[cell, lobe]
-        distance = np.hypot(rows - middle[:, 0], columns - middle[:, 1]) - radii[cell, lobe]
+        distance = hypot(down - middle[:, 0], right - middle[:, 1]) - radii[cell, lobe]
         np.minimum(best, distance, out=best)
     result[rows, columns] = best
     return result
@@ -219,16 +222,9 @@ def deposit(ground: Ground, positions: np.ndarray, weight: np.ndarray) -> np.nda
     return np.bincount(indices, amounts, size * size).reshape(size, size).astype(np.float32)
 
 
-def smooth(image: np.ndarray, sigma: float) -> np.ndarray:
-    """Return an image blurred by a Gaussian."""
-    from scipy.ndimage import gaussian_filter
-
-    return gaussian_filter(image, sigma, truncate=3, mode="nearest")
-
-
 def spots(ground: Ground, positions: np.ndarray, peak: np.ndarray, sigma: float) -> np.ndarray:
     """Return Gaussian spots of the given peaks (n, k)."""
-    return np.float32(2 * np.pi * sigma**2) * smooth(deposit(ground, positions, peak), sigma)
+    return np.float32(2 * np.pi * sigma * sigma) * gaussian_filter(deposit(ground, positions, peak), sigma)
 
 
 def strokes(ground: Ground, paths: np.ndarray, level: np.ndarray, sigma: float, step: float = 1.0) -> np.ndarray:
@@ -236,16 +232,16 @@ def strokes(ground: Ground, paths: np.ndarray, level: np.ndarray, sigma: float, 
     n, f, steps, _ = paths.shape
     weight = np.broadcast_to(level.reshape(n, f, -1), (n, f, steps)).reshape(n, -1)
     drawn = deposit(ground, paths.reshape(n, -1, 2), weight)
-    return np.float32(np.sqrt(2 * np.pi) * sigma * step) * smooth(drawn, sigma)
+    return np.float32(np.sqrt(2 * np.pi) * sigma * step) * gaussian_filter(drawn, sigma)
 
 
-def mottle(rng: np.random.Generator, size: int, scale: float) -> np.ndarray:
+def mottle(rng: Random, size: int, scale: float) -> np.ndarray:
     """Return a smooth random field (size, size) of mean 0 and SD 1."""
-    noise = smooth(rng.standard_normal((size, size), dtype=np.float32), scale)
+    noise = gaussian_filter(rng.standard_normal((size, size)), scale)
     return noise * np.float32(2 * np.sqrt(np.pi) * scale)
 
 
-def scattered(rng: np.random.Generator, n: int, k: int, mean: float, low: float, high: float) -> np.ndarray:
+def scattered(rng: Random, n: int, k: int, mean: float, low: float, high: float) -> np.ndarray:
     """Return peaks (n, k) from `low` to `high`: Poisson(mean) of them per cell, at least one; 0 for the rest."""
     number = np.clip(rng.poisson(mean, n), 1, k)
     return rng.uniform(low, high, (n, k)) * (np.arange(k) < number[:, None])
@@ -253,11 +249,11 @@ def scattered(rng: np.random.Generator, n: int, k: int, mean: float, low: float,
 
 def cytoplasm_of(ground: Ground, thickness: float) -> np.ndarray:
     """Return how much cytoplasm is seen (rows, columns): less at the thin edge, none in the nucleus."""
-    height = 1 - np.exp(-(ground.depth + np.float32(0.8)) / np.float32(thickness))
+    height = 1 - exp(-(ground.depth + np.float32(0.8)) / np.float32(thickness))
     return np.where(ground.owner >= 0, height, 0) * (1 - inside(ground.nucleus))
 
 
-def microtubule_network(rng: np.random.Generator, ground: Ground, line: dict[str, float]) -> np.ndarray:
+def microtubule_network(rng: Random, ground: Ground, line: dict[str, float]) -> np.ndarray:
     """Return the microtubules of all cells: half of them from the centrosome, half from anywhere, few over the nucleus."""
     anatomy = ground.anatomy
     n, f = len(anatomy), max(round(line["filaments"]), 4)
@@ -272,14 +268,14 @@ def microtubule_network(rng: np.random.Generator, ground: Ground, line: dict[str
     return drawn * (1 - np.float32(0.72) * inside(ground.nucleus + 1))
 
 
-def nucleoplasm(rng: np.random.Generator, ground: Ground, protein: Protein) -> np.ndarray:
+def nucleoplasm(rng: Random, ground: Ground, protein: Protein) -> np.ndarray:
     """The nucleus but for the nucleoli."""
     holes = 1 - np.float32(0.85) * inside(ground.nucleolus)
     clumps = 1 + np.float32(0.22) * mottle(rng, ground.size, 1.1)
     return np.float32(0.75) * inside(ground.nucleus) * holes * np.maximum(clumps, 0.1)
 
 
-def nucleoli(rng: np.random.Generator, ground: Ground, protein: Protein) -> np.ndarray:
+def nucleoli(rng: Random, ground: Ground, protein: Protein) -> np.ndarray:
     """The nucleoli, whole or as rims."""
     grown = ground.nucleolus - np.float32(0.7 * (protein.size - 1))
     if protein.variant == "rim":
@@ -289,7 +285,7 @@ def nucleoli(rng: np.random.Generator, ground: Ground, protein: Protein) -> np.n
     return shape * inside(ground.nucleus)
 
 
-def fibrillar_center(rng: np.random.Generator, ground: Ground, protein: Protein) -> np.ndarray:
+def fibrillar_center(rng: Random, ground: Ground, protein: Protein) -> np.ndarray:
     """One to three small spots in each nucleolus, which itself is faint."""
     anatomy, per = ground.anatomy, 3
     n, k = len(anatomy), NUCLEOLI * per
@@ -301,7 +297,7 @@ def fibrillar_center(rng: np.random.Generator, ground: Ground, protein: Protein)
     return spots(ground, np.repeat(anatomy.nucleoli, per, axis=1) + away, peak, 0.6 * protein.size) + faint
 
 
-def nuclear_speckles(rng: np.random.Generator, ground: Ground, protein: Protein) -> np.ndarray:
+def nuclear_speckles(rng: Random, ground: Ground, protein: Protein) -> np.ndarray:
     """Fifteen to forty uneven blotches in the nucleus, in faint nucleoplasm."""
     n, k = len(ground.anatomy), 44
     peak = scattered(rng, n, k, 24 * protein.count, 0.3, 0.9)
@@ -309,7 +305,7 @@ def nuclear_speckles(rng: np.random.Generator, ground: Ground, protein: Protein)
     return (blotches + np.float32(0.14)) * inside(ground.nucleus) * (1 - np.float32(0.8) * inside(ground.nucleolus))
 
 
-def nuclear_bodies(rng: np.random.Generator, ground: Ground, protein: Protein) -> np.ndarray:
+def nuclear_bodies(rng: Random, ground: Ground, protein: Protein) -> np.ndarray:
     """A few sharp dots in the nucleus."""
     n, k = len(ground.anatomy), 9
     peak = scattered(rng, n, k, 4.0 * protein.count, 0.7, 1.1)
@@ -317,28 +313,26 @@ def nuclear_bodies(rng: np.random.Generator, ground: Ground, protein: Protein) -
     return dots + np.float32(0.1) * inside(ground.nucleus)
 
 
-def nuclear_membrane(rng: np.random.Generator, ground: Ground, protein: Protein) -> np.ndarray:
+def nuclear_membrane(rng: Random, ground: Ground, protein: Protein) -> np.ndarray:
     """The rim of the nucleus, more or less even."""
     uneven = 1 + np.float32(0.6 * protein.patchiness) * mottle(rng, ground.size, 1.6)
     return ridge(ground.nucleus + 0.4, 0.7) * np.maximum(uneven, 0.15) + np.float32(0.12) * inside(ground.nucleus)
 
 
-def cytosol(rng: np.random.Generator, ground: Ground, protein: Protein) -> np.ndarray:
+def cytosol(rng: Random, ground: Ground, protein: Protein) -> np.ndarray:
     """All of the cytoplasm, nothing in the nucleus."""
     uneven = 1 + np.float32(0.18) * mottle(rng, ground.size, 2.2)
     return np.float32(0.8) * cytoplasm_of(ground, 6.0) * np.maximum(uneven, 0.1)
 
 
-def _worms(
-    rng: np.random.Generator, ground: Ground, k: int, steps: int, near: float, level: np.ndarray, sigma: float
-) -> np.ndarray:
+def _worms(rng: Random, ground: Ground, k: int, steps: int, near: float, level: np.ndarray, sigma: float) -> np.ndarray:
     """Return k short tubules per cell, drawn to the cell's axis a little; `level` is (n, k)."""
     start = in_cytoplasm(rng, ground.anatomy, k, near, edge=0.85)
     paths = filaments(rng, ground.anatomy, start, steps, Pull(0.2, 0.25, 0.35, 0.3))
     return strokes(ground, paths, level, sigma) * (1 - np.float32(0.9) * inside(ground.nucleus - 0.5))
 
 
-def mitochondria(rng: np.random.Generator, ground: Ground, protein: Protein) -> np.ndarray:
+def mitochondria(rng: Random, ground: Ground, protein: Protein) -> np.ndarray:
     """Tubules around the nucleus, or fragments of them."""
     area = _areas(ground)
     if protein.variant == "fragmented":
@@ -353,24 +347,24 @@ def mitochondria(rng: np.random.Generator, ground: Ground, protein: Protein) -> 
 
 def _areas(ground: Ground) -> np.ndarray:
     """Return the area of each cell's ellipse (n,)."""
-    return np.pi * ground.anatomy.axes.prod(axis=1)
+    return np.pi * ground.anatomy.axes[:, 0] * ground.anatomy.axes[:, 1]
 
 
-def endoplasmic_reticulum(rng: np.random.Generator, ground: Ground, protein: Protein) -> np.ndarray:
+def endoplasmic_reticulum(rng: Random, ground: Ground, protein: Protein) -> np.ndarray:
     """A fine net that thins out towards the edge, and the nuclear envelope."""
     away = np.maximum(ground.nucleus, 0)
     share = away / (away + ground.depth + np.float32(0.5))
-    net = np.exp(np.float32(-1.3) * np.abs(mottle(rng, ground.size, 0.9)))
-    inner = cytoplasm_of(ground, 3.0) * np.exp(np.float32(-1.9 / protein.size) * share) * (np.float32(0.2) + net)
+    net = exp(np.float32(-1.3) * np.abs(mottle(rng, ground.size, 0.9)))
+    inner = cytoplasm_of(ground, 3.0) * exp(np.float32(-1.9 / protein.size) * share) * (np.float32(0.2) + net)
     return np.float32(0.8) * inner + np.float32(0.3) * ridge(ground.nucleus, 0.8) * (ground.owner >= 0)
 
 
-def golgi_apparatus(rng: np.random.Generator, ground: Ground, protein: Protein) -> np.ndarray:
+def golgi_apparatus(rng: Random, ground: Ground, protein: Protein) -> np.ndarray:
     """A ribbon of clumps beside the nucleus, on the centrosome's side."""
     anatomy, n, k = ground.anatomy, len(ground.anatomy), 20
     to = anatomy.centrosome - anatomy.nucleus
     spread = rng.uniform(0.45, 0.95, (n, 1)) * protein.size
-    angle = np.arctan2(to[:, 0], to[:, 1])[:, None] + spread * rng.uniform(-1, 1, (n, k))
+    angle = arctan2(to[:, 0], to[:, 1])[:, None] + spread * rng.uniform(-1, 1, (n, k))
     edge = radius_at(anatomy.nucleus_outline, np.arange(n)[:, None], angle)
     gap = rng.uniform(1.0, 2.2, (n, 1)) + rng.gamma(1.6, 0.6, (n, k))
     positions = anatomy.nucleus[:, None] + (edge + gap)[..., None] * unit(angle)
@@ -378,7 +372,7 @@ def golgi_apparatus(rng: np.random.Generator, ground: Ground, protein: Protein) 
     return spots(ground, positions, peak, 0.85)
 
 
-def vesicles(rng: np.random.Generator, ground: Ground, protein: Protein) -> np.ndarray:
+def vesicles(rng: Random, ground: Ground, protein: Protein) -> np.ndarray:
     """Dots in the cytoplasm: many everywhere, many near the nucleus, or a few large ones."""
     anatomy, n, k = ground.anatomy, len(ground.anatomy), 70
     density = _areas(ground) / 16 * protein.count
@@ -386,35 +380,36 @@ def vesicles(rng: np.random.Generator, ground: Ground, protein: Protein) -> np.n
         peak = scattered(rng, n, k, 7 * protein.count, 0.7, 1.1)
         return spots(ground, in_cytoplasm(rng, anatomy, k, edge=0.85), peak, 1.05 * protein.size)
     near = 0.8 if protein.variant == "perinuclear" else 0.0
-    number = np.clip(rng.poisson(density * (0.55 if near else 1.0)), 6, k)
+    number = np.clip(rng.poisson(np.minimum(density * (0.55 if near else 1.0), k)), 6, k)
     peak = rng.uniform(0.3, 1.0, (n, k)) * (np.arange(k) < number[:, None])
     return spots(ground, in_cytoplasm(rng, anatomy, k, near), peak, 0.65 * protein.size)
 
 
-def plasma_membrane(rng: np.random.Generator, ground: Ground, protein: Protein) -> np.ndarray:
+def plasma_membrane(rng: Random, ground: Ground, protein: Protein) -> np.ndarray:
     """The edge of the cell all round, and faintly its upper face."""
     uneven = 1 + np.float32(0.55 * protein.patchiness) * mottle(rng, ground.size, 1.8)
     rim = ridge(ground.depth - np.float32(0.8), 0.9) * np.maximum(uneven, 0.1)
     return np.where(ground.owner >= 0, rim + np.float32(0.16), 0)
 
 
-def microtubules(rng: np.random.Generator, ground: Ground, protein: Protein) -> np.ndarray:
+def microtubules(rng: Random, ground: Ground, protein: Protein) -> np.ndarray:
     """The same microtubules as in the marker."""
     return np.minimum(ground.network, 1.3) * np.float32(0.9)
 
 
-def actin_filaments(rng: np.random.Generator, ground: Ground, protein: Protein) -> np.ndarray:
+def actin_filaments(rng: Random, ground: Ground, protein: Protein) -> np.ndarray:
     """Straight parallel stress fibres across the cell, over the nucleus too, and the cortex."""
     anatomy, n, f = ground.anatomy, len(ground.anatomy), 15
     direction = anatomy.angle + rng.normal(0, 0.25, n)
     along, across = unit(direction), unit(direction + np.pi / 2)
-    width = np.sqrt(anatomy.axes.prod(axis=1))[:, None]
-    aside = np.linspace(-1, 1, f) * 0.85 * anatomy.axes[:, 1:] + rng.normal(0, 0.6, (n, f))
-    length = np.sqrt(np.maximum(1 - (aside / (anatomy.axes[:, 1:] + 1)) ** 2, 0)) * anatomy.axes[:, :1]
+    width = np.sqrt(anatomy.axes[:, 0] * anatomy.axes[:, 1])[:, None]
+    aside = 0.85 * np.linspace(-1, 1, f) * anatomy.axes[:, 1:] + rng.normal(0, 0.6, (n, f))
+    place = aside / (anatomy.axes[:, 1:] + 1)
+    length = np.sqrt(np.maximum(1 - place * place, 0)) * anatomy.axes[:, :1]
     ends = length * rng.uniform(0.75, 1.05, (n, f))
     steps = 44
     run = np.linspace(-1, 1, steps)
-    bend = rng.normal(0, 0.05, (n, f, 1)) * width[..., None] * run**2
+    bend = rng.normal(0, 0.05, (n, f, 1)) * width[..., None] * (run * run)
     paths = (ends[..., None] * run)[..., None] * along[:, None, None] + (aside[..., None] + bend)[..., None] * across[
         :, None, None
     ]
@@ -425,7 +420,7 @@ def actin_filaments(rng: np.random.Generator, ground: Ground, protein: Protein) 
     return np.float32(0.9) * fibres + cortex + np.float32(0.06) * cytoplasm_of(ground, 6.0)
 
 
-def intermediate_filaments(rng: np.random.Generator, ground: Ground, protein: Protein) -> np.ndarray:
+def intermediate_filaments(rng: Random, ground: Ground, protein: Protein) -> np.ndarray:
     """A wavy cage, dense round the nucleus and open towards the edge."""
     anatomy, n, f = ground.anatomy, len(ground.anatomy), 26
     start = in_cytoplasm(rng, anatomy, f, 0.35, edge=0.8)
@@ -435,7 +430,7 @@ def intermediate_filaments(rng: np.random.Generator, ground: Ground, protein: Pr
     return np.float32(0.7) * drawn * (1 - np.float32(0.75) * inside(ground.nucleus + 1))
 
 
-def centrosome(rng: np.random.Generator, ground: Ground, protein: Protein) -> np.ndarray:
+def centrosome(rng: Random, ground: Ground, protein: Protein) -> np.ndarray:
     """A pair of dots beside the nucleus, in faint cytosol."""
     anatomy, n = ground.anatomy, len(ground.anatomy)
     apart = rng.uniform(0.4, 1.3, n)[:, None] * unit(rng.uniform(0, 2 * np.pi, n))
@@ -444,14 +439,14 @@ def centrosome(rng: np.random.Generator, ground: Ground, protein: Protein) -> np
     return dots + np.float32(0.07) * cytoplasm_of(ground, 6.0)
 
 
-def cell_junctions(rng: np.random.Generator, ground: Ground, protein: Protein) -> np.ndarray:
+def cell_junctions(rng: Random, ground: Ground, protein: Protein) -> np.ndarray:
     """The edge where it touches another cell, in short stretches; faint cytosol."""
     uneven = 1 + np.float32(0.3 + 0.5 * protein.patchiness) * mottle(rng, ground.size, 1.4)
-    rim = ridge(ground.depth - np.float32(0.8), 0.8) * ground.touching**2 * np.maximum(uneven, 0.05)
+    rim = ridge(ground.depth - np.float32(0.8), 0.8) * ground.touching * ground.touching * np.maximum(uneven, 0.05)
     return np.where(ground.owner >= 0, rim, 0) + np.float32(0.06) * cytoplasm_of(ground, 6.0)
 
 
-def focal_adhesion_sites(rng: np.random.Generator, ground: Ground, protein: Protein) -> np.ndarray:
+def focal_adhesion_sites(rng: Random, ground: Ground, protein: Protein) -> np.ndarray:
     """Short dashes near the edge that point outwards, in faint cytosol."""
     anatomy, n, k, steps = ground.anatomy, len(ground.anatomy), 34, 7
     angle = rng.uniform(0, 2 * np.pi, (n, k))
@@ -459,17 +454,17 @@ def focal_adhesion_sites(rng: np.random.Generator, ground: Ground, protein: Prot
     start = np.maximum(edge - rng.gamma(1.5, 0.8, (n, k)) - 1.0, 0.4 * edge)
     # long cells pull along their axis, so dashes lean that way
     lean = np.clip(anatomy.axes[:, :1] / anatomy.axes[:, 1:] - 1, 0, 1)[..., None]
-    axis = unit(anatomy.angle)[:, None] * np.sign((unit(angle) * unit(anatomy.angle)[:, None]).sum(axis=2))[..., None]
+    axis = unit(anatomy.angle)[:, None] * np.sign(total(unit(angle) * unit(anatomy.angle)[:, None]))[..., None]
     heading = (1 - 0.6 * lean) * unit(angle) + 0.6 * lean * axis
-    heading /= np.linalg.norm(heading, axis=2, keepdims=True)
+    heading /= norm(heading)[..., None]
     run = -np.linspace(0, 1, steps) * rng.uniform(2.5, 4.5, (n, k, 1)) * protein.size
     paths = (start[..., None] * unit(angle))[:, :, None] + run[..., None] * heading[:, :, None]
-    shown = np.arange(k) < np.clip(edge.mean(axis=1) * protein.count, 9, k)[:, None]
+    shown = np.arange(k) < np.clip(total(edge) / k * protein.count, 9, k)[:, None]
     dashes = strokes(ground, paths, rng.uniform(0.4, 1.0, (n, k)) * shown, 0.65, 0.6)
     return dashes * (1 - inside(ground.nucleus)) + np.float32(0.1) * cytoplasm_of(ground, 6.0)
 
 
-TERMS: dict[str, Callable[[np.random.Generator, Ground, Protein], np.ndarray]] = {
+TERMS: dict[str, Callable[[Random, Ground, Protein], np.ndarray]] = {
     "nucleoplasm": nucleoplasm,
     "nucleoli": nucleoli,
     "nucleoli fibrillar center": fibrillar_center,

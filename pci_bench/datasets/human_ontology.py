@@ -68,7 +68,8 @@ def annotations_text(parameters: Parameters, settings: dict[str, Any] = SETTINGS
         kept = rng.uniform(size=2) < ONTOLOGY["complete"]
         planted = planted_ids(protein)
         rows += [(protein.name, "located_in", key, "IDA") for key, keep in zip(planted, kept, strict=False) if keep]
-        other = str(rng.choice(sorted(set(IDS.values()) - set(planted))))
+        others = sorted(set(IDS.values()) - set(planted))
+        other = others[int(rng.integers(len(others)))]
         if rng.uniform() < ONTOLOGY["denied"]:
             rows.append((protein.name, "NOT|located_in", other, "IDA"))
     for key in null_ids():

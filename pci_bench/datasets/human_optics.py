@@ -17,9 +17,11 @@ from pci_bench.datasets.human_compartments import (
     microtubule_network,
     mottle,
     ridge,
-    smooth,
     survey,
 )
+from pci_bench.simulation.arithmetic import Random, exp, gaussian_filter
+
+GRID = 4096  # steps of brightness, of the camera's range, before noise
 
 
 @dataclass(frozen=True)
@@ -71,14 +73,14 @@ class Scene:
     second: np.ndarray
 
 
-def draw_acquisition(plate: np.random.Generator, image: np.random.Generator, optics: dict[str, Any]) -> Acquisition:
+def draw_acquisition(plate: Random, image: Random, optics: dict[str, Any]) -> Acquisition:
     """Return the settings of one image of a plate: `plate` begins alike for all of its images."""
 
     def three(name: str) -> tuple[float, float, float]:
         first, second, third = between(plate, optics[name], 3)
         return float(first), float(second), float(third)
 
-    blur = float(plate.uniform(*optics["blur"])) * float(np.exp(image.normal(0, optics["blur_jitter"])))
+    blur = float(plate.uniform(*optics["blur"])) * float(exp(image.normal(0, optics["blur_jitter"])))
     return Acquisition(
         blur=blur,
         haze=float(plate.uniform(*optics["haze"])),
@@ -91,7 +93,7 @@ def draw_acquisition(plate: np.random.Generator, image: np.random.Generator, opt
 
 
 def arrange(
-    rng: np.random.Generator, anatomy: Anatomy, side: float, cells: int, second: np.ndarray, settings: dict[str, Any]
+    rng: Random, anatomy: Anatomy, side: float, cells: int, second: np.ndarray, settings: dict[str, Any]
 ) -> Scene:
     """Return a scene whose first `cells` cells are whole, and far enough from the border for a whole crop.
 
@@ -123,14 +125,14 @@ def arrange(
         anatomy=anatomy[order],
         origins=origins[order] + half,
         size=2 * half,
-        level=np.exp(rng.normal(0, settings["proteins"]["cell_spread"], n)),
-        markers=np.exp(rng.normal(0, settings["optics"]["marker_spread"], (n, 2))),
+        level=exp(rng.normal(0, settings["proteins"]["cell_spread"], n)),
+        markers=exp(rng.normal(0, settings["optics"]["marker_spread"], (n, 2))),
         second=second[:n],
     )
 
 
 def render(
-    rng: np.random.Generator,
+    rng: Random,
     scene: Scene,
     protein: Protein,
     line: dict[str, float],
@@ -154,9 +156,7 @@ def render(
     return np.stack(pixels), ground
 
 
-def protein_light(
-    rng: np.random.Generator, scene: Scene, ground: Ground, protein: Protein, optics: dict[str, Any]
-) -> np.ndarray:
+def protein_light(rng: Random, scene: Scene, ground: Ground, protein: Protein, optics: dict[str, Any]) -> np.ndarray:
     """Return where the protein is (rows, columns), in any unit.
 
     Of a mixture, each compartment's density is divided by its sum in the cell, so that `scene.second` is exactly the share
@@ -193,7 +193,7 @@ def _sums(density: np.ndarray, ground: Ground) -> np.ndarray:
     return np.where(whole, sums, np.median(sums[whole]))
 
 
-def _chromatin(rng: np.random.Generator, ground: Ground, optics: dict[str, Any]) -> np.ndarray:
+def _chromatin(rng: Random, ground: Ground, optics: dict[str, Any]) -> np.ndarray:
     """Return the nuclear stain: uneven, with holes where nucleoli are and a slightly brighter rim."""
     uneven = 1 + np.float32(optics["chromatin_texture"]) * mottle(rng, ground.size, 1.3)
     holes = 1 - np.float32(0.55) * inside(ground.nucleolus)
@@ -211,17 +211,20 @@ def _typical_peak(light: np.ndarray, ground: Ground) -> float:
 
 def _focused(light: np.ndarray, acquisition: Acquisition, optics: dict[str, Any]) -> np.ndarray:
     """Return light after the microscope: a sharp image and a little haze of what is out of focus."""
-    sharp = smooth(light, acquisition.blur)
+    sharp = gaussian_filter(light, acquisition.blur)
     if not acquisition.haze:
         return sharp
-    return sharp + np.float32(acquisition.haze) * (smooth(sharp, optics["haze_blur"]) - sharp)
+    return sharp + np.float32(acquisition.haze) * (gaussian_filter(sharp, optics["haze_blur"]) - sharp)
 
 
-def _camera(rng: np.random.Generator, light: np.ndarray, acquisition: Acquisition, channel: int) -> np.ndarray:
+def _camera(rng: Random, light: np.ndarray, acquisition: Acquisition, channel: int) -> np.ndarray:
     """Return pixels (rows, columns) uint8: background, shot and read noise; too bright ones are saturated."""
     expected = light + np.float32(acquisition.background[channel])
-    variance = np.float32(acquisition.read_noise[channel] ** 2) + np.float32(acquisition.gain[channel]) * expected
-    noisy = expected + np.sqrt(variance) * rng.standard_normal(light.shape, dtype=np.float32)
+    # on a grid from here on: a last digit that differs, should there be one, is lost
+    expected = np.rint(np.clip(expected, 0, 4) * np.float32(GRID)) / np.float32(GRID)
+    read_noise = np.float32(acquisition.read_noise[channel])
+    variance = read_noise * read_noise + np.float32(acquisition.gain[channel]) * expected
+    noisy = expected + np.sqrt(variance) * rng.standard_normal(light.shape)
     return np.rint(np.clip(noisy, 0, 1) * 255).astype(np.uint8)
 
 

@@ -19,10 +19,11 @@ import numpy as np
 
 from pci_bench.cells import Cells, Channel, DatasetMeta, validated_obs
 from pci_bench.datasets.base import register_dataset
-from pci_bench.datasets.human_anatomy import draw_anatomy, line_of
+from pci_bench.datasets.human_anatomy import DIRECTIONS, draw_anatomy, line_of
 from pci_bench.datasets.human_compartments import TERMS, Protein
 from pci_bench.datasets.human_optics import Acquisition, Scene, arrange, crop_starts, crops_of, draw_acquisition, render
 from pci_bench.errors import UserError
+from pci_bench.simulation.arithmetic import Random, exp, log, total
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -114,9 +115,9 @@ class ImagePlan:
 PROTEINS, PLAN, PLATE, SCENE, PIXELS, ANNOTATIONS = range(6)
 
 
-def rng_of(parameters: Parameters, *steps: int) -> np.random.Generator:
-    """Return the generator of one step, which no other step shares."""
-    return np.random.default_rng([parameters.seed, parameters.stream, *steps])
+def rng_of(parameters: Parameters, *steps: int) -> Random:
+    """Return the random numbers of one step, which no other step shares."""
+    return Random(parameters.seed, parameters.stream, *steps)
 
 
 def proteins(parameters: Parameters, settings: dict[str, Any] = SETTINGS) -> list[Protein]:
@@ -206,8 +207,8 @@ def sample(parameters: Parameters, image: ImagePlan, settings: dict[str, Any] = 
     rng = rng_of(parameters, SCENE, image.number)
     line = line_of(image.line, parameters.line_strength, settings)
     acquisition = draw_acquisition(rng_of(parameters, PLATE, image.plate), rng, settings["optics"])
-    confluence = line["confluence"] * np.exp(rng.normal(0, placement["confluence_spread"]))
-    area = np.pi * line["radius"] ** 2 / confluence
+    confluence = line["confluence"] * float(exp(rng.normal(0, placement["confluence_spread"])))
+    area = np.pi * line["radius"] * line["radius"] / confluence
     side = np.sqrt(image.cells * area) + 2 * placement["surround"]
     drawn = max(int(side * side / area), image.cells) + 2
     anatomy = draw_anatomy(rng, drawn, line, settings["anatomy"])
@@ -215,7 +216,7 @@ def sample(parameters: Parameters, image: ImagePlan, settings: dict[str, Any] = 
     return Sample(image, line, acquisition, arrange(rng, anatomy, side, image.cells, second, settings))
 
 
-def _second(rng: np.random.Generator, image: ImagePlan, drawn: int, spread: float) -> np.ndarray:
+def _second(rng: Random, image: ImagePlan, drawn: int, spread: float) -> np.ndarray:
     """Return the share of the protein in its second term (drawn,); of a variable protein 0 or 1, as many 1 as planted."""
     protein = image.protein
     if not np.isnan(protein.variable_fraction):
@@ -223,8 +224,8 @@ def _second(rng: np.random.Generator, image: ImagePlan, drawn: int, spread: floa
         around = rng.uniform(size=drawn - image.cells) < protein.variable_fraction
         return np.concatenate([rng.permutation(cropped), around]).astype(float)
     if not np.isnan(protein.mixture):
-        odds = np.log(protein.mixture / (1 - protein.mixture)) + rng.normal(0, spread, drawn)
-        return 1 / (1 + np.exp(-odds))
+        odds = float(log(protein.mixture / (1 - protein.mixture))) + rng.normal(0, spread, drawn)
+        return 1 / (1 + exp(-odds))
     return np.zeros(drawn)
 
 
@@ -277,7 +278,7 @@ def table(samples: list[Sample], crop: int = SETTINGS["crop"]) -> pd.DataFrame:
             at = getattr(anatomy, part)[:n] + scene.origins[:n] - start
             truth[f"{part}_y"], truth[f"{part}_x"] = np.round(at, 2).T
         for part, outline in (("cell", anatomy.outline), ("nucleus", anatomy.nucleus_outline)):
-            truth[f"{part}_area"] = np.round(np.pi * (outline[:n] ** 2).mean(axis=1), 1)
+            truth[f"{part}_area"] = np.round(np.pi * total(outline[:n] * outline[:n]) / DIRECTIONS, 1)
         frames.append(pd.DataFrame(truth))
     return pd.concat(frames, ignore_index=True)
 
