@@ -35,6 +35,7 @@ from pci_bench.datasets.human_sim import (
     simulate,
 )
 from pci_bench.errors import UserError
+from pci_bench.simulation.arithmetic import Random
 from pci_bench.store import load, verify
 
 SMALL = parameters_of("human-sim")
@@ -43,9 +44,10 @@ SMALL = parameters_of("human-sim")
 def clean_settings() -> dict:
     """The published numbers, without noise, haze, background, unspecific binding and fine clumps."""
     settings = copy.deepcopy(SETTINGS)
-    settings["proteins"].update(diffuse=[0.0, 0.0], grain=[0.0, 0.0], cell_spread=0.0)
+    settings["signal"] = 1.0
+    settings["proteins"].update(diffuse=[0.0, 0.0], grain=[0.0, 0.0], brightness=[0.3, 0.3], cell_spread=0.0)
     settings["optics"].update(
-        blur=[0.3, 0.3], blur_jitter=0.0, haze=[0.0, 0.0], peak=[0.3, 0.3], background=[0.0, 0.0],
+        blur=[0.3, 0.3], image_jitter=0.0, haze=[0.0, 0.0], antibody_gain=[1.0, 1.0], background=[0.0, 0.0],
         read_noise=[0.0, 0.0], gain=[0.0, 0.0],
     )  # fmt: skip
     return settings
@@ -260,8 +262,7 @@ def test_the_mixture_is_the_share_of_light_in_the_second_compartment(first, tole
         if image.protein.terms[0] != first:
             continue
         one = sample(wanted, image, CLEAN)
-        rng = np.random.default_rng(0)
-        pixels, ground = render(rng, one.scene, image.protein, one.line, one.acquisition, CLEAN["optics"])
+        pixels, ground = render(Random(0), one.scene, image.protein, one.line, one.acquisition, CLEAN)
         nuclear = ground.nucleus < 0
         # some proteins fill more of the nucleolus than others; its soft edge, half a pixel outside, is part of it
         outline = 0.7 * (image.protein.size - 1) + 0.5
@@ -479,7 +480,7 @@ def test_rims_of_nucleoli_are_dark_inside_and_whole_ones_are_not():
     for image in plan(wanted, CLEAN):
         one = sample(wanted, image, CLEAN)
         pixels, ground = render(
-            np.random.default_rng(0), one.scene, image.protein, one.line, one.acquisition, CLEAN["optics"]
+            Random(0), one.scene, image.protein, one.line, one.acquisition, CLEAN
         )
         deep = ground.nucleolus < -1.6
         edge = np.abs(ground.nucleolus) < 0.7
@@ -531,14 +532,37 @@ def test_the_strongest_difference_still_gives_whole_cells():
     assert (simulation.nuclei[:, 32, 32] == 1).all()
 
 
-def test_images_of_a_plate_share_the_microscope_and_plates_differ():
+def test_images_of_a_plate_share_the_microscope_but_for_a_few_percent_and_plates_differ():
     by_plate = defaultdict(list)
-    for image in plan(SMALL)[:60]:
-        by_plate[image.plate].append(sample(SMALL, replace(image, cells=5)).acquisition)
-    shared = [{(a.haze, a.markers, a.background, a.read_noise, a.gain) for a in images} for images in by_plate.values()]
+    for image in plan(SMALL):
+        if len(by_plate[image.plate]) < 8:
+            by_plate[image.plate].append(sample(SMALL, replace(image, cells=5)).acquisition)
+    assert len(by_plate) > 3
+    shared = [{(a.background, a.read_noise, a.gain) for a in images} for images in by_plate.values()]
     assert all(len(settings) == 1 for settings in shared)
-    assert len(set.union(*shared)) == len(by_plate) > 3
-    assert len({a.peak for images in by_plate.values() for a in images}) == 60
+    assert len(set.union(*shared)) == len(by_plate)
+    drawn = [[np.log([a.blur, a.haze, a.unspecific, *a.exposure]) for a in images] for images in by_plate.values()]
+    within = np.std(np.array(drawn) - np.mean(drawn, axis=1, keepdims=True), axis=(0, 1))
+    jitter = SETTINGS["optics"]["image_jitter"]
+    assert (within > 0.6 * jitter).all()
+    assert (within < 1.2 * jitter).all()
+    assert (np.std(np.mean(drawn, axis=1), axis=0) > jitter).all()
+
+
+@pytest.mark.parametrize("name", ["human-sim", "human-sim-train", "human-sim-full"])
+def test_image_plate_protein_and_cell_line_are_four_columns(name):
+    images = plan(parameters_of(name))
+    of_protein, on_plate = defaultdict(list), defaultdict(list)
+    for image in images:
+        of_protein[image.protein.name].append(image)
+        on_plate[image.plate].append(image)
+    for own in of_protein.values():
+        assert len(own) >= 2
+        assert len({image.plate for image in own}) == len({image.line for image in own}) == len(own)
+    limit = SETTINGS["kinds"]["images_per_plate"]
+    for own in on_plate.values():
+        assert len({image.protein.name for image in own}) == len(own) <= limit
+        assert len(own) < limit / 3 or len({image.line for image in own}) > 2
 
 
 # --- pixels ----------------------------------------------------------------------------------------------------------

@@ -45,8 +45,12 @@ class Protein:
         Share of the signal in the second term, NaN for proteins with one term and for variable ones.
     variable_fraction
         Share of the cells that show the second term in place of the first, NaN where the protein is not variable.
-    count, size, patchiness, grain, diffuse
-        Relative number and size of structures; unevenness; fine clumps; unspecific binding.
+    count, size, patchiness, grain
+        Relative number and size of structures; unevenness; fine clumps.
+    diffuse, nuclear
+        Unspecific binding, relative to the structure's brightness, and how much of it is in the nucleus, 0 … 1.
+    brightness
+        The brightest pixel of a typical cell, of the camera's range.
     """
 
     number: int
@@ -60,6 +64,8 @@ class Protein:
     patchiness: float
     grain: float
     diffuse: float
+    nuclear: float
+    brightness: float
 
 
 @dataclass(frozen=True)
@@ -264,7 +270,7 @@ def microtubule_network(rng: Random, ground: Ground, line: dict[str, float]) -> 
     steps = round((0.9 * line["radius"] * np.sqrt(line["elongation"]) + 8) / STEP)
     paths = filaments(rng, anatomy, start, steps, pull, STEP)
     level = rng.uniform(0.35, 1.0, (n, f, 1)) * np.linspace(1.1, 0.7, steps)
-    drawn = strokes(ground, paths, level, 0.5, STEP) * np.float32(0.45)
+    drawn = strokes(ground, paths, level, 0.4, STEP) * np.float32(0.54)
     return drawn * (1 - np.float32(0.72) * inside(ground.nucleus + 1))
 
 

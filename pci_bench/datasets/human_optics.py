@@ -32,18 +32,18 @@ class Acquisition:
     ----------
     blur, haze
         SD of the point spread function in pixels, and the share of light from outside of the focal plane.
-    peak
-        Brightness of the protein's brightest pixel in a typical cell.
-    markers
-        (2,) brightness of nucleus and microtubules, relative.
+    unspecific
+        Factor of unspecific binding: how well the plate was washed.
+    exposure
+        (3,) brightness of protein, nucleus and microtubules, relative.
     background, read_noise, gain
         (3,) each: medium, noise without light, and noise variance per brightness, of protein, nucleus, microtubules.
     """
 
     blur: float
     haze: float
-    peak: float
-    markers: tuple[float, float]
+    unspecific: float
+    exposure: tuple[float, float, float]
     background: tuple[float, float, float]
     read_noise: tuple[float, float, float]
     gain: tuple[float, float, float]
@@ -61,6 +61,8 @@ class Scene:
         Rows, and columns, of the field.
     level, markers
         (n,) relative amount of the protein; (n, 2) of the nuclear and the microtubule stain.
+    unspecific
+        (n,) relative amount of unspecific binding.
     second
         (n,) share of the protein in the second of its terms, 0 … 1.
     """
@@ -69,23 +71,30 @@ class Scene:
     origins: np.ndarray
     size: int
     level: np.ndarray
+    unspecific: np.ndarray
     markers: np.ndarray
     second: np.ndarray
 
 
 def draw_acquisition(plate: Random, image: Random, optics: dict[str, Any]) -> Acquisition:
-    """Return the settings of one image of a plate: `plate` begins alike for all of its images."""
+    """Return the settings of one image of a plate: `plate` begins alike for all of its images, which differ by a few percent."""
 
     def three(name: str) -> tuple[float, float, float]:
         first, second, third = between(plate, optics[name], 3)
         return float(first), float(second), float(third)
 
-    blur = float(plate.uniform(*optics["blur"])) * float(exp(image.normal(0, optics["blur_jitter"])))
+    def mildly(value: float) -> float:
+        return value * float(exp(image.normal(0, optics["image_jitter"])))
+
     return Acquisition(
-        blur=blur,
-        haze=float(plate.uniform(*optics["haze"])),
-        peak=float(image.uniform(*optics["peak"])),
-        markers=(float(plate.uniform(*optics["nucleus_gain"])), float(plate.uniform(*optics["microtubule_gain"]))),
+        blur=mildly(plate.uniform(*optics["blur"])),
+        haze=mildly(plate.uniform(*optics["haze"])),
+        unspecific=mildly(plate.uniform(*optics["unspecific"])),
+        exposure=(
+            mildly(plate.uniform(*optics["antibody_gain"])),
+            mildly(plate.uniform(*optics["nucleus_gain"])),
+            mildly(plate.uniform(*optics["microtubule_gain"])),
+        ),
         background=three("background"),
         read_noise=three("read_noise"),
         gain=three("gain"),
@@ -126,6 +135,7 @@ def arrange(
         origins=origins[order] + half,
         size=2 * half,
         level=exp(rng.normal(0, settings["proteins"]["cell_spread"], n)),
+        unspecific=exp(rng.normal(0, settings["proteins"]["unspecific_spread"], n)),
         markers=exp(rng.normal(0, settings["optics"]["marker_spread"], (n, 2))),
         second=second[:n],
     )
@@ -137,13 +147,15 @@ def render(
     protein: Protein,
     line: dict[str, float],
     acquisition: Acquisition,
-    optics: dict[str, Any],
+    settings: dict[str, Any],
 ) -> tuple[np.ndarray, Ground]:
     """Return a field's pixels (3, rows, columns) uint8, protein, nucleus, microtubules, and what is where."""
+    optics, signal = settings["optics"], settings["signal"]
+    unspecific = line["unspecific"] * acquisition.unspecific / signal
     ground = survey(scene.anatomy, scene.origins, scene.size)
     ground = replace(ground, network=microtubule_network(rng, ground, line))
     stains = (
-        protein_light(rng, scene, ground, protein, optics),
+        protein_light(rng, scene, ground, protein, unspecific, optics),
         _per_pixel(ground, scene.markers[:, 0]) * _chromatin(rng, ground, optics) * np.float32(line["chromatin"]),
         _per_pixel(ground, scene.markers[:, 1])
         * (ground.network + np.float32(0.1) * cytoplasm_of(ground, optics["thickness"]))
@@ -151,13 +163,16 @@ def render(
         * np.float32(line["microtubules"]),
     )
     light = [_focused(stain, acquisition, optics) for stain in stains]
-    exposure = (acquisition.peak / _typical_peak(light[0], ground), *acquisition.markers)
+    antibody, *markers = acquisition.exposure
+    exposure = (antibody * signal * protein.brightness / _typical_peak(light[0], ground), *markers)
     pixels = [_camera(rng, np.float32(exposure[c]) * light[c], acquisition, c) for c in range(3)]
     return np.stack(pixels), ground
 
 
-def protein_light(rng: Random, scene: Scene, ground: Ground, protein: Protein, optics: dict[str, Any]) -> np.ndarray:
-    """Return where the protein is (rows, columns), in any unit.
+def protein_light(
+    rng: Random, scene: Scene, ground: Ground, protein: Protein, unspecific: float, optics: dict[str, Any]
+) -> np.ndarray:
+    """Return where antibodies are (rows, columns), in any unit: on the protein, and `unspecific` times as many elsewhere.
 
     Of a mixture, each compartment's density is divided by its sum in the cell, so that `scene.second` is exactly the share
     of a cell's signal that the second one has. A variable protein's cell has the density of the one or the other.
@@ -173,10 +188,12 @@ def protein_light(rng: Random, scene: Scene, ground: Ground, protein: Protein, o
         else:
             weights = [1 - scene.second, scene.second]
         light = _per_pixel(ground, weights[0]) * first + _per_pixel(ground, weights[1]) * other
-    height = cytoplasm_of(ground, optics["thickness"]) + inside(ground.nucleus) * (ground.owner >= 0)
-    light = light + np.float32(protein.diffuse) * np.float32(np.quantile(light[ground.owner >= 0], 0.98)) * height
+    cytoplasm, nucleus = cytoplasm_of(ground, optics["thickness"]), inside(ground.nucleus) * (ground.owner >= 0)
+    height = np.float32(2 * (1 - protein.nuclear)) * cytoplasm + np.float32(2 * protein.nuclear) * nucleus
+    background = np.float32(protein.diffuse * unspecific * float(np.quantile(light[ground.owner >= 0], 0.98)))
     clumps = np.maximum(1 + np.float32(protein.grain) * mottle(rng, scene.size, 0.6), 0)
-    return light * clumps * _per_pixel(ground, scene.level)
+    bound = light * _per_pixel(ground, scene.level) + background * height * _per_pixel(ground, scene.unspecific)
+    return bound * clumps
 
 
 def _per_pixel(ground: Ground, values: np.ndarray) -> np.ndarray:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pci_bench.cells import Cells, Channel, DatasetMeta, validated_obs
-from pci_bench.datasets.base import register_dataset
+from pci_bench.datasets.base import register_dataset, shipped_checksum
 from pci_bench.datasets.human_anatomy import DIRECTIONS, draw_anatomy, line_of
 from pci_bench.datasets.human_compartments import TERMS, Protein
 from pci_bench.datasets.human_optics import Acquisition, Scene, arrange, crop_starts, crops_of, draw_acquisition, render
@@ -141,7 +141,11 @@ def proteins(parameters: Parameters, settings: dict[str, Any] = SETTINGS) -> lis
     for number, index in enumerate(order):
         terms, variant, mixture, fraction = wanted[index]
         own, ranges = rng_of(parameters, PROTEINS, 1 + number), settings["proteins"]
-        style = {k: float(own.uniform(*ranges[k])) for k in ("count", "size", "patchiness", "grain", "diffuse")}
+        style = {
+            k: float(own.uniform(*ranges[k])) for k in ("count", "size", "patchiness", "grain", "diffuse", "nuclear")
+        }
+        dimmest, brightest = ranges["brightness"]
+        style["brightness"] = dimmest * float(exp(own.uniform() * log(brightest / dimmest)))
         made.append(
             Protein(
                 number,
@@ -162,9 +166,10 @@ def _variant(terms: list[str], kinds: dict[str, Any]) -> str:
 
 
 def plan(parameters: Parameters, settings: dict[str, Any] = SETTINGS) -> list[ImagePlan]:
-    """Return the images of a collection: of each protein as many as it has cell lines, on plates in random order.
+    """Return the images of a collection: of each protein as many as it has cell lines, each on another plate.
 
     Cell lines are dealt in turn among the proteins of one localization, so that each has all lines if it has enough proteins.
+    Plates hold images of several cell lines and of any proteins, in random order.
     """
     rng = rng_of(parameters, PLAN)
     all_proteins = proteins(parameters, settings)
@@ -177,7 +182,11 @@ def plan(parameters: Parameters, settings: dict[str, Any] = SETTINGS) -> list[Im
         turn = dealt.get(kind, 2 * int(rng.integers(len(hands) // 2 + 1)))
         dealt[kind] = turn + 1
         pairs += [(protein, line) for line in hands[turn % len(hands)]]
-    plates = rng.permutation(len(pairs)) // settings["kinds"]["images_per_plate"]
+    # one set of plates for the first image of every protein, another for the second …; which line is first is chance
+    per_plate, several = settings["kinds"]["images_per_plate"], parameters.lines_per_protein
+    per_set = -(-len(all_proteins) // per_plate)
+    place = np.stack([i * per_set * per_plate + rng.permutation(len(all_proteins)) for i in range(several)], axis=1)
+    plates = (rng.permuted(place, axis=1) // per_plate).ravel()
     images = []
     for number, ((protein, line), plate) in enumerate(zip(pairs, plates, strict=True)):
         constant = np.isnan(protein.variable_fraction)
@@ -238,7 +247,7 @@ def draw(
     """
     image = drawn.plan
     rng = rng_of(parameters, PIXELS, image.number)
-    pixels, ground = render(rng, drawn.scene, image.protein, drawn.line, drawn.acquisition, settings["optics"])
+    pixels, ground = render(rng, drawn.scene, image.protein, drawn.line, drawn.acquisition, settings)
     start = crop_starts(drawn.scene, image.cells, settings["crop"])
     return crops_of(pixels, ground, start, settings["crop"])
 
@@ -351,8 +360,8 @@ def _identity(name: str, parameters: Parameters, settings: dict[str, Any] = SETT
 
 
 class SimulatedCollection:
-    """A collection that is drawn from a seed. Its content hash is that of seed, version, parameters and plan: not of
-    pixels, whose last bit may differ between machines.
+    """A collection that is drawn from a seed. Its content hash is that of version, seed and parameters; its pixels and masks,
+    the same on every processor, have the checksum that ``checksums.toml`` ships.
     """
 
     name: str
@@ -394,6 +403,7 @@ class SimulatedCollection:
             dtype="uint8",
             masks=True,
             identity=self.source(),
+            checksum=shipped_checksum(self.name) if self.parameters == parameters_of(self.name) else None,
         )
         for drawn in samples:
             crops, masks, _ = draw(self.parameters, drawn)
