@@ -11,6 +11,7 @@ from dataclasses import replace
 from functools import cache
 from importlib.resources import files
 
+import emulated_cpu
 import numpy as np
 import pytest
 from scipy.ndimage import binary_dilation, distance_transform_edt, label
@@ -18,6 +19,7 @@ from scipy.stats import spearmanr
 
 from pci_bench.cells import validated_obs
 from pci_bench.datasets import DATASETS, human_sim
+from pci_bench.datasets.base import shipped_checksum
 from pci_bench.datasets.human_compartments import TERMS
 from pci_bench.datasets.human_ontology import ONTOLOGY, annotations_text, null_ids, ontology_text, planted_ids
 from pci_bench.datasets.human_optics import render
@@ -33,10 +35,11 @@ from pci_bench.datasets.human_sim import (
     proteins,
     sample,
     simulate,
+    table,
 )
 from pci_bench.errors import UserError
 from pci_bench.simulation.arithmetic import Random
-from pci_bench.store import load, verify
+from pci_bench.store import load, pixel_checksum, verify
 
 SMALL = parameters_of("human-sim")
 
@@ -133,24 +136,58 @@ def test_all_three_are_registered_and_train_on_the_same():
 
 # --- determinism -----------------------------------------------------------------------------------------------------
 
-DIGEST = """
-import hashlib
-from pci_bench.datasets.human_sim import draw, parameters_of, plan, sample
+DIGESTS = """
+import hashlib, sys
+from pci_bench.datasets.human_sim import draw, parameters_of, plan, sample, table
 p = parameters_of("human-sim")
-print(hashlib.sha256(b"".join(part.tobytes() for part in draw(p, sample(p, plan(p)[{number}])))).hexdigest())
+for number in map(int, sys.argv[1:]):
+    one = sample(p, plan(p)[number])
+    parts = [part.tobytes() for part in draw(p, one)] + [table([one]).to_csv().encode()]
+    print(hashlib.sha256(b"".join(parts)).hexdigest())
 """
+IMAGES = (9, 3, 4)
 
 
-def test_an_image_is_the_same_in_another_process_and_after_other_images():
-    images, digests = plan(SMALL), {}
-    for number in (9, 3, 4):
-        parts = draw(SMALL, sample(SMALL, images[number]))
-        digests[number] = hashlib.sha256(b"".join(part.tobytes() for part in parts)).hexdigest()
-    elsewhere = subprocess.run(
-        [sys.executable, "-c", DIGEST.format(number=4)], capture_output=True, text=True, check=True
-    )
-    assert elsewhere.stdout.strip() == digests[4]
-    assert len(set(digests.values())) == 3
+@pytest.fixture(scope="module")
+def digests() -> list[str]:
+    """Pixels, masks and obs of three images, drawn here."""
+    images = [sample(SMALL, plan(SMALL)[number]) for number in IMAGES]
+    parts = [[part.tobytes() for part in draw(SMALL, one)] + [table([one]).to_csv().encode()] for one in images]
+    return [hashlib.sha256(b"".join(part)).hexdigest() for part in parts]
+
+
+def test_an_image_is_the_same_in_another_process_and_after_other_images(digests):
+    numbers = [str(number) for number in reversed(IMAGES)]
+    elsewhere = subprocess.run([sys.executable, "-c", DIGESTS, *numbers], capture_output=True, text=True, check=True)
+    assert elsewhere.stdout.split() == digests[::-1]
+    assert len(set(digests)) == 3
+
+
+@pytest.mark.parametrize("level", emulated_cpu.LEVELS)
+def test_an_image_has_the_same_pixels_masks_and_obs_on_another_processor(digests, level):
+    if reason := emulated_cpu.unavailable_reason(level):
+        pytest.skip(reason)
+    printed = emulated_cpu.python(DIGESTS, *map(str, IMAGES), level=level)
+    assert printed.split() == digests
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory):
+    """The small collection, stored as a user's is, whose pixels building compares with the shipped checksum."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PCI_BENCH_CACHE", str(tmp_path_factory.mktemp("built")))
+        yield load(DATASETS.get("human-sim"))
+
+
+def test_the_small_collection_has_the_shipped_checksum(built):
+    checksum = shipped_checksum("human-sim", DATASETS.get("human-sim").source())
+    masks = built.crops(slice(None), masks=True)[:, 3]
+    assert checksum == pixel_checksum(built.stored(slice(None)), masks)
+
+
+@pytest.mark.parametrize("name", ["human-sim", "human-sim-train", "human-sim-full"])
+def test_every_collection_ships_a_checksum_of_its_present_parameters(name):
+    assert shipped_checksum(name, DATASETS.get(name).source()) is not None
 
 
 def test_importing_the_generator_imports_nothing_heavy():
@@ -479,9 +516,7 @@ def test_rims_of_nucleoli_are_dark_inside_and_whole_ones_are_not():
     middles = defaultdict(list)
     for image in plan(wanted, CLEAN):
         one = sample(wanted, image, CLEAN)
-        pixels, ground = render(
-            Random(0), one.scene, image.protein, one.line, one.acquisition, CLEAN
-        )
+        pixels, ground = render(Random(0), one.scene, image.protein, one.line, one.acquisition, CLEAN)
         deep = ground.nucleolus < -1.6
         edge = np.abs(ground.nucleolus) < 0.7
         middles[image.protein.variant].append(pixels[0][deep].mean() / pixels[0][edge].mean())

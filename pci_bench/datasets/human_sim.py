@@ -403,7 +403,7 @@ class SimulatedCollection:
             dtype="uint8",
             masks=True,
             identity=self.source(),
-            checksum=shipped_checksum(self.name) if self.parameters == parameters_of(self.name) else None,
+            checksum=shipped_checksum(self.name, self.source()),
         )
         for drawn in samples:
             crops, masks, _ = draw(self.parameters, drawn)
