@@ -7,6 +7,7 @@ memory, for tests of whatever reads such cells.
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import itertools
 import json
@@ -93,6 +94,31 @@ def parameters_of(name: str) -> Parameters:
     declared: dict[str, Any] = SETTINGS["screens"][name]
     spans: dict[str, Any] = {key: tuple(value) for key, value in declared.items() if isinstance(value, list)}
     return Parameters(**{**declared, **spans})
+
+
+def easy_settings() -> dict[str, Any]:
+    """Return a changed copy of ``human_sim.toml`` in which structures stand out: bright, with little and even unspecific binding.
+
+    For tests of whether an evaluator finds what is planted, which need few cells then. Shapes, kinds and cell lines are those
+    of the published collections.
+    """
+    settings = copy.deepcopy(SETTINGS)
+    settings["signal"] = 1.0
+    settings["proteins"].update(
+        count=[0.75, 1.3],
+        size=[0.88, 1.14],
+        patchiness=[0.0, 0.6],
+        grain=[0.08, 0.32],
+        diffuse=[0.02, 0.12],
+        brightness=[0.5, 0.95],
+        nuclear=[0.5, 0.5],
+        cell_spread=0.18,
+        unspecific_spread=0.0,
+    )
+    settings["optics"].update(
+        unspecific=[1.0, 1.0], haze=[0.03, 0.1], blur=[0.4, 0.62], read_noise=[0.008, 0.018], gain=[0.002, 0.007]
+    )
+    return settings
 
 
 @dataclass(frozen=True)
