@@ -179,11 +179,11 @@ def collections():
         terms=("cytosol", "nucleoplasm", "nucleoli"),
         proteins_per_term=3,
         proteins_per_variant=2,
-        mixed_proteins=6,
-        variable_proteins=8,
+        mixed_proteins=10,
+        variable_proteins=12,
         lines_per_protein=4,
-        cells_per_image=(12, 12),
-        variable_cells=(12, 12),
+        cells_per_image=(8, 8),
+        variable_cells=(8, 8),
     )
     yield "Proteins of two compartments", simulate(two, settings).cells(), "", {"pairs"}
     every = Parameters(seed=1, proteins_per_term=3, proteins_per_variant=8, lines_per_protein=4, cells_per_image=(3, 3))

@@ -97,7 +97,7 @@ def parameters_of(name: str) -> Parameters:
 
 
 def easy_settings() -> dict[str, Any]:
-    """Return a changed copy of ``human_sim.toml`` in which structures stand out: bright, with little and even unspecific binding.
+    """Return a changed copy of ``human_sim.toml`` in which structures stand out: all bright, with little and even unspecific binding.
 
     For tests of whether an evaluator finds what is planted, which need few cells then. Shapes, kinds and cell lines are those
     of the published collections.
@@ -110,7 +110,7 @@ def easy_settings() -> dict[str, Any]:
         patchiness=[0.0, 0.6],
         grain=[0.08, 0.32],
         diffuse=[0.02, 0.12],
-        brightness=[0.5, 0.95],
+        brightness=[0.75, 0.75],
         nuclear=[0.5, 0.5],
         cell_spread=0.18,
         unspecific_spread=0.0,
