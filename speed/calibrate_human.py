@@ -1,4 +1,4 @@
-"""The score of the classic features on the simulated human cells: what `[proteins]` and `[optics]` of human_sim.toml were set on.
+"""The score of the classic features on the simulated human cells: what human_sim.toml's difficulty was set on.
 
     python speed/calibrate_human.py [--collection human-sim] [--set proteins.diffuse=[0.1,0.5]] [--set optics.peak=[0.2,0.8]] …
 
