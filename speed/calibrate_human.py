@@ -1,10 +1,10 @@
 """The score of the classic features on the simulated human cells: what human_sim.toml's difficulty was set on.
 
-    python speed/calibrate_human.py [--collection human-sim] [--set proteins.diffuse=[0.1,0.5]] [--set optics.peak=[0.2,0.8]] …
+    python speed/calibrate_human.py [--collection human-sim] [--set proteins.diffuse=[0.1,0.5]] [--set signal=0.5] …
 
 Draws the collection, with changed numbers where --set gives any, measures `classic-haralick` and prints Figure 2B's score (as
-`pci-bench run human-distances`) and Table 2's two (as `human-cell-lines`). The paper has −0.274, −0.3027 and −0.1813. No other
-feature set is computed here, and none was looked at: learned features are not what the difficulty was set on. Crops are kept
+`pci-bench run human-distances`), which is what the difficulty was set on, and Table 2's (as `human-cell-lines`), which it was
+not. The paper has −0.274, −0.3027 and −0.1813. No other feature set is computed here, and none was looked at. Crops are kept
 nowhere, features in the cache.
 """
 
