@@ -209,6 +209,7 @@ class VGG16Features(VGG16Layers):
         headline="gfp-only-block4_conv1",
         weights="vgg16",
         batch=CROPS_PER_PASS,
+        concurrent=True,
     )
 
     def open(self, channels, weights, device):
@@ -225,7 +226,9 @@ class RandomVGG16(VGG16Layers):
     Without ``fc2-224``: its 120 million weights would be half a gigabyte of random numbers.
     """
 
-    meta = ExtractorMeta("vgg16-random", "1", "VGG16, random weights", CONVOLUTIONS, batch=CROPS_PER_PASS)
+    meta = ExtractorMeta(
+        "vgg16-random", "1", "VGG16, random weights", CONVOLUTIONS, batch=CROPS_PER_PASS, concurrent=True
+    )
 
     def open(self, channels, weights, device):
         """Return the passes with random weights."""
