@@ -43,6 +43,7 @@ class AutoencoderFeatures(EncoderLayers):
         headline="conv3",
         weights="autoencoder",
         batch=CROPS_PER_PASS,
+        concurrent=True,
     )
 
     def open(self, channels, weights, device):

@@ -85,6 +85,7 @@ class DeepLocFeatures:
         headline="fc2",
         weights="deeploc",
         batch=16,
+        concurrent=True,
     )
 
     def skip(self, cells):

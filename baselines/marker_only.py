@@ -19,6 +19,7 @@ class MarkerOnly:
         groups=("controls",),
         weights="pci",
         batch=CROPS_PER_PASS,
+        concurrent=True,
     )
 
     def skip(self, cells):

@@ -1,26 +1,37 @@
 """The paper's encoder with random weights: what the architecture gives before any training."""
 
+import re
+
 import numpy as np
 
-from pci_bench import ExtractorMeta, register_extractor
+from pci_bench import ExtractorMeta, UserError, register_extractor, register_fetcher
 from pci_bench.inpainting.features import CROPS_PER_PASS, OUTPUTS, EncoderLayers, encoder_compute
+from pci_bench.weights import read_header, save
 
-SEED = 2019
+FAMILY = "pci-random"
+WIDTH = 0.25  # of the trained networks that are shipped: a control differs in nothing but training
+SEEDS = ("seed0", "seed1", "seed2")
 
 
-@register_extractor("pci-random")
+@register_extractor(FAMILY)
 class RandomEncoder(EncoderLayers):
-    """Glorot-uniform weights from NumPy's generator with one seed, zero biases, batch norm at its start."""
+    """Glorot-uniform weights from NumPy's generator, zero biases, batch norm at its start; as wide as the shipped networks.
+
+    The seed stands in the place of the weights: ``pci-random-conv3@seed7``; without one, it is ``seed0``. Groups hold three.
+    """
 
     meta = ExtractorMeta(
-        "pci-random",
-        "1",
+        FAMILY,
+        "2",
         "Random-weight encoder",
         OUTPUTS,
         roles=("protein", "marker"),
         groups=("controls",),
         headline="conv3",
+        weights=FAMILY,
+        replicates=SEEDS,
         batch=CROPS_PER_PASS,
+        concurrent=True,
     )
 
     def open(self, channels, weights, device):
@@ -29,10 +40,21 @@ class RandomEncoder(EncoderLayers):
 
         from pci_bench.inpainting.network import SourceEncoder
 
-        encoder = SourceEncoder(len(channels))
-        rng = np.random.default_rng(SEED)
+        config = read_header(weights).config
+        encoder = SourceEncoder(len(channels), config["width"])
+        rng = np.random.default_rng(config["seed"])
         for conv in encoder.convs:
             outputs, inputs, *size = conv.weight.shape
             limit = np.sqrt(6 / ((inputs + outputs) * np.prod(size)))
             conv.weight.data = torch.from_numpy(rng.uniform(-limit, limit, conv.weight.shape).astype(np.float32))
         return encoder_compute(encoder, device)
+
+
+@register_fetcher(FAMILY)
+def drawn(name):
+    """Return the weights file of a seed, made now: it holds the seed and the width, and the numbers are drawn when it is opened."""
+    matched = re.fullmatch(r"seed(\d+)", name)
+    if matched is None:
+        raise UserError(f"There are no weights {FAMILY}@{name}; their names are seed0, seed1, seed2 and so on.")
+    config = {"seed": int(matched[1]), "width": WIDTH}
+    return save(FAMILY, name, {}, channels=(), config=config, source="NumPy's random generator")

@@ -35,6 +35,7 @@ class TimmFeatures:
             f"{self.model} (timm), {what}, protein as grey",
             weights="timm",
             batch=CROPS_PER_PASS,
+            concurrent=True,
         )
 
     @staticmethod

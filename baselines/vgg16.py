@@ -231,6 +231,7 @@ class VGG16Features(VGG16Layers):
         headline="gfp-only-block4_conv1",
         weights="vgg16",
         batch=CROPS_PER_PASS,
+        concurrent=True,
     )
 
     def open(self, channels, weights, device):
@@ -249,7 +250,13 @@ class RandomVGG16(VGG16Layers):
     """
 
     meta = ExtractorMeta(
-        "vgg16-random", "2", "VGG16, random weights", CONVOLUTIONS, rescale="raw", batch=CROPS_PER_PASS
+        "vgg16-random",
+        "2",
+        "VGG16, random weights",
+        CONVOLUTIONS,
+        rescale="raw",
+        batch=CROPS_PER_PASS,
+        concurrent=True,
     )
 
     def open(self, channels, weights, device):

@@ -105,6 +105,7 @@ def _features(name: str) -> Description | None:
         ("crops", RESCALING[meta.rescale]),
         ("channels", " + ".join(meta.roles) or "any"),
         ("weights", weights),
+        ("seeds", ", ".join(meta.replicates) or "none"),
         ("groups", ", ".join(meta.groups) or "none"),
         ("about", _documentation(getattr(extractor, "function", extractor))),
         ("defined in", str(EXTRACTORS.origin(feature_set.extractor_name))),
@@ -116,7 +117,7 @@ def _group(name: str) -> Description | None:
     if members is None:
         return None
     places = dict.fromkeys(str(EXTRACTORS.origin(f.extractor_name)) for f in members)
-    return [("feature sets", ", ".join(f.base for f in members)), ("defined in", ", ".join(places))]
+    return [("feature sets", ", ".join(dict.fromkeys(f.base for f in members))), ("defined in", ", ".join(places))]
 
 
 def _evaluator(name: str) -> Description | None:

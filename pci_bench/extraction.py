@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -15,7 +17,7 @@ import numpy as np
 from pci_bench import weights as weight_files
 from pci_bench.datasets.base import load_dataset
 from pci_bench.errors import UserError
-from pci_bench.features import FeatureSet, parse
+from pci_bench.features import Compute, FeatureSet, parse
 from pci_bench.files import atomic_file, cache_folder, escape, lock, sha256_of
 from pci_bench.progress import Progress
 from pci_bench.segmentation import DEFAULT_SEGMENTER, SEGMENTERS
@@ -75,6 +77,13 @@ class _Job:
         folder = cache_folder() / "features" / f"{escape(dataset['name'])}-{dataset['sha256'][:12]}"
         return folder / f"{escape(str(self.features))}-{self.key}.h5ad"
 
+    @property
+    def preparation(self) -> tuple[Any, ...]:
+        """What jobs that share a pass have in common: the weights, and how crops are prepared and handed over."""
+        meta = self.extractor.meta
+        weights = None if self.weights is None else (meta.weights, self.features.weights)
+        return weights, meta.rescale, meta.masks, self.segmenter, meta.batch, meta.processes, meta.concurrent
+
     def part(self, number: int) -> Path:
         return self.file().with_suffix(".parts") / f"{number:05d}.npy"
 
@@ -89,6 +98,8 @@ def resolve_weights(features: FeatureSet, cells: Cells) -> FeatureSet:
     family = extractor.meta.weights
     if family is None or features.weights:
         return features
+    if extractor.meta.replicates:
+        return replace(features, weights=extractor.meta.replicates[0])
     if hasattr(extractor, "default_weights"):
         return replace(features, weights=extractor.default_weights())
     return replace(features, weights=weight_files.default_name(family, cells.meta.name))
@@ -201,7 +212,9 @@ def ensure(
     segmenter: str = DEFAULT_SEGMENTER,
     progress: Progress | None = None,
 ) -> dict[FeatureSet, AnnData | NotRun]:
-    """Return the features of every feature set, computing in one pass per extractor what the cache lacks.
+    """Return the features of every feature set, computing what the cache lacks.
+
+    Extractors that run with the same weights on crops prepared alike share one pass over the crops.
 
     Parameters
     ----------
@@ -214,8 +227,8 @@ def ensure(
     refresh
         ``"missing"`` computes what the cache lacks, ``"always"`` computes anew, ``"never"`` computes nothing.
     workers
-        Processes that share the parts of 4,096 cells; each gets its share of the cores as threads. By default one for
-        networks and array functions, and one per core for what is measured crop by crop (in parts of 256 cells).
+        Processes that share the parts of 4,096 cells; each gets its share of the cores. By default one for networks and
+        array functions, and one per core for what is measured crop by crop (in parts of 256 cells).
     segmenter
         Finds the centre cells for features that need masks, where the dataset brings none.
     progress
@@ -231,7 +244,7 @@ def ensure(
     if len(cells) == 0:
         raise UserError(f"There are no cells of {cells.meta.name} to measure: the selection is empty.")
     found: dict[FeatureSet, AnnData | NotRun] = {}
-    passes: dict[tuple[str, str | None], list[_Job]] = {}
+    passes: dict[tuple[Any, ...], list[_Job]] = {}
     for asked in wanted:
         features = resolve_weights(asked, cells)
         found[features] = NotRun(features, "")  # keeps the order asked for
@@ -240,11 +253,10 @@ def ensure(
         elif hasattr(features.extractor(), "load"):
             found[features] = _precomputed(features, cells, segmenter)
         else:
-            passes.setdefault((features.extractor_name, features.weights), []).append(
-                _job(features, cells, "", segmenter)
-            )
+            job = _job(features, cells, "", segmenter)
+            passes.setdefault(job.preparation, []).append(job)
     for jobs in passes.values():
-        with lock(jobs[0].file().parent / escape(_pass_name(jobs[0]))):
+        with _locked(jobs):
             missing = []
             for job in jobs:
                 ready = None if refresh == "always" else _cached(job, cells, progress)
@@ -340,7 +352,7 @@ def annotated(values: np.ndarray, names: Sequence[str], cells: Cells, provenance
 
 def _precomputed(features: FeatureSet, cells: Cells, segmenter: str) -> AnnData:
     values, names = features.extractor().load(cells)
-    job = _job(features, cells, "read from a file", segmenter)
+    job = _job(features, cells, "", segmenter)
     digest = hashlib.sha256(np.ascontiguousarray(values).tobytes()).hexdigest()
     job.provenance["features"]["weights_sha256"] = digest
     return annotated(values, names, cells, {**job.provenance, "key": digest[:20]})
@@ -371,10 +383,43 @@ def _cached(job: _Job, cells: Cells, progress: Progress) -> AnnData | None:
     )
 
 
-def _pass_name(job: _Job) -> str:
-    """Return what one pass computes: an extractor, and its weights where it has any."""
-    features = job.features
-    return f"{features.extractor_name}@{features.weights}" if features.weights else features.extractor_name
+def _by_extractor(jobs: Iterable[_Job]) -> dict[str, list[_Job]]:
+    """Return jobs by what computes them: an extractor, and its weights where it has any."""
+    found: dict[str, list[_Job]] = {}
+    for job in jobs:
+        features = job.features
+        name = f"{features.extractor_name}@{features.weights}" if features.weights else features.extractor_name
+        found.setdefault(name, []).append(job)
+    return found
+
+
+@contextmanager
+def _locked(jobs: Sequence[_Job]) -> Iterator[None]:
+    """Hold the locks of all extractors of a pass, taken in one order, so that two processes never wait for each other."""
+    with ExitStack() as held:
+        for name in sorted(_by_extractor(jobs)):
+            held.enter_context(lock(jobs[0].file().parent / escape(name)))
+        yield
+
+
+def _opened(jobs: Sequence[_Job], cells: Cells, device: str, threads: int) -> tuple[_Computation, ...]:
+    """Open the extractors of a pass, each once, and give the process's libraries their threads."""
+    set_threads(threads)
+    opened = tuple(
+        _Computation(tuple(mine), mine[0].extractor.open(cells.channels, mine[0].weights, device))
+        for mine in _by_extractor(jobs).values()
+    )
+    set_threads(threads)  # once more, for libraries that were imported just now
+    return opened
+
+
+def _stage_name(jobs: Sequence[_Job]) -> str:
+    """Return what a pass computes, for people: ``pci@yeast-sim, conv1, conv2; marker-only@yeast-sim``."""
+    texts = []
+    for name, mine in _by_extractor(jobs).items():
+        outputs = ", ".join(job.features.output for job in mine if job.features.output)
+        texts.append(f"{name}, {outputs}" if outputs else name)
+    return "; ".join(texts)
 
 
 def _discard_parts(jobs: Sequence[_Job]) -> None:
@@ -393,17 +438,15 @@ def _computed(
     done = len(cells) - sum(min(size, len(cells) - start) for start in todo)
     by_crop = jobs[0].extractor.meta.processes
     workers = min(workers or (available_cores() if by_crop else 1), len(todo), machine_cores()) or 1
-    threads = 1 if by_crop else max(1, available_cores() // workers)
-    with progress.stage(
-        f"extracting {_pass_name(jobs[0])}, {', '.join(j.features.output for j in jobs if j.features.output) or 'features'}",
-        len(cells),
-    ) as advance:
+    cores = 1 if by_crop else max(1, available_cores() // workers)
+    with progress.stage(f"extracting {_stage_name(jobs)}", len(cells)) as advance:
         advance(done)
         if workers == 1:
-            set_threads(threads)
-            compute = jobs[0].extractor.open(cells.channels, jobs[0].weights, device) if todo else None
-            for start in todo:
-                _compute_part(jobs, cells, start, device, compute, advance)
+            if todo:
+                pool = _Pool.of(jobs, cores, device)
+                opened = _opened(jobs, cells, device, pool.threads)
+                for start in todo:
+                    _compute_part(opened, cells, start, device, pool, advance)
         else:
             from joblib import Parallel, delayed
 
@@ -415,7 +458,7 @@ def _computed(
                     cells,
                     start,
                     device,
-                    threads,
+                    cores,
                     jobs[0].segmenter or DEFAULT_SEGMENTER,
                     plugin_files(),
                     cache_folder(),
@@ -436,12 +479,53 @@ def _computed(
     return found
 
 
+@dataclass(frozen=True)
+class _Computation:
+    """An opened extractor: the outputs wanted of it, and its function of a batch."""
+
+    jobs: tuple[_Job, ...]
+    compute: Compute
+
+    @property
+    def outputs(self) -> set[str]:
+        return {job.features.output for job in self.jobs}
+
+
+@dataclass(frozen=True)
+class _Pool:
+    """How a process uses its cores: batches beside each other with one thread each, or one batch with all threads.
+
+    Threads that share one operation wait for each other in a loop, hundreds of times in a batch of a small network; on a
+    busy machine that costs several times the CPU time of the work itself.
+    """
+
+    batches: int
+    threads: int
+
+    @classmethod
+    def of(cls, jobs: Sequence[_Job], cores: int, device: str) -> _Pool:
+        """Return the way of a pass's extractors on some cores."""
+        beside = jobs[0].extractor.meta.concurrent and device == "cpu"
+        return cls(cores, 1) if beside else cls(1, cores)
+
+    def map(self, function: Callable[[int], Any], items: Sequence[int]) -> Iterator[Any]:
+        """Yield a function's values in the order of the items."""
+        if self.batches == 1 or len(items) == 1:
+            yield from map(function, items)
+            return
+        pool = ThreadPoolExecutor(self.batches)
+        try:
+            yield from pool.map(function, items)
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
 def _work(
     wanted: list[FeatureSet],
     cells: Cells,
     start: int,
     device: str,
-    threads: int,
+    cores: int,
     segmenter: str,
     plugins: list[Path],
     cache: Path,
@@ -454,12 +538,12 @@ def _work(
     os.environ["PCI_BENCH_CACHE"] = str(
         cache
     )  # worker processes outlive a call, and keep the environment they began with
-    set_threads(threads)
+    set_threads(cores)
     for file in plugins:
         load_plugin_file(file)
     jobs = [_job(features, cells, "", segmenter) for features in wanted]
-    compute = jobs[0].extractor.open(cells.channels, jobs[0].weights, device)
-    _compute_part(jobs, cells, start, device, compute, lambda n: None)
+    pool = _Pool.of(jobs, cores, device)
+    _compute_part(_opened(jobs, cells, device, pool.threads), cells, start, device, pool, lambda n: None)
     return start
 
 
@@ -471,54 +555,74 @@ def _whole_part(job: _Job, start: int, n: int) -> bool:
         return False
 
 
-def _compute_part(jobs: list[_Job], cells: Cells, start: int, device: str, compute: Any, advance: Any) -> None:
+def _compute_part(
+    opened: Sequence[_Computation], cells: Cells, start: int, device: str, pool: _Pool, advance: Any
+) -> None:
     """Compute the part of cells that begins at start, and write one file per output.
 
     Every call gets exactly ``meta.batch`` crops, the last filled up with zeros, so that a cell's numbers do not depend on
     how many cells there are or where it stands among them.
     """
-    meta = jobs[0].extractor.meta
-    outputs = {job.features.output for job in jobs}
-    # Filled in place: small arrays kept from every batch would keep the allocator from using a batch's memory again.
-    collected: dict[str, np.ndarray] = {}
-    size = jobs[0].cells_per_part
+    first_job = opened[0].jobs[0]
+    size, batch_size = first_job.cells_per_part, first_job.extractor.meta.batch
     stop = min(start + size, len(cells))
-    prepared = _prepared(jobs[0], cells, device)
-    span = max(meta.batch, 512 // meta.batch * meta.batch)  # read a few chunks of the store at once
+    collected: dict[FeatureSet, np.ndarray] = {}
+    prepared = _prepared(first_job, cells, device)
+    span = max(batch_size, 512 // batch_size * batch_size)  # read a few chunks of the store at once
     for first in range(start, stop, span):
         crops = prepared(slice(first, min(first + span, stop)))
-        for offset in range(0, len(crops), meta.batch):
-            batch = crops[offset : offset + meta.batch]
-            count = len(batch)
-            if count < meta.batch:
-                batch = np.concatenate([batch, np.zeros((meta.batch - count, *batch.shape[1:]), np.float32)])
-            values = compute(batch, outputs)
-            for output in outputs:
-                columns: int | str = collected[output].shape[1] if output in collected else "d"
-                shape: tuple[int, ...] = np.shape(values[output]) if output in values else ()
-                if len(shape) != 2 or shape[0] != meta.batch or columns not in ("d", shape[1]):
-                    what = f"the shape {shape}" if output in values else "nothing"
-                    raise UserError(
-                        f"{meta.name} gave {what} for {meta.batch} crops{f' and the output {output}' if output else ''}; "
-                        f"expected one row per crop, ({meta.batch}, {columns}). Correct the extractor."
-                    )
-                filled = first + offset - start
-                if output not in collected:
-                    collected[output] = np.empty((stop - start, shape[1]), np.float32)
-                collected[output][filled : filled + count] = values[output][:count]
-            advance(count)
-    for job in jobs:
-        found = collected[job.features.output]
-        wrong = np.isinf(found) if meta.missing else ~np.isfinite(found)
-        if wrong.any():
-            bad = cells.obs["cell"].iloc[start + int(np.argwhere(wrong)[0][0])]
-            raise UserError(
-                f"{job.features} gave NaN or infinite values, first for the cell '{bad}'. Correct the extractor or leave the cell out."
-            )
-        content = io.BytesIO()
-        np.save(content, found)  # straight into a file, NumPy does not say that the disk is full
-        with atomic_file(job.part(start // size)) as temporary:
-            temporary.write_bytes(content.getbuffer())
+
+        def values_of(offset: int, crops: np.ndarray = crops) -> list[dict[str, np.ndarray]]:
+            batch = crops[offset : offset + batch_size]
+            if len(batch) < batch_size:
+                batch = np.concatenate([batch, np.zeros((batch_size - len(batch), *batch.shape[1:]), np.float32)])
+            return [one.compute(batch, one.outputs) for one in opened]
+
+        offsets = range(0, len(crops), batch_size)
+        for offset, values in zip(offsets, pool.map(values_of, offsets), strict=True):
+            rows = slice(first + offset - start, min(first + offset + batch_size, stop) - start)
+            for one, by_output in zip(opened, values, strict=True):
+                for job in one.jobs:
+                    _collect(job, by_output, collected, rows, stop - start)
+            advance(rows.stop - rows.start)
+    for one in opened:
+        for job in one.jobs:
+            _write_part(job, cells, start, collected[job.features])
+
+
+def _collect(
+    job: _Job, values: dict[str, np.ndarray], collected: dict[FeatureSet, np.ndarray], rows: slice, n: int
+) -> None:
+    """Put a batch's values of one output in their rows of the part's n.
+
+    Filled in place: small arrays kept from every batch would keep the allocator from using a batch's memory again.
+    """
+    meta, output = job.extractor.meta, job.features.output
+    columns: int | str = collected[job.features].shape[1] if job.features in collected else "d"
+    shape: tuple[int, ...] = np.shape(values[output]) if output in values else ()
+    if len(shape) != 2 or shape[0] != meta.batch or columns not in ("d", shape[1]):
+        what = f"the shape {shape}" if output in values else "nothing"
+        raise UserError(
+            f"{meta.name} gave {what} for {meta.batch} crops{f' and the output {output}' if output else ''}; "
+            f"expected one row per crop, ({meta.batch}, {columns}). Correct the extractor."
+        )
+    if job.features not in collected:
+        collected[job.features] = np.empty((n, shape[1]), np.float32)
+    collected[job.features][rows] = values[output][: rows.stop - rows.start]
+
+
+def _write_part(job: _Job, cells: Cells, start: int, values: np.ndarray) -> None:
+    """Write one output of a part that begins at start, if its values are finite (or NaN where declared)."""
+    wrong = np.isinf(values) if job.extractor.meta.missing else ~np.isfinite(values)
+    if wrong.any():
+        bad = cells.obs["cell"].iloc[start + int(np.argwhere(wrong)[0][0])]
+        raise UserError(
+            f"{job.features} gave NaN or infinite values, first for the cell '{bad}'. Correct the extractor or leave the cell out."
+        )
+    content = io.BytesIO()
+    np.save(content, values)  # straight into a file, NumPy does not say that the disk is full
+    with atomic_file(job.part(start // job.cells_per_part)) as temporary:
+        temporary.write_bytes(content.getbuffer())
 
 
 def _prepared(job: _Job, cells: Cells, device: str) -> Callable[[slice], np.ndarray]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -43,6 +44,9 @@ class ExtractorMeta:
         group that it does not name.
     weights
         The family of weights it runs with, or None.
+    replicates
+        Names of weights that stand for each other, as the seeds of a random network do: a group holds the family with each of
+        them, and tables print their mean and SD. The first is the default.
     batch
         Crops per call; the last batch of a dataset is filled up with zeros to this size.
     masks
@@ -50,6 +54,9 @@ class ExtractorMeta:
         (its mother, where it has a bud), 2 its bud, 3, 4 … other cells. The dataset's own, or else a segmenter's.
     processes
         Whether the cores are best used by processes with one thread each, as for libraries that measure crop by crop.
+    concurrent
+        Whether batches are computed beside each other, in threads of one process with a core each: for networks, whose
+        single operations are too small to be shared out. Calls must not share anything that they change.
     missing
         Whether values may be NaN (not defined for a cell); evaluators replace them (:func:`pci_bench.evaluators.base.completed`).
     """
@@ -63,9 +70,11 @@ class ExtractorMeta:
     groups: tuple[str, ...] = ()
     headline: str | None = None
     weights: str | None = None
+    replicates: tuple[str, ...] = ()
     batch: int = 256
     masks: bool = False
     processes: bool = False
+    concurrent: bool = False
     missing: bool = False
 
 
@@ -97,7 +106,7 @@ class Extractor(Protocol):
 
 
 class Precomputed(Protocol):
-    """Features that are read, not computed: ``load(cells)`` returns ((n, d) float32, d names)."""
+    """Features that come from elsewhere than the crops, a file or the cells' table: ``load(cells)`` returns ((n, d) float32, d names)."""
 
     meta: ExtractorMeta
 
@@ -225,19 +234,36 @@ def known_feature_sets() -> dict[str, FeatureSet]:
 
 
 def groups() -> dict[str, list[FeatureSet]]:
-    """Return the groups: declared ones, every family of several outputs, and ``all`` (each family's headline)."""
+    """Return the groups: declared ones, every family of several outputs, and ``all`` (each family's headline).
+
+    Families with replicates come once with each, but in ``all``.
+    """
     found: dict[str, list[FeatureSet]] = {}
     for feature_set in known_feature_sets().values():
         meta = feature_set.extractor().meta
+        members = [replace(feature_set, weights=w) for w in meta.replicates] or [feature_set]
         if len(meta.outputs) > 1:
-            found.setdefault(feature_set.family, []).append(feature_set)
+            found.setdefault(feature_set.family, []).extend(members)
         heads = meta.headline == feature_set.output or (meta.headline is None and len(meta.outputs) == 1)
         for group in meta.groups:
             if heads or group != "paper":
-                found.setdefault(group, []).append(feature_set)
+                found.setdefault(group, []).extend(members)
         if heads:
             found.setdefault("all", []).append(feature_set)
     return found
+
+
+def without_seed(full_name: str) -> str:
+    """Return the name of a feature set without the seed that its weights' name ends in: what it shares with its replicates.
+
+    Examples
+    --------
+    >>> without_seed("pci-random-conv3@seed1"), without_seed("pci-conv4@yeast-sim-seed2"), without_seed("intensity")
+    ('pci-random-conv3', 'pci-conv4@yeast-sim', 'intensity')
+    """
+    base, at, weights = full_name.partition("@")
+    shared = re.sub(r"(^|-)seed\d+$", "", weights)
+    return f"{base}{at}{shared}" if shared else base
 
 
 def parse(name: str) -> FeatureSet:

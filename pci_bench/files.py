@@ -131,6 +131,15 @@ def atomic_file(path: Path) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
 
 
+def copy_if_different(source: Path, target: Path) -> None:
+    """Make a file's bytes those of another; nothing is written where they are already."""
+    content = source.read_bytes()
+    if target.is_file() and target.stat().st_size == len(content) and target.read_bytes() == content:
+        return
+    with atomic_file(target) as temporary:
+        temporary.write_bytes(content)
+
+
 @contextmanager
 def atomic_folder(path: Path) -> Iterator[Path]:
     """Yield a temporary folder that becomes `path`, replacing what was there, when the block ends well."""

@@ -11,7 +11,7 @@ import pydantic
 
 from pci_bench.errors import UserError
 from pci_bench.evaluators.base import EVALUATORS
-from pci_bench.files import atomic_file, escape, json_text
+from pci_bench.files import atomic_file, copy_if_different, escape, json_text
 from pci_bench.segmentation.base import DEFAULT_SEGMENTER
 
 if TYPE_CHECKING:
@@ -85,6 +85,7 @@ class Result(_Part):
     paper: PaperRecord | None = None
     run: dict[str, Any]
     _predictions: pd.DataFrame | None = pydantic.PrivateAttr(None)
+    _predictions_file: Path | None = pydantic.PrivateAttr(None)
     _tables: dict[str, pd.DataFrame] = pydantic.PrivateAttr(default_factory=dict)
     model_config = pydantic.ConfigDict(extra="forbid", populate_by_name=True, allow_inf_nan=False)
 
@@ -95,7 +96,16 @@ class Result(_Part):
     @property
     def predictions(self) -> pd.DataFrame | None:
         """One row per evaluated cell: cell, label, predicted, and the confounder where there is one."""
+        if self._predictions is None and self._predictions_file is not None:
+            import pandas as pd
+
+            self._predictions = _read(pd.read_parquet, self._predictions_file, "Parquet")
         return self._predictions
+
+    @property
+    def predictions_file(self) -> Path | None:
+        """A Parquet file that holds the predictions already, or None."""
+        return self._predictions_file
 
     @property
     def tables(self) -> dict[str, pd.DataFrame]:
@@ -106,6 +116,11 @@ class Result(_Part):
         """Return this result with its predictions and further tables attached."""
         self._predictions = predictions
         self._tables = dict(tables or {})
+        return self
+
+    def with_predictions_in(self, file: Path) -> Result:
+        """Return this result with predictions that lie in a Parquet file, which is read when they are asked for."""
+        self._predictions_file = file
         return self
 
     def label(self, key: tuple[str, ...], defaults: dict[str, Any]) -> str:
@@ -138,7 +153,9 @@ def parameters(result: Result) -> str:
 def write_result(result: Result, file: Path) -> None:
     """Write a result, its predictions as Parquet and further tables as CSV beside it; each is whole or not there."""
     text = json_text(result.model_dump(by_alias=True))  # first, so that what JSON cannot hold leaves no file
-    if result.predictions is not None:
+    if result.predictions_file is not None:
+        copy_if_different(result.predictions_file, file.with_suffix(".parquet"))
+    elif result.predictions is not None:
         with atomic_file(file.with_suffix(".parquet")) as temporary:
             result.predictions.to_parquet(temporary, index=False)
     for name, table in result.tables.items():

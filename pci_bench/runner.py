@@ -7,12 +7,13 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pci_bench import __version__, extraction, store
+from pci_bench import __version__, extraction, kept, store
 from pci_bench import weights as weight_files
 from pci_bench.annotations import annotate
 from pci_bench.benchmarks import BENCHMARKS, Benchmark, Evaluation
@@ -27,7 +28,7 @@ from pci_bench.files import atomic_file, escape, make_folder, sha256_of, write_j
 from pci_bench.progress import Progress
 from pci_bench.provenance import provenance
 from pci_bench.reporting.enrichment import enrichment_tables
-from pci_bench.reporting.figures import draw
+from pci_bench.reporting.figures import FIGURES, draw
 from pci_bench.reporting.screens import agreement_tables
 from pci_bench.reporting.tables import TABLES, FilledTable, fill, printed_value, render
 from pci_bench.results import (
@@ -200,7 +201,7 @@ def run(
                         {"dataset": cells.meta.name, "features": str(feature_set), "reason": adata.reason}
                     )
                 else:
-                    _evaluate_all(adata, cells, evaluations, declared, seed, taken, output)
+                    _evaluate_all(adata, cells, evaluations, declared, seed, taken, output, anew=refresh == "always")
                 advance(1)
         if len([r for r in output.results if r.dataset.name == cells.meta.name]) == 0:
             reasons = list(dict.fromkeys(n["reason"] for n in output.not_run if n["dataset"] == cells.meta.name))
@@ -526,13 +527,34 @@ def _evaluate_all(
     seed: int,
     limit: int | None,
     output: RunOutput,
+    *,
+    anew: bool,
 ) -> None:
     """Evaluate one feature set with everything that the benchmark names, and write the results at once."""
+    started = datetime.now(UTC).isoformat(timespec="seconds")
     for evaluation in evaluations:
         evaluator = EVALUATORS.get(evaluation.name)
-        found, reasons = _evaluated(
-            evaluator, adata, evaluation.grid, seed, Progress(), benchmark=declared.name, limit=limit, cells=cells
+        settings = {"benchmark": declared.name, "seed": seed, "limit": limit}
+        found, reasons = kept.evaluation(
+            evaluator,
+            adata,
+            evaluation.grid,
+            settings,
+            partial(
+                _evaluated,
+                evaluator,
+                adata,
+                evaluation.grid,
+                seed,
+                Progress(),
+                benchmark=declared.name,
+                limit=limit,
+                cells=cells,
+            ),
+            anew=anew,
         )
+        for result in found:
+            result.run["started"] = started  # of the run that it is part of, also where it was kept from an earlier one
         for reason in reasons:
             entry = {"dataset": cells.meta.name, "evaluator": evaluator.meta.name, "reason": reason}
             if entry not in output.not_run:
@@ -568,4 +590,4 @@ def _write(output: RunOutput, folder: Path, *, several: bool, progress: Progress
             with atomic_file(folder / "tables" / f"{stem}.{form}") as temporary:
                 temporary.write_text(text, encoding="utf-8")
     with progress.stage("drawing figures"):
-        output.figures += draw(output.results, folder / "figures")
+        output.figures += kept.figures(output.results, FIGURES, folder / "figures", partial(draw, output.results))

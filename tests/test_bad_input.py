@@ -534,10 +534,10 @@ def test_a_damaged_file_in_the_cache_is_named_and_made_again(
 def test_features_of_another_origin_in_the_cache_are_named_and_made_again(say, here, cache, write_crops):
     folder = write_crops(crops())
     arguments = (*RUN, "--dataset", f"folder:{folder}", "--k", "1", "--json", "--features")
-    before = json.loads(say(*arguments, "intensity,noise", own=False).out)
-    ours = {p.name.partition("-")[0]: p for p in cache.glob("features/*/*.h5ad")}
-    ours["intensity"].write_bytes(ours["noise"].read_bytes())
-    after = say(*arguments, "intensity,noise", own=False)
+    before = json.loads(say(*arguments, "intensity,raw-pixels", own=False).out)
+    ours = {p.name.rpartition("-")[0]: p for p in cache.glob("features/*/*.h5ad")}
+    ours["intensity"].write_bytes(ours["raw-pixels"].read_bytes())
+    after = say(*arguments, "intensity,raw-pixels", own=False)
     assert re.search(
         r"intensity-\w+\.h5ad is damaged or of another origin \(it belongs to other cells or features\)", after.err
     )
@@ -545,9 +545,9 @@ def test_features_of_another_origin_in_the_cache_are_named_and_made_again(say, h
 
     import anndata
 
-    anndata.AnnData(np.ones((3, 2), np.float32)).write_h5ad(ours["noise"])  # anybody's, without our description
-    after = say(*arguments, "intensity,noise", own=False)
-    assert re.search(r"noise-\w+\.h5ad is damaged or of another origin", after.err)
+    anndata.AnnData(np.ones((3, 2), np.float32)).write_h5ad(ours["raw-pixels"])  # anybody's, without our description
+    after = say(*arguments, "intensity,raw-pixels", own=False)
+    assert re.search(r"raw-pixels-\w+\.h5ad is damaged or of another origin", after.err)
     assert [r["metrics"] for r in json.loads(after.out)] == [r["metrics"] for r in before]
 
 

@@ -28,7 +28,7 @@ from pci_bench.results import Result
 
 KS = (1, 5, 11, 25, 50)
 EXCLUSIONS = ("cell", "field")
-FEATURES = ("intensity", "raw-pixels", "noise", "pci-random-conv1")
+FEATURES = ("intensity", "raw-pixels", "noise", "pci-random-conv1@seed0")
 PLUGIN = """
 from pci_bench import register_features
 
@@ -87,7 +87,8 @@ def results(folder: Path) -> dict[tuple[str, int, str], dict]:
     for file in (folder / "results").rglob("*.json"):
         content = json.loads(file.read_text(encoding="utf-8"))
         params = content["evaluator"]["params"]
-        found[content["features"]["name"], params["k"], params["exclude"]] = content
+        features = "@".join(filter(None, (content["features"]["name"], content["features"]["weights"])))
+        found[features, params["k"], params["exclude"]] = content
     return found
 
 
@@ -154,7 +155,7 @@ def test_every_result_is_of_the_schema_and_names_what_made_it(first, place):
         assert result.dataset.classes == {"AAC1": 366, "AAC3": 416, "AAH1": 203, "AAP1": 308, "AAR2": 349}
         assert (result.dataset.n_cells, result.dataset.limit, result.paper) == (1642, None, None)
         assert result.evaluator.params["scale"] == "all"
-        assert result.features.dim == {"intensity": 8, "raw-pixels": 512, "noise": 64}.get(result.features.name, 96)
+        assert result.features.dim == {"intensity": 8, "raw-pixels": 512, "noise": 64}.get(result.features.name, 24)
         assert result.run["device"]
         assert {"python", "numpy", "scikit-learn", "torch"} <= set(result.run["versions"])
         for name, (low, high) in result.intervals.items():
@@ -261,8 +262,8 @@ def test_the_numbers_are_near_those_measured_independently_before_this_code(firs
     assert 0.75 - 0.02 < found["intensity", "cell"] < 0.75 + 0.06
     assert 0.375 - 0.02 < found["intensity", "field"] < 0.375 + 0.09
     # Random encoders' layers gave 0.51-0.57 / 0.37-0.41 with another seed; the bootstrap interval is about 0.05 wide.
-    assert 0.51 - 0.05 < found["pci-random-conv1", "cell"] < 0.57 + 0.05
-    assert 0.37 - 0.05 < found["pci-random-conv1", "field"] < 0.41 + 0.05
+    assert 0.51 - 0.05 < found["pci-random-conv1@seed0", "cell"] < 0.57 + 0.05
+    assert 0.37 - 0.05 < found["pci-random-conv1@seed0", "field"] < 0.41 + 0.05
     # Features that know nothing are at chance (0.20), and below it once a cell's own field is left out.
     assert 0.15 < found["noise", "cell"] < 0.25
     assert found["noise", "field"] < found["noise", "cell"]
@@ -593,7 +594,7 @@ def test_evaluate_prints_a_table_and_writes_results_where_asked(here, capsys, mo
 
 
 def test_a_features_file_is_a_row_of_a_run(here, capsys, monkeypatch, tmp_path):
-    files = (here / "cache" / "features").glob("toy-yeast-*/noise-*.h5ad")
+    files = (here / "cache" / "features").glob("toy-yeast-*/raw-pixels-*.h5ad")
     (cells,) = (a for a in map(anndata.read_h5ad, files) if a.n_obs == 1642)
     shuffled = np.random.default_rng(0).permutation(cells.n_obs)
     np.savez(tmp_path / "mine.npz", X=np.asarray(cells.X)[shuffled], cell=cells.obs_names.to_numpy(str)[shuffled])
@@ -606,7 +607,7 @@ def test_a_features_file_is_a_row_of_a_run(here, capsys, monkeypatch, tmp_path):
     assert said.code == 0, said.err
     found = results(tmp_path / "out")
     name = f"file:{tmp_path}/mine.npz"
-    assert found[name, 11, "field"]["metrics"] == results(here / "first")["noise", 11, "field"]["metrics"]
+    assert found[name, 11, "field"]["metrics"] == results(here / "first")["raw-pixels", 11, "field"]["metrics"]
     assert f"| {name} " in (tmp_path / "out" / "tables" / "table1.md").read_text()
     assert len(list((tmp_path / "out" / "results" / "toy-yeast").iterdir())) == 2
 

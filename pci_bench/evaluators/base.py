@@ -43,6 +43,9 @@ class EvaluatorMeta:
         Whether its numbers describe a picture that differs between machines, which is never gated.
     needs
         What it takes besides features: ``"cells"`` (their crops), ``"model"`` (the weights they were computed with).
+    reusable
+        Whether outcomes follow from the features, the cells' table, the parameters and the seed alone, so that a run may take
+        those of an earlier one (:mod:`pci_bench.kept`); not where other files are read.
     """
 
     name: str
@@ -54,6 +57,7 @@ class EvaluatorMeta:
     lower_is_better: bool = False
     picture: bool = False
     needs: tuple[str, ...] = ()
+    reusable: bool = False
 
 
 @dataclass(frozen=True)

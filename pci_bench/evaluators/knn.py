@@ -122,6 +122,7 @@ class LooKnn:
         "balanced_accuracy",
         key=("k", "exclude"),
         any_order=True,
+        reusable=True,
     )
     Params = LooKnnParams
 

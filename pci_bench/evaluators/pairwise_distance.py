@@ -271,6 +271,7 @@ class PairwiseDistance:
         "normalized_distance",
         key=("pairs", "minimum_proteins"),
         any_order=True,
+        reusable=True,
         lower_is_better=True,
     )
     Params = PairwiseDistanceParams

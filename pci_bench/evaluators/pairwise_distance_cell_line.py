@@ -101,6 +101,7 @@ class PairwiseDistanceCellLine:
         "different_cell_line",
         key=("pairs", "minimum_proteins"),
         any_order=True,
+        reusable=True,
         lower_is_better=True,
     )
     Params = CellLineParams

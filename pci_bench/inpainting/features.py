@@ -80,6 +80,7 @@ class PairedCellInpaintingFeatures(EncoderLayers):
         headline="conv4",
         weights="pci",
         batch=CROPS_PER_PASS,
+        concurrent=True,
     )
 
     def open(self, channels: tuple[Channel, ...], weights: Path | None, device: str) -> Compute:

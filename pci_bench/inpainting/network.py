@@ -47,7 +47,7 @@ class ConvolutionStack(nn.Module):
         for number, conv in enumerate(self.convs):
             if number:
                 x = self._passed_on(number - 1, x)
-            x = F.relu(conv(x))
+            x = F.relu(conv(x), inplace=True)
             yield number, x
 
     def _passed_on(self, number: int, x: Tensor) -> Tensor:
@@ -122,10 +122,18 @@ class SourceEncoder(ConvolutionStack):
         with torch.inference_mode():
             for number, activation in self.activations(crops):
                 if number in wanted:
-                    pooled[LAYERS[number]] = activation.amax(dim=(2, 3))
+                    pooled[LAYERS[number]] = maximum_over_space(activation)
                 if number == max(wanted):
                     break
         return pooled if isinstance(x, Tensor) else {layer: value.cpu().numpy() for layer, value in pooled.items()}
+
+
+def maximum_over_space(x: Tensor) -> Tensor:
+    """Return the maximum of each channel. (n, channels, rows, columns) -> (n, channels).
+
+    Over rows, then over columns, with channels last: both at once takes torch up to 16 times as long in that layout.
+    """
+    return x.permute(0, 2, 3, 1).amax(dim=1).amax(dim=1)
 
 
 def check_crops(shape: Iterable[int], channels: int) -> None:

@@ -12,11 +12,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
+from statistics import mean, stdev
 from typing import TYPE_CHECKING, Any, Literal
 
 import pydantic
 
 from pci_bench.errors import UserError
+from pci_bench.features import without_seed
 from pci_bench.registry import Origin, Registry
 from pci_bench.results import PaperRecord, Result
 
@@ -150,14 +152,20 @@ def printed_value(result: Result) -> PaperRecord | None:
 
 @dataclass(frozen=True)
 class Entry:
-    """One number of a table, in percent, with its interval and the printed value it stands beside."""
+    """One number of a table, in percent, with its interval and the printed value it stands beside.
+
+    The mean of several seeds has their SD in place of an interval.
+    """
 
     value: float
     interval: tuple[float, float] | None = None
     paper: float | None = None
+    sd: float | None = None
 
     def text(self, separator: str = " ", decimals: int = 1) -> str:
-        """Return ``87.9 [87.1, 88.6]``."""
+        """Return ``87.9 [87.1, 88.6]``, or ``29.8 ± 0.7``."""
+        if self.sd is not None:
+            return f"{self.value:.{decimals}f}{separator}± {self.sd:.{decimals}f}"
         return f"{self.value:.{decimals}f}" + (
             ""
             if self.interval is None
@@ -269,12 +277,42 @@ def fill(
     rows.extend(row for n in others for row in lines(n))
     rows.extend((n, r) for n, r in not_run.items() if n not in shown and n not in others)
     notes = _notes(declaration, mine)
+    merged = _with_means_over_seeds(rows)
+    if len(merged) < len(rows):
+        notes.append("±: the standard deviation over seeds of a network's weights, beside their mean.")
+        rows = merged
     if elsewhere:
         notes.append(
             f"Left out, because they are of other cells of {dataset} (another --limit, seed or version): "
             f"{', '.join(elsewhere)}. Run them again."
         )
     return FilledTable(declaration, dataset, headers, rows, notes, stands)
+
+
+Row = tuple[str, list["Entry | None"] | str]
+
+
+def _with_means_over_seeds(rows: list[Row]) -> list[Row]:
+    """Return rows in which those that differ in nothing but the seed of their weights are one, at the first one's place."""
+    by_name: dict[str, list[Row]] = {}
+    for name, entries in rows:
+        features, comma, rest = name.partition(",")
+        shared = name if isinstance(entries, str) else f"{without_seed(features)}{comma}{rest}"
+        by_name.setdefault(shared, []).append((name, entries))
+    merged: list[Row] = []
+    for shared, members in by_name.items():
+        if len(members) == 1:
+            merged += members
+            continue
+        columns = zip(*(entries for _, entries in members if not isinstance(entries, str)), strict=True)
+        merged.append((f"{shared} ({len(members)} seeds)", [_mean_entry(entries) for entries in columns]))
+    return merged
+
+
+def _mean_entry(entries: Sequence[Entry | None]) -> Entry | None:
+    """Return the mean and the sample SD of some seeds' numbers, or None where one has none."""
+    values = [e.value for e in entries if e is not None]
+    return Entry(mean(values), sd=stdev(values)) if len(values) == len(entries) else None
 
 
 def _without_training_cells(results: list[Result]) -> list[Result]:
@@ -393,7 +431,7 @@ def _cells(table: FilledTable, *, separator: str = " ") -> tuple[list[str], list
 
 
 def render(table: FilledTable, form: Format) -> str:
-    """Return the table as Markdown, CSV (one column per number, low and high beside it) or LaTeX."""
+    """Return the table as Markdown, CSV (one column per number, low and high or SD beside it) or LaTeX."""
     import pandas as pd
 
     if form == "csv":
@@ -407,6 +445,8 @@ def render(table: FilledTable, form: Format) -> str:
                     record[text] = None if e is None else round(e.value, 4)
                     if e is not None and e.interval is not None:
                         record[f"{text} low"], record[f"{text} high"] = (round(v, 4) for v in e.interval)
+                    if e is not None and e.sd is not None:
+                        record[f"{text} SD"] = round(e.sd, 4)
                     if e is not None and e.paper is not None:
                         record[f"{text} paper"] = e.paper
                         record[f"{text} ours less paper"] = round(e.value - e.paper, 4)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pci_bench.features import without_seed
 from pci_bench.registry import Registry, origin_of
 from pci_bench.results import Result
 
@@ -46,12 +47,15 @@ def register_figures(evaluator: str, *, all_datasets: bool = False) -> Callable[
 
 
 def draw(results: Sequence[Result], folder: Path) -> list[Path]:
-    """Draw every figure of some results into a folder, and return the files."""
+    """Draw every figure of some results into a folder, and return the files.
+
+    Of feature sets that differ in nothing but the seed of their weights the first is drawn.
+    """
     from pci_bench.drawing import save
 
     files: list[Path] = []
     sets: dict[tuple[str, str], list[Result]] = {}
-    for result in results:
+    for result in first_of_seeds(results):
         if (evaluator := result.evaluator.name) in FIGURES:
             dataset = "" if FIGURES.get(evaluator).all_datasets else result.dataset.name
             sets.setdefault((dataset, evaluator), []).append(result)
@@ -59,6 +63,19 @@ def draw(results: Sequence[Result], folder: Path) -> list[Path]:
         for stem, figure in FIGURES.get(evaluator).function(mine):
             files += save(figure, folder / stem)
     return files
+
+
+def first_of_seeds(results: Sequence[Result]) -> list[Result]:
+    """Return results without those of a second, third … seed of a network's weights."""
+    first: dict[tuple[str, str, str], str] = {}
+    for result in results:
+        features = result.features.full_name
+        first.setdefault((result.dataset.name, result.evaluator.name, without_seed(features)), features)
+    return [
+        r
+        for r in results
+        if first[r.dataset.name, r.evaluator.name, without_seed(r.features.full_name)] == r.features.full_name
+    ]
 
 
 def described(figure: Figure, results: Sequence[Result], note: str = "") -> Figure:
@@ -88,7 +105,7 @@ def provenance_of(results: Sequence[Result]) -> str:
         version = f" {data.version}" if data.version else ""
         subset = f", a subset (--limit {data.limit})" if data.limit else ""
         datasets[data.name, data.sha256] = f"{data.name}{version}, {data.n_cells:,} cells{subset}"
-        if name := result.features.weights:
+        if (name := result.features.weights) and "random" not in result.features.name:
             digest = (result.features.weights_sha256 or "")[:8]
             weights.setdefault(digest or name, f"{result.features.name.split('-')[0]}@{name} {digest}".strip())
     evaluators = dict.fromkeys(f"{r.evaluator.name} {r.evaluator.version}" for r in results)
@@ -96,6 +113,8 @@ def provenance_of(results: Sequence[Result]) -> str:
     packages = dict.fromkeys(f"pci-bench {r.run['package']}" for r in results if "package" in r.run)
     untrained = any("random" in r.features.name for r in results)
     note = " Networks named random are untrained." if untrained else ""
+    if any(without_seed(r.features.full_name) != r.features.full_name for r in results):
+        note += " Of several seeds the first is drawn."
     made = [*evaluators, *([f"seed {', '.join(seeds)}"] if seeds else []), *packages]
     trained = ", ".join(weights.values()) or "none"
     return f"Data: {'; '.join(datasets.values())}. Trained weights: {trained}.{note} {', '.join(made)}."
