@@ -4,6 +4,7 @@
 paper used: not that software's numbers, and without its model of growth over the cell cycle.
 """
 
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
@@ -64,6 +65,22 @@ class Designed:
             return {"": np.array([designed(crop[proteins], crop[-1]) for crop in crops], dtype=np.float32)}
 
         return compute
+
+
+@register_extractor("designed-true-masks")
+class DesignedOnTrueMasks(Designed):
+    """The designed features on the masks and buds that a simulation drew its cells from: better than any segmentation.
+
+    No real data set has such masks, so this shows what segmentation costs, and is no rival of other features.
+    """
+
+    meta = replace(
+        Designed.meta,
+        name="designed-true-masks",
+        title="Designed features on the simulation's own masks",
+        simulated_masks=True,
+        groups=(),
+    )
 
 
 def designed(proteins: np.ndarray, mask: np.ndarray) -> np.ndarray:

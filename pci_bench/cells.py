@@ -62,6 +62,9 @@ class DatasetMeta:
     ontology
         Where an ontology and annotations of the proteins with its terms lie, as ``package:stem`` of a ``.obo`` and a ``.gaf``
         file; empty where the dataset brings none.
+    simulated_masks
+        Whether its masks are those that a simulation drew the cells from: truth that no real dataset has. Features that need
+        masks are then given a segmenter's, but for those that ask for the truth.
     paper
         What the paper counts of it, by what is counted: ``{"cells": 30889, "classes": 17}``; empty where it is not the paper's.
     """
@@ -76,6 +79,7 @@ class DatasetMeta:
     label: str = "label"
     merged: Mapping[str, str] = field(default_factory=dict)
     ontology: str = ""
+    simulated_masks: bool = False
     paper: Mapping[str, int] = field(default_factory=dict)
 
 

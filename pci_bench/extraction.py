@@ -17,7 +17,7 @@ import numpy as np
 from pci_bench import weights as weight_files
 from pci_bench.datasets.base import load_dataset
 from pci_bench.errors import UserError
-from pci_bench.features import Compute, FeatureSet, parse
+from pci_bench.features import Compute, ExtractorMeta, FeatureSet, parse
 from pci_bench.files import atomic_file, cache_folder, escape, lock, sha256_of
 from pci_bench.progress import Progress
 from pci_bench.segmentation import DEFAULT_SEGMENTER, SEGMENTERS
@@ -117,8 +117,10 @@ def why_not(features: FeatureSet, cells: Cells, segmenter: str = DEFAULT_SEGMENT
         return f"needs a {missing[0]} channel, and {cells.meta.name} has none"
     if reason := extractor.skip(cells):
         return reason
-    if meta.masks and not cells.has_masks and (reason := SEGMENTERS.get(segmenter).skip()):
-        return f"{cells.meta.name} has no segmentation masks, and the segmenter {segmenter} cannot be run: {reason}"
+    if meta.simulated_masks and not (cells.has_masks and cells.meta.simulated_masks):
+        return f"reads the true masks of simulated cells, and {cells.meta.name} has none"
+    if _segmented(meta, cells) and (reason := SEGMENTERS.get(segmenter).skip()):
+        return f"{cells.meta.name} has no masks to measure with, and the segmenter {segmenter} cannot be run: {reason}"
     file = None
     if meta.weights:
         if features.weights is None:
@@ -137,6 +139,11 @@ def why_not(features: FeatureSet, cells: Cells, segmenter: str = DEFAULT_SEGMENT
     if hasattr(extractor, "unfit"):
         return extractor.unfit(features.output, cells.channels, file)
     return None
+
+
+def _segmented(meta: ExtractorMeta, cells: Cells) -> bool:
+    """Return whether an extractor's masks are a segmenter's: the dataset has none, or only those that it was drawn from."""
+    return meta.masks and (not cells.has_masks or (cells.meta.simulated_masks and not meta.simulated_masks))
 
 
 def _job(features: FeatureSet, cells: Cells, device: str, segmenter: str) -> _Job:
@@ -165,7 +172,7 @@ def _job(features: FeatureSet, cells: Cells, device: str, segmenter: str) -> _Jo
         },
         "device": device,
     }
-    segmented = segmenter if meta.masks and not cells.has_masks else None
+    segmented = segmenter if _segmented(meta, cells) else None
     if meta.masks:
         provenance["features"]["masks"] = segmented or "of the dataset"
     if file is not None and (trained_on := weight_files.read_header(file).trained_on):

@@ -52,6 +52,8 @@ class ExtractorMeta:
     masks
         Whether it needs segmentation masks, appended to the crops as the last channel: 0 background, 1 the cell in the middle
         (its mother, where it has a bud), 2 its bud, 3, 4 … other cells. The dataset's own, or else a segmenter's.
+    simulated_masks
+        Whether these are the masks that a simulation drew the cells from, and it can be had for no other cells.
     processes
         Whether the cores are best used by processes with one thread each, as for libraries that measure crop by crop.
     concurrent
@@ -73,6 +75,7 @@ class ExtractorMeta:
     replicates: tuple[str, ...] = ()
     batch: int = 256
     masks: bool = False
+    simulated_masks: bool = False
     processes: bool = False
     concurrent: bool = False
     missing: bool = False

@@ -545,6 +545,24 @@ def test_a_mask_of_the_dataset_wins_over_a_segmenter(two_segmenters, make_cells)
     assert adata.uns["pci_bench"]["features"]["masks"] == "left-half"
 
 
+def test_masks_that_a_simulation_drew_from_are_used_by_what_asks_for_them_only(two_segmenters, make_cells):
+    area_of_the_mask()
+    register_features(
+        "true-area", version="1", rescale="raw", names=lambda channels: ["area"], masks=True, simulated_masks=True
+    )(lambda crops: (crops[:, -1] > 0).sum(axis=(1, 2))[:, None])
+    cells = make_cells(3)
+    labels = np.zeros((3, 16, 16), np.uint16)
+    labels[1, :2, :3] = 7
+    crops = cells.crops(slice(None), rescale="raw")
+    meta = dataclasses.replace(cells.meta, simulated_masks=True)
+    simulated = Cells(cells.obs, cells.channels, meta, "simulated", crops, masks=labels)
+    assert extract("area", simulated, segmenter="left-half").X.ravel().tolist() == [128, 128, 128]
+    assert extract("true-area", simulated, segmenter="left-half").X.ravel().tolist() == [0, 6, 0]
+    real = Cells(cells.obs, cells.channels, cells.meta, "real", crops, masks=labels)
+    (found,) = ensure(select(["true-area"]), real, segmenter="left-half").values()
+    assert "true masks of simulated cells" in found.reason
+
+
 def test_features_of_another_segmenter_are_other_features(two_segmenters, make_cells):
     area_of_the_mask()
     cells = make_cells(3)

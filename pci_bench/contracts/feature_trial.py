@@ -99,6 +99,7 @@ class FeatureTrial:
         self.environment = dict(os.environ)
         salt = uuid.uuid4().hex
         self._options: dict[str, Any] = {"cells": cells, "size": size, "salt": salt}
+        self._options["simulated_masks"] = self.meta.simulated_masks
         self.layouts = {name: planted(LAYOUTS[name], **self._options) for name in layouts}
 
     def of_type(self, layout: str, dtype: str) -> Cells:

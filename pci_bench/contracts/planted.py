@@ -31,6 +31,7 @@ def planted(
     seed: int = 0,
     awkward: bool = True,
     salt: str = "",
+    simulated_masks: bool = False,
 ) -> Cells:
     """Return cells in memory: a mother in the middle, every second one with a bud, and a neighbour in a corner.
 
@@ -52,6 +53,8 @@ def planted(
         Whether a constant crop, a crop with one bright pixel, and a cell that no segmenter found come last.
     salt
         Part of the hash, so that nothing comes from the cache of another trial.
+    simulated_masks
+        Whether the masks are declared as those of a simulation.
     """
     import pandas as pd
 
@@ -71,7 +74,8 @@ def planted(
     obs["protein"] = obs["image"]
     crops = _as_type(pixels, dtype)
     digest = hashlib.sha256(f"{channels} {dtype} {salt}".encode() + crops.tobytes() + masks.tobytes()).hexdigest()
-    return Cells(obs, channels, DatasetMeta(NAME, "1", NAME, confounder="image"), digest, crops, masks=masks)
+    meta = DatasetMeta(NAME, "1", NAME, confounder="image", simulated_masks=simulated_masks)
+    return Cells(obs, channels, meta, digest, crops, masks=masks)
 
 
 def with_channels(cells: Cells, order: list[int]) -> Cells:

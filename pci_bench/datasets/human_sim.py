@@ -344,7 +344,12 @@ class Simulation:
     def cells(self) -> Cells:
         """Return them as any dataset's cells."""
         meta = DatasetMeta(
-            "human-sim", SETTINGS["version"], self.parameters.title, confounder="image", label="localization"
+            "human-sim",
+            SETTINGS["version"],
+            self.parameters.title,
+            confounder="image",
+            label="localization",
+            simulated_masks=True,
         )
         sha256 = hashlib.sha256(_identity("simulated", self.parameters, self.settings).encode()).hexdigest()
         return Cells(validated_obs(self.obs, meta.name), CHANNELS, meta, sha256, self.crops, masks=self.masks)
@@ -405,6 +410,7 @@ class SimulatedCollection:
             training="human-sim-train",
             label="localization",
             ontology=self.ontology,
+            simulated_masks=True,
         )
 
     def skip(self) -> str | None:

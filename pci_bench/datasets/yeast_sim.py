@@ -185,6 +185,7 @@ class SimulatedScreen:
             confounder="image",
             training="yeast-sim-train",
             label="localization",
+            simulated_masks=True,
         )
 
     def skip(self) -> str | None:
