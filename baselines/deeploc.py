@@ -72,7 +72,7 @@ class DeepLocFeatures:
 
     meta = ExtractorMeta(
         "deeploc",
-        "1",
+        "2",
         "Supervised (DeepLoc)",
         {
             "fc2": "second fully connected layer after batch norm and ReLU, mean over five parts of the crop (512 at full width)",

@@ -71,14 +71,13 @@ def save(figure: Figure, path: Path) -> list[Path]:
     figure.set_layout_engine("none")
     for legend in figure.legends:  # else it moves with the page, over a caption
         legend.set_bbox_to_anchor((0, 0, 1, 1), figure.transFigure)
+    page = figure.get_tightbbox().padded(0.08)  # once: "tight" would draw everything again for each file to find it
     written = []
     with matplotlib.rc_context({"svg.hashsalt": "pci-bench", "svg.fonttype": "none"}):
         for suffix, metadata in ((".png", {"Software": None}), (".svg", {"Date": None})):
             file = path.with_name(path.name + suffix)
             with atomic_file(file) as temporary:
-                figure.savefig(
-                    temporary, dpi=200, metadata=metadata, format=suffix[1:], bbox_inches="tight", pad_inches=0.08
-                )
+                figure.savefig(temporary, dpi=200, metadata=metadata, format=suffix[1:], bbox_inches=page)
             written.append(file)
     return written
 

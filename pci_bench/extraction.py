@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
@@ -32,6 +33,7 @@ Refresh = Literal["never", "missing", "always"]
 
 CELLS_PER_PART = 4096
 CELLS_PER_SMALL_PART = 256  # where processes share the parts of slow measurements
+SECONDS_WORTH_PROCESSES = 20.0  # of CPU time: less is done sooner and cheaper than processes are started
 PRECISION = "float32"
 
 
@@ -444,17 +446,19 @@ def _computed(
     todo = [start for start in parts if not all(_whole_part(job, start, len(cells)) for job in jobs)]
     done = len(cells) - sum(min(size, len(cells) - start) for start in todo)
     by_crop = jobs[0].extractor.meta.processes
-    workers = min(workers or (available_cores() if by_crop else 1), len(todo), machine_cores()) or 1
+    asked, workers = workers, min(workers or (available_cores() if by_crop else 1), len(todo), machine_cores()) or 1
     cores = 1 if by_crop else max(1, available_cores() // workers)
     with progress.stage(f"extracting {_stage_name(jobs)}", len(cells)) as advance:
         advance(done)
-        if workers == 1:
-            if todo:
-                pool = _Pool.of(jobs, cores, device)
-                opened = _opened(jobs, cells, device, pool.threads)
-                for start in todo:
-                    _compute_part(opened, cells, start, device, pool, advance)
-        else:
+        if todo and (workers == 1 or asked is None):
+            pool = _Pool.of(jobs, cores, device)
+            opened = _opened(jobs, cells, device, pool.threads)
+            while todo:
+                began = time.process_time()
+                _compute_part(opened, cells, todo.pop(0), device, pool, advance)
+                if workers > 1 and (time.process_time() - began) * len(todo) > SECONDS_WORTH_PROCESSES:
+                    break
+        if todo:
             from joblib import Parallel, delayed
 
             from pci_bench.registry import plugin_files

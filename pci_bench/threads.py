@@ -5,6 +5,10 @@ from __future__ import annotations
 import os
 import sys
 
+# OpenBLAS's idle threads look for work in a loop for some 30 ms after every product, which in a run of many small products
+# takes as much CPU time as these. With this they sleep; it counts where this module is imported before NumPy.
+os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", "4")
+
 _SAID = os.environ.get("OMP_NUM_THREADS", "")  # as the user started us, before set_threads says it to libraries
 
 

@@ -347,6 +347,11 @@ def test_a_declared_split_decides_what_is_trained_on_and_cells_without_a_label_a
     np.testing.assert_array_equal(objective.training, rows[named & (split == "train")])
     np.testing.assert_array_equal(objective.validation, rows[named & (split == "valid")])
     assert objective.trained_on == {"dataset": "planted", "split": "train"}
+    objective = Classification(MODELS.get("deeploc"), cells, recipe_of("deeploc", held_out=0), Progress())
+    np.testing.assert_array_equal(objective.training, rows[named])
+    assert (len(objective.validation), objective.held_out) == (0, "nothing held out")
+    assert objective.trained_on == {"dataset": "planted"}
+    assert objective.references(cells.stored(slice(None))) == {}
 
 
 def test_an_epoch_is_shuffled_by_seed_and_number_or_left_as_stored(labelled):

@@ -8,6 +8,7 @@ from scipy import stats
 
 from pci_bench import UserError
 from pci_bench.cells import Cells, Channel, DatasetMeta, validated_obs
+from pci_bench.progress import Progress
 from pci_bench.training.loop import Recipe, train
 from pci_bench.training.pairs import draw_epoch, draw_targets, flipped, held_out_images
 from pci_bench.training.reconstruction import validation_pairs
@@ -267,3 +268,37 @@ def test_upsampling_on_the_small_grid_equals_upsampling_then_convolving():
         large = functional.interpolate(x, scale_factor=2.0, mode="nearest")
         expected = functional.conv2d(large, weight, bias, padding=1)
         torch.testing.assert_close(upsampled_convolution(x, weight, bias), expected, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("model", ["pci", "autoencoder"])
+def test_with_nothing_held_out_every_cell_is_trained_on_and_the_card_says_so(model):
+    cells = make_cells()
+    heard: list[str] = []
+    progress = Progress()
+    progress.say = heard.append
+    done = train(model, cells, SMALL.model_copy(update={"held_out": 0.0}), name="all", progress=progress)
+    assert done.references == {}
+    assert not any("validation" in record for line in done.history for record in line)
+    assert not any("validation" in sentence for sentence in heard)
+    facts = json.loads(done.file.with_suffix(".json").read_text())
+    assert facts["dataset"]["trained_on"] == facts["dataset"]["n_cells"] == len(cells)
+    card = done.card.read_text()
+    assert f"{len(cells)} of {len(cells)} cells, nothing held out: " in card
+    assert "held-out" not in card
+    held_out = train(model, cells, SMALL, name="some")
+    assert not np.array_equal(weights_in(done.file), weights_in(held_out.file))
+
+
+def test_one_image_is_enough_where_nothing_is_held_out():
+    cells = make_cells()[:6]  # of one image
+    assert cells.obs["image"].nunique() == 1
+    recipe = SMALL.model_copy(update={"held_out": 0.0, "batch": 4, "epochs": 1})
+    assert len(train("pci", cells, recipe, name="one").history) == 1
+    with pytest.raises(UserError, match=r"one image.*--held-out 0"):
+        train("pci", cells, recipe.model_copy(update={"held_out": 0.1}), name="another")
+
+
+def weights_in(file) -> np.ndarray:
+    from safetensors.numpy import load_file
+
+    return np.concatenate([array.ravel() for _, array in sorted(load_file(file).items())])

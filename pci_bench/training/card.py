@@ -23,6 +23,12 @@ def card_text(weights: Path, facts: dict[str, Any]) -> str:
     """Return the card as Markdown."""
     dataset, recipe, last = facts["dataset"], facts["recipe"], facts["history"][-1]
     seen = recipe["epochs"] * (dataset["trained_on"] // recipe["batch"]) * recipe["batch"]
+    losses = [
+        f"| held-out loss ({facts.get('loss', 'mean squared error')}) | |",
+        "|---|---|",
+        *[f"| {what} | {value:.5f} |" for what, value in facts["references"].items()],
+        "",
+    ]
     lines = [
         f"# {facts['model']}@{facts['name']}",
         "",
@@ -33,10 +39,7 @@ def card_text(weights: Path, facts: dict[str, Any]) -> str:
         "",
         f"Recipe: {', '.join(f'{k} {v}' for k, v in recipe.items())}. Weights are rounded to float16 as the last step.",
         "",
-        f"| held-out loss ({facts.get('loss', 'mean squared error')}) | |",
-        "|---|---|",
-        *[f"| {what} | {value:.5f} |" for what, value in facts["references"].items()],
-        "",
+        *(losses if facts["references"] else []),
         *[f"Held-out {what.replace('_', ' ')}: {value:.3f}.\n" for what, value in facts.get("measured", {}).items()],
         f"![Loss curve]({weights.with_suffix('.png').name})",
         "",
@@ -52,9 +55,8 @@ def _draw_curve(file: Path, facts: dict[str, Any]) -> None:
     axes = figure.subplots()
     epochs = range(1, len(facts["history"]) + 1)
     axes.plot(epochs, [h["loss"] for h in facts["history"]], color=COLOURS[4], label="training")
-    axes.plot(
-        epochs, [h["validation_loss"] for h in facts["history"]], color=COLOURS[0], marker=".", label="held-out images"
-    )
+    if held_out := [h["validation_loss"] for h in facts["history"] if "validation_loss" in h]:
+        axes.plot(epochs, held_out, color=COLOURS[0], marker=".", label="held-out images")
     for number, (what, value) in enumerate(facts["references"].items()):
         if what.startswith("the trained"):
             continue

@@ -10,7 +10,7 @@ from pci_bench.cells import Cells, rescaled
 from pci_bench.errors import UserError
 from pci_bench.progress import Progress
 from pci_bench.training.crops import Batches
-from pci_bench.training.pairs import held_out_images
+from pci_bench.training.pairs import NOTHING_HELD_OUT, held_out_images
 
 if TYPE_CHECKING:
     import torch
@@ -27,7 +27,7 @@ class Classification:
     """The objective of a model that learns labels: mean cross-entropy over single cells.
 
     Where the cells have a column ``split`` with ``train`` and ``valid``, these are the cells trained on and held out; else
-    whole images are held out, as for models without labels. Cells without a label are left out. A cell that names no image
+    whole images are held out, as for models without labels; a recipe that holds nothing out trains on all of them. Cells without a label are left out. A cell that names no image
     counts as an image of its own.
 
     Parameters
@@ -67,7 +67,11 @@ class Classification:
             raise UserError(f"All labelled cells of {where} have one label; {model.meta.name} needs at least two.")
         self.labels = np.searchsorted(self.classes, names)  # of labelled cells; the others are never used
         split = cells.obs["split"].astype("string").fillna("") if "split" in cells.obs else None
-        if split is not None and {"train", "valid"} <= set(split[labelled]):
+        held_out = np.array([], np.int64)
+        if recipe.held_out == 0:
+            self.training, self.held_out = np.flatnonzero(labelled), NOTHING_HELD_OUT
+            self.trained_on = {"dataset": where}
+        elif split is not None and {"train", "valid"} <= set(split[labelled]):
             self.training = np.flatnonzero(labelled & (split == "train").to_numpy(bool))
             held_out = np.flatnonzero(labelled & (split == "valid").to_numpy(bool))
             self.held_out = "its split 'train'; the split 'valid' is held out"
@@ -77,7 +81,7 @@ class Classification:
             if len(np.unique(images[labelled])) < 2:
                 raise UserError(
                     f"{model.meta.name} cannot be trained on {where}: its labelled cells are of one image; one is "
-                    "trained on and another held out."
+                    "trained on and another held out. With --held-out 0 all is trained on."
                 )
             chosen = np.isin(images, held_out_images(images[labelled], recipe.held_out, recipe.seed))
             self.training, held_out = np.flatnonzero(labelled & ~chosen), np.flatnonzero(labelled & chosen)
@@ -113,6 +117,8 @@ class Classification:
 
     def validate(self, network: torch.nn.Module, crops: np.ndarray, device: str) -> dict[str, float]:
         """Return cross-entropy and balanced accuracy over the held-out cells (at most 2,048), in float32."""
+        if len(self.validation) == 0:
+            return {}
         network.eval()
         parts = []
         for start in range(0, len(self.validation), CROPS_PER_PASS):
@@ -129,6 +135,8 @@ class Classification:
 
     def references(self, crops: np.ndarray) -> dict[str, float]:
         """Return the loss of a guess that any network must beat: how frequent each class is among the training cells."""
+        if len(self.validation) == 0:
+            return {}
         counts = np.bincount(self.labels[self.training], minlength=len(self.classes))
         frequencies = np.maximum(counts / counts.sum(), SMALLEST_PROBABILITY)
         return {"the classes' frequencies": float(-np.log(frequencies[self.labels[self.validation]]).mean())}

@@ -48,7 +48,7 @@ class Recipe(pydantic.BaseModel):
     beta2: float = pydantic.Field(0.999, ge=0, lt=1)
     epsilon: float = pydantic.Field(1e-8, gt=0)
     order: Literal["shuffled", "stored"] = "shuffled"
-    held_out: float = pydantic.Field(0.05, gt=0, lt=1)
+    held_out: float = pydantic.Field(0.05, ge=0, lt=1)
     seed: int = 0
 
     def rate(self, step: int, steps: int) -> float:
@@ -103,11 +103,11 @@ class Objective(Protocol):
         ...
 
     def validate(self, network: torch.nn.Module, crops: np.ndarray, device: str) -> dict[str, float]:
-        """Return ``validation_loss`` and what else is measured on the held-out cells."""
+        """Return ``validation_loss`` and what else is measured on the held-out cells; nothing where none is held out."""
         ...
 
     def references(self, crops: np.ndarray) -> dict[str, float]:
-        """Return the held-out losses of guesses that any network must beat."""
+        """Return the held-out losses of guesses that any network must beat; none where nothing is held out."""
         ...
 
 
@@ -147,7 +147,8 @@ def train(
     name
         What the weights are called; by default the dataset's name.
     resume
-        Continue from the last whole epoch; equal to a training that was never interrupted, on the same device.
+        Continue from the last whole epoch; equal to a training that was never interrupted, on the same device. The recipe
+        must be the same, with as many epochs, since schedules depend on their number: a longer training is a new one.
     restart
         Discard an unfinished training of this name.
     device
@@ -199,7 +200,9 @@ def train(
             history = state["history"]
             progress.say(f"Resuming {model}@{name} after epoch {len(history)} of {recipe.epochs}.")
         references = objective.references(crops)
-        progress.say("  validation loss of " + ", ".join(f"{what}: {value:.5f}" for what, value in references.items()))
+        if references:
+            guesses = ", ".join(f"{what}: {value:.5f}" for what, value in references.items())
+            progress.say(f"  validation loss of {guesses}")
         for epoch in range(len(history), recipe.epochs):
             try:
                 record = _train_epoch(objective, network, optimizer, crops, epoch, recipe, device, progress)
@@ -211,9 +214,12 @@ def train(
             measured = objective.validate(network, crops, device)
             record |= measured
             history.append(record)
-            also = "".join(f", {k.replace('_', ' ')} {v:.3f}" for k, v in measured.items() if k != "validation_loss")
+            also = "".join(
+                f", validation {v:.5f}" if k == "validation_loss" else f", {k.replace('_', ' ')} {v:.3f}"
+                for k, v in measured.items()
+            )
             progress.say(
-                f"  epoch {epoch + 1}/{recipe.epochs}: loss {record['loss']:.5f}, validation {record['validation_loss']:.5f}{also}, "
+                f"  epoch {epoch + 1}/{recipe.epochs}: loss {record['loss']:.5f}{also}, "
                 f"{record['pairs_per_second']:.0f} {objective.unit}/s (loader alone {record['loader_pairs_per_second']:.0f}, "
                 f"waited {100 * record['waited']:.1f} %)"
             )
@@ -229,7 +235,8 @@ def train(
                 )
         _round(network)
         measured = objective.validate(network, crops, device)
-        references["the trained network, weights rounded to float16"] = measured.pop("validation_loss")
+        if measured:
+            references["the trained network, weights rounded to float16"] = measured.pop("validation_loss")
         return _saved(
             trainable.meta, objective, network, cells, recipe, name, history, references, measured, device, folder
         )

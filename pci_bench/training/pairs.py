@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+NOTHING_HELD_OUT = "nothing held out"
+
 
 @dataclass(frozen=True)
 class Epoch:

@@ -11,7 +11,7 @@ from pci_bench.cells import Cells, rescaled
 from pci_bench.errors import UserError
 from pci_bench.progress import Progress
 from pci_bench.training.crops import Batches, tensor
-from pci_bench.training.pairs import Epoch, draw_epoch, draw_targets, flipped, held_out_images
+from pci_bench.training.pairs import NOTHING_HELD_OUT, Epoch, draw_epoch, draw_targets, flipped, held_out_images
 
 if TYPE_CHECKING:
     import torch
@@ -40,7 +40,7 @@ class Reconstruction:
     """
 
     loss_name = "mean squared error"
-    held_out = "the rest held out by image"
+    held_out: str
     unit = "pairs"
     trained_on: dict[str, str] | None = None
 
@@ -51,6 +51,7 @@ class Reconstruction:
             )
         self.model, self.cells, self.recipe = model, cells, recipe
         self.training, validation, self.images = _split(model, cells, recipe, progress)
+        self.held_out = "the rest held out by image" if recipe.held_out else NOTHING_HELD_OUT
         self.pairs = validation_pairs(self.images, validation, recipe.seed)
 
     def build(self) -> torch.nn.Module:
@@ -85,6 +86,8 @@ class Reconstruction:
         """Return the mean squared error over the held-out pairs, unflipped, in float32."""
         import torch
 
+        if len(self.pairs[0]) == 0:
+            return {}
         network.eval()
         total, count = 0.0, 0
         with torch.inference_mode():
@@ -103,6 +106,8 @@ class Reconstruction:
         target. For a model of single cells only the mean crop has a meaning.
         """
         pairs, of_pairs = self.pairs, self.model.meta.pairs
+        if len(pairs[0]) == 0:
+            return {}
         protein = [i for i, c in enumerate(self.cells.channels) if of_pairs is False or c.role == "protein"]
         means: dict[int, np.ndarray] = {}
         for image in np.unique(self.images[pairs[1]]):
@@ -167,9 +172,12 @@ def _split(model: Any, cells: Cells, recipe: Recipe, progress: Progress) -> tupl
         raise UserError(
             f"{model.meta.name} cannot be trained on {where}: no image has two cells, so there are no pairs."
         )
+    if recipe.held_out == 0:
+        return np.flatnonzero(usable), np.array([], np.int64), images
     if len(np.unique(images[usable])) < 2:
         raise UserError(
-            f"{model.meta.name} cannot be trained on {where}: it has one image with at least two cells; one is trained on and another held out."
+            f"{model.meta.name} cannot be trained on {where}: it has one image with at least two cells; one is trained on and another held out. "
+            "With --held-out 0 all is trained on."
         )
     held_out = np.isin(images, held_out_images(images[usable], recipe.held_out, recipe.seed)) & usable
     return np.flatnonzero(usable & ~held_out), np.flatnonzero(held_out), images
