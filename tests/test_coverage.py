@@ -1,0 +1,35 @@
+"""Every interval of the suite holds the truth about 95 times in 100: the small study; `python speed/coverage.py` is the full one."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+
+import pytest
+from scipy import stats
+
+FILE = Path(__file__).parent.parent / "speed" / "coverage.py"
+SPEC = importlib.util.spec_from_file_location("speed_coverage", FILE)
+assert SPEC is not None
+assert SPEC.loader is not None
+STUDY = importlib.util.module_from_spec(SPEC)
+SPEC.loader.exec_module(STUDY)
+
+REPLICATIONS, FALSE_ALARM = 200, 1e-4
+WIDEST = 1.6  # times ideal: 200 replications alone cannot tell 98 from 100 %
+SMALL = list(STUDY.settings(small=True))
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("place", range(len(SMALL)), ids=[f"{name}: {setting}" for name, setting, _ in SMALL])
+def test_an_interval_covers_92_to_98_percent(place):
+    name, setting, replicate = SMALL[place]
+    count = 60 if name in ("random forest", "logistic regression", "leaderboard") else REPLICATIONS
+    rows = STUDY.measured(replicate, setting, count)
+    assert rows
+    level = FALSE_ALARM / len(rows)
+    least, most = stats.binom.ppf(level, count, 0.92) / count, stats.binom.isf(level, count, 0.98) / count
+    for row in rows:
+        highest = 1.0 if "leaderboard" in row.interval else most  # at most 5 % of rankings tell equally good sets apart
+        assert least <= row.coverage <= highest, row
+        assert row.width_over_ideal < WIDEST or "leaderboard" in row.interval, row
