@@ -15,13 +15,13 @@ import pydantic
 
 from pci_bench.errors import UserError
 from pci_bench.evaluators.base import EVALUATORS
-from pci_bench.evaluators.metrics import percentile_interval
+from pci_bench.evaluators.intervals import LEVEL, stratified_jackknife, training_variance_of
 from pci_bench.results import Result, read_result, read_results
 
 if TYPE_CHECKING:
     import pandas as pd
 
-REPLICATES = 1000
+PREDICTION_COLUMNS = ("cell", "label", "predicted", "fold")
 ROUNDING = 1e-6  # expected numbers are kept to six digits
 PIXELS = "pixels"  # the column of a table of pictures (evaluators.examples)
 
@@ -302,8 +302,12 @@ def _most_moved(key: str, one: pd.DataFrame, other: pd.DataFrame, tolerance: Tol
     return replace(most, what=f"{moved} of {one.size} numbers moved, most: {most.what}") if moved else most
 
 
-def paired_interval(one: Result, other: Result, seed: int = 0) -> tuple[float, float] | None:
-    """Return the 95 % bootstrap interval of the difference in balanced accuracy, cells resampled in pairs within class.
+def paired_interval(one: Result, other: Result, level: float = LEVEL) -> tuple[float, float] | None:
+    """Return the interval of the difference in balanced accuracy, by a jackknife over what the results' intervals draw.
+
+    Images (the dataset's confounder, a column beside the predictions) are left out of both sides at once, within a class;
+    without such a column, or in a class of one image, cells are. The variance is multiplied for what the predictions were
+    learned from (:data:`pci_bench.evaluators.intervals.TRAINING_VARIANCE`). Results with folds of cells are means over folds.
 
     None where a side has no predictions, or they are of different cells.
     """
@@ -312,30 +316,67 @@ def paired_interval(one: Result, other: Result, seed: int = 0) -> tuple[float, f
     both = joined(one.predictions, other.predictions)
     if both is None:
         return None
-    labels = both["label"].astype(str).to_numpy()
-    differences = both["right_new"].to_numpy(int) - both["right_old"].to_numpy(int)
-    rng = np.random.default_rng(seed)
-    means = []
-    for label in np.unique(labels):
-        mine = differences[labels == label]
-        counts = rng.multinomial(len(mine), np.bincount(mine + 1, minlength=3) / len(mine), size=REPLICATES)
-        means.append((counts[:, 2] - counts[:, 0]) / len(mine))
-    return percentile_interval(np.mean(means, axis=0))
+    names, labels = np.unique(both["label"].astype(str).to_numpy(), return_inverse=True)
+    groups = np.unique(both["group"].to_numpy(str), return_inverse=True)[1] if "group" in both else None
+    n_classes = len(names)
+    sides: list[tuple[int, np.ndarray, np.ndarray]] = []  # number of folds, each cell's, whether it is right
+    for result, side in ((one, "old"), (other, "new")):
+        fold = np.zeros(len(both), np.int64)
+        if f"fold_{side}" in both and result.evaluator.params.get("exclude", "cell") == "cell":
+            fold = np.unique(both[f"fold_{side}"].to_numpy(), return_inverse=True)[1]
+        sides.append((int(fold.max()) + 1, fold, both[f"right_{side}"].to_numpy(int)))
+    widths = [2 * folds for folds, _, _ in sides]
+    codes = np.array([2 * fold + right for _, fold, right in sides])
+
+    def difference(counts: np.ndarray) -> dict[str, np.ndarray]:
+        joint = counts.reshape(*counts.shape[:-1], *widths)
+        values = []
+        for axis, (folds, _, _) in zip((-1, -2), sides, strict=True):
+            own = joint.sum(axis=axis).reshape(*counts.shape[:-1], folds, 2)
+            cells = own.sum(axis=-1)
+            share = np.divide(own[..., 1], cells, out=np.zeros(cells.shape), where=cells > 0)
+            values.append((share.sum(axis=-2) / np.maximum((cells > 0).sum(axis=-2), 1)).mean(axis=-1))
+        return {"difference": values[1] - values[0]}
+
+    shape = (n_classes, widths[0] * widths[1])
+    code = codes[0] * widths[1] + codes[1]
+    spreads, _ = stratified_jackknife(labels, code, groups, shape, difference)
+    value = float(
+        difference(np.bincount(labels * shape[1] + code, minlength=shape[0] * shape[1]).reshape(shape))["difference"]
+    )
+    factor = max(
+        training_variance_of(r.evaluator.name, r.evaluator.params, grouped=groups is not None) for r in (one, other)
+    )
+    return spreads["difference"].times(factor).interval(value, level=level, low=-1, high=1)
 
 
 def joined(old: pd.DataFrame, new: pd.DataFrame) -> pd.DataFrame | None:
-    """Return one row per cell with whether each side is right, or None where the sides do not hold the same cells."""
+    """Return one row per cell with whether each side is right, its folds, and its ``group`` where both know the confounder.
+
+    None where the sides do not hold the same cells.
+    """
     if not {"cell", "label", "predicted"} <= set(old) & set(new):
         return None
     sides = [
         table.assign(right=table["label"].astype(str) == table["predicted"].astype(str)).set_index("cell")[
-            ["label", "right"]
+            ["label", "right", *({"fold"} & set(table))]
         ]
         for table in (old, new)
     ]
     if set(sides[0].index) != set(sides[1].index):
         return None
-    return sides[0].join(sides[1], lsuffix="_old", rsuffix="_new").rename(columns={"label_old": "label"})
+    if len({*map(len, sides), sides[0].index.nunique()}) > 1:
+        return None
+    found = sides[0].add_suffix("_old").join(sides[1].add_suffix("_new")).rename(columns={"label_old": "label"})
+    confounder = confounder_column(old)
+    if confounder is not None and confounder == confounder_column(new):
+        found["group"] = old.set_index("cell")[confounder].astype("string").fillna("")
+    return found
+
+
+def confounder_column(predictions: pd.DataFrame) -> str | None:
+    """Return the column that holds the dataset's confounder beside predictions: the first that is none of theirs."""
+    return next((str(c) for c in predictions if c not in PREDICTION_COLUMNS), None)
 
 
 def rows(comparison: Comparison, *, everything: bool = False) -> list[dict[str, Any]]:

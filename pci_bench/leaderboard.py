@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pci_bench.comparison import paired_interval
 from pci_bench.errors import UserError
 from pci_bench.evaluators.base import EVALUATORS
+from pci_bench.evaluators.intervals import LEVEL
+from pci_bench.reporting.tables import CHANCE, decimals_and_scale
 from pci_bench.results import Result
 
 
@@ -36,9 +38,20 @@ class Ranking:
         return f"{self.evaluator} ({self.params}) on {self.dataset}: {self.metric.replace('_', ' ')}"
 
 
-def separable(better: Result, worse: Result, metric: str) -> bool:
-    """Return whether the 95 % interval of the paired difference leaves out 0; without predictions, whether intervals are disjoint."""
-    paired = paired_interval(worse, better) if metric == "balanced_accuracy" else None
+def separable(better: Result, worse: Result, metric: str, *, comparisons: int = 1) -> bool:
+    """Return whether the interval of the paired difference leaves out 0; without predictions, whether intervals are disjoint.
+
+    Parameters
+    ----------
+    better, worse
+        Two results of one evaluation.
+    metric
+        What is compared.
+    comparisons
+        How many pairs could be compared: the paired interval's level is 1 − 0.05 / `comparisons` (Bonferroni), so that with
+        a chance of at most 5 % any two equally good ones of a ranking are called different.
+    """
+    paired = paired_interval(worse, better, 1 - (1 - LEVEL) / comparisons) if metric == "balanced_accuracy" else None
     if paired is not None:
         return paired[0] > 0
     if metric not in better.intervals or metric not in worse.intervals:
@@ -92,10 +105,11 @@ def _lower_is_better(evaluator: str) -> bool:
 def _places(ranked: list[Result], metric: str, sign: int) -> list[Place]:
     places: list[Place] = []
     leader, group = ranked[0] if ranked else None, 0
+    comparisons = max(1, len(ranked) * (len(ranked) - 1) // 2)
     for rank, result in enumerate(ranked, 1):
         assert leader is not None
         pair = (leader, result) if sign > 0 else (result, leader)
-        if result is not leader and separable(*pair, metric):
+        if result is not leader and separable(*pair, metric, comparisons=comparisons):
             leader, group = result, group + 1
         places.append(Place(rank, _letter(group), result))
     return places
@@ -107,32 +121,36 @@ def _letter(number: int) -> str:
 
 
 def rows(ranking: Ranking) -> list[dict[str, str]]:
-    """Return the ranking as rows for a table."""
-    percent = min(p.result.metrics[ranking.metric] for p in ranking.places) >= 0 and not _lower_is_better(
-        ranking.evaluator
-    )
+    """Return the ranking as rows for a table; numbers are printed as in tables (``reporting.tables.decimals_and_scale``)."""
+    metric = ranking.metric
+    values = [p.result.metrics[metric] for p in ranking.places]
+    decimals, scale = decimals_and_scale(ranking.evaluator, metric, values)
 
     def text(value: float) -> str:
-        return f"{100 * value:.1f}" if percent else f"{value:.4f}"
+        return f"{scale * value:.{decimals}f}"
 
     found = []
     for place in ranking.places:
-        interval = place.result.intervals.get(ranking.metric)
+        result = place.result
+        interval, chance = result.intervals.get(metric), result.metrics.get(CHANCE + metric)
         found.append(
             {
                 "rank": str(place.rank),
-                "feature set": place.result.features.full_name,
-                ranking.metric.replace("_", " ") + (" (%)" if percent else ""): text(
-                    place.result.metrics[ranking.metric]
-                ),
+                "feature set": result.features.full_name,
+                metric.replace("_", " ") + (" (%)" if scale == 100 else ""): text(result.metrics[metric]),
                 "95 % interval": "" if interval is None else f"[{text(interval[0])}, {text(interval[1])}]",
+                **({} if chance is None else {"chance": text(chance)}),
                 "group": place.group,
             }
         )
     return found
 
 
-EXPLANATION = "Feature sets of one letter are not separable from the first of that letter (95 % bootstrap interval of the paired difference)."
+EXPLANATION = (
+    "Feature sets of one letter are not separable from the first of that letter: by the interval of the paired difference, whose level "
+    "is 1 − 0.05 / pairs of the ranking (Bonferroni), so that any two equally good sets of a ranking get different letters in at most "
+    "5 % of studies; where predictions are not kept, by disjoint 95 % intervals."
+)
 
 
 def markdown(found: Sequence[Ranking]) -> str:

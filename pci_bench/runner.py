@@ -21,6 +21,7 @@ from pci_bench.cells import Cells, limited
 from pci_bench.datasets.base import DATASETS
 from pci_bench.errors import UserError
 from pci_bench.evaluators.base import EVALUATORS, Evaluator, Run, completed, resolve_exclude, validated
+from pci_bench.evaluators.intervals import training_variance_of
 from pci_bench.evaluators.training_cells import training_cells, without_training_cells
 from pci_bench.extraction import NotRun, Refresh, annotated, device_name
 from pci_bench.features import select
@@ -445,7 +446,7 @@ def _evaluated(
             intervals=outcome.intervals,
             details=outcome.details
             | ({"missing": missing} if missing else {})
-            | _training_cells(adata, known, outcome.predictions, seed),
+            | _training_cells(adata, known, outcome.predictions, evaluator.meta.name, outcome.params),
             run=provenance(
                 device=str(known.get("device", "")) or device_name("cpu"),
                 threads=threads,
@@ -460,7 +461,7 @@ def _evaluated(
 
 
 def _training_cells(
-    adata: AnnData, known: dict[str, Any], predictions: pd.DataFrame | None, seed: int
+    adata: AnnData, known: dict[str, Any], predictions: pd.DataFrame | None, evaluator: str, params: dict[str, Any]
 ) -> dict[str, Any]:
     """Return, for features of a network that learned labels of the evaluated cells, what it scores without them."""
     trained_on = known.get("features", {}).get("trained_on")
@@ -471,9 +472,9 @@ def _training_cells(
         return {}
     by_cell = dict(zip(map(str, adata.obs.get("cell", adata.obs_names)), trained, strict=True))
     predicted = np.array([by_cell[cell] for cell in predictions["cell"].astype(str)])
-    return {
-        "training_cells": without_training_cells(predictions, predicted, resolve_exclude(adata, "confounder"), seed)
-    }
+    confounder = resolve_exclude(adata, "confounder")
+    variance = training_variance_of(evaluator, params, grouped=confounder in predictions)
+    return {"training_cells": without_training_cells(predictions, predicted, confounder, variance)}
 
 
 def _completed(adata: AnnData) -> tuple[AnnData, dict[str, Any]]:

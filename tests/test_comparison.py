@@ -139,6 +139,37 @@ def test_the_paired_interval_holds_a_real_difference_and_is_narrower_than_an_unp
     assert high - low < 0.04  # two independent halves of 1,000 cells would give about 0.07
 
 
+@pytest.mark.parametrize("fold", [False, True])
+def test_the_paired_interval_leaves_whole_images_out_of_both_sides(fold):
+    from scipy import stats
+
+    rng = np.random.default_rng(0)
+    one, other = guesses(0.8, seed=1, n=240), guesses(0.7, seed=2, n=240)
+    for table in (one, other):
+        table["image"] = [f"{label}{i % 16 // 2}" for i, label in enumerate(table["label"])]
+    if fold:
+        one["fold"], other["fold"] = np.arange(240) % 3, rng.permutation(np.arange(240) % 4)
+    found = paired_interval(result(predictions=one), result(predictions=other.sample(frac=1, random_state=0)))
+
+    def difference(kept):
+        values = []
+        for table in (one, other):
+            folds = table["fold"] if fold else pd.Series(0, table.index)
+            right = (table["label"] == table["predicted"])[kept].groupby([folds[kept], table["label"][kept]]).mean()
+            values.append(right.groupby(level=0).mean().mean())
+        return values[1] - values[0]
+
+    parts = []
+    for label in "ab":
+        images = one.loc[one["label"] == label, "image"].unique()
+        values = np.array([difference(one["image"] != i) for i in images])
+        parts.append((len(images) - 1) / len(images) * np.square(values - values.mean()).sum())
+    df = sum(parts) ** 2 / sum(p**2 / 7 for p in parts)
+    half = stats.t.ppf(0.975, df) * np.sqrt(1.35 * sum(parts))
+    value = difference(np.ones(240, bool))
+    assert found == pytest.approx((value - half, value + half))
+
+
 def test_predictions_of_other_cells_give_no_interval():
     some, others = guesses(0.5), guesses(0.5)
     others["cell"] = "x" + others["cell"]

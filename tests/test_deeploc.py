@@ -461,7 +461,7 @@ def test_a_cell_without_a_prediction_counts_as_wrong_among_the_others():
     import pandas as pd
 
     table = pd.DataFrame({"label": ["a", "a", "b", "b"], "predicted": ["a", None, "b", "a"]})
-    counted = without_training_cells(table, np.array([False, False, False, True]), "image", 0)
+    counted = without_training_cells(table, np.array([False, False, False, True]), "image")
     assert counted["others"]["metrics"]["balanced_accuracy"] == pytest.approx((0.5 + 1) / 2)
 
 

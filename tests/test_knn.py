@@ -273,8 +273,9 @@ def test_a_class_in_one_field_is_unreachable_without_its_field_only():
     assert "unreachable_classes" not in by_cell.details
     assert by_field.details["unreachable_classes"] == ["local"]
     assert by_field.details["per_class"]["local"] == 0
-    expected = "bootstrap of predictions over field (cells in local, which lie in one field) within class, 1000"
-    assert by_field.details["interval"] == by_cell.details["interval"] == expected
+    unit = "predictions over field (cells in local, which lie in one field) within class"
+    assert unit in by_field.details["interval"]
+    assert unit in by_cell.details["interval"]
 
 
 def test_cells_without_any_possible_neighbour_are_wrong_and_shown_as_such():
@@ -299,12 +300,12 @@ def test_cells_without_any_possible_neighbour_are_wrong_and_shown_as_such():
 )
 def test_the_interval_says_what_was_resampled(confounder, columns, unit):
     (result,) = pci_bench.evaluate("loo-knn", table(confounder=confounder, **columns), k=3)
-    assert result.details["interval"] == f"bootstrap of predictions over {unit} within class, 1000"
+    assert result.details["interval"].startswith(f"jackknife of predictions over {unit} within class, variance × 1.")
 
 
-def test_the_seed_moves_the_intervals_and_nothing_else():
-    first, again, other = (pci_bench.evaluate("loo-knn", table(), k=3, seed=seed)[0] for seed in (0, 0, 1))
-    assert first.intervals == again.intervals != other.intervals
+def test_the_seed_moves_nothing():
+    first, other = (pci_bench.evaluate("loo-knn", table(), k=3, seed=seed)[0] for seed in (0, 1))
+    assert first.intervals == other.intervals
     assert first.metrics == other.metrics
 
 

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from pci_bench import UserError
-from pci_bench.leaderboard import csv, markdown, rankings
+from pci_bench.leaderboard import csv, markdown, rankings, separable
 from pci_bench.results import Result
 
 
@@ -71,6 +71,25 @@ def test_other_cells_are_not_ranked_together_and_one_feature_set_is_no_ranking()
         rankings([result("x", 0.9), result("y", 0.9, sha256="other")])
     with pytest.raises(UserError, match="nothing to rank"):
         rankings([result("x", 0.9)])
+
+
+def test_numbers_are_printed_as_in_tables_and_chance_stands_beside_them():
+    shares, scores = [result("x", 0.9), result("y", 0.7)], [result("x", 0.9), result("y", 0.7)]
+    for one in scores:
+        one.evaluator.name, one.evaluator.params = "multi-localization", {"first": "a", "second": "b"}
+        one.metrics = {"separation": one.metrics["balanced_accuracy"], "chance_separation": 0.61}
+    text = markdown(rankings([*shares, *scores]))
+    assert "balanced accuracy (%)" in text
+    assert "| 90.0 " in text
+    assert "separation (%)" not in text
+    row = next(line for line in text.splitlines() if "0.90" in line)
+    assert [c.strip() for c in row.split("|")][1:] == ["1", "x", "0.90", "", "0.61", "a", ""]
+
+
+def test_more_feature_sets_need_clearer_differences():
+    better, worse = result("first", 0.9), result("second", 0.86)
+    assert separable(better, worse, "balanced_accuracy")
+    assert not separable(better, worse, "balanced_accuracy", comparisons=1000)
 
 
 def test_markdown_and_csv_hold_the_same_ranking():

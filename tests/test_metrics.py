@@ -1,4 +1,4 @@
-"""Metrics against scikit-learn; bootstrap intervals against the binomial distribution and a slow bootstrap by hand."""
+"""Metrics against scikit-learn; their spread against the binomial distribution and a slow jackknife by hand."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from sklearn.preprocessing import StandardScaler
 
 from pci_bench.evaluators.base import standardized
 from pci_bench.evaluators.metrics import (
-    bootstrap_confusions,
     classification_metrics,
+    classification_spreads,
     confusion_counts,
-    percentile_interval,
+    recall_spreads,
     recalls,
 )
 
@@ -129,120 +129,83 @@ def planted(rng, cells_per_class=200, n_classes=4, accuracy=0.8):
     return labels, np.where(wrong, (labels + 1) % n_classes, labels)
 
 
-def balanced(confusions):
-    return classification_metrics(confusions)["balanced_accuracy"]
-
-
 @pytest.mark.parametrize("grouped", [False, True])
-def test_the_interval_of_independent_cells_is_the_binomial_one(grouped):
+def test_the_spread_of_independent_cells_is_the_binomial_one(grouped):
     labels, predicted = planted(np.random.default_rng(0), cells_per_class=400)
     groups = np.arange(len(labels)) if grouped else None
-    confusions, by_group = bootstrap_confusions(labels, predicted, groups, 4, replicates=3000, seed=1)
+    spreads, by_group = classification_spreads(labels, predicted, groups, 4)
     assert by_group.tolist() == [grouped] * 4
-    low, high = percentile_interval(balanced(confusions))
-    estimate = balanced(confusion_counts(labels, predicted, 4))
-    assert low < estimate < high
     per_class = recalls(confusion_counts(labels, predicted, 4))
-    sd = np.sqrt((per_class * (1 - per_class) / 400).sum()) / 4
-    assert high - low == pytest.approx(2 * 1.96 * sd, rel=0.08)
+    expected = (per_class * (1 - per_class) / 399).sum() / 16
+    assert spreads["balanced_accuracy"].variance == pytest.approx(expected)
 
 
-def test_the_interval_is_wider_where_the_cells_of_a_group_are_right_or_wrong_together():
+def test_the_spread_is_larger_where_the_cells_of_a_group_are_right_or_wrong_together():
     rng = np.random.default_rng(0)
     labels = np.repeat(np.arange(4), 500)
     groups = np.arange(2000) // 25  # 20 groups of 25 cells in every class
     wrong = (rng.random(80) > 0.7)[groups]
     predicted = np.where(wrong, (labels + 1) % 4, labels)
-    widths = []
-    for unit in (None, groups):
-        low, high = percentile_interval(balanced(bootstrap_confusions(labels, predicted, unit, 4)[0]))
-        widths.append(high - low)
-    assert widths[1] / widths[0] == pytest.approx(5, rel=0.15)  # √25
+    alone, whole = (
+        classification_spreads(labels, predicted, g, 4)[0]["balanced_accuracy"].variance for g in (None, groups)
+    )
+    assert whole / alone == pytest.approx(25, rel=0.1)
 
 
-def test_the_interval_covers_the_truth_about_95_times_in_100():
-    rng = np.random.default_rng(0)
-    covered = 0
-    for trial in range(300):
-        labels, predicted = planted(rng, cells_per_class=150, n_classes=3, accuracy=0.75)
-        low, high = percentile_interval(balanced(bootstrap_confusions(labels, predicted, None, 3, replicates=400, seed=trial)[0]))  # fmt: skip
-        covered += low <= 0.75 <= high
-    assert 0.90 <= covered / 300 <= 0.985
-
-
-def by_hand(labels, predicted, groups, replicates, rng):
-    """Draw groups with replacement within each class, collect their cells, ask scikit-learn."""
-    found = []
-    for _ in range(replicates):
-        cells = []
-        for label in np.unique(labels):
-            mine = np.flatnonzero(labels == label)
-            names = np.unique(groups[mine])
-            drawn = rng.choice(names, len(names)) if len(names) > 1 else None
-            cells += [rng.choice(mine, len(mine))] if drawn is None else [mine[groups[mine] == g] for g in drawn]
-        drawn = np.concatenate(cells)
-        right = predicted[drawn] == labels[drawn]
-        found.append((np.mean([right[labels[drawn] == label].mean() for label in np.unique(labels)]), right.mean()))
-    return np.array(found)
-
-
-def test_replicates_have_the_mean_and_sd_of_a_slow_bootstrap_by_hand():
+@pytest.mark.parametrize("folds", [1, 3])
+def test_the_spread_is_that_of_a_jackknife_by_hand(folds):
     rng = np.random.default_rng(0)
     labels = np.repeat([0, 1, 2], [60, 90, 40])
-    groups = np.concatenate(
-        [rng.integers(0, 6, 60), rng.integers(3, 15, 90), np.full(40, 99)]
-    )  # groups of unequal size
-    difficulty = rng.random(100)
-    predicted = np.where(rng.random(190) < difficulty[groups], labels, rng.integers(-1, 3, 190))
-    confusions, by_group = bootstrap_confusions(labels, predicted, groups, 3, replicates=4000, seed=0)
-    assert by_group.tolist() == [True, True, False]
-    slow = by_hand(labels, predicted, groups, 2500, rng)
-    for column, name in enumerate(["balanced_accuracy", "accuracy"]):
-        fast = classification_metrics(confusions)[name]
-        sd = slow[:, column].std()
-        assert fast.mean() == pytest.approx(slow[:, column].mean(), abs=0.12 * sd)
-        assert fast.std() == pytest.approx(sd, rel=0.08)
+    groups = np.concatenate([rng.integers(0, 6, 60), rng.integers(10, 22, 90), rng.integers(30, 34, 40)])
+    predicted = np.where(rng.random(190) < 0.6, labels, rng.integers(-1, 3, 190))
+    fold = rng.integers(0, folds, 190)
+    spreads, _ = classification_spreads(labels, predicted, groups, 3, folds=fold)
+
+    def by_hand(kept):
+        own = [kept & (fold == f) for f in range(folds)]
+        return {
+            "balanced_accuracy": np.mean(
+                [np.mean([(predicted[o & (labels == c)] == c).mean() for c in range(3)]) for o in own]
+            ),
+            "accuracy": np.mean([(predicted[o] == labels[o]).mean() for o in own]),
+        }
+
+    for name in ("balanced_accuracy", "accuracy"):
+        variance = 0.0
+        for label in range(3):
+            names = np.unique(groups[labels == label])
+            values = np.array([by_hand(groups != g)[name] for g in names])
+            variance += (len(names) - 1) / len(names) * np.square(values - values.mean()).sum()
+        assert spreads[name].variance == pytest.approx(variance)
 
 
-def test_the_bootstrap_depends_on_its_seed_only():
-    labels, predicted = planted(np.random.default_rng(0), cells_per_class=50)
-    groups = np.arange(200) // 5
-    first, again = (bootstrap_confusions(labels, predicted, groups, 4, seed=3)[0] for _ in range(2))
-    np.testing.assert_array_equal(first, again)
-    other = bootstrap_confusions(labels, predicted, groups, 4, seed=4)[0]
-    assert (first != other).any()
-    renamed = bootstrap_confusions(labels, predicted, groups * 17 - 5, 4, seed=3)[0]
-    np.testing.assert_array_equal(first, renamed)
+def test_a_group_of_several_classes_is_left_out_of_all_of_them():
+    rng = np.random.default_rng(0)
+    groups = np.repeat(np.arange(12), 20)
+    labels = np.tile([0, 1], 120)
+    quality = np.repeat(rng.random(12), 20)
+    predicted = np.where(rng.random(240) < quality, labels, 1 - labels)
+    together = classification_spreads(labels, predicted, groups, 2)[0]["balanced_accuracy"]
+    apart = classification_spreads(labels, predicted, groups + 100 * labels, 2)[0]["balanced_accuracy"]
+    assert together.df == 11 < apart.df
+    assert together.variance > 1.5 * apart.variance
+    values = [np.mean([(predicted == labels)[(groups == g) & (labels == c)].mean() for c in (0, 1)]) for g in range(12)]
+    assert together.variance == pytest.approx(np.var(values, ddof=1) / 12)
 
 
-def test_resampling_by_cells_keeps_the_size_of_every_class():
-    labels, predicted = np.repeat([0, 1, 3], [5, 30, 1]), np.r_[np.zeros(20, int), np.full(16, -1)]
-    confusions, by_group = bootstrap_confusions(labels, predicted, None, 4, replicates=50)
-    assert not by_group.any()
-    assert confusions.shape == (50, 4, 5)
-    assert (confusions.sum(axis=2) == [5, 30, 0, 1]).all()
-    assert np.isfinite(balanced(confusions)).all()
-
-
-def test_resampling_by_group_takes_groups_whole():
-    labels, groups = np.zeros(30, int), np.repeat(np.arange(6), 5)
-    predicted = np.repeat([0, 0, 1, -1, 1, 0], 5)
-    confusions, _ = bootstrap_confusions(labels, predicted, groups, 2, replicates=200)
-    assert (confusions % 5 == 0).all()
-    assert (confusions[:, 0].sum(axis=1) == 30).all()
-
-
-def test_a_class_in_one_group_is_resampled_by_cells_and_the_others_by_group():
+def test_a_class_in_one_group_is_drawn_by_cells_and_the_others_by_group():
     labels = np.repeat([0, 1], 40)
     groups = np.r_[np.zeros(40, int), np.arange(40) // 10]
     predicted = np.where(np.arange(80) % 3 == 0, 1 - labels, labels)
-    confusions, by_group = bootstrap_confusions(labels, predicted, groups, 2)
+    _, by_group = classification_spreads(labels, predicted, groups, 2)
     assert by_group.tolist() == [False, True]
-    assert confusions[:, 0, 0].std() > 0
+    assert recall_spreads(labels, predicted, groups, 2)[0].df == 39
 
 
-@pytest.mark.parametrize("level", [0.5, 0.95])
-def test_the_percentile_interval_holds_the_asked_share_in_its_centre(level):
-    low, high = percentile_interval(np.random.default_rng(0).permutation(np.linspace(0, 1, 10_001)), level)
-    assert low == pytest.approx((1 - level) / 2)
-    assert high == pytest.approx((1 + level) / 2)
+def test_names_of_groups_and_order_of_cells_change_nothing():
+    labels, predicted = planted(np.random.default_rng(0), cells_per_class=50)
+    groups = np.arange(200) // 5
+    first = classification_spreads(labels, predicted, groups, 4)[0]["macro_f1"]
+    order = np.random.default_rng(1).permutation(200)
+    other = classification_spreads(labels[order], predicted[order], (groups * 17 - 5)[order], 4)[0]["macro_f1"]
+    assert other.variance == pytest.approx(first.variance)

@@ -19,15 +19,19 @@ import pci_bench
 from pci_bench.benchmarks import BENCHMARKS
 from pci_bench.contracts import evaluators as contracts
 from pci_bench.errors import UserError
+from pci_bench.evaluators.base import standardized
 from pci_bench.evaluators.multi_localization import (
     NEAREST,
+    Units,
     _weighted_median,
     annotated_cells,
-    bootstrap_summary,
     compartment_scores,
+    precision_of,
+    scores_of_averages,
     separation,
     summary,
     variability,
+    weighted_summary,
 )
 from pci_bench.reporting.figures import draw
 from pci_bench.reporting.tables import TABLES, fill
@@ -139,26 +143,52 @@ def test_the_share_between_counts_scores_strictly_between_the_single_medians():
     assert summary(-scores, np.repeat([0, 1, 2], [3, 3, 6]))["both_between"] == 3 / 6
 
 
-def test_the_bootstrap_is_that_of_repeating_whole_proteins():
+def test_a_weighted_summary_is_that_of_repeated_cells():
     rng = np.random.default_rng(0)
     annotation = np.repeat([0, 1, 2], [20, 25, 30])
-    protein = rng.integers(0, 5, 75) + 10 * annotation
-    protein[annotation == 1] = 99  # one protein: by cells
     scores = rng.integers(-4, 5, 75) / 2
-    found, by_protein = bootstrap_summary(scores, annotation, protein, replicates=40, seed=3)
-    assert by_protein.tolist() == [True, False, True]
-    rng, draws = np.random.default_rng(3), []
-    for _ in range(40):
-        values = []
-        for group in range(3):
-            mine = np.flatnonzero(annotation == group)
-            mine = mine[np.lexsort((protein[mine], scores[mine]))]
-            units = [mine[protein[mine] == p] for p in np.unique(protein[mine])]
-            units = units if len(units) > 1 else [mine[i : i + 1] for i in range(len(mine))]
-            values.append(scores[np.concatenate([units[i] for i in rng.integers(len(units), size=len(units))])])
-        draws.append(summary(np.concatenate(values), np.repeat([0, 1, 2], [len(v) for v in values])))
-    for name in found:
-        assert found[name] == pytest.approx(np.quantile([d[name] for d in draws], [0.025, 0.975]))
+    for _ in range(20):
+        weights = rng.integers(0, 3, 75)
+        repeated = np.repeat(np.arange(75), weights)
+        expected = summary(scores[repeated], annotation[repeated])
+        assert weighted_summary(scores, annotation, weights) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("exclude", [None, "protein", "half"])
+def test_scores_without_some_proteins_are_those_of_a_table_without_them(exclude):
+    rng = np.random.default_rng(0)
+    annotation, protein = np.repeat([0, 1, 2], 40), np.repeat(np.arange(12), 10)
+    features = standardized(rng.normal(size=(120, 5)) + annotation[:, None])
+    groups = {None: None, "protein": protein, "half": np.arange(120) % 4 // 2}[exclude]
+    units = Units.of(annotation, protein)
+    kept = np.ones((3, 12), np.int64)
+    kept[1, [0, 5]] = kept[2, 1] = 0
+    weights = np.stack([kept * (units.kind == kind) for kind in (0, 1)])
+    found = scores_of_averages(features, units.code, weights, groups, precision_of(features, units.code, kept))
+    for scores, rows in zip(found, kept[:, units.code] > 0, strict=True):
+        own = None if groups is None else groups[rows]
+        expected = compartment_scores(features[rows], annotation[rows], own)
+        np.testing.assert_allclose(scores[rows], expected, atol=1e-5)
+
+
+def test_units_are_proteins_and_cells_where_an_annotation_has_one_protein():
+    annotation = np.repeat([0, 1, 2], [4, 3, 4])
+    units = Units.of(annotation, np.array([0, 0, 1, 1, 5, 5, 5, 0, 0, 2, 2]))
+    assert units.by_protein.tolist() == [True, False, True]
+    assert units.kind.tolist() == [0, 0, 1, 1, 1, 2, 2]
+    kept, factor = units.halves(1, np.random.default_rng(0))
+    assert (kept[:, units.kind == 1].sum(axis=1) == 2).all()
+    assert (kept[:, units.kind != 1] == 1).all()
+    assert factor == 2  # one of three left out
+
+
+def test_chance_is_one_half_on_noise_only_where_a_cell_is_measured_against_others():
+    own, others = pci_bench.evaluate(
+        "multi-localization", mixed(apart=0.0, proteins=6, cells=4, d=40), exclude=["none", "protein"]
+    )
+    assert own.metrics["chance_separation"] > 0.7
+    assert others.metrics["chance_separation"] == pytest.approx(0.5, abs=0.1)
+    assert own.metrics["separation"] == pytest.approx(own.metrics["chance_separation"], abs=0.15)
 
 
 # Which cells
@@ -319,8 +349,10 @@ def test_the_table_has_each_column_once_and_its_numbers_are_the_results():
     (_, reason), (name, entries) = fill(TABLES.get("figure5a"), results, {}, "planted").rows
     assert (name, reason) == ("planted", "not asked for; name it with --features")
     names = ("median_first", "median_both", "median_second", "both_between", "separation")
-    assert [e.value for e in entries] == [*(own.metrics[n] for n in names), others.metrics["separation"]]
-    assert [e.interval for e in entries] == [*(own.intervals[n] for n in names), others.intervals["separation"]]
+    last = ("separation", "chance_separation")
+    expected = [(r, n) for r, chosen in ((own, (*names, last[1])), (others, last)) for n in chosen]
+    assert [e.value for e in entries] == [r.metrics[n] for r, n in expected]
+    assert [e.interval for e in entries] == [r.intervals.get(n) for r, n in expected]
     assert all(not any(e) for _, e in fill(TABLES.get("figure5b"), results, {}, "planted").rows[1:])
 
 

@@ -18,6 +18,7 @@ from pci_bench.evaluators.base import (
     register_evaluator,
     resolve_exclude,
 )
+from pci_bench.evaluators.intervals import training_variance
 from pci_bench.evaluators.labelled import LabelledCells, labelled, unreachable_classes, why_no_classes, why_not_classify
 
 if TYPE_CHECKING:
@@ -144,7 +145,11 @@ class _CrossValidated(ABC):
         return why_not_classify(adata, params.exclude)
 
     def __call__(self, adata: AnnData, grid: list[Any], run: Run) -> Iterator[Outcome]:
-        """Yield one outcome per parameters: metrics as means over the folds, and the held-out predictions."""
+        """Yield one outcome per parameters, and the held-out predictions.
+
+        Folds of cells: metrics are means over the folds (paper). Folds of whole groups may lack classes, so that their
+        balanced accuracies would be means over different classes: metrics are of all held-out predictions together.
+        """
         cells = LabelledCells.of(adata)
         order = np.argsort(cells.names, kind="stable")  # folds must not depend on the cells' order
         back = np.argsort(order)
@@ -163,12 +168,14 @@ class _CrossValidated(ABC):
             if n_folds < params.folds:
                 what = "cells" if groups is None else f"values of '{column}'"
                 said["fewer_folds"] = f"{n_folds} folds, since a class has only {n_folds} {what}"
+            whole = cells.whole_units(np.arange(len(labels)) if groups is None else groups)
             yield cells.outcome(
                 params.model_copy(update={"exclude": column}).model_dump(),
                 predicted[back],
-                run.seed,
                 unreachable=unreachable,
                 folds=folds[back],
+                pooled=groups is not None,
+                variance=training_variance(self.meta.name, whole_units=whole),
                 details=said,
             )
 
@@ -187,7 +194,7 @@ class LogisticRegressionEvaluator(_CrossValidated):
 
     meta = EvaluatorMeta(
         "logistic-regression",
-        "2",
+        "3",
         "L1 logistic regression, 5-fold cross-validation",
         "balanced_accuracy",
         key=("exclude",),
@@ -228,7 +235,7 @@ class RandomForestEvaluator(_CrossValidated):
 
     meta = EvaluatorMeta(
         "random-forest",
-        "1",
+        "2",
         "Random forest, 5-fold cross-validation",
         "balanced_accuracy",
         key=("exclude",),
@@ -269,7 +276,7 @@ class Argmax:
     dataset's labels merge are added up, and a class of the network that the dataset does not have is never right.
     """
 
-    meta = EvaluatorMeta("argmax", "1", "The class with the largest score", "balanced_accuracy", any_order=True)
+    meta = EvaluatorMeta("argmax", "2", "The class with the largest score", "balanced_accuracy", any_order=True)
     Params = ArgmaxParams
 
     def skip(self, adata: AnnData, params: ArgmaxParams) -> str | None:
@@ -296,4 +303,4 @@ class Argmax:
         position = {str(c): i for i, c in enumerate(cells.classes)}
         predicted = np.array([position.get(name, -1) for name in distinct])[scores.argmax(axis=1)]
         for params in grid:
-            yield cells.outcome(params.model_dump(), predicted, run.seed)
+            yield cells.outcome(params.model_dump(), predicted)

@@ -11,14 +11,16 @@ import pydantic
 
 from pci_bench.evaluators.base import EvaluatorMeta, Outcome, Run, register_evaluator, texts
 from pci_bench.evaluators.examples import as_table
-from pci_bench.evaluators.metrics import percentile_interval
+from pci_bench.evaluators.intervals import mean_spread, pair_spread
 
 if TYPE_CHECKING:
     from anndata import AnnData
 
     from pci_bench.cells import Cells
 
-REPLICATES = 1000
+INTERVAL = (
+    "jackknife of pairs over images (of the logarithm), network as it is; mismatched: over the images of both cells"
+)
 PAIRS_PER_PASS = 64
 
 
@@ -87,7 +89,7 @@ class InpaintingError:
 
     meta = EvaluatorMeta(
         "inpainting-error",
-        "1",
+        "2",
         "Error of inpainting, beside simple guesses",
         "matched",
         lower_is_better=True,
@@ -124,9 +126,9 @@ class InpaintingError:
             pairs = draw_pairs(image_codes, kinds, names, params.pairs, run.seed)
             errors = self._errors(network, cells, pairs, image_codes)
             values = {name: float(v.mean()) for name, v in errors.items()}
-            intervals = _intervals(errors, image_codes[pairs.targets], run.seed)
+            intervals = error_intervals(errors, pairs, image_codes)
             examples = self._examples(network, cells, pairs, labels, several, names, params)
-            details = {"n_pairs": len(pairs.targets), "interval": f"bootstrap of pairs over image, {REPLICATES}"}
+            details = {"n_pairs": len(pairs.targets), "interval": INTERVAL}
             yield Outcome(params.model_dump(), values, intervals, details, tables={"examples": examples})
 
     @staticmethod
@@ -201,15 +203,25 @@ def predicted(network: Any, source: np.ndarray, target: np.ndarray) -> np.ndarra
         return network(torch.from_numpy(np.ascontiguousarray(source)), markers).numpy()
 
 
-def _intervals(errors: dict[str, np.ndarray], images: np.ndarray, seed: int) -> dict[str, tuple[float, float]]:
-    """Return 95 % intervals of the means, whole images drawn with replacement."""
-    rng = np.random.default_rng([seed, 1])
-    codes = np.unique(images, return_inverse=True)[1]
-    n = codes.max() + 1
-    draws = rng.multinomial(n, np.full(n, 1 / n), size=REPLICATES)
-    weights = draws @ np.bincount(codes, minlength=n)
-    usable = weights > 0
-    return {
-        name: percentile_interval((draws @ np.bincount(codes, values, minlength=n))[usable] / weights[usable])
-        for name, values in errors.items()
-    }
+def error_intervals(errors: dict[str, np.ndarray], pairs: Pairs, images: np.ndarray) -> dict[str, tuple[float, float]]:
+    """Return 95 % intervals of mean errors, whose images were drawn.
+
+    Parameters
+    ----------
+    errors
+        (n,) float for each pair, by name. Those of ``mismatched`` depend on two images, the target's and the stranger's.
+    pairs, images
+        The pairs, and the image of every cell (n_cells,) int.
+    """
+    found = {}
+    targets, strangers = images[pairs.targets], images[pairs.strangers]
+    drawn, codes = np.unique(np.stack([targets, strangers], axis=1), return_inverse=True)
+    both = codes.reshape(-1, 2)
+    for name, values in errors.items():
+        if name == "mismatched":
+            influence = (values - values.mean()) / len(values)
+            spread = pair_spread(influence, both, np.zeros(len(drawn), np.int64))
+        else:
+            spread = mean_spread(values, np.unique(targets, return_inverse=True)[1])
+        found[name] = spread.log_interval(float(values.mean()))
+    return found

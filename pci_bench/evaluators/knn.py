@@ -18,6 +18,7 @@ from pci_bench.evaluators.base import (
     resolve_exclude,
     standardized,
 )
+from pci_bench.evaluators.intervals import training_variance
 from pci_bench.evaluators.labelled import LabelledCells, labelled, unreachable_classes, why_not_classify
 
 if TYPE_CHECKING:
@@ -117,7 +118,7 @@ class LooKnn:
 
     meta = EvaluatorMeta(
         "loo-knn",
-        "1",
+        "2",
         "Leave-one-out k-nearest-neighbour classification",
         "balanced_accuracy",
         key=("k", "exclude"),
@@ -151,5 +152,8 @@ class LooKnn:
             predicted = predictions[params.scale, params.k, column]
             resolved = params.model_copy(update={"exclude": column}).model_dump()
             yield cells.outcome(
-                resolved, predicted, run.seed, unreachable=unreachable_classes(labels, groupings[column])
+                resolved,
+                predicted,
+                unreachable=unreachable_classes(labels, groupings[column]),
+                variance=training_variance(self.meta.name, whole_units=cells.whole_units(groupings[column])),
             )

@@ -11,18 +11,16 @@ import numpy as np
 from pci_bench.errors import UserError
 from pci_bench.evaluators.base import Outcome, dataset_name, exclusion_groups, resolve_exclude
 from pci_bench.evaluators.metrics import (
-    bootstrap_confusions,
     classification_metrics,
+    classification_spreads,
     confusion_counts,
-    percentile_interval,
+    drawn_unit,
     recalls,
 )
 
 if TYPE_CHECKING:
     import pandas as pd
     from anndata import AnnData
-
-REPLICATES = 1000
 
 
 def labelled(adata: AnnData) -> np.ndarray:
@@ -122,17 +120,26 @@ class LabelledCells:
         """The cells' names (n,) str."""
         return (self.obs["cell"] if "cell" in self.obs else self.obs.index.to_series()).astype(str).to_numpy()
 
+    def whole_units(self, groups: np.ndarray) -> bool:
+        """Return whether each unit that intervals draw (the confounder's value, or the cell) lies in one of some groups (n,) int."""
+        return self.groups is None or len(np.unique(np.stack([self.groups, groups], axis=1), axis=0)) == len(
+            np.unique(self.groups)
+        )
+
     def outcome(
         self,
         params: dict[str, Any],
         predicted: np.ndarray,
-        seed: int,
         *,
         unreachable: Sequence[int] | np.ndarray = (),
         folds: np.ndarray | None = None,
+        pooled: bool = False,
+        variance: float = 1.0,
         details: dict[str, Any] | None = None,
+        intervals: dict[str, tuple[float, float]] | None = None,
+        interval_name: str = "",
     ) -> Outcome:
-        """Return metrics with bootstrap intervals, recalls, the confusion matrix and a row per cell.
+        """Return metrics with intervals, recalls, the confusion matrix and a row per cell.
 
         Parameters
         ----------
@@ -140,45 +147,35 @@ class LabelledCells:
             Parameters, resolved.
         predicted
             Each cell's predicted class (n,) int; −1 where there is none.
-        seed
-            Of the bootstrap.
         unreachable
             Classes that nothing could be learned about.
         folds
-            Each cell's fold (n,) int; metrics are then means over the folds. Default: one fold.
+            Each cell's fold (n,) int. Default: one fold.
+        pooled
+            Whether metrics are of the held-out predictions of all folds together, and not means over the folds.
+        variance
+            What the variance of the predictions is multiplied by, for what they were learned from.
         details
             More to say.
+        intervals, interval_name
+            By metric, and what they are, where the evaluator has better ones than those of its predictions.
         """
         import pandas as pd
 
         n_classes = len(self.classes)
         folds = np.zeros(len(predicted), np.int64) if folds is None else folds
-        by_fold, replicates, grouped = [], [], np.ones(n_classes, bool)
-        for fold in np.unique(folds):
-            inside = folds == fold
-            groups = None if self.groups is None else self.groups[inside]
-            labels, guesses = self.labels[inside], predicted[inside]
-            by_fold.append(classification_metrics(confusion_counts(labels, guesses, n_classes)))
-            drawn, by_group = bootstrap_confusions(
-                labels, guesses, groups, n_classes, replicates=REPLICATES, seed=seed + int(fold)
+        counted = np.zeros(len(predicted), np.int64) if pooled else folds
+        metrics = self._means(predicted, counted)
+        if intervals is None:
+            spreads, by_group = classification_spreads(self.labels, predicted, self.groups, n_classes, folds=counted)
+            intervals = {
+                name: spreads[name].times(variance).interval(value, low=0, high=1) for name, value in metrics.items()
+            }
+            unit = drawn_unit(self.classes, by_group, self.confounder)
+            interval_name = (
+                f"jackknife of predictions over {unit} within class, "
+                f"{f'variance × {variance:g} for the cells learned from' if variance != 1 else 'predictor as it is'}"
             )
-            replicates.append(classification_metrics(drawn))
-            grouped &= by_group | (np.bincount(labels, minlength=n_classes) == 0)
-        pooled = ""
-        if self.groups is not None and len(by_fold) > 1 and not grouped.all():  # folds of whole groups: few in each
-            drawn, grouped = bootstrap_confusions(
-                self.labels, predicted, self.groups, n_classes, replicates=REPLICATES, seed=seed
-            )
-            replicates, pooled = [classification_metrics(drawn)], "of all folds "
-        metrics = {name: float(np.mean([m[name] for m in by_fold])) for name in by_fold[0]}
-        intervals = {n: percentile_interval(np.mean([r[n] for r in replicates], axis=0)) for n in metrics}
-        if self.groups is not None and grouped.all():
-            unit = self.confounder
-        elif self.groups is not None and grouped.any():
-            alone = ", ".join(self.classes[~grouped])
-            unit = f"{self.confounder} (cells in {alone}, which lie in one {self.confounder})"
-        else:
-            unit = "cells"
         confusion = confusion_counts(self.labels, predicted, n_classes)
         none = bool((predicted < 0).any())
         said: dict[str, Any] = {
@@ -187,7 +184,7 @@ class LabelledCells:
                 "labels": [*map(str, self.classes), *(["(no neighbour)"] if none else [])],
                 "counts": confusion[:, : n_classes + none].tolist(),
             },
-            "interval": f"bootstrap of predictions {pooled}over {unit} within class, {REPLICATES}",
+            "interval": interval_name,
             **(details or {}),
         }
         if len(unreachable):
@@ -199,9 +196,21 @@ class LabelledCells:
                 "predicted": pd.Categorical.from_codes(predicted, pd.Index(self.classes)),
             }
         )
-        if len(by_fold) > 1:
-            said["folds"] = [{name: float(value) for name, value in metrics_of.items()} for metrics_of in by_fold]
+        if len(np.unique(folds)) > 1:
+            said["folds"] = [
+                self._means(predicted[inside], folds[inside], self.labels[inside])
+                for inside in (folds == f for f in np.unique(folds))
+            ]
             table["fold"] = folds
         if self.groups is not None:
             table[self.confounder] = self.obs[self.confounder].astype(str).to_numpy()
         return Outcome(params, metrics, intervals, said, table)
+
+    def _means(self, predicted: np.ndarray, folds: np.ndarray, labels: np.ndarray | None = None) -> dict[str, float]:
+        """Return means over folds of the metrics of some predictions."""
+        labels = self.labels if labels is None else labels
+        by_fold = [
+            classification_metrics(confusion_counts(labels[folds == f], predicted[folds == f], len(self.classes)))
+            for f in np.unique(folds)
+        ]
+        return {name: float(np.mean([m[name] for m in by_fold])) for name in by_fold[0]}

@@ -1,8 +1,12 @@
-"""Classification metrics from confusion matrices, and their bootstrap intervals. Pure functions of arrays."""
+"""Classification metrics from confusion matrices, and their spread over images. Pure functions of arrays."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
+
+from pci_bench.evaluators.intervals import Spread, stratified_jackknife
 
 
 def confusion_counts(labels: np.ndarray, predicted: np.ndarray, n_classes: int) -> np.ndarray:
@@ -48,58 +52,61 @@ def classification_metrics(confusion: np.ndarray) -> dict[str, np.ndarray]:
     }
 
 
-def bootstrap_confusions(
+def classification_spreads(
     labels: np.ndarray,
     predicted: np.ndarray,
     groups: np.ndarray | None,
     n_classes: int,
     *,
-    replicates: int = 1000,
-    seed: int = 0,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return bootstrap replicates of a confusion matrix, resampled within each class.
-
-    Whole groups (fields, images: cells that share more than their class) are drawn with replacement within a class, since
-    cells of a group are no independent draws. A class with fewer than two groups is resampled by cells.
+    folds: np.ndarray | None = None,
+) -> tuple[dict[str, Spread], np.ndarray]:
+    """Return the spread of every classification metric over groups of cells, drawn within classes.
 
     Parameters
     ----------
     labels, predicted
         Classes (n,) int; a prediction of −1 is "none".
     groups
-        Group of every cell (n,) int, or None to resample cells.
+        Group of every cell (n,) int, or None to draw cells.
     n_classes
         Number of classes.
-    replicates, seed
-        How many, and what they depend on.
+    folds
+        (n,) int: metrics are means over folds, and a group is left out of all of them at once. Default: one fold.
 
     Returns
     -------
-    (confusions, by_group)
-        (replicates, n_classes, n_classes + 1) int, and (n_classes,) bool: which classes were resampled by group.
+    (spreads, by_group)
+        By metric; and (n_classes,) bool: which classes were drawn by group, having two at least.
     """
-    rng = np.random.default_rng(seed)
-    found = np.zeros((replicates, n_classes, n_classes + 1), np.int64)
-    by_group = np.zeros(n_classes, bool)
-    for label in range(n_classes):
-        members = labels == label
-        columns = np.where(predicted[members] < 0, n_classes, predicted[members])
-        n = len(columns)
-        if n == 0:
-            continue
-        inverse = None if groups is None else np.unique(groups[members], return_inverse=True)[1]
-        if inverse is not None and inverse.max() >= 1:
-            by_group[label] = True
-            n_groups = inverse.max() + 1
-            counts = np.bincount(inverse * (n_classes + 1) + columns, minlength=n_groups * (n_classes + 1))
-            draws = rng.multinomial(n_groups, np.full(n_groups, 1 / n_groups), size=replicates)
-            found[:, label] = draws @ counts.reshape(n_groups, n_classes + 1)
-        else:
-            found[:, label] = rng.multinomial(n, np.bincount(columns, minlength=n_classes + 1) / n, size=replicates)
-    return found, by_group
+    fold = np.zeros(len(labels), np.int64) if folds is None else np.unique(folds, return_inverse=True)[1]
+    n_folds, width = int(fold.max()) + 1, n_classes + 1
+    codes = fold * width + np.where(predicted < 0, n_classes, predicted)
+
+    def statistic(counts: np.ndarray) -> dict[str, np.ndarray]:
+        by_fold = np.moveaxis(counts.reshape(*counts.shape[:-1], n_folds, width), -2, -3)
+        return {name: values.mean(axis=-1) for name, values in classification_metrics(by_fold).items()}
+
+    return stratified_jackknife(labels, codes, groups, (n_classes, n_folds * width), statistic)
 
 
-def percentile_interval(values: np.ndarray, level: float = 0.95) -> tuple[float, float]:
-    """Return the central interval that holds `level` of the replicates."""
-    low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
-    return float(low), float(high)
+def recall_spreads(
+    labels: np.ndarray, predicted: np.ndarray, groups: np.ndarray | None, n_classes: int
+) -> list[Spread]:
+    """Return the spread of every class's recall, over its groups of cells; parameters as of :func:`classification_spreads`."""
+
+    def statistic(counts: np.ndarray) -> dict[str, np.ndarray]:
+        return {str(c): np.nan_to_num(recalls(counts)[..., c]) for c in range(n_classes)}
+
+    codes = np.where(predicted < 0, n_classes, predicted)
+    found, _ = stratified_jackknife(labels, codes, groups, (n_classes, n_classes + 1), statistic)
+    return [found[str(c)] for c in range(n_classes)]
+
+
+def drawn_unit(classes: Sequence[str] | np.ndarray, by_group: np.ndarray, confounder: str) -> str:
+    """Return what an interval's units are, in words: the confounder, or cells, or which classes are drawn by cells."""
+    if by_group.all():
+        return confounder
+    if not by_group.any():
+        return "cells"
+    alone = ", ".join(str(c) for c, grouped in zip(classes, by_group, strict=True) if not grouped)
+    return f"{confounder} (cells in {alone}, which lie in one {confounder})"

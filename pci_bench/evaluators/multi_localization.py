@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,10 +19,11 @@ from pci_bench.evaluators.base import (
     exclusion_groups,
     register_evaluator,
     resolve_exclude,
+    standardized,
     texts,
 )
 from pci_bench.evaluators.examples import spread_over_scores
-from pci_bench.evaluators.metrics import percentile_interval
+from pci_bench.evaluators.intervals import Spread
 from pci_bench.evaluators.pairwise_distance import missing_columns, split_terms
 
 if TYPE_CHECKING:
@@ -31,7 +32,8 @@ if TYPE_CHECKING:
 
     from pci_bench.cells import Cells
 
-REPLICATES = 1000
+HALVES, PERMUTATIONS = 100, 100
+BOUNDS = {"both_between": (0.0, 1.0), "separation": (0.0, 1.0)}  # where no value lies outside
 MOST_VARIABLE = 10
 NEAREST = 1e-9  # of the distance between the two averages: what a distance of 0 counts as
 FIRST, SECOND, BOTH, NEITHER = 0, 1, 2, -1
@@ -112,57 +114,190 @@ def summary(scores: np.ndarray, annotation: np.ndarray) -> dict[str, float]:
     }
 
 
-def bootstrap_summary(
-    scores: np.ndarray, annotation: np.ndarray, protein: np.ndarray, *, replicates: int = REPLICATES, seed: int = 0
-) -> tuple[dict[str, tuple[float, float]], np.ndarray]:
-    """Return 95 % intervals of :func:`summary`, from a bootstrap of whole proteins within each group.
-
-    The scores are taken as they are: the compartments' averages are not drawn again. A group of one protein is resampled by cells.
+@dataclass(frozen=True)
+class Units:
+    """What is drawn anew: the proteins of each annotation; the cells of an annotation with one protein.
 
     Parameters
     ----------
-    scores, annotation
-        (n,) float and (n,) int, each group at least once.
-    protein
-        (n,) int.
-    replicates, seed
-        How many, and what they depend on.
+    code
+        (n,) int: each cell's unit.
+    kind
+        (units,) int: each unit's annotation.
+    by_protein
+        (3,) bool: which annotations are drawn by protein.
+    """
+
+    code: np.ndarray
+    kind: np.ndarray
+    by_protein: np.ndarray
+
+    @classmethod
+    def of(cls, annotation: np.ndarray, protein: np.ndarray) -> Units:
+        """Return the units of cells with an annotation (n,) int and a protein (n,) int."""
+        by_protein = np.array([len(np.unique(protein[annotation == kind])) > 1 for kind in (FIRST, SECOND, BOTH)])
+        alone = np.where(by_protein[annotation], protein, np.arange(len(protein)))
+        pairs, code = np.unique(np.stack([annotation, alone], axis=1), axis=0, return_inverse=True)
+        return cls(code.reshape(-1), pairs[:, 0], by_protein)
+
+    def halves(self, kind: int, rng: np.random.Generator) -> tuple[np.ndarray, float]:
+        """Return which units are kept (replicates, units) int where half of those of one annotation are left out at random.
+
+        And the factor from the variance over such replicates to that over samples of as many as there are (Shao and Wu 1989:
+        (n − d) / d for d left out). Leaving out one at a time would not do, since medians are no smooth functions.
+        """
+        members = np.flatnonzero(self.kind == kind)
+        n, kept = len(members), np.ones((HALVES, len(self.kind)), np.int64)
+        left_out = n // 2
+        if left_out:
+            kept[:, members] = rng.permuted(np.tile(np.arange(n) >= left_out, (HALVES, 1)), axis=1)
+        return kept, (n - left_out) / max(left_out, 1)
+
+
+def scores_of_averages(
+    features: np.ndarray,
+    units: np.ndarray,
+    weights: np.ndarray,
+    groups: np.ndarray | None,
+    precision: np.ndarray | None = None,
+) -> np.ndarray:
+    """Return log(d₁ / d₂) of every cell for many pairs of averages, as :func:`compartment_scores` for one.
+
+    Parameters
+    ----------
+    features
+        (n, d) float64, standardised.
+    units
+        (n,) int: each cell's unit, which counts as a whole.
+    weights
+        (2, replicates, units): how much each unit counts in the average of the first and of the second compartment.
+    groups
+        (n,) int: averages leave out the cells of a cell's own group; None: they do not.
+    precision
+        (replicates, d): what the square of a difference in each feature counts; default 1.
 
     Returns
     -------
-    (intervals, by_protein)
-        By metric; and (3,) bool: which groups were resampled by protein.
+    numpy.ndarray
+        (replicates, n) float32; 0 where nothing is left of an average.
+    """
+    n_units = weights.shape[2]
+    if precision is None:
+        precision = np.ones((weights.shape[1], features.shape[1]))
+    code = np.zeros(len(features), np.int64) if groups is None else np.unique(groups, return_inverse=True)[1]
+    sums, sizes = _sums_by(units, features, n_units)
+    totals, counts = weights @ sums, weights @ sizes  # (2, replicates, d), (2, replicates)
+    scores = np.empty((weights.shape[1], len(features)), np.float32)
+    order = np.argsort(code, kind="stable")
+    for cells in np.split(order, np.searchsorted(code[order], np.arange(1, code.max() + 1))):
+        left, remaining = totals, counts
+        if groups is not None:
+            own, place = np.unique(units[cells], return_inverse=True)
+            own_sums, own_sizes = _sums_by(place, features[cells], len(own))
+            left, remaining = totals - weights[..., own] @ own_sums, counts - weights[..., own] @ own_sizes
+        some = remaining > 0.5  # a number of cells
+        averages = left / np.maximum(remaining, 1)[..., None]
+        scaled = averages * precision
+        square = (averages * scaled).sum(axis=-1)  # (2, replicates)
+        for start in range(0, len(cells), AT_ONCE):
+            part = features[cells[start : start + AT_ONCE]]
+            norms = precision @ np.square(part).T
+            near = np.maximum(square[..., None] - 2 * scaled @ part.T + norms, 1e-12)
+            ratio = 0.5 * (np.log(near[0]) - np.log(near[1]))
+            scores[:, cells[start : start + AT_ONCE]] = np.where(some.all(axis=0)[:, None], ratio, 0)
+    return scores
+
+
+def precision_of(features: np.ndarray, units: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Return 1 / variance of every feature over the cells that are kept (replicates, d); 0 where it is constant."""
+    sums, sizes = _sums_by(units, features, weights.shape[1])
+    squares, _ = _sums_by(units, np.square(features), weights.shape[1])
+    counts = (weights @ sizes)[:, None]
+    variance = weights @ squares / counts - np.square(weights @ sums / counts)
+    return np.divide(1, variance, out=np.zeros(variance.shape), where=variance > 1e-9)
+
+
+def _sums_by(codes: np.ndarray, values: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return sums (n, d) and numbers (n,) of the rows of each code."""
+    order = np.argsort(codes, kind="stable")
+    starts = np.searchsorted(codes[order], np.arange(n))
+    sizes = np.bincount(codes, minlength=n)
+    sums = np.zeros((n, values.shape[1]))
+    sums[sizes > 0] = np.add.reduceat(values[order], starts[sizes > 0], axis=0)
+    return sums, sizes.astype(float)
+
+
+def weighted_summary(scores: np.ndarray, annotation: np.ndarray, weights: np.ndarray) -> dict[str, float]:
+    """Return :func:`summary` of cells that count `weights` (n,) int times each; every annotation must count."""
+    ordered, cumulative = [], []
+    for kind in (FIRST, SECOND, BOTH):
+        members = np.flatnonzero((annotation == kind) & (weights > 0))
+        members = members[np.argsort(scores[members], kind="stable")]
+        ordered.append(scores[members])
+        cumulative.append(np.concatenate([[0], np.cumsum(weights[members])]))
+    medians = [_weighted_median(v, np.diff(c)) for v, c in zip(ordered, cumulative, strict=True)]
+    low = cumulative[BOTH][np.searchsorted(ordered[BOTH], min(medians[:BOTH]), "right")]
+    high = cumulative[BOTH][np.searchsorted(ordered[BOTH], max(medians[:BOTH]), "left")]
+    below, up_to = (cumulative[FIRST][np.searchsorted(ordered[FIRST], ordered[SECOND], s)] for s in ("left", "right"))
+    wins = float((np.diff(cumulative[SECOND]) * (below + up_to)).sum()) / 2
+    return {
+        "median_first": medians[FIRST],
+        "median_second": medians[SECOND],
+        "median_both": medians[BOTH],
+        "both_between": float(max(high - low, 0) / cumulative[BOTH][-1]),
+        "separation": wins / float(cumulative[FIRST][-1] * cumulative[SECOND][-1]),
+    }
+
+
+def summary_spreads(
+    features: np.ndarray, annotation: np.ndarray, units: Units, groups: np.ndarray | None, *, seed: int = 0
+) -> dict[str, Spread]:
+    """Return the spread of :func:`summary` over proteins within annotations, from random halves of one annotation at a time.
+
+    Averages, and the features' means and SDs, are of the same halves.
+
+    Parameters
+    ----------
+    features
+        (n, d) float64, standardised.
+    annotation, units, groups
+        (n,) int, each of the three at least once; what is left out; as of :func:`scores_of_averages`.
+    seed
+        Of the halves.
     """
     rng = np.random.default_rng(seed)
-    ordered, units, by_protein = [], [], np.zeros(3, bool)
-    for group in (FIRST, SECOND, BOTH):
-        members = np.flatnonzero(annotation == group)
-        members = members[np.lexsort((protein[members], scores[members]))]
-        codes = np.unique(protein[members], return_inverse=True)[1]
-        by_protein[group] = codes.max() > 0
-        ordered.append(scores[members])
-        units.append(codes if by_protein[group] else np.arange(len(members)))
-    places = [np.searchsorted(ordered[FIRST], ordered[SECOND], side) for side in ("left", "right")]
+    parts: dict[str, list[Spread]] = {}
+    for kind in (FIRST, SECOND, BOTH):
+        kept, factor = units.halves(kind, rng)
+        weights = np.stack([kept * (units.kind == single) for single in (FIRST, SECOND)])
+        scores = scores_of_averages(features, units.code, weights, groups, precision_of(features, units.code, kept))
+        found = [weighted_summary(s, annotation, w[units.code]) for s, w in zip(scores, kept, strict=True)]
+        df = max(float(np.sum(units.kind == kind)) - 1, 1)
+        for name in found[0]:
+            variance = factor * float(np.var([f[name] for f in found], ddof=1))
+            parts.setdefault(name, []).append(Spread(variance, df))
+    return {name: Spread.total(spreads) for name, spreads in parts.items()}
+
+
+def chance_separation(
+    features: np.ndarray, annotation: np.ndarray, units: Units, groups: np.ndarray | None, *, seed: int = 0
+) -> float:
+    """Return the mean separation where the two single annotations are dealt at random to the units that have one.
+
+    More than 0.5 where cells count in the averages that they are measured against. Parameters as of :func:`summary_spreads`.
+    """
+    rng = np.random.default_rng([seed, 1])
+    single = np.flatnonzero(units.kind != BOTH)
+    dealt = np.tile(units.kind, (PERMUTATIONS, 1))
+    dealt[:, single] = rng.permuted(dealt[:, single], axis=1)
+    weights = np.stack([dealt == kind for kind in (FIRST, SECOND)]).astype(float)
+    alone = annotation != BOTH
+    scores = scores_of_averages(features[alone], units.code[alone], weights, None if groups is None else groups[alone])
     found = []
-    for _ in range(replicates):
-        weights = []
-        for codes in units:
-            n = codes.max() + 1
-            weights.append(np.bincount(rng.integers(n, size=n), minlength=n)[codes])
-        medians = [_weighted_median(values, w) for values, w in zip(ordered, weights, strict=True)]
-        low = np.searchsorted(ordered[BOTH], min(medians[:BOTH]), "right")
-        high = np.searchsorted(ordered[BOTH], max(medians[:BOTH]), "left")
-        lower = np.concatenate([[0], np.cumsum(weights[FIRST])])
-        wins = (weights[SECOND] * (lower[places[0]] + lower[places[1]])).sum() / 2
-        found.append(
-            [
-                *medians,
-                weights[BOTH][low:high].sum() / weights[BOTH].sum(),
-                wins / (weights[FIRST].sum() * weights[SECOND].sum()),
-            ]
-        )
-    names = ("median_first", "median_second", "median_both", "both_between", "separation")
-    return {n: percentile_interval(v) for n, v in zip(names, np.array(found).T, strict=True)}, by_protein
+    for values, kinds in zip(scores, dealt, strict=True):
+        kind = kinds[units.code[alone]]
+        found.append(separation(values[kind == FIRST], values[kind == SECOND]))
+    return float(np.mean(found))
 
 
 def _weighted_median(ordered: np.ndarray, weights: np.ndarray) -> float:
@@ -235,7 +370,7 @@ class MultiLocalization:
 
     meta = EvaluatorMeta(
         "multi-localization",
-        "1",
+        "2",
         "Scores of single cells between two compartments",
         "separation",
         key=("first", "second", "exclude"),
@@ -266,7 +401,7 @@ class MultiLocalization:
             used = np.flatnonzero(annotation != NEITHER)
             groups = None if params.exclude == NOTHING else exclusion_groups(adata, params.exclude)[used]
             scores = compartment_scores(np.asarray(adata.X)[used], annotation[used], groups)
-            outcome = _outcome(params, adata, used, annotation[used], scores, run.seed)
+            outcome = _outcome(params, adata, used, annotation[used], scores, groups, run.seed)
             outcome = with_annotations(outcome, annotation[used] == BOTH, texts(adata, params.variable)[used])
             yield outcome if run.cells is None else with_variable_crops(outcome, run.cells)
 
@@ -291,6 +426,7 @@ def _outcome(
     used: np.ndarray,
     annotation: np.ndarray,
     scores: np.ndarray,
+    groups: np.ndarray | None,
     seed: int,
 ) -> Outcome:
     import pandas as pd
@@ -306,13 +442,22 @@ def _outcome(
             "score": scores,
         }
     )
-    intervals, by_protein = bootstrap_summary(
-        scores, annotation, pd.factorize(cells["protein"], sort=True)[0], seed=seed
-    )
-    by_cells = [kind for kind, grouped in zip(kinds, by_protein, strict=True) if not grouped]
+    # in the order of the cells' names, so that no draw depends on the order of the rows
+    order = np.argsort(cells["cell"].to_numpy(str), kind="stable")
+    features = standardized(np.asarray(adata.X)[used[order]])
+    units = Units.of(annotation[order], pd.factorize(cells["protein"], sort=True)[0][order])
+    excluded = None if groups is None else groups[order]
+    metrics = summary(scores, annotation)
+    spreads = summary_spreads(features, annotation[order], units, excluded, seed=seed)
+    intervals = {}
+    for name, value in metrics.items():
+        low, high = BOUNDS.get(name, (-np.inf, np.inf))
+        intervals[name] = spreads[name].interval(value, low=low, high=high)
+    metrics["chance_separation"] = chance_separation(features, annotation[order], units, excluded, seed=seed)
+    by_cells = [kind for kind, grouped in zip(kinds, units.by_protein, strict=True) if not grouped]
     alone = f" (cells where annotated with {', '.join(by_cells)}, which is one protein)" if by_cells else ""
     proteins, variable = variability(cells[annotation == BOTH])
-    groups = {
+    described = {
         kind: {
             "proteins": int(group["protein"].nunique()),
             "images": int(group["image"].nunique()),
@@ -323,11 +468,11 @@ def _outcome(
     }
     return Outcome(
         params.model_dump(),
-        summary(scores, annotation),
+        metrics,
         intervals,
         {
-            "groups": groups,
-            "interval": f"bootstrap of the cells over protein{alone} within annotation, {REPLICATES}",
+            "groups": described,
+            "interval": f"random halves of protein{alone} within annotation, averages and standardisation with them",
             "left_out": {"cells": int(adata.n_obs - len(used))},
         },
         cells,

@@ -11,13 +11,13 @@ import pydantic
 
 from pci_bench.errors import UserError
 from pci_bench.evaluators.base import EvaluatorMeta, Outcome, Run, dataset_name, register_evaluator, texts
-from pci_bench.evaluators.metrics import percentile_interval
+from pci_bench.evaluators.intervals import Spread, pair_spread
 
 if TYPE_CHECKING:
     import pandas as pd
     from anndata import AnnData
 
-REPLICATES = 1000
+INTERVAL = "pairs clustered by both proteins, proteins drawn within terms, features and terms as they are"
 PERMUTATIONS = 999
 TESTED_PER_TERM, TESTED = 30, 1200  # proteins of the permutation test: all their pairs are measured
 ROUNDING = 1e-7  # an SD below this share of the mean is what is left of float64 after mean(d²) − mean(d)²
@@ -177,14 +177,29 @@ def normalized(
 ) -> np.ndarray:
     """Return z or the ratio less 1 from mean same, mean different and mean squared different distances, all (…)."""
     gain = same - different
-    if statistic == "ratio":
-        scale = different
-    else:
-        scale = np.sqrt(np.maximum(square_different - different**2, 0))
-        scale = np.where(scale > ROUNDING * np.abs(different), scale, 0)
+    scale = _scale_of(different, square_different, statistic)
     equal = np.abs(gain) <= ROUNDING * np.abs(different)
     with np.errstate(divide="ignore"):
         return np.divide(gain, scale, out=np.zeros(np.shape(gain)), where=~((scale == 0) & equal))
+
+
+def _scale_of(different: np.ndarray, square_different: np.ndarray, statistic: Statistic) -> np.ndarray:
+    """Return what a difference of means is divided by: the mean, or the SD, of the different-term distances."""
+    if statistic == "ratio":
+        return different
+    scale = np.sqrt(np.maximum(square_different - different**2, 0))
+    return np.where(scale > ROUNDING * np.abs(different), scale, 0)
+
+
+def gradient(same: float, different: float, square_different: float, statistic: Statistic) -> np.ndarray:
+    """Return by how much :func:`normalized` moves with each of its three moments (3,); zeros where it is not defined."""
+    gain = same - different
+    scale = float(_scale_of(np.array(different), np.array(square_different), statistic))
+    if scale == 0:
+        return np.zeros(3)
+    if statistic == "ratio":
+        return np.array([1 / scale, -1 / scale - gain / scale**2, 0])
+    return np.array([1 / scale, -1 / scale + gain * different / scale**3, -gain / (2 * scale**3)])
 
 
 def permutation_p(
@@ -258,15 +273,15 @@ class PairwiseDistance:
     evaluated cells. Evaluated are proteins with one localization term, of terms shared by at least ``minimum_proteins`` of
     them. Pairs depend on the seed and the annotations only: every feature set is measured on the same ones.
 
-    Intervals are of a Bayesian bootstrap: proteins get exponential weights, a drawn pair the product of its two, so that
-    pairs which share a protein move together (Owen 2007, "The pigeonhole bootstrap": never too narrow; on simulated nulls,
-    where pairs vary more than proteins do, about 1.6 times too wide). The permutation p has a sample of its own (at most 30 proteins of every term,
-    one image each, all their pairs), because pairs that were drawn by their terms say nothing about shuffled terms.
+    Intervals are of proteins drawn within their terms: what all pairs of a protein do moves together, so that the variance
+    of the draw of pairs counts once and that of the proteins is not missed. The permutation p has a sample of its own (at most
+    30 proteins of every term, one image each, all their pairs), because pairs that were drawn by their terms say nothing
+    about shuffled terms.
     """
 
     meta = EvaluatorMeta(
         "pairwise-distance",
-        "1",
+        "2",
         "Normalized average pairwise distance between images of the same localization term",
         "normalized_distance",
         key=("pairs", "minimum_proteins"),
@@ -366,56 +381,99 @@ def _measure(adata: AnnData, proteins: LocalizedProteins, pairs: int, seed: int)
     return _Measured(proteins, drawn, starts, found[: len(images)], tested, between)
 
 
+def term_influences(
+    distances: np.ndarray, starts: np.ndarray, mean: np.ndarray, square: np.ndarray, statistic: Statistic
+) -> np.ndarray:
+    """Return by how much every drawn pair moves the score of the term that it was drawn for: (m,) float.
+
+    Parameters
+    ----------
+    distances, starts
+        (m,), and (terms² + 1,): the pairs of terms t and u are the run t · terms + u.
+    mean, square
+        (terms, terms): of these runs.
+    statistic
+        As in :func:`term_scores`.
+    """
+    terms = len(mean)
+    found = np.empty(len(distances))
+    for term in range(terms):
+        others = np.arange(terms) != term
+        moments = mean[term, term], mean[term, others].mean(), square[term, others].mean()
+        slopes = gradient(*moments, statistic)
+        for other in range(terms):
+            run = slice(starts[term * terms + other], starts[term * terms + other + 1])
+            d, count = distances[run], starts[term * terms + other + 1] - starts[term * terms + other]
+            if other == term:
+                found[run] = slopes[0] * (d - mean[term, term]) / count
+            else:
+                moved = slopes[1] * (d - mean[term, other]) + slopes[2] * (d**2 - square[term, other])
+                found[run] = moved / (count * (terms - 1))
+    return found
+
+
+def _spreads(measured: _Measured, influences: np.ndarray) -> tuple[list[Spread], Spread]:
+    """Return the spread of every term's score over proteins, and of their mean."""
+    proteins = measured.proteins
+    terms = len(proteins.terms)
+    by_term = []
+    for term in range(terms):
+        part = slice(measured.starts[term * terms], measured.starts[(term + 1) * terms])
+        by_term.append(pair_spread(influences[part], measured.pairs[part], proteins.term))
+    return by_term, pair_spread(influences / terms, measured.pairs, proteins.term)
+
+
 def _outcome(params: PairwiseDistanceParams, measured: _Measured, seed: int) -> Outcome:
     """Return metrics, intervals and details of one draw."""
     import pandas as pd
 
-    from pci_bench.evaluators.compiled.distances import weighted_moments
-
     proteins, terms = measured.proteins, measured.proteins.terms
-    resampling, shuffling = (np.random.default_rng(s) for s in np.random.SeedSequence(seed).spawn(4)[2:])
-    weights = np.concatenate(
-        [np.ones((1, len(proteins.term))), resampling.standard_exponential((REPLICATES, len(proteins.term)))]
-    )
+    shuffling = np.random.default_rng(np.random.SeedSequence(seed).spawn(4)[3])
     means, squares = (
-        values.reshape(-1, len(terms), len(terms))
-        for values in weighted_moments(measured.distances, measured.starts, measured.pairs, weights)
+        np.add.reduceat(values, measured.starts[:-1]).reshape(len(terms), len(terms))
+        / np.diff(measured.starts).reshape(len(terms), len(terms))
+        for values in (measured.distances, measured.distances**2)
     )
-    scores = term_scores(means, squares, params.statistic)
-    ratios = 1 + term_scores(means, squares, "ratio")
-    if not (np.isfinite(scores).all() and np.isfinite(ratios).all()):
-        unsound = terms[np.flatnonzero(~np.isfinite(scores).all(axis=0) | ~np.isfinite(ratios).all(axis=0))[0]]
+    scores = {name: term_scores(means, squares, name) for name in dict.fromkeys((params.statistic, "ratio"))}
+    if not all(np.isfinite(score).all() for score in scores.values()):
+        unsound = terms[np.flatnonzero(~np.all([np.isfinite(score) for score in scores.values()], axis=0))[0]]
         raise UserError(
             f"All distances between {unsound} and other terms are equal, so the distances within {unsound} cannot be "
             "normalized by them. Look at the features: they may hold one value per class only."
         )
+    spreads = {
+        name: _spreads(measured, term_influences(measured.distances, measured.starts, means, squares, name))
+        for name in scores
+    }
+    score, ratios = scores[params.statistic], 1 + scores["ratio"]
     p, overall_p = permutation_p(measured.between, proteins.term[measured.tested], params.statistic, shuffling)
     images = np.diff(proteins.starts[proteins.bounds])
+    intervals = [s.interval(v) for s, v in zip(spreads[params.statistic][0], score, strict=True)]
     table = pd.DataFrame(
         {
             "term": terms,
-            "score": scores[0],
-            "low": [percentile_interval(s)[0] for s in scores[1:].T],
-            "high": [percentile_interval(s)[1] for s in scores[1:].T],
-            "ratio": ratios[0],
+            "score": score,
+            "low": [low for low, _ in intervals],
+            "high": [high for _, high in intervals],
+            "ratio": ratios,
             "p": p,
-            "same": np.diagonal(means[0]),
-            "different": (means[0].sum(axis=1) - np.diagonal(means[0])) / (len(terms) - 1),
+            "same": np.diagonal(means),
+            "different": (means.sum(axis=1) - np.diagonal(means)) / (len(terms) - 1),
             "proteins": np.diff(proteins.bounds),
             "images": images,
         }
     )
-    overall, overall_ratio = scores.mean(axis=1), ratios.mean(axis=1)
+    overall, overall_ratio = float(score.mean()), float(ratios.mean())
     return Outcome(
         params.model_dump(),
-        {"normalized_distance": float(overall[0]), "ratio": float(overall_ratio[0]), "p": overall_p},
+        {"normalized_distance": overall, "ratio": overall_ratio, "p": overall_p},
         {
-            "normalized_distance": percentile_interval(overall[1:]),
-            "ratio": percentile_interval(overall_ratio[1:]),
+            "normalized_distance": spreads[params.statistic][1].interval(overall),
+            "ratio": spreads["ratio"][1].interval(overall_ratio),
         },
         {
             "per_term": _per_term(table),
-            "interval": f"Bayesian bootstrap of the pairs over proteins, {REPLICATES}",
+            "interval": INTERVAL,
             "permutation": (
                 f"terms dealt at random to {len(measured.tested)} proteins (at most "
                 f"{np.bincount(proteins.term[measured.tested]).max()} of a term, one image each, all pairs), {PERMUTATIONS}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,11 +11,13 @@ import pydantic
 
 from pci_bench.errors import UserError
 from pci_bench.evaluators.base import EvaluatorMeta, Outcome, Run, dataset_name, register_evaluator, texts
-from pci_bench.evaluators.metrics import percentile_interval
+from pci_bench.evaluators.intervals import Spread, item_spread
 from pci_bench.evaluators.pairwise_distance import (
-    REPLICATES,
+    INTERVAL,
     LocalizedProteins,
     PairwiseDistanceParams,
+    Statistic,
+    gradient,
     localized_proteins,
     missing_columns,
     normalized,
@@ -28,6 +31,10 @@ if TYPE_CHECKING:
 AT_ONCE, DRAWS = 2**17, 2**25
 SETS = ((True, True), (True, False), (False, True), (False, False))  # (same cell line, same term)
 CONDITIONS = ("same_cell_line", "different_cell_line")
+METRICS = (*CONDITIONS, "difference")
+ALL_PAIRS, SAMPLING_ERROR = "all_pairs_", "sampling_error_"  # before a metric's name
+ALL_PAIRS_WORK = 2e11  # pairs of cells × features that are measured, about 20 seconds of one core
+BLOCK_PAIRS = 2**16  # pairs of images at a time
 
 
 def draw_constrained_pairs(
@@ -92,11 +99,15 @@ class PairwiseDistanceCellLine:
 
     As pairwise-distance, but all terms together, and both sets of pairs (same term, different terms) are of images of the
     same cell line, or both of images of different ones. The difference is "different" less "same": what is lost.
+
+    The paper draws 10,000 pairs of each kind; ``sampling_error_…`` is the standard error of that draw, and ``all_pairs_…`` the
+    value that it estimates, over all pairs of images (absent where these are too many to measure). Intervals are of other
+    proteins of the same terms.
     """
 
     meta = EvaluatorMeta(
         "pairwise-distance-cell-line",
-        "1",
+        "2",
         "Normalized average pairwise distance within and between cell lines",
         "different_cell_line",
         key=("pairs", "minimum_proteins"),
@@ -122,12 +133,17 @@ class PairwiseDistanceCellLine:
 
     def __call__(self, adata: AnnData, grid: list[CellLineParams], run: Run) -> Iterator[Outcome]:
         """Yield one outcome per parameters: scores within and between cell lines, their difference, and intervals."""
-        measured: dict[tuple[int, int, str], tuple[LocalizedProteins, np.ndarray, np.ndarray, np.ndarray]] = {}
+        drawn: dict[tuple[int, int, str], Moments] = {}
+        whole: dict[tuple[int, str], Moments | None] = {}
         for params in grid:
+            proteins = _localized(adata, params)
             key = (params.pairs, params.minimum_proteins, params.terms)
-            if key not in measured:
-                measured[key] = _measure(adata, _localized(adata, params), params.pairs, run.seed)
-            yield _outcome(params, *measured[key], run.seed)
+            if key not in drawn:
+                drawn[key] = sampled_moments(adata, proteins, params.pairs, run.seed)
+            if key[1:] not in whole:
+                work = float((proteins.image >= 0).sum()) ** 2 / 2 * adata.n_vars
+                whole[key[1:]] = all_moments(adata, proteins) if work <= ALL_PAIRS_WORK else None
+            yield _outcome(params, proteins, drawn[key], whole[key[1:]])
 
 
 def _localized(adata: AnnData, params: CellLineParams) -> LocalizedProteins:
@@ -135,10 +151,101 @@ def _localized(adata: AnnData, params: CellLineParams) -> LocalizedProteins:
     return localized_proteins(protein, image, terms, line, minimum=params.minimum_proteins)
 
 
-def _measure(
-    adata: AnnData, proteins: LocalizedProteins, pairs: int, seed: int
-) -> tuple[LocalizedProteins, np.ndarray, np.ndarray, np.ndarray]:
-    """Return the proteins, and pairs of proteins, runs and distances of the four sets of pairs."""
+@dataclass(frozen=True)
+class Moments:
+    """What scores, their spread over proteins and their sampling error need to know of the four sets of pairs of images.
+
+    Parameters
+    ----------
+    counts
+        (4,) int: pairs of each set, in the order of ``SETS``.
+    means
+        (4, 2) float: mean distance and mean squared distance.
+    by_protein
+        (proteins, 12) float: sums over a protein's pairs, set by set, of weight, weight · distance and weight · distance²;
+        weights sum to 1 over a set.
+    by_dyad, by_pair
+        (12, 12) float: sums of outer products of the same sums over the pairs of two proteins, and of single pairs.
+    """
+
+    counts: np.ndarray
+    means: np.ndarray
+    by_protein: np.ndarray
+    by_dyad: np.ndarray
+    by_pair: np.ndarray
+
+    def scores(self, statistic: Statistic) -> dict[str, float]:
+        """Return the score within and between cell lines, and "different" less "same"."""
+        same, different = self.means[::2], self.means[1::2]
+        values = normalized(same[:, 0], different[:, 0], different[:, 1], statistic)
+        with np.errstate(invalid="ignore"):  # the caller looks for infinite scores
+            return dict(zip(METRICS, map(float, (*values, values[1] - values[0])), strict=True))
+
+    def slopes(self, statistic: Statistic) -> dict[str, np.ndarray]:
+        """Return by how much each score moves with the twelve sums of a protein."""
+        found = np.zeros((2, len(SETS), 3))
+        for place in range(2):
+            same, different = self.means[2 * place], self.means[2 * place + 1]
+            for part, moment, slope in zip(
+                (0, 1, 1), (0, 0, 1), gradient(same[0], different[0], different[1], statistic), strict=True
+            ):
+                row = 2 * place + part
+                found[place, row, 1 + moment] += slope
+                found[place, row, 0] -= slope * self.means[row, moment]
+        one, other = found.reshape(2, -1)
+        return dict(zip(METRICS, (one, other, other - one), strict=True))
+
+    def spreads(self, statistic: Statistic, term: np.ndarray) -> dict[str, Spread]:
+        """Return the spread of each score where proteins are drawn within their terms (proteins,) int."""
+        return {
+            name: item_spread(self.by_protein @ slope, float(slope @ self.by_dyad @ slope), term)
+            for name, slope in self.slopes(statistic).items()
+        }
+
+    def sampling_errors(self, statistic: Statistic) -> dict[str, float]:
+        """Return the standard error of each score that comes from having drawn pairs, and not taken all."""
+        return {
+            name: float(np.sqrt(max(slope @ self.by_pair @ slope, 0))) for name, slope in self.slopes(statistic).items()
+        }
+
+
+class _Sums:
+    """Adds up pairs of images, those of two proteins together at a time."""
+
+    def __init__(self, proteins: int) -> None:
+        self.counts = np.zeros(len(SETS), np.int64)
+        self.totals = np.zeros((len(SETS), 3))
+        self.by_protein = np.zeros((proteins, 3 * len(SETS)))
+        self.by_dyad, self.by_pair = np.zeros((2, 3 * len(SETS), 3 * len(SETS)))
+
+    def add(self, pairs: np.ndarray, which: np.ndarray, weights: np.ndarray, distances: np.ndarray) -> None:
+        """Add pairs (m, 2) of proteins, each of one set; two proteins' pairs must all come in one call."""
+        n, size = len(self.by_protein), len(SETS)
+        values = np.stack([weights, weights * distances, weights * distances**2], axis=1)
+        low, high = pairs.min(axis=1), pairs.max(axis=1)
+        dyads, code = np.unique(low * n + high, return_inverse=True)
+        summed = np.stack([np.bincount(code * size + which, v, minlength=len(dyads) * size) for v in values.T], axis=1)
+        summed = summed.reshape(len(dyads), -1)
+        self.by_dyad += summed.T @ summed
+        for side in np.divmod(dyads, n):
+            for column in range(summed.shape[1]):
+                self.by_protein[:, column] += np.bincount(side, summed[:, column], minlength=n)
+        for place in range(size):
+            own, block = values[which == place], slice(3 * place, 3 * place + 3)
+            self.counts[place] += len(own)
+            self.totals[place] += own.sum(axis=0)
+            self.by_pair[block, block] += own.T @ own
+
+    def moments(self) -> Moments:
+        """Return moments, weights scaled to a sum of 1 in every set."""
+        scale = np.repeat(1 / self.totals[:, 0], 3)
+        both = np.outer(scale, scale)
+        means = self.totals[:, 1:] / self.totals[:, :1]
+        return Moments(self.counts, means, self.by_protein * scale, self.by_dyad * both, self.by_pair * both)
+
+
+def sampled_moments(adata: AnnData, proteins: LocalizedProteins, pairs: int, seed: int) -> Moments:
+    """Return the moments of random pairs, as many of each set as asked for (paper: 10,000)."""
     streams = np.random.SeedSequence(seed).spawn(len(SETS))
     drawn, images = [], []
     for (same_line, same_term), stream in zip(SETS, streams, strict=True):
@@ -152,52 +259,77 @@ def _measure(
             )
         drawn.append(one)
         images.append(two)
-    starts = np.cumsum([0, *map(len, drawn)])
-    return proteins, np.concatenate(drawn), starts, standard_distances(adata, proteins, np.concatenate(images))
+    found = np.concatenate(drawn)
+    which = np.repeat(np.arange(len(SETS)), [len(part) for part in drawn])
+    sums = _Sums(len(proteins.term))
+    sums.add(found, which, np.ones(len(found)), standard_distances(adata, proteins, np.concatenate(images)))
+    return sums.moments()
 
 
-def _outcome(
-    params: CellLineParams,
-    proteins: LocalizedProteins,
-    pairs: np.ndarray,
-    starts: np.ndarray,
-    distances: np.ndarray,
-    seed: int,
-) -> Outcome:
-    from pci_bench.evaluators.compiled.distances import weighted_moments
+def all_moments(adata: AnnData, proteins: LocalizedProteins) -> Moments:
+    """Return the moments of all pairs of images of different proteins, weighted by how often they would be drawn.
 
-    rng = np.random.default_rng(np.random.SeedSequence(seed).spawn(len(SETS) + 1)[-1])
-    count = len(proteins.term)
-    weights = np.concatenate([np.ones((1, count)), rng.standard_exponential((REPLICATES, count))])
-    means, squares = weighted_moments(distances, starts, pairs, weights)
-    same, different = means[:, ::2], means[:, 1::2]  # (replicates, same and different cell line)
-    scores = normalized(same, different, squares[:, 1::2], params.statistic)
-    if not np.isfinite(scores).all():
-        raise UserError(
-            "All distances between images of different terms are equal, so those of the same term cannot be normalized by "
-            "them. Look at the features: they may hold one value per class only."
-        )
-    values = {name: scores[:, position] for position, name in enumerate(CONDITIONS)}
-    values["difference"] = scores[:, 1] - scores[:, 0]
-    drawn = dict(zip(SETS, np.diff(starts).tolist(), strict=True))
+    A draw takes two proteins alike, then an image of each alike: a pair's weight is one over the product of the numbers of
+    images of its proteins. Pairs are measured block by block, so that memory does not grow with their number.
+    """
+    sizes = np.diff(proteins.starts)
+    owner, count = np.repeat(np.arange(len(sizes)), sizes), int(proteins.starts[-1])
+    sums = _Sums(len(sizes))
+    first = 0
+    while first < len(sizes) - 1:
+        last, images = first, 0
+        while last < len(sizes) - 1 and (last == first or images < BLOCK_PAIRS):
+            images += int(sizes[last]) * (count - int(proteins.starts[last + 1]))
+            last += 1
+        rows, columns = [], []
+        for protein in range(first, last):
+            own = np.arange(proteins.starts[protein], proteins.starts[protein + 1])
+            others = np.arange(proteins.starts[protein + 1], count)
+            rows.append(np.repeat(own, len(others)))
+            columns.append(np.tile(others, len(own)))
+        pairs = np.stack([np.concatenate(rows), np.concatenate(columns)], axis=1)
+        both = owner[pairs]
+        term, line = proteins.term[both], proteins.line[pairs]
+        which = 2 * (line[:, 0] != line[:, 1]) + (term[:, 0] != term[:, 1])
+        sums.add(both, which, 1 / sizes[both].prod(axis=1), standard_distances(adata, proteins, pairs))
+        first = last
+    return sums.moments()
+
+
+def _outcome(params: CellLineParams, proteins: LocalizedProteins, drawn: Moments, whole: Moments | None) -> Outcome:
+    metrics: dict[str, float] = {}
+    intervals: dict[str, tuple[float, float]] = {}
+    for prefix, moments in (("", drawn), (ALL_PAIRS, whole)):
+        if moments is None:
+            continue
+        scores, spreads = moments.scores(params.statistic), moments.spreads(params.statistic, proteins.term)
+        if not np.isfinite(list(scores.values())).all():
+            raise UserError(
+                "All distances between images of different terms are equal, so those of the same term cannot be normalized by "
+                "them. Look at the features: they may hold one value per class only."
+            )
+        metrics |= {prefix + name: value for name, value in scores.items()}
+        intervals |= {prefix + name: spreads[name].interval(value) for name, value in scores.items()}
+    metrics |= {SAMPLING_ERROR + name: error for name, error in drawn.sampling_errors(params.statistic).items()}
     conditions = {
         name: {
-            "same_term": float(same[0, position]),
-            "different_terms": float(different[0, position]),
-            "pairs_of_the_same_term": drawn[name == CONDITIONS[0], True],
-            "pairs_of_different_terms": drawn[name == CONDITIONS[0], False],
+            "same_term": float(drawn.means[2 * place, 0]),
+            "different_terms": float(drawn.means[2 * place + 1, 0]),
+            "pairs_of_the_same_term": int(drawn.counts[2 * place]),
+            "pairs_of_different_terms": int(drawn.counts[2 * place + 1]),
         }
-        for position, name in enumerate(CONDITIONS)
+        for place, name in enumerate(CONDITIONS)
     }
     return Outcome(
         params.model_dump(),
-        {name: float(value[0]) for name, value in values.items()},
-        {name: percentile_interval(value[1:]) for name, value in values.items()},
+        metrics,
+        intervals,
         {
             "conditions": conditions,
-            "interval": f"Bayesian bootstrap of the pairs over proteins, {REPLICATES}",
+            "all_pairs": None if whole is None else int(whole.counts.sum()),
+            "interval": INTERVAL,
             "terms": list(proteins.terms),
-            "proteins": count,
+            "proteins": len(proteins.term),
             "images": len(proteins.line),
             "cell_lines": int(proteins.line.max()) + 1,
             "cells": int((proteins.image >= 0).sum()),

@@ -7,12 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pci_bench.evaluators.metrics import (
-    bootstrap_confusions,
-    classification_metrics,
-    confusion_counts,
-    percentile_interval,
-)
+from pci_bench.evaluators.metrics import classification_metrics, classification_spreads, confusion_counts
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -38,7 +33,9 @@ def training_cells(obs: pd.DataFrame, dataset: str, trained_on: Mapping[str, str
     return (obs["split"].astype("string") == trained_on["split"]).fillna(False).to_numpy(bool)
 
 
-def without_training_cells(predictions: pd.DataFrame, trained: np.ndarray, groups: str, seed: int) -> dict[str, Any]:
+def without_training_cells(
+    predictions: pd.DataFrame, trained: np.ndarray, groups: str, variance: float = 1.0
+) -> dict[str, Any]:
     """Return how many predicted cells were training cells, and the metrics of the others: ``{"n": …, "others": …}``.
 
     Parameters
@@ -48,9 +45,9 @@ def without_training_cells(predictions: pd.DataFrame, trained: np.ndarray, group
     trained
         Which of them were training cells (n,) bool.
     groups
-        Column whose groups the bootstrap draws whole; where there is no such column, it draws cells.
-    seed
-        Of the bootstrap.
+        Column whose groups intervals draw whole; where there is no such column, they draw cells.
+    variance
+        What the variance of the predictions is multiplied by, for what they were learned from.
     """
     import pandas as pd
 
@@ -61,10 +58,10 @@ def without_training_cells(predictions: pd.DataFrame, trained: np.ndarray, group
         classes = np.unique(pd.concat(columns).dropna().to_numpy(str))
         labels, predicted = (pd.Categorical(c, categories=classes).codes.astype(np.int64) for c in columns)
         drawn = pd.factorize(others[groups].astype("string"))[0] if groups in others else None
-        replicates, _ = bootstrap_confusions(labels, predicted, drawn, len(classes), seed=seed)
+        spreads, _ = classification_spreads(labels, predicted, drawn, len(classes))
         exact = classification_metrics(confusion_counts(labels, predicted, len(classes)))
         counts["others"]["metrics"] = {name: float(value) for name, value in exact.items()}
         counts["others"]["intervals"] = {
-            name: percentile_interval(values) for name, values in classification_metrics(replicates).items()
+            name: spreads[name].times(variance).interval(float(value), low=0, high=1) for name, value in exact.items()
         }
     return counts

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 Format = Literal["md", "csv", "tex"]
 
 SHARES = {"balanced_accuracy", "macro_f1", "accuracy"}
+CHANCE = "chance_"  # before a metric's name: what it is on average where annotations are dealt at random
 PRINTED = "paper (Δ)"  # the header over printed values
 
 
@@ -315,6 +316,16 @@ def _mean_entry(entries: Sequence[Entry | None]) -> Entry | None:
     return Entry(mean(values), sd=stdev(values)) if len(values) == len(entries) else None
 
 
+def interval_words(interval: str) -> str:
+    """Return what a result says of its intervals, as words; those of the first results end with a number of replicates."""
+    return f"{interval} replicates" if interval[-1:].isdigit() else interval
+
+
+def interval_note(interval: str) -> str:
+    """Return what brackets hold, as a sentence."""
+    return f"In brackets: 95 % interval, {interval_words(interval)}."
+
+
 def _without_training_cells(results: list[Result]) -> list[Result]:
     """Return results counted over the cells that the features' network was not trained on, where it was on some."""
     return [
@@ -367,7 +378,7 @@ def _notes(declaration: TableDeclaration, results: Sequence[Result]) -> list[str
             notes.append(f"{what}; {first.dataset.n_cells:,} cells{limited}.")
         for interval in dict.fromkeys(r.details.get("interval") for r in results):
             if interval:
-                notes.append(f"In brackets: 95 % interval, {interval} replicates.")
+                notes.append(interval_note(interval))
         for exclude in dict.fromkeys(r.evaluator.params.get("exclude", "cell") for r in results):
             if exclude != "cell" and not declaration.one_exclusion_each:
                 notes.append(

@@ -75,31 +75,6 @@ def mean_distances(
     return found
 
 
-def weighted_moments(
-    values: np.ndarray, starts: np.ndarray, pairs: np.ndarray, weights: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return weighted means of `values` and of their squares within each run, for many sets of weights.
-
-    Parameters
-    ----------
-    values
-        (m,) float64; a value belongs to two items.
-    starts
-        (runs + 1,) int: a run's values are ``values[starts[i] : starts[i + 1]]``, at least one.
-    pairs
-        (m, 2) int: the two items; a value's weight is the product of theirs.
-    weights
-        (sets, items), positive.
-
-    Returns
-    -------
-    (means, squares)
-        (sets, runs) float64 each.
-    """
-    sums = _weighted_moments(values, starts, np.asarray(pairs, np.int64), weights)
-    return sums[..., 1] / sums[..., 0], sums[..., 2] / sums[..., 0]
-
-
 @numba.njit(nogil=True, cache=True)
 def _fetch(features, members, start, stop, mean, inverse, buffer):
     """Copy the rows of some cells to a buffer, standardised."""
@@ -160,21 +135,3 @@ def _mean_distances(features, members, starts, pairs, mean, inverse):
             cells = (starts[first + 1] - starts[first]) * (starts[second + 1] - starts[second])
             found[pair] = total / cells
     return found
-
-
-@numba.njit(nogil=True, parallel=True, cache=True)
-def _weighted_moments(values, starts, pairs, weights):
-    sums = np.zeros((len(weights), len(starts) - 1, 3))
-    for which in numba.prange(len(weights)):
-        own = weights[which]
-        for run in range(len(starts) - 1):
-            total = first = second = 0.0
-            for i in range(starts[run], starts[run + 1]):
-                weight = own[pairs[i, 0]] * own[pairs[i, 1]]
-                total += weight
-                first += weight * values[i]
-                second += weight * values[i] * values[i]
-            sums[which, run, 0] = total
-            sums[which, run, 1] = first
-            sums[which, run, 2] = second
-    return sums

@@ -8,17 +8,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pci_bench.evaluators.metrics import bootstrap_confusions, percentile_interval, recalls
+from pci_bench.evaluators.intervals import training_variance_of
+from pci_bench.evaluators.metrics import recall_spreads
 from pci_bench.registry import natural_key
 from pci_bench.reporting.report.cells import Shown
 from pci_bench.reporting.report.words import exclusion, setting
+from pci_bench.reporting.tables import interval_words
 
 if TYPE_CHECKING:
     from pci_bench.results import Result
 
 PAIRS, EXAMPLES, NAMED = 8, 6, 3
 NO_NEIGHBOUR = "(no neighbour)"
-REPLICATES = 1000
 
 
 def classified(results: Sequence[Result]) -> list[Result]:
@@ -98,14 +99,15 @@ def examples_wanted(results: Sequence[Result]) -> list[str]:
     return [names[turn] for turn in range(EXAMPLES) for names in wanted if turn < len(names)]
 
 
-def recall_intervals(predictions: Predictions, n_classes: int, seed: int) -> list[tuple[float, float]]:
-    """Return every class's 95 % interval of its recall, resampled as the result's own intervals are."""
+def recall_intervals(result: Result, predictions: Predictions, n_classes: int) -> list[tuple[float, float]]:
+    """Return every class's 95 % interval of its recall, over what the result's own intervals draw."""
     known = predictions.true >= 0
+    true, predicted = predictions.true[known], predictions.predicted[known]
     groups = None if predictions.groups is None else predictions.groups[known]
-    drawn, _ = bootstrap_confusions(
-        predictions.true[known], predictions.predicted[known], groups, n_classes, replicates=REPLICATES, seed=seed
-    )
-    return [percentile_interval(np.nan_to_num(shares)) for shares in recalls(drawn).T]
+    factor = training_variance_of(result.evaluator.name, result.evaluator.params, grouped=groups is not None)
+    spreads = recall_spreads(true, predicted, groups, n_classes)
+    shares = [float((predicted[true == c] == c).mean()) if (true == c).any() else 0.0 for c in range(n_classes)]
+    return [s.times(factor).interval(share, low=0, high=1) for s, share in zip(spreads, shares, strict=True)]
 
 
 def class_views(results: Sequence[Result], dataset: int, shown: Shown) -> list[dict[str, Any]]:
@@ -128,7 +130,7 @@ def _of_one(result: Result, dataset: int, shown: Shown) -> dict[str, Any]:
     predictions = Predictions.of(result)
     intervals = None
     if predictions is not None:
-        intervals = recall_intervals(predictions, n_classes, int(result.run.get("seed", 0)))
+        intervals = recall_intervals(result, predictions, n_classes)
     pairs = []
     for true, predicted, count, share in confused_pairs(counts):
         names = [] if predictions is None else predictions.confused(true, predicted)
@@ -147,7 +149,7 @@ def _of_one(result: Result, dataset: int, shown: Shown) -> dict[str, Any]:
             [round(100 * float(r), 1), *(() if intervals is None else (round(100 * v, 1) for v in intervals[c]))]
             for c, r in enumerate(counts[:, :n_classes].diagonal() / np.maximum(counts.sum(axis=1), 1))
         ],
-        "unit": str(result.details.get("interval", "")),
+        "unit": interval_words(str(result.details.get("interval", ""))),
         "pairs": pairs,
     }
 

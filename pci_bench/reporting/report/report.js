@@ -205,7 +205,7 @@
       draw(chart, bars(runs));
       const known = runs.some((r) => r.recalls[0]?.length > 1);
       below.replaceChildren(
-        make("p", { class: "quiet" }, known ? `Lines: 95 % interval, ${runs[0].unit} replicates.` : "There are no intervals: the predictions are missing."),
+        make("p", { class: "quiet" }, known ? `Lines: 95 % interval, ${runs[0].unit}.` : "There are no intervals: the predictions are missing."),
         recallTable(runs),
         make("h4", {}, `Confusion matrix of ${name}`), make("p", { class: "quiet" }, "Numbers of cells; the shade is the share of the true class."),
         make("div", { class: "matrices" }, ...runs.map((r) => matrix(r, name))),

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from pci_bench.benchmarks import BENCHMARKS
 from pci_bench.reporting.report.words import evaluator_title, metric_title
-from pci_bench.reporting.tables import PRINTED, TABLES, Entry, decimals_and_scale, fill
+from pci_bench.reporting.tables import PRINTED, TABLES, Entry, decimals_and_scale, fill, interval_note
 from pci_bench.results import Result, parameters
 
 NO_REPRODUCTION = (
@@ -86,7 +86,7 @@ def result_tables(results: Sequence[Result]) -> list[PageTable]:
             for r in mine
         ]
         units = dict.fromkeys(r.details.get("interval") for r in mine)
-        notes = [f"In brackets: 95 % interval, {unit} replicates." for unit in units if unit]
+        notes = [interval_note(unit) for unit in units if unit]
         if not any(r.intervals for r in mine):
             notes.append("These metrics have no intervals.")
         if not any(r.paper for r in mine):
