@@ -131,6 +131,9 @@ class LabelledCells:
         unreachable: Sequence[int] | np.ndarray = (),
         folds: np.ndarray | None = None,
         details: dict[str, Any] | None = None,
+        confusion: np.ndarray | None = None,
+        intervals: dict[str, tuple[float, float]] | None = None,
+        interval: str = "",
     ) -> Outcome:
         """Return metrics with bootstrap intervals, recalls, the confusion matrix and a row per cell.
 
@@ -148,6 +151,10 @@ class LabelledCells:
             Each cell's fold (n,) int; metrics are then means over the folds. Default: one fold.
         details
             More to say.
+        confusion
+            Expected counts (n_classes, n_classes + 1) float in place of those of `predicted`.
+        intervals, interval
+            Intervals of all metrics and what they are of, in place of the bootstrap's.
         """
         import pandas as pd
 
@@ -170,8 +177,11 @@ class LabelledCells:
                 self.labels, predicted, self.groups, n_classes, replicates=REPLICATES, seed=seed
             )
             replicates, pooled = [classification_metrics(drawn)], "of all folds "
+        if confusion is not None:
+            by_fold = [classification_metrics(confusion)]
         metrics = {name: float(np.mean([m[name] for m in by_fold])) for name in by_fold[0]}
-        intervals = {n: percentile_interval(np.mean([r[n] for r in replicates], axis=0)) for n in metrics}
+        if intervals is None:
+            intervals = {n: percentile_interval(np.mean([r[n] for r in replicates], axis=0)) for n in metrics}
         if self.groups is not None and grouped.all():
             unit = self.confounder
         elif self.groups is not None and grouped.any():
@@ -179,15 +189,16 @@ class LabelledCells:
             unit = f"{self.confounder} (cells in {alone}, which lie in one {self.confounder})"
         else:
             unit = "cells"
-        confusion = confusion_counts(self.labels, predicted, n_classes)
-        none = bool((predicted < 0).any())
+        if confusion is None:
+            confusion = confusion_counts(self.labels, predicted, n_classes)
+        none = bool(confusion[:, n_classes].any())
         said: dict[str, Any] = {
             "per_class": {str(c): float(r) for c, r in zip(self.classes, recalls(confusion), strict=True)},
             "confusion": {
                 "labels": [*map(str, self.classes), *(["(no neighbour)"] if none else [])],
-                "counts": confusion[:, : n_classes + none].tolist(),
+                "counts": confusion[:, : n_classes + none].round(6).tolist(),
             },
-            "interval": f"bootstrap of predictions {pooled}over {unit} within class, {REPLICATES}",
+            "interval": interval or f"bootstrap of predictions {pooled}over {unit} within class, {REPLICATES}",
             **(details or {}),
         }
         if len(unreachable):
