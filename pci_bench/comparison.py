@@ -16,7 +16,7 @@ import pydantic
 from pci_bench.errors import UserError
 from pci_bench.evaluators.base import EVALUATORS
 from pci_bench.evaluators.metrics import percentile_interval
-from pci_bench.results import Result, read_result, read_results
+from pci_bench.results import Result, key_and_defaults, read_result, read_results
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -132,7 +132,10 @@ class Comparison:
 
 def key_of(result: Result) -> str:
     """Return what a result is of: dataset, feature set with weights, evaluator, parameters."""
-    params = ",".join(f"{k}={v}" for k, v in sorted(result.evaluator.params.items()))
+    key, defaults = key_and_defaults(result)  # a parameter that older results lack is the default
+    params = ",".join(
+        f"{k}={v}" for k, v in sorted(result.evaluator.params.items()) if k in key or v != defaults.get(k)
+    )
     return " / ".join((result.dataset.name, result.features.full_name, f"{result.evaluator.name} {params}".strip()))
 
 

@@ -9,7 +9,8 @@ import numpy as np
 from pci_bench.evaluators.metrics import classification_metrics
 
 PERMUTATIONS = 200
-MOST_VOTES = 10_000_000  # cells × permutations × k of one level; fewer permutations, but at least 20, for more cells
+MOST_VOTES = 10_000_000  # cells × permutations × k of one level; for more cells there are fewer permutations
+FEWEST_PERMUTATIONS = 20
 
 
 def permuted_labels(labels: np.ndarray, groups: np.ndarray, permutations: int, seed: int) -> np.ndarray:
@@ -42,9 +43,8 @@ def permuted_labels(labels: np.ndarray, groups: np.ndarray, permutations: int, s
 
 def chance_level(
     lists: np.ndarray,
-    labels: np.ndarray,
+    permuted: np.ndarray,
     groups: np.ndarray,
-    exchanged: np.ndarray,
     k: int,
     n_classes: int,
     seed: int,
@@ -58,16 +58,14 @@ def chance_level(
     lists
         Neighbours of every cell (n, depth) int, nearest first, −1 where there are no more. Where a list ends before k have voted,
         those on it vote.
-    labels
-        Class of every cell (n,) int.
+    permuted
+        Permuted labels (permutations, n) int.
     groups
         What neighbours do not share (n,) int.
-    exchanged
-        The groups whose labels are exchanged (n,) int.
     k, n_classes
         How many vote, and how many classes there are.
     seed
-        Of the permutations.
+        Of the groups that classes lose.
     balanced
         Whether every other class loses a group as well: in each permutation, that of a random cell of the class.
 
@@ -78,10 +76,9 @@ def chance_level(
     """
     from pci_bench.evaluators.compiled.votes import permuted_confusions
 
-    permutations = int(np.clip(MOST_VOTES // (len(labels) * k), 20, PERMUTATIONS))
-    permuted = permuted_labels(labels, exchanged, permutations, seed)
+    permutations = min(len(permuted), max(FEWEST_PERMUTATIONS, MOST_VOTES // (permuted.shape[1] * k)))
     draws = np.random.default_rng([seed, 1]).random((permutations, n_classes))
-    counts = permuted_confusions(lists, permuted, groups, k, n_classes, draws, balanced)
+    counts = permuted_confusions(lists, permuted[:permutations], groups, k, n_classes, draws, balanced)
     levels: dict[str, Any] = {"permutations": permutations}
     for name, values in classification_metrics(counts).items():
         low, high = np.quantile(values, [0.025, 0.975])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -20,7 +21,7 @@ from pci_bench.evaluators.base import (
     resolve_exclude,
     standardized,
 )
-from pci_bench.evaluators.chance import chance_level
+from pci_bench.evaluators.chance import PERMUTATIONS, chance_level, permuted_labels
 from pci_bench.evaluators.jackknife import interval_of, jackknife_variance, slopes, units_and_strata
 from pci_bench.evaluators.labelled import LabelledCells, labelled, unreachable_classes, why_not_classify
 from pci_bench.evaluators.metrics import classification_metrics
@@ -102,7 +103,7 @@ def loo_knn_predict(
     return found
 
 
-JACKKNIFE_DRAWS = 24  # of the draws of left-out groups: an interval needs fewer than a mean
+JACKKNIFE_DRAWS = 12  # of the draws of left-out groups: an interval needs fewer than a mean
 
 
 @dataclass(frozen=True)
@@ -214,15 +215,12 @@ class Neighborhoods:
             for (name, value), v, f in zip(values.items(), variance, freedom, strict=True)
         }
 
-    def chance(self, k: int, exchanged: np.ndarray, seed: int, *, balanced: bool = False) -> dict[str, Any]:
-        """Return what permuted labels score (:func:`pci_bench.evaluators.chance.chance_level`)."""
-        order = self.order
-        place = np.empty_like(order)
-        place[order] = np.arange(len(order))
-        lists = np.where(self.lists >= 0, place[self.lists], -1)[order]
-        return chance_level(
-            lists, self.labels[order], self.groups[order], exchanged[order], k, self.n_classes, seed, balanced=balanced
-        )
+    def chance(self, k: int, permuted: np.ndarray, seed: int, *, balanced: bool = False) -> dict[str, Any]:
+        """Return what permuted labels (permutations, n), cells in `order`, score: :func:`pci_bench.evaluators.chance.chance_level`."""
+        place = np.empty_like(self.order)
+        place[self.order] = np.arange(len(self.order))
+        lists = np.where(self.lists >= 0, place[self.lists], -1)[self.order]
+        return chance_level(lists, permuted, self.groups[self.order], k, self.n_classes, seed, balanced=balanced)
 
 
 def expected_confusion(shares: np.ndarray, labels: np.ndarray, n_classes: int) -> np.ndarray:
@@ -293,15 +291,26 @@ class LooKnn:
             scale: _neighborhoods(cells, groupings, max(p.k for p in grid if p.scale == scale), scale)
             for scale in dict.fromkeys(p.scale for p in grid)
         }
+        order = np.argsort(cells.names, kind="stable")
+
+        @cache
+        def permuted(column: str) -> np.ndarray:
+            groups = exclusion_groups(adata, column)[labelled(adata)]
+            return permuted_labels(cells.labels[order], groups[order], PERMUTATIONS, run.seed)
+
         for params in grid:
             column, balanced = resolve_exclude(adata, params.exclude), params.candidates == "balanced"
             near = found[params.scale][column]
             shares = near.shares(params.k, balanced=balanced)
-            by_cell = column == "cell"
-            details = {"chance": {"unit": column, **near.chance(params.k, near.groups, run.seed, balanced=balanced)}}
-            if by_cell and cells.groups is not None:
-                whole = near.chance(params.k, cells.groups, run.seed)
-                details["recognition"] = {"unit": cells.confounder, **whole}
+            details: dict[str, Any] = {
+                "chance": {
+                    "unit": column,
+                    **near.chance(params.k, permuted(column), run.seed, balanced=balanced),
+                }
+            }
+            if column == "cell" and cells.groups is not None:
+                recognized = near.chance(params.k, permuted(cells.confounder), run.seed)
+                details["recognition"] = {"unit": cells.confounder, **recognized}
             outcome = cells.outcome(
                 params.model_copy(update={"exclude": column}).model_dump(),
                 _most_frequent(shares),

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from pci_bench.evaluators.balanced import bootstrap_recalls
 from pci_bench.evaluators.metrics import (
     bootstrap_confusions,
     classification_metrics,
@@ -44,7 +45,8 @@ def without_training_cells(predictions: pd.DataFrame, trained: np.ndarray, group
     Parameters
     ----------
     predictions
-        One row per cell: label, predicted (missing where there is none), and perhaps the column `groups`.
+        One row per cell: label, predicted (missing where there is none), and perhaps the column `groups`, and `correct`, how often
+        the prediction is right; then balanced accuracy is the only metric.
     trained
         Which of them were training cells (n,) bool.
     groups
@@ -61,6 +63,15 @@ def without_training_cells(predictions: pd.DataFrame, trained: np.ndarray, group
         classes = np.unique(pd.concat(columns).dropna().to_numpy(str))
         labels, predicted = (pd.Categorical(c, categories=classes).codes.astype(np.int64) for c in columns)
         drawn = pd.factorize(others[groups].astype("string"))[0] if groups in others else None
+        if "correct" in others:  # each prediction is a share over draws
+            correct = others["correct"].to_numpy(float)
+            exact_recalls = pd.Series(correct).groupby(labels).mean()
+            drawn_recalls = bootstrap_recalls(labels, correct, drawn, len(classes), replicates=1000, seed=seed)
+            counts["others"]["metrics"] = {"balanced_accuracy": float(exact_recalls.mean())}
+            counts["others"]["intervals"] = {
+                "balanced_accuracy": percentile_interval(np.nanmean(drawn_recalls, axis=1))
+            }
+            return counts
         replicates, _ = bootstrap_confusions(labels, predicted, drawn, len(classes), seed=seed)
         exact = classification_metrics(confusion_counts(labels, predicted, len(classes)))
         counts["others"]["metrics"] = {name: float(value) for name, value in exact.items()}

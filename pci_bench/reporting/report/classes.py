@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from pci_bench.evaluators.balanced import bootstrap_recalls
 from pci_bench.evaluators.metrics import bootstrap_confusions, percentile_interval, recalls
 from pci_bench.registry import natural_key
+from pci_bench.reporting.candidates import balanced_where_known
 from pci_bench.reporting.report.cells import Shown
 from pci_bench.reporting.report.words import exclusion, setting
 
@@ -22,8 +24,8 @@ REPLICATES = 1000
 
 
 def classified(results: Sequence[Result]) -> list[Result]:
-    """Return the results that hold a confusion matrix."""
-    return [r for r in results if "confusion" in r.details]
+    """Return the results that hold a confusion matrix; of those with and without balanced candidates, the former."""
+    return balanced_where_known([r for r in results if "confusion" in r.details])
 
 
 def featured(results: Sequence[Result]) -> list[Result]:
@@ -57,13 +59,17 @@ def confused_pairs(counts: np.ndarray) -> list[tuple[int, int, int, float]]:
 
 @dataclass(frozen=True)
 class Predictions:
-    """A result's table of predictions as codes of its confusion matrix's labels; −1 where a value is none of them."""
+    """A result's table of predictions as codes of its confusion matrix's labels; −1 where a value is none of them.
+
+    `correct` is how often each prediction is right over draws, or None where it was made once.
+    """
 
     n_classes: int
     names: np.ndarray
     true: np.ndarray
     predicted: np.ndarray
     groups: np.ndarray | None
+    correct: np.ndarray | None
 
     @classmethod
     def of(cls, result: Result) -> Predictions | None:
@@ -78,9 +84,12 @@ class Predictions:
             pd.Categorical(table[c].astype("string"), categories=labels).codes.astype(np.int64)
             for c in ("label", "predicted")
         )
-        columns = [c for c in table if c not in ("cell", "label", "predicted", "fold")]  # the confounder, if any
+        columns = [
+            c for c in table if c not in ("cell", "label", "predicted", "fold", "correct")
+        ]  # the confounder, if any
         groups = pd.factorize(table[columns[0]].astype("string"))[0] if columns else None
-        return cls(len(labels), table["cell"].astype(str).to_numpy(), true, predicted, groups)
+        correct = table["correct"].to_numpy(float) if "correct" in table else None
+        return cls(len(labels), table["cell"].astype(str).to_numpy(), true, predicted, groups, correct)
 
     def confused(self, true: int, predicted: int) -> list[str]:
         """Return the names of the cells of a class that were predicted as another (the last column: as none), sorted."""
@@ -99,9 +108,14 @@ def examples_wanted(results: Sequence[Result]) -> list[str]:
 
 
 def recall_intervals(predictions: Predictions, n_classes: int, seed: int) -> list[tuple[float, float]]:
-    """Return every class's 95 % interval of its recall, resampled as the result's own intervals are."""
+    """Return every class's 95 % interval of its recall: predictions resampled within class, by group where there are any."""
     known = predictions.true >= 0
     groups = None if predictions.groups is None else predictions.groups[known]
+    if predictions.correct is not None:
+        replicates = bootstrap_recalls(
+            predictions.true[known], predictions.correct[known], groups, n_classes, replicates=REPLICATES, seed=seed
+        )
+        return [percentile_interval(np.nan_to_num(shares)) for shares in replicates.T]
     drawn, _ = bootstrap_confusions(
         predictions.true[known], predictions.predicted[known], groups, n_classes, replicates=REPLICATES, seed=seed
     )
@@ -125,6 +139,7 @@ def class_views(results: Sequence[Result], dataset: int, shown: Shown) -> list[d
 def _of_one(result: Result, dataset: int, shown: Shown) -> dict[str, Any]:
     labels, counts = _confusion(result)
     n_classes = len(counts)
+    exact = np.array(result.details["confusion"]["counts"], dtype=float)
     predictions = Predictions.of(result)
     intervals = None
     if predictions is not None:
@@ -137,6 +152,7 @@ def _of_one(result: Result, dataset: int, shown: Shown) -> dict[str, Any]:
         pairs.append([true, predicted, count, round(100 * share, 1), cells])
     headline = "balanced_accuracy"
     low_high = result.intervals.get(headline)
+    interval = str(result.details.get("interval", "bootstrap of predictions"))
     return {
         "said": exclusion(result),
         "value": round(100 * result.metrics.get(headline, 0.0), 1),
@@ -145,13 +161,13 @@ def _of_one(result: Result, dataset: int, shown: Shown) -> dict[str, Any]:
         "counts": counts.tolist(),
         "recalls": [
             [round(100 * float(r), 1), *(() if intervals is None else (round(100 * v, 1) for v in intervals[c]))]
-            for c, r in enumerate(counts[:, :n_classes].diagonal() / np.maximum(counts.sum(axis=1), 1))
+            for c, r in enumerate(exact[:, :n_classes].diagonal() / np.maximum(exact.sum(axis=1), 1))
         ],
-        "unit": str(result.details.get("interval", "")),
+        "unit": interval if interval.startswith("bootstrap") else "bootstrap of predictions within class",
         "pairs": pairs,
     }
 
 
 def _confusion(result: Result) -> tuple[list[str], np.ndarray]:
     confusion = result.details["confusion"]
-    return [str(c) for c in confusion["labels"]], np.array(confusion["counts"], dtype=np.int64)
+    return [str(c) for c in confusion["labels"]], np.rint(np.array(confusion["counts"], dtype=float)).astype(np.int64)
