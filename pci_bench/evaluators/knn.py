@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any, Literal
@@ -71,38 +71,6 @@ def majority_vote(neighbor_labels: np.ndarray, n_classes: int) -> np.ndarray:
     return np.where(votes.any(axis=1), votes.argmax(axis=1), -1)
 
 
-def loo_knn_predict(
-    features: np.ndarray, labels: np.ndarray, ks: Sequence[int], groupings: Sequence[np.ndarray]
-) -> dict[tuple[int, int], np.ndarray]:
-    """Return leave-one-out predictions for every k and grouping, from one search at the largest k.
-
-    Parameters
-    ----------
-    features
-        (n, d).
-    labels
-        (n,) int, 0 … classes − 1.
-    ks
-        Numbers of neighbours.
-    groupings
-        Each (n,) int: neighbours come from other groups only.
-
-    Returns
-    -------
-    dict
-        (n,) int predictions by (k, position of the grouping); −1 where a row has no possible neighbour.
-    """
-    from pci_bench.evaluators.compiled.neighbors import nearest
-
-    n_classes = int(labels.max()) + 1
-    found = {}
-    for position, (indices, _) in enumerate(nearest(features, max(ks), groupings)):
-        votes = np.where(indices >= 0, labels[indices], -1)
-        for k in ks:
-            found[k, position] = majority_vote(votes[:, :k], n_classes)
-    return found
-
-
 JACKKNIFE_DRAWS = 12  # of the draws of left-out groups: an interval needs fewer than a mean
 
 
@@ -155,7 +123,11 @@ class Neighborhoods:
         """
         from pci_bench.evaluators.compiled import votes
 
-        left_out, _ = self._draws(balanced=balanced)
+        if not balanced:
+            nearest = self.lists[:, :k]
+            predicted = majority_vote(np.where(nearest >= 0, self.labels[nearest], -1), self.n_classes)
+            return np.eye(self.n_classes + 1)[predicted]  # −1 is the last column
+        left_out, _ = self._draws(balanced=True)
         holds = holdings(self.labels, self.groups, self.n_classes)
         found = np.empty((len(self.labels), self.n_classes + 1))
 
@@ -287,11 +259,12 @@ class LooKnn:
         groupings = {c: np.unique(exclusion_groups(adata, c)[labelled(adata)], return_inverse=True)[1] for c in columns}
         units, strata, singly = units_and_strata(cells.groups, cells.labels, cells.names)
         interval = _interval_name(cells, singly)
-        found = {
-            scale: _neighborhoods(cells, groupings, max(p.k for p in grid if p.scale == scale), scale)
-            for scale in dict.fromkeys(p.scale for p in grid)
-        }
         order = np.argsort(cells.names, kind="stable")
+        found = {}
+        for scale in dict.fromkeys(p.scale for p in grid):
+            features = standardized(cells.values) if scale == "all" else np.asarray(cells.values, np.float64)
+            depth = _search_depth(max(p.k for p in grid if p.scale == scale), len(features), singly, groupings)
+            found[scale] = neighborhoods(features, cells.labels, groupings, depth, order)
 
         @cache
         def permuted(column: str) -> np.ndarray:
@@ -328,20 +301,47 @@ class LooKnn:
             yield outcome
 
 
-def _neighborhoods(
-    cells: LabelledCells, groupings: dict[str, np.ndarray], k: int, scale: str
+def neighborhoods(
+    features: np.ndarray,
+    labels: np.ndarray,
+    groupings: Mapping[str, np.ndarray],
+    depth: int,
+    order: np.ndarray | None = None,
 ) -> dict[str, Neighborhoods]:
-    """Return the neighbours for every exclusion, from one search that goes far enough beyond k for most cells."""
+    """Return the neighbours under every grouping, from one search.
+
+    Parameters
+    ----------
+    features, labels
+        (n, d) float and (n,) int, used as they are.
+    groupings
+        Each (n,) int, from 0: neighbours come from other groups only.
+    depth
+        How many neighbours to find, at least the largest k; where votes need more, they are found later.
+    order
+        The order (n,) in which cells are gone through; by default as they come.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> features, labels = np.array([[0.0], [1.0], [3.0], [4.0]]), np.array([0, 0, 1, 1])
+    >>> found = neighborhoods(features, labels, {"cell": np.arange(4), "image": np.array([0, 0, 1, 1])}, 1)
+    >>> found["cell"].shares(1).argmax(axis=1).tolist(), found["image"].shares(1).argmax(axis=1).tolist()
+    ([0, 0, 1, 1], [1, 1, 0, 0])
+    """
     from pci_bench.evaluators.compiled.neighbors import nearest
 
-    features = standardized(cells.values) if scale == "all" else np.asarray(cells.values, np.float64)
-    beyond = 1 if cells.groups is None and set(groupings) == {"cell"} else 10 + k // 2
-    lists = nearest(features, min(k + beyond, len(features) - 1), list(groupings.values()))
-    order = np.argsort(cells.names, kind="stable")
+    order = np.arange(len(labels)) if order is None else order
+    searched = nearest(features, depth, list(groupings.values()))
     return {
-        column: Neighborhoods(features, cells.labels, groups, found, order)
-        for (column, groups), (found, _) in zip(groupings.items(), lists, strict=True)
+        name: Neighborhoods(features, labels, groups, lists, order)
+        for (name, groups), (lists, _) in zip(groupings.items(), searched, strict=True)
     }
+
+
+def _search_depth(k: int, n: int, singly: np.ndarray, groupings: Mapping[str, np.ndarray]) -> int:
+    """Return how many neighbours votes of k mostly need: one more where single cells are deleted and none is left out."""
+    return min(n - 1, k + (1 if singly.all() and set(groupings) == {"cell"} else 10 + k // 2))
 
 
 def _most_frequent(shares: np.ndarray) -> np.ndarray:
