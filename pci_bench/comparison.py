@@ -16,12 +16,13 @@ import pydantic
 from pci_bench.errors import UserError
 from pci_bench.evaluators.base import EVALUATORS
 from pci_bench.evaluators.intervals import LEVEL, stratified_jackknife, training_variance_of
-from pci_bench.results import Result, read_result, read_results
+from pci_bench.evaluators.metrics import share_spreads
+from pci_bench.results import Result, key_and_defaults, read_result, read_results
 
 if TYPE_CHECKING:
     import pandas as pd
 
-PREDICTION_COLUMNS = ("cell", "label", "predicted", "fold")
+PREDICTION_COLUMNS = ("cell", "label", "predicted", "fold", "correct")
 ROUNDING = 1e-6  # expected numbers are kept to six digits
 PIXELS = "pixels"  # the column of a table of pictures (evaluators.examples)
 
@@ -132,7 +133,10 @@ class Comparison:
 
 def key_of(result: Result) -> str:
     """Return what a result is of: dataset, feature set with weights, evaluator, parameters."""
-    params = ",".join(f"{k}={v}" for k, v in sorted(result.evaluator.params.items()))
+    key, defaults = key_and_defaults(result)  # a parameter that older results lack is the default
+    params = ",".join(
+        f"{k}={v}" for k, v in sorted(result.evaluator.params.items()) if k in key or v != defaults.get(k)
+    )
     return " / ".join((result.dataset.name, result.features.full_name, f"{result.evaluator.name} {params}".strip()))
 
 
@@ -319,6 +323,13 @@ def paired_interval(one: Result, other: Result, level: float = LEVEL) -> tuple[f
     names, labels = np.unique(both["label"].astype(str).to_numpy(), return_inverse=True)
     groups = np.unique(both["group"].to_numpy(str), return_inverse=True)[1] if "group" in both else None
     n_classes = len(names)
+    factor = max(
+        training_variance_of(r.evaluator.name, r.evaluator.params, grouped=groups is not None) for r in (one, other)
+    )
+    right_old, right_new = (both[f"right_{side}"].to_numpy(float) for side in ("old", "new"))
+    if any((right % 1 != 0).any() for right in (right_old, right_new)):
+        value, spread, _ = share_spreads(labels, right_new - right_old, groups, n_classes)
+        return spread.times(factor).interval(value, level=level, low=-1, high=1)
     sides: list[tuple[int, np.ndarray, np.ndarray]] = []  # number of folds, each cell's, whether it is right
     for result, side in ((one, "old"), (other, "new")):
         fold = np.zeros(len(both), np.int64)
@@ -344,23 +355,18 @@ def paired_interval(one: Result, other: Result, level: float = LEVEL) -> tuple[f
     value = float(
         difference(np.bincount(labels * shape[1] + code, minlength=shape[0] * shape[1]).reshape(shape))["difference"]
     )
-    factor = max(
-        training_variance_of(r.evaluator.name, r.evaluator.params, grouped=groups is not None) for r in (one, other)
-    )
     return spreads["difference"].times(factor).interval(value, level=level, low=-1, high=1)
 
 
 def joined(old: pd.DataFrame, new: pd.DataFrame) -> pd.DataFrame | None:
-    """Return one row per cell with whether each side is right, its folds, and its ``group`` where both know the confounder.
+    """Return one row per cell with how often each side is right, its folds, and its ``group`` where both know the confounder.
 
     None where the sides do not hold the same cells.
     """
     if not {"cell", "label", "predicted"} <= set(old) & set(new):
         return None
     sides = [
-        table.assign(right=table["label"].astype(str) == table["predicted"].astype(str)).set_index("cell")[
-            ["label", "right", *({"fold"} & set(table))]
-        ]
+        table.assign(right=_rightness(table)).set_index("cell")[["label", "right", *({"fold"} & set(table))]]
         for table in (old, new)
     ]
     if set(sides[0].index) != set(sides[1].index):
@@ -372,6 +378,13 @@ def joined(old: pd.DataFrame, new: pd.DataFrame) -> pd.DataFrame | None:
     if confounder is not None and confounder == confounder_column(new):
         found["group"] = old.set_index("cell")[confounder].astype("string").fillna("")
     return found
+
+
+def _rightness(predictions: pd.DataFrame) -> pd.Series:
+    """Return how often each prediction is right: 0 or 1, or a share where it was made in several draws."""
+    if "correct" in predictions:
+        return predictions["correct"].astype(float)
+    return (predictions["label"].astype(str) == predictions["predicted"].astype(str)).astype(float)
 
 
 def confounder_column(predictions: pd.DataFrame) -> str | None:

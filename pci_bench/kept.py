@@ -38,7 +38,7 @@ Evaluated = tuple[list[Result], list[str]]
 def evaluation(
     evaluator: Evaluator,
     adata: AnnData,
-    values: Mapping[str, Sequence[Any]],
+    grids: Sequence[Mapping[str, Sequence[Any]]],
     settings: Mapping[str, Any],
     compute: Callable[[], Evaluated],
     *,
@@ -52,7 +52,7 @@ def evaluation(
         Those whose ``meta.reusable`` is not set are always run.
     adata
         The features, as :func:`pci_bench.extract` returns them.
-    values
+    grids
         The parameters' values.
     settings
         What else decides: seed, benchmark, limit.
@@ -67,7 +67,14 @@ def evaluation(
     place = [str(known.get("dataset", {}).get("name")), str(known.get("features", {}).get("name")), evaluator.meta.name]
     code = code_digest(EVALUATORS.origin(evaluator.meta.name).file)
     key = _digest(
-        [evaluator.meta.name, evaluator.meta.version, dict(values), dict(settings), _environment(), code],
+        [
+            evaluator.meta.name,
+            evaluator.meta.version,
+            [dict(grid) for grid in grids],
+            dict(settings),
+            _environment(),
+            code,
+        ],
         _content_of(adata),
     )
     folder = cache_folder() / "evaluations" / Path(*map(escape, place)) / key

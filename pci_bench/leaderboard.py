@@ -10,7 +10,7 @@ from pci_bench.errors import UserError
 from pci_bench.evaluators.base import EVALUATORS
 from pci_bench.evaluators.intervals import LEVEL
 from pci_bench.reporting.tables import CHANCE, decimals_and_scale
-from pci_bench.results import Result
+from pci_bench.results import Result, key_and_defaults
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,10 @@ def rankings(results: Sequence[Result]) -> list[Ranking]:
     """
     tables: dict[tuple[str, str, str], dict[str, Result]] = {}
     for result in sorted(results, key=lambda r: str(r.run.get("started", ""))):
-        params = ", ".join(f"{k}={v}" for k, v in sorted(result.evaluator.params.items()))
+        key, defaults = key_and_defaults(result)
+        params = ", ".join(
+            f"{k}={v}" for k, v in sorted(result.evaluator.params.items()) if k in key or v != defaults.get(k)
+        )
         table = tables.setdefault((result.dataset.name, result.evaluator.name, params), {})
         table[result.features.full_name] = result
     found = []

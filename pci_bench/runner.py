@@ -103,7 +103,7 @@ def evaluate(
         For an unknown name or parameter, or where none of the grid can be evaluated (the first reason).
     """
     found, reasons = _evaluated(
-        EVALUATORS.get(evaluator), adata, _listed(grid), seed, progress or Progress(), benchmark=None, cells=cells
+        EVALUATORS.get(evaluator), adata, [_listed(grid)], seed, progress or Progress(), benchmark=None, cells=cells
     )
     if not found:
         raise UserError(f"{evaluator} cannot be run: {reasons[0] if reasons else 'an empty grid was given'}.")
@@ -399,7 +399,7 @@ def _check_something_to_evaluate(cells: Cells, evaluations: Sequence[Evaluation]
 def _evaluated(
     evaluator: Evaluator,
     adata: AnnData,
-    values: dict[str, list[Any]],
+    grids: Sequence[dict[str, list[Any]]],
     seed: int,
     progress: Progress,
     *,
@@ -410,7 +410,7 @@ def _evaluated(
     """Return results, and the reasons of what in the grid could not be run."""
     adata, missing = _completed(adata)
     grid, reasons = [], []
-    for params in _grid(evaluator, values):
+    for params in itertools.chain.from_iterable(_grid(evaluator, values) for values in grids):
         reason = evaluator.skip(adata, params)
         if reason is None:
             grid.append(params)
@@ -533,19 +533,20 @@ def _evaluate_all(
 ) -> None:
     """Evaluate one feature set with everything that the benchmark names, and write the results at once."""
     started = datetime.now(UTC).isoformat(timespec="seconds")
-    for evaluation in evaluations:
-        evaluator = EVALUATORS.get(evaluation.name)
-        settings = {"benchmark": declared.name, "seed": seed, "limit": limit}
+    settings = {"benchmark": declared.name, "seed": seed, "limit": limit}
+    for name in dict.fromkeys(e.name for e in evaluations):  # grids of one evaluator share its work
+        evaluator = EVALUATORS.get(name)
+        grids = [e.grid for e in evaluations if e.name == name]
         found, reasons = kept.evaluation(
             evaluator,
             adata,
-            evaluation.grid,
+            grids,
             settings,
             partial(
                 _evaluated,
                 evaluator,
                 adata,
-                evaluation.grid,
+                grids,
                 seed,
                 Progress(),
                 benchmark=declared.name,

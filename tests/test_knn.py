@@ -20,7 +20,7 @@ import pci_bench
 from pci_bench.errors import UserError
 from pci_bench.evaluators.base import EVALUATORS, Run, exclusion_groups
 from pci_bench.evaluators.compiled import neighbors
-from pci_bench.evaluators.knn import loo_knn_predict, majority_vote
+from pci_bench.evaluators.knn import majority_vote, neighborhoods
 from pci_bench.evaluators.labelled import unreachable_classes
 
 
@@ -34,6 +34,15 @@ def by_scikit_learn(features, labels, k, groups=None):
             classifier = KNeighborsClassifier(min(k, len(others)), algorithm="kd_tree").fit(features[others], labels[others])  # fmt: skip
             predicted[row] = classifier.predict(features[row : row + 1])[0]
     return predicted
+
+
+def loo_knn_predict(features, labels, ks, groupings):
+    """Predictions by k and grouping, from one search."""
+    found = neighborhoods(features, labels, dict(enumerate(groupings)), max(ks))
+    n_classes = labels.max() + 1
+    shares = {(k, position): near.shares(k) for k in ks for position, near in found.items()}
+    assert all(((s == 0) | (s == 1)).all() and (s.sum(axis=1) == 1).all() for s in shares.values())
+    return {key: np.where(s[:, n_classes] == 1, -1, s.argmax(axis=1)) for key, s in shares.items()}
 
 
 def table(n=120, d=6, *, seed=0, confounder="field", name="planted", features=None, **columns):
@@ -140,7 +149,7 @@ def test_missing_values_of_a_column_are_groups_of_their_own():
 
 def test_the_whole_grid_comes_from_one_search(searches):
     results = pci_bench.evaluate("loo-knn", table(), k=[1, 5, 11, 25], exclude=["cell", "field"])
-    assert searches == [(25, 2)]
+    assert searches == [(25 + 12 + 10, 2)]  # votes go on beyond k where a field is deleted or left out
     params = [(r.evaluator.params["k"], r.evaluator.params["exclude"]) for r in results]
     assert params == [(k, column) for k in (1, 5, 11, 25) for column in ("cell", "field")]
 
@@ -242,7 +251,7 @@ def test_confounder_stands_for_the_declared_column_in_results():
 def test_what_a_grid_names_twice_is_evaluated_once(searches):
     results = pci_bench.evaluate("loo-knn", table(), k=[5, 5], exclude=["field", "confounder", "cell"])
     assert [r.evaluator.params["exclude"] for r in results] == ["field", "cell"]
-    assert searches == [(5, 2)]
+    assert searches == [(5 + 2 + 10, 2)]
 
 
 def test_excluding_the_field_undoes_what_only_the_field_explains():
@@ -273,9 +282,9 @@ def test_a_class_in_one_field_is_unreachable_without_its_field_only():
     assert "unreachable_classes" not in by_cell.details
     assert by_field.details["unreachable_classes"] == ["local"]
     assert by_field.details["per_class"]["local"] == 0
-    unit = "predictions over field (cells in local, which lie in one field) within class"
-    assert unit in by_field.details["interval"]
-    assert unit in by_cell.details["interval"]
+    for said in (by_field.details["interval"], by_cell.details["interval"]):
+        assert said.startswith("delete-one-field jackknife within class")
+        assert "(single cells of local, which lie in one field)" in said
 
 
 def test_cells_without_any_possible_neighbour_are_wrong_and_shown_as_such():
@@ -292,21 +301,24 @@ def test_cells_without_any_possible_neighbour_are_wrong_and_shown_as_such():
     ("confounder", "columns", "unit"),
     [
         ("field", {}, "field"),
-        ("", {}, "cells"),
-        ("plate", {}, "cells"),
-        ("field", {"field": ""}, "cells"),
-        ("field", {"field": np.nan}, "cells"),
+        ("", {}, "cell"),
+        ("plate", {}, "cell"),
+        ("field", {"field": ""}, "cell"),
+        ("field", {"field": np.nan}, "cell"),
     ],
 )
 def test_the_interval_says_what_was_resampled(confounder, columns, unit):
     (result,) = pci_bench.evaluate("loo-knn", table(confounder=confounder, **columns), k=3)
-    assert result.details["interval"].startswith(f"jackknife of predictions over {unit} within class, variance × 1.")
+    assert result.details["interval"].startswith(f"delete-one-{unit} jackknife within class: ")
+    assert f"{unit}s are drawn anew, predicted and as neighbours" in result.details["interval"]
+    assert result.details["interval"].endswith("are given")
 
 
-def test_the_seed_moves_nothing():
-    first, other = (pci_bench.evaluate("loo-knn", table(), k=3, seed=seed)[0] for seed in (0, 1))
-    assert first.intervals == other.intervals
-    assert first.metrics == other.metrics
+def test_the_seed_moves_the_permutations_of_the_labels_and_nothing_else():
+    first, again, other = (pci_bench.evaluate("loo-knn", table(), k=3, seed=seed)[0] for seed in (0, 0, 1))
+    assert first.details == again.details
+    assert first.details["chance"] != other.details["chance"]
+    assert (first.intervals, first.metrics) == (other.intervals, other.metrics)
 
 
 def test_a_table_without_provenance_or_a_cell_column_can_be_evaluated():
@@ -369,14 +381,14 @@ def test_a_column_that_is_empty_for_the_labelled_cells_is_empty():
 
 def test_the_rest_of_a_grid_is_evaluated_where_a_part_cannot_be(searches):
     results = pci_bench.evaluate("loo-knn", table(), k=[5, 500], exclude=["cell", "plate"])
-    assert [r.evaluator.params for r in results] == [{"k": 5, "exclude": "cell", "scale": "all"}]
-    assert searches == [(5, 1)]
+    assert [r.evaluator.params for r in results] == [{"k": 5, "exclude": "cell", "scale": "all", "candidates": "all"}]
+    assert searches == [(5 + 2 + 10, 1)]
 
 
 WRONG = {
     "unknown parameter": (
         {"neighbours": 5},
-        "loo-knn has no parameter 'neighbours'. Its parameters are k, exclude, scale.",
+        "loo-knn has no parameter 'neighbours'. Its parameters are k, exclude, scale, candidates.",
     ),
     "k = 0": ({"k": 0}, "k = 0 does not fit loo-knn: input should be greater than or equal to 1."),
     "k among others": ({"k": [1, -3]}, "k = -3 does not fit loo-knn: input should be greater than or equal to 1."),

@@ -113,8 +113,12 @@ def run(
     if as_json:
         typer.echo(json.dumps([r.model_dump(by_alias=True) for r in output], ensure_ascii=False, allow_nan=False))
         return
+    from pci_bench.reporting.candidates import balanced_where_known
+
     print_tables([t for t in output.tables if t.has_numbers])
-    if others := [r for r in output if not any(r is s for t in output.tables for s in t.shown)]:
+    if others := [
+        r for r in balanced_where_known(list(output)) if not any(r is s for t in output.tables for s in t.shown)
+    ]:
         print_results(others, f"{output.benchmark}, in no column of its tables")
     for note in output.notes:
         say(f"Note: {note}")

@@ -136,6 +136,7 @@ class LabelledCells:
         pooled: bool = False,
         variance: float = 1.0,
         details: dict[str, Any] | None = None,
+        confusion: np.ndarray | None = None,
         intervals: dict[str, tuple[float, float]] | None = None,
         interval_name: str = "",
     ) -> Outcome:
@@ -157,6 +158,8 @@ class LabelledCells:
             What the variance of the predictions is multiplied by, for what they were learned from.
         details
             More to say.
+        confusion
+            Expected counts (n_classes, n_classes + 1) float in place of those of `predicted`.
         intervals, interval_name
             By metric, and what they are, where the evaluator has better ones than those of its predictions.
         """
@@ -176,13 +179,16 @@ class LabelledCells:
                 f"jackknife of predictions over {unit} within class, "
                 f"{f'variance × {variance:g} for the cells learned from' if variance != 1 else 'predictor as it is'}"
             )
-        confusion = confusion_counts(self.labels, predicted, n_classes)
-        none = bool((predicted < 0).any())
+        if confusion is None:
+            confusion = confusion_counts(self.labels, predicted, n_classes)
+        else:
+            metrics = {name: float(value) for name, value in classification_metrics(confusion).items()}
+        none = bool(confusion[:, n_classes].any())
         said: dict[str, Any] = {
             "per_class": {str(c): float(r) for c, r in zip(self.classes, recalls(confusion), strict=True)},
             "confusion": {
                 "labels": [*map(str, self.classes), *(["(no neighbour)"] if none else [])],
-                "counts": confusion[:, : n_classes + none].tolist(),
+                "counts": confusion[:, : n_classes + none].round(6).tolist(),
             },
             "interval": interval_name,
             **(details or {}),

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from pci_bench.evaluators.intervals import Spread, stratified_jackknife
+from pci_bench.evaluators.intervals import Spread, mean_spread, stratified_jackknife
 
 
 def confusion_counts(labels: np.ndarray, predicted: np.ndarray, n_classes: int) -> np.ndarray:
@@ -100,6 +100,41 @@ def recall_spreads(
     codes = np.where(predicted < 0, n_classes, predicted)
     found, _ = stratified_jackknife(labels, codes, groups, (n_classes, n_classes + 1), statistic)
     return [found[str(c)] for c in range(n_classes)]
+
+
+def share_spreads(
+    labels: np.ndarray, correct: np.ndarray, groups: np.ndarray | None, n_classes: int
+) -> tuple[float, Spread, list[Spread]]:
+    """Return balanced accuracy of predictions that are right to a share, its spread, and that of every class's recall.
+
+    Parameters
+    ----------
+    labels, correct
+        Class (n,) int of every cell, and how often it is predicted rightly (n,) float, 0 … 1.
+    groups
+        Group of every cell (n,) int, or None to draw cells; a class in one group is drawn by cells.
+    n_classes
+        Number of classes; those without cells do not count.
+
+    Examples
+    --------
+    >>> share_spreads(np.array([0, 0, 1, 1]), np.array([1.0, 0.5, 0.0, 1.0]), None, 2)[0]
+    0.625
+    """
+    counts = np.bincount(labels, minlength=n_classes)
+    recall = np.bincount(labels, correct, n_classes) / np.maximum(counts, 1)
+    units = np.arange(len(labels)) if groups is None else np.unique(groups, return_inverse=True)[1].copy()
+    by_class = []
+    for label in range(n_classes):
+        members = np.flatnonzero(labels == label)
+        if len(np.unique(units[members])) < 2:
+            units[members] = units.max() + 1 + np.arange(len(members))
+        code = np.unique(units[members], return_inverse=True)[1]
+        by_class.append(mean_spread(correct[members], code) if len(members) > 1 else Spread(0.0, 1.0))
+    present = int((counts > 0).sum())
+    influence = (correct - recall[labels]) * len(labels) / (present * counts[labels])
+    spread = mean_spread(influence, np.unique(units, return_inverse=True)[1])
+    return float(recall[counts > 0].mean()), spread, by_class
 
 
 def drawn_unit(classes: Sequence[str] | np.ndarray, by_group: np.ndarray, confounder: str) -> str:

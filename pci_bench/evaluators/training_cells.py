@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pci_bench.evaluators.metrics import classification_metrics, classification_spreads, confusion_counts
+from pci_bench.evaluators.metrics import classification_metrics, classification_spreads, confusion_counts, share_spreads
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -41,7 +41,8 @@ def without_training_cells(
     Parameters
     ----------
     predictions
-        One row per cell: label, predicted (missing where there is none), and perhaps the column `groups`.
+        One row per cell: label, predicted (missing where there is none), and perhaps the column `groups`, and `correct`, how often
+        the prediction is right; then balanced accuracy is the only metric.
     trained
         Which of them were training cells (n,) bool.
     groups
@@ -58,6 +59,12 @@ def without_training_cells(
         classes = np.unique(pd.concat(columns).dropna().to_numpy(str))
         labels, predicted = (pd.Categorical(c, categories=classes).codes.astype(np.int64) for c in columns)
         drawn = pd.factorize(others[groups].astype("string"))[0] if groups in others else None
+        if "correct" in others:  # each prediction is a share over draws
+            shares = others["correct"].to_numpy(float)
+            value, spread, _ = share_spreads(labels, shares, drawn, len(classes))
+            counts["others"]["metrics"] = {"balanced_accuracy": value}
+            counts["others"]["intervals"] = {"balanced_accuracy": spread.times(variance).interval(value, low=0, high=1)}
+            return counts
         spreads, _ = classification_spreads(labels, predicted, drawn, len(classes))
         exact = classification_metrics(confusion_counts(labels, predicted, len(classes)))
         counts["others"]["metrics"] = {name: float(value) for name, value in exact.items()}

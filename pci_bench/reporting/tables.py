@@ -2,7 +2,7 @@
 
 A declaration (``tables/<name>.toml``) says rows, columns and printed values. Each column appears once for every exclusion
 that was evaluated: neighbours other than the cell itself (the paper's leave-one-out), and beside it neighbours that do not
-share the dataset's confounder.
+share the dataset's confounder, with classes balanced where that was evaluated.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import pydantic
 from pci_bench.errors import UserError
 from pci_bench.features import without_seed
 from pci_bench.registry import Origin, Registry
+from pci_bench.reporting.candidates import Candidates, balanced_where_known
 from pci_bench.results import PaperRecord, Result
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ Format = Literal["md", "csv", "tex"]
 SHARES = {"balanced_accuracy", "macro_f1", "accuracy"}
 CHANCE = "chance_"  # before a metric's name: what it is on average where annotations are dealt at random
 PRINTED = "paper (Δ)"  # the header over printed values
+CHANCE_ROW = "chance (permuted labels)"  # the row of what no feature set knows
 
 
 class Column(pydantic.BaseModel):
@@ -135,7 +137,7 @@ def printed_value(result: Result) -> PaperRecord | None:
 
     A limited dataset or an exclusion other than the cell itself is not the paper's.
     """
-    if result.dataset.limit is not None or result.evaluator.params.get("exclude", "cell") != "cell":
+    if result.dataset.limit is not None or not Candidates.of(result).everything:
         return None
     key = (result.dataset.name, result.evaluator.name, result.features.full_name)
     matching = [
@@ -187,7 +189,7 @@ class FilledTable:
 
     declaration: TableDeclaration
     dataset: str
-    headers: list[tuple[str, str]]  # (column header, exclusion)
+    headers: list[tuple[str, Candidates]]  # (column header, what cells are compared with)
     rows: list[tuple[str, list[Entry | None] | str]]
     notes: list[str]
     shown: list[Result]  # those whose numbers stand in the rows
@@ -211,7 +213,7 @@ class FilledTable:
 
     def header_texts(self) -> list[str]:
         """Return column headers that say what neighbours were left out."""
-        return [h if x == "cell" else f"{h}, other {x}s only" for h, x in self.headers]
+        return [h if x.everything else f"{h}, {x.words}" for h, x in self.headers]
 
 
 def fill(
@@ -231,10 +233,11 @@ def fill(
         The dataset's name.
     """
     mine = [r for r in results if r.dataset.name == dataset and r.evaluator.name in declaration.evaluators]
+    mine = balanced_where_known(mine)
     mine, elsewhere = _on_the_same_cells(mine)
-    excludes = list(dict.fromkeys(r.evaluator.params.get("exclude", "cell") for r in mine)) or ["cell"]
+    excludes = list(dict.fromkeys(Candidates.of(r) for r in mine)) or [Candidates()]
     if declaration.one_exclusion_each:
-        excludes = ["cell"]
+        excludes = [Candidates()]
     headers = [(c.header, x) for x in excludes for c in declaration.columns]
     by_features: dict[str, list[Result]] = {}
     for result in mine:
@@ -243,13 +246,13 @@ def fill(
     scale = declaration.scale
     stands: list[Result] = []
 
-    def entry(found: list[Result], column: Column, exclude: str) -> Entry | None:
+    def entry(found: list[Result], column: Column, exclude: Candidates) -> Entry | None:
         for r in found:
             params = r.evaluator.params
             if (
                 r.evaluator.name == column.evaluator
                 and column.metric in r.metrics
-                and (declaration.one_exclusion_each or params.get("exclude", "cell") == exclude)
+                and (declaration.one_exclusion_each or Candidates.of(r) == exclude)
                 and all(params.get(k) == v for k, v in column.params.items())
             ):
                 low_high = r.intervals.get(column.metric)
@@ -277,6 +280,8 @@ def fill(
     others = [n for n in by_features if n not in shown]
     rows.extend(row for n in others for row in lines(n))
     rows.extend((n, r) for n, r in not_run.items() if n not in shown and n not in others)
+    if any(chance := [_chance(declaration, stands, c, x) for x in excludes for c in declaration.columns]):
+        rows.append((CHANCE_ROW, chance))
     notes = _notes(declaration, mine)
     merged = _with_means_over_seeds(rows)
     if len(merged) < len(rows):
@@ -324,6 +329,24 @@ def interval_words(interval: str) -> str:
 def interval_note(interval: str) -> str:
     """Return what brackets hold, as a sentence."""
     return f"In brackets: 95 % interval, {interval_words(interval)}."
+
+
+def _chance(declaration: TableDeclaration, stands: list[Result], column: Column, exclude: Candidates) -> Entry | None:
+    """Return what permuted labels score in a column: means over its feature sets."""
+    levels = [
+        r.details["chance"][column.metric]
+        for r in {id(r): r for r in stands}.values()
+        if Candidates.of(r) == exclude
+        and r.evaluator.name == column.evaluator
+        and all(r.evaluator.params.get(k) == v for k, v in column.params.items())
+        and column.metric in r.details.get("chance", {})
+    ]
+    if not levels:
+        return None
+    mean, low, high = (
+        declaration.scale * sum(level[name] for level in levels) / len(levels) for name in ("mean", "low", "high")
+    )
+    return Entry(mean, (low, high))
 
 
 def _without_training_cells(results: list[Result]) -> list[Result]:
@@ -379,13 +402,14 @@ def _notes(declaration: TableDeclaration, results: Sequence[Result]) -> list[str
         for interval in dict.fromkeys(r.details.get("interval") for r in results):
             if interval:
                 notes.append(interval_note(interval))
-        for exclude in dict.fromkeys(r.evaluator.params.get("exclude", "cell") for r in results):
-            if exclude != "cell" and not declaration.one_exclusion_each:
-                notes.append(
-                    f"'Other {exclude}s only': a cell is not compared with cells of its own {exclude}, neither as neighbours nor in "
-                    f"training, so that recognising the {exclude} does not count. It then meets fewer cells of its own class, which "
-                    "lowers even features that know nothing."
-                )
+        for candidates in dict.fromkeys(map(Candidates.of, results)):
+            if not candidates.everything and not declaration.one_exclusion_each:
+                notes.append(_of_candidates(candidates))
+        if any("chance" in r.details for r in results):
+            notes.append(
+                f"'{CHANCE_ROW.capitalize()}': labels exchanged between cells where only the cell itself is left out, else between whole "
+                "groups of those that are left out; in brackets 95 % of the permutations. Means over the feature sets."
+            )
         unreachable = {c for r in results for c in r.details.get("unreachable_classes", [])}
         if unreachable:
             notes.append(
@@ -399,6 +423,21 @@ def _notes(declaration: TableDeclaration, results: Sequence[Result]) -> list[str
     else:
         notes.append(f"'Paper': as printed in {declaration.source}; Δ: ours less the printed value.")
     return [*notes, *declaration.notes] if any(r.paper for r in results) else notes
+
+
+def _of_candidates(candidates: Candidates) -> str:
+    """Return what a column of fewer candidates measures, as a sentence."""
+    column = candidates.column
+    said = (
+        f"'{candidates.words.capitalize()}': a cell is not compared with cells of its own {column}, neither as neighbours nor in "
+        f"training, so that recognising the {column} does not help."
+    )
+    if candidates.balanced:
+        return (
+            f"{said} Every other class is without one {column} as well, averaged over which, so that no class is favoured. The "
+            "difference to the first column is what those cells contributed, by what they share beyond their class and by their number."
+        )
+    return f"{said} It then meets fewer cells of its own class, which lowers even features that know nothing."
 
 
 def _on_training_cells(result: Result) -> str:
@@ -424,7 +463,7 @@ def _cells(table: FilledTable, *, separator: str = " ") -> tuple[list[str], list
     header = ["feature set"]
     for text, (_, exclude) in zip(table.header_texts(), table.headers, strict=True):
         header.append(text)
-        if table.has_paper and exclude == "cell":
+        if table.has_paper and exclude.everything:
             header.append(PRINTED)
     reasons = _numbered_reasons(table)
     body = []
@@ -435,7 +474,7 @@ def _cells(table: FilledTable, *, separator: str = " ") -> tuple[list[str], list
         line = [name]
         for e, (_, exclude) in zip(entries, table.headers, strict=True):
             line.append("–" if e is None else e.text(separator, table.declaration.decimals))
-            if table.has_paper and exclude == "cell":
+            if table.has_paper and exclude.everything:
                 line.append("" if e is None else e.printed_text(table.declaration.decimals, separator))
         body.append(line)
     return header, body
@@ -576,12 +615,12 @@ def _side_by_side(columns: list[int], header: list[str], wide: list[int], room: 
     return groups
 
 
-def _references(exclude: str) -> str:
+def _references(exclude: Candidates) -> str:
     """Return which cells a cell is compared with: as neighbours, or in training."""
-    return "Compared with all other cells" if exclude == "cell" else f"Compared with cells of other {exclude}s only"
+    return f"Compared with {exclude.words if exclude.everything else f'cells of {exclude.words}'}"
 
 
-def _belongs(table: FilledTable, headers: list[str], index: int, exclude: str) -> bool:
+def _belongs(table: FilledTable, headers: list[str], index: int, exclude: Candidates) -> bool:
     """Return whether a rendered column is of an exclusion; a printed value belongs to the column before it."""
     text = headers[index - 1] if headers[index] == PRINTED else headers[index]
     return any(t == text and x == exclude for t, (_, x) in zip(table.header_texts(), table.headers, strict=True))

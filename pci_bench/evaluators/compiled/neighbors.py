@@ -46,26 +46,9 @@ def nearest(features: np.ndarray, k: int, groupings: Sequence[np.ndarray]) -> li
     UserError
         For NaN or infinite values, no feature at all, values whose squares leave float64's range, or k outside 1 … n − 1.
     """
-    rows = np.ascontiguousarray(features, dtype=np.float64)
-    if rows.ndim != 2 or rows.shape[1] == 0:
-        raise UserError(f"The features have shape {rows.shape}; nearest neighbours need (cells, at least one feature).")
-    n, d = rows.shape
-    if not np.isfinite(rows).all():
-        raise UserError("The features hold NaN or infinite values; nearest neighbours need finite ones.")
-    if not 1 <= k < n:
-        raise UserError(
-            f"k = {k} needs at least {k + 1} cells, and there are {n}."
-            if k >= 1
-            else f"k is {k}; it must be at least 1."
-        )
-    groups = np.stack([np.unique(np.asarray(g), return_inverse=True)[1].reshape(n) for g in groupings]).astype(np.int32)
-
-    search, scale = _centred_and_scaled(rows)
-    if not 2.0**-480 < scale < 2.0**480:
-        raise UserError("The features' squares leave the range of float64 (1e±300); scale the features first.")
-    error = d * UNIT / (1 - d * UNIT) + 16 * UNIT  # of the product, the casts, the sums, and of float64 measuring
-    shrunk = np.float32(1 - error) * np.einsum("ij,ij->i", search, search, dtype=np.float64).astype(np.float32)
-    slack = np.float32(d * 2.0**-120)  # what underflow can hide
+    rows, search, scale, shrunk, slack = _prepared(features, k)
+    n = len(rows)
+    groups = np.stack([_codes(g) for g in groupings])
 
     m = min(k + SPARE, n - 1)
     bounds = np.full((len(groups), n, m), np.inf, np.float32)
@@ -87,11 +70,65 @@ def nearest(features: np.ndarray, k: int, groupings: Sequence[np.ndarray]) -> li
         unsure = np.flatnonzero(~certified)
         for start in range(0, len(unsure), 256):
             some = unsure[start : start + 256]
+            product_of_some = search[some] @ search.T
             _search_again(
-                search[some] @ search.T, some, rows, scale * scale, shrunk, slack, groups[grouping], indices, squares
+                product_of_some, some, some, rows, scale * scale, shrunk, slack, groups[grouping], indices, squares
             )
         found.append((indices, np.sqrt(squares)))
     return found
+
+
+def nearest_of(features: np.ndarray, wanted: np.ndarray, k: int, groups: np.ndarray) -> np.ndarray:
+    """Return the k nearest rows of some rows only.
+
+    Parameters
+    ----------
+    features, k, groups
+        As in :func:`nearest`; one grouping.
+    wanted
+        Which rows (r,) int.
+
+    Returns
+    -------
+    ndarray
+        (r, k) int64, as :func:`nearest` returns the indices.
+    """
+    rows, search, scale, shrunk, slack = _prepared(features, k)
+    indices = np.empty((len(wanted), k), np.int64)
+    squares = np.full((len(wanted), k), np.inf)
+    codes = _codes(groups)
+    for start in range(0, len(wanted), 256):
+        into = np.arange(start, min(start + 256, len(wanted)))
+        some = wanted[into]
+        _search_again(search[some] @ search.T, some, into, rows, scale * scale, shrunk, slack, codes, indices, squares)
+    return indices
+
+
+def _codes(groups: np.ndarray) -> np.ndarray:
+    """Return groups as (n,) int32."""
+    return np.unique(np.asarray(groups), return_inverse=True)[1].reshape(-1).astype(np.int32)
+
+
+def _prepared(features: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray, float, np.ndarray, np.float32]:
+    """Return the rows in float64 and, centred and scaled, in float32; the scale; and what bounds a distance from below."""
+    rows = np.ascontiguousarray(features, dtype=np.float64)
+    if rows.ndim != 2 or rows.shape[1] == 0:
+        raise UserError(f"The features have shape {rows.shape}; nearest neighbours need (cells, at least one feature).")
+    n, d = rows.shape
+    if not np.isfinite(rows).all():
+        raise UserError("The features hold NaN or infinite values; nearest neighbours need finite ones.")
+    if not 1 <= k < n:
+        raise UserError(
+            f"k = {k} needs at least {k + 1} cells, and there are {n}."
+            if k >= 1
+            else f"k is {k}; it must be at least 1."
+        )
+    search, scale = _centred_and_scaled(rows)
+    if not 2.0**-480 < scale < 2.0**480:
+        raise UserError("The features' squares leave the range of float64 (1e±300); scale the features first.")
+    error = d * UNIT / (1 - d * UNIT) + 16 * UNIT  # of the product, the casts, the sums, and of float64 measuring
+    shrunk = np.float32(1 - error) * np.einsum("ij,ij->i", search, search, dtype=np.float64).astype(np.float32)
+    return rows, search, scale, shrunk, np.float32(d * 2.0**-120)  # the last: what underflow can hide
 
 
 def _centred_and_scaled(rows: np.ndarray) -> tuple[np.ndarray, float]:
@@ -216,21 +253,21 @@ def _measure(rows, scale_squared, bounds, nominated, indices, squares):
 
 
 @numba.njit(nogil=True, cache=True)
-def _search_again(product, some, rows, scale_squared, shrunk, slack, groups, indices, squares):
-    """Measure, for some rows, every pair whose lower bound does not rule it out."""
+def _search_again(product, some, into, rows, scale_squared, shrunk, slack, groups, indices, squares):
+    """Measure, for some rows, every pair whose lower bound does not rule it out; `into` says where the answers go."""
     k = indices.shape[1]
     two = np.float32(2)
     for place in range(len(some)):
-        row = some[place]
-        limit = squares[row, k - 1] * scale_squared
-        indices[row] = -1
-        squares[row] = np.inf
+        row, to = some[place], into[place]
+        limit = squares[to, k - 1] * scale_squared
+        indices[to] = -1
+        squares[to] = np.inf
         count = 0
         for other in range(len(rows)):
             bound = shrunk[row] - slack + shrunk[other] - two * product[place, other]
             if groups[other] != groups[row] and bound <= limit:
-                count = _insert(indices[row], squares[row], count, other, _squared_distance(rows[row], rows[other]))
+                count = _insert(indices[to], squares[to], count, other, _squared_distance(rows[row], rows[other]))
                 if count == k:
-                    limit = min(limit, squares[row, k - 1] * scale_squared)
-                    if squares[row, k - 1] == 0.0:
+                    limit = min(limit, squares[to, k - 1] * scale_squared)
+                    if squares[to, k - 1] == 0.0:
                         break  # later rows cannot be nearer than 0, and equals stand in index order

@@ -11,6 +11,7 @@ import numpy as np
 from pci_bench.drawing import BEHIND, COLOURS, FAINT, INK, SMALLEST, distinct_colours, new_figure, shortened, title
 from pci_bench.files import escape
 from pci_bench.registry import natural_key
+from pci_bench.reporting.candidates import Candidates, balanced_where_known
 from pci_bench.reporting.figures.base import described, register_figures
 from pci_bench.results import Result
 
@@ -22,7 +23,7 @@ STYLES: tuple[Literal["-", "--", ":"], ...] = ("-", "--", ":")
 LAYER = re.compile(r"(?P<network>.+)-(?P<layer>(block\d_)?conv\d+)")
 
 
-READING = "Black lines: 95 % intervals. Broken line: chance."
+READING = "Black lines: 95 % intervals. Broken lines: chance, as permuted labels score in each column where that was measured."
 
 
 def _by_settings(results: Sequence[Result], *drawn: str) -> Iterator[tuple[str, str, list[Result]]]:
@@ -38,7 +39,7 @@ def _by_settings(results: Sequence[Result], *drawn: str) -> Iterator[tuple[str, 
 @register_figures("loo-knn")
 def knn_figures(results: Sequence[Result]) -> Iterator[tuple[str, Figure]]:
     """Yield the figures of every scaling of the features."""
-    for suffix, words, mine in _by_settings(results, "k", "exclude"):
+    for suffix, words, mine in _by_settings(balanced_where_known(results), "k", "exclude", "candidates"):
         for stem, figure in _knn_figures(mine, words):
             yield f"{stem}{suffix}", figure
 
@@ -57,10 +58,10 @@ def _knn_figures(results: Sequence[Result], words: str) -> Iterator[tuple[str, F
     chosen = [r for r in at_k if r.features.full_name == best.features.full_name]
     text = f"{best.features.full_name}, k = {k}, {dataset.name}: cells by true and predicted class"
     yield f"confusion-{escape(dataset.name)}", described(confusion_matrix(chosen, text=text), chosen)
-    for exclude in dict.fromkeys(r.evaluator.params["exclude"] for r in at_k):
-        same = [r for r in at_k if r.evaluator.params["exclude"] == exclude]
-        text = f"Leave-one-out kNN by class, k = {k}, {dataset.name}; neighbours: {neighbours(exclude)}"
-        stem = f"classes-{escape(dataset.name)}" + ("" if exclude == "cell" else f"-other-{escape(exclude)}s")
+    for candidates in dict.fromkeys(map(Candidates.of, at_k)):
+        same = [r for r in at_k if Candidates.of(r) == candidates]
+        text = f"Leave-one-out kNN by class, k = {k}, {dataset.name}; neighbours: {candidates.words}"
+        stem = f"classes-{escape(dataset.name)}{candidates.suffix}"
         yield (
             stem,
             described(
@@ -90,18 +91,19 @@ def classifier_figures(results: Sequence[Result]) -> Iterator[tuple[str, Figure]
         yield f"{evaluator}-{escape(dataset.name)}{suffix}", described(bars, mine, READING)
 
 
-def neighbours(exclude: str) -> str:
-    """Return in words which cells may be neighbours, or are trained on."""
-    return "all other cells" if exclude == "cell" else f"other {exclude}s only"
+def chance_percent(results: Sequence[Result], metric: str) -> float:
+    """Return the chance level in percent: the mean score of permuted labels where it was measured, else one over the classes."""
+    levels = [r.details["chance"][metric]["mean"] for r in results if metric in r.details.get("chance", {})]
+    return 100 * float(np.mean(levels)) if levels else 100 / max(1, len(results[0].dataset.classes))
 
 
 def accuracy_bars(results: Sequence[Result], *, metric: str, text: str) -> Figure:
-    """Return horizontal bars of a metric, one group per feature set, one bar per exclusion, with 95 % intervals.
+    """Return horizontal bars of a metric, one group per feature set, one bar per kind of candidates, with 95 % intervals.
 
     Parameters
     ----------
     results
-        Of one dataset, one evaluator and one k; excluded columns may differ.
+        Of one dataset, one evaluator and one k; candidates may differ.
     metric
         ``"balanced_accuracy"``.
     text
@@ -109,15 +111,15 @@ def accuracy_bars(results: Sequence[Result], *, metric: str, text: str) -> Figur
     """
     from matplotlib.patches import Patch
 
-    excludes = list(dict.fromkeys(r.evaluator.params["exclude"] for r in results))
+    kinds = list(dict.fromkeys(map(Candidates.of, results)))
     names = sorted({r.features.full_name for r in results}, key=natural_key)
-    first = {r.features.full_name: r.metrics[metric] for r in results if r.evaluator.params["exclude"] == excludes[0]}
+    first = {r.features.full_name: r.metrics[metric] for r in results if Candidates.of(r) == kinds[0]}
     names.sort(key=lambda n: first.get(n, 0))
-    figure = new_figure(7.2, 1.4 + (0.3 if len(excludes) == 1 else 0.2 * len(excludes)) * len(names))
+    figure = new_figure(7.2, 1.4 + (0.3 if len(kinds) == 1 else 0.2 * len(kinds)) * len(names))
     axes = figure.subplots()
-    height = 0.8 / len(excludes)
-    for number, exclude in enumerate(excludes):
-        chosen = {r.features.full_name: r for r in results if r.evaluator.params["exclude"] == exclude}
+    height = 0.8 / len(kinds)
+    for number, kind in enumerate(kinds):
+        chosen = {r.features.full_name: r for r in results if Candidates.of(r) == kind}
         for row, name in enumerate(names):
             if name not in chosen:
                 continue
@@ -126,9 +128,10 @@ def accuracy_bars(results: Sequence[Result], *, metric: str, text: str) -> Figur
             axes.barh(y, value, height * 0.92, color=COLOURS[number])
             axes.plot([low, high], [y, y], color=INK, linewidth=1.1, solid_capstyle="butt")
             axes.text(max(high, value) + 1, y, f"{value:.1f}", va="center", fontsize=7.5, color=INK, bbox=BEHIND)
-    classes = len(results[0].dataset.classes)
-    axes.axvline(100 / classes, color=INK, linewidth=0.8, linestyle=(0, (4, 3)))
-    axes.text(100 / classes, len(names) - 0.42, " chance", fontsize=7.5, color=INK, va="bottom")
+    levels = [chance_percent([r for r in results if Candidates.of(r) == kind], metric) for kind in kinds]
+    for level in levels:
+        axes.axvline(level, color=INK, linewidth=0.8, linestyle=(0, (4, 3)))
+    axes.text(max(levels), len(names) - 0.42, " chance", fontsize=7.5, color=INK, va="bottom")
     axes.set_yticks(range(len(names)), [shortened(n) for n in names], fontsize=8.5)
     axes.set_ylim(-0.55, len(names) - 0.2)
     axes.set_xlim(0, 100)
@@ -139,11 +142,11 @@ def accuracy_bars(results: Sequence[Result], *, metric: str, text: str) -> Figur
     axes.tick_params(axis="x", labelsize=8.5)
     axes.grid(axis="x", color=FAINT, linewidth=0.6)
     axes.set_axisbelow(True)
-    if len(excludes) > 1:
+    if len(kinds) > 1:
         figure.legend(
-            handles=[Patch(color=COLOURS[i], label=neighbours(e)) for i, e in enumerate(excludes)],
+            handles=[Patch(color=COLOURS[i], label=kind.words) for i, kind in enumerate(kinds)],
             loc="outside lower center",
-            ncols=len(excludes),
+            ncols=len(kinds),
             frameon=False,
             fontsize=8.5,
             title="neighbours, or training cells",
@@ -195,7 +198,7 @@ def class_heat_map(results: Sequence[Result], *, text: str) -> Figure:
 def layer_curves(results: Sequence[Result], *, text: str) -> Figure | None:
     """Return balanced accuracy over the layers of every network with at least three (paper: Table 1, Supplementary Figure 2).
 
-    One panel for networks of the same layers; full lines for the first exclusion, broken ones for the second.
+    One panel for networks of the same layers; full lines for the first kind of candidates, broken ones for the second.
     """
     networks: dict[str, dict[str, list[Result]]] = {}
     for result in results:
@@ -210,20 +213,21 @@ def layer_curves(results: Sequence[Result], *, text: str) -> Figure | None:
             by_layers.setdefault(tuple(sorted(found_layers, key=natural_key)), []).append(network)
     if not by_layers:
         return None
-    excludes = list(dict.fromkeys(r.evaluator.params["exclude"] for r in results))
+    kinds = list(dict.fromkeys(map(Candidates.of, results)))
     wide = sum(1.4 + 0.34 * len(layers) for layers in by_layers)
     below = [1.05 if _slanted(layers) else 0.5 for layers in by_layers]
-    entries = max(map(len, by_layers.values())) + len(excludes)
+    entries = max(map(len, by_layers.values())) + len(kinds)
     figure = new_figure(min(7.4, max(4.6, 2.2 + wide)), 2.7 + max(below) + 0.17 * entries)
     panels = figure.subplots(
         1, len(by_layers), squeeze=False, sharey=True, width_ratios=[4 + len(n) for n in by_layers]
     )[0]
     for axes, (layers, members) in zip(panels, by_layers.items(), strict=True):
         for network, colour in zip(sorted(members, key=natural_key), distinct_colours(len(members)), strict=True):
-            for exclude, style in zip(excludes, STYLES, strict=False):
-                _draw_curve(axes, layers, networks[network], exclude, style, colour)
-        chance = 100 / max(1, len(results[0].dataset.classes))
-        axes.axhline(chance, color=INK, linewidth=0.8, linestyle=":")
+            for kind, style in zip(kinds, STYLES, strict=False):
+                _draw_curve(axes, layers, networks[network], kind, style, colour)
+        for kind in kinds:
+            level = chance_percent([r for r in results if Candidates.of(r) == kind], "balanced_accuracy")
+            axes.axhline(level, color=INK, linewidth=0.8, linestyle=":")
         slanted = _slanted(layers)
         axes.set_xticks(
             range(len(layers)),
@@ -236,7 +240,7 @@ def layer_curves(results: Sequence[Result], *, text: str) -> Figure | None:
         axes.tick_params(labelsize=7.5)
         axes.grid(axis="y", color=FAINT, linewidth=0.6)
         axes.spines[["top", "right"]].set_visible(False)
-        _legend_of_curves(axes, members, excludes, below=1.05 if slanted else 0.5)
+        _legend_of_curves(axes, members, kinds, below=1.05 if slanted else 0.5)
     panels[0].set_ylim(bottom=0)
     panels[0].set_ylabel("balanced accuracy (%)", fontsize=8.5)
     title(figure, text)
@@ -249,10 +253,10 @@ def _slanted(layers: Sequence[str]) -> bool:
 
 
 def _draw_curve(
-    axes: Axes, layers: tuple[str, ...], network: dict[str, list[Result]], exclude: str, style: str, colour: str
+    axes: Axes, layers: tuple[str, ...], network: dict[str, list[Result]], kind: Candidates, style: str, colour: str
 ) -> None:
     """Draw one network's values and intervals over its layers."""
-    found = {layer: r for layer in layers for r in network[layer] if r.evaluator.params["exclude"] == exclude}
+    found = {layer: r for layer in layers for r in network[layer] if Candidates.of(r) == kind}
     x = [layers.index(layer) for layer in found]
     values = [100 * r.metrics["balanced_accuracy"] for r in found.values()]
     low, high = ([100 * r.intervals["balanced_accuracy"][i] for r in found.values()] for i in (0, 1))
@@ -260,7 +264,7 @@ def _draw_curve(
     axes.plot(x, values, style, color=colour, marker="o", markersize=3.5, linewidth=1.4)
 
 
-def _legend_of_curves(axes: Axes, members: Sequence[str], excludes: Sequence[str], *, below: float) -> None:
+def _legend_of_curves(axes: Axes, members: Sequence[str], kinds: Sequence[Candidates], *, below: float) -> None:
     """Write the networks' colours and the exclusions' lines so many inches beneath a panel."""
     from matplotlib.lines import Line2D
     from matplotlib.transforms import ScaledTranslation
@@ -270,10 +274,10 @@ def _legend_of_curves(axes: Axes, members: Sequence[str], excludes: Sequence[str
         Line2D([], [], color=colour, marker="o", markersize=3.5, label=shortened(network))
         for network, colour in zip(ordered, distinct_colours(len(ordered)), strict=True)
     ]
-    if len(excludes) > 1:
+    if len(kinds) > 1:
         handles += [
-            Line2D([], [], color=INK, linestyle=style, label=f"neighbours: {neighbours(exclude)}")
-            for exclude, style in zip(excludes, STYLES, strict=False)
+            Line2D([], [], color=INK, linestyle=style, label=f"neighbours: {kind.words}")
+            for kind, style in zip(kinds, STYLES, strict=False)
         ]
     axes.legend(
         handles=handles,
@@ -302,14 +306,15 @@ def confusion_matrix(results: Sequence[Result], *, text: str) -> Figure:
     room = (7.4 - 2.4) / across / max(n, 1)  # inches of a cell
     for axes, result in zip(panels, results, strict=True):
         labels, counts = result.details["confusion"]["labels"], np.array(result.details["confusion"]["counts"])
+        largest = f"{counts.max():.0f}"
         shares = 100 * counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
         axes.imshow(shares, cmap="Blues", vmin=0, vmax=100, aspect="auto")
         for (row, column), count in np.ndenumerate(counts):
-            if count and room >= 0.07 * len(str(counts.max())):
+            if count >= 0.5 and room >= 0.07 * len(largest):
                 axes.text(
                     column,
                     row,
-                    f"{count}",
+                    f"{count:.0f}",
                     ha="center",
                     va="center",
                     fontsize=SMALLEST,
@@ -327,7 +332,7 @@ def confusion_matrix(results: Sequence[Result], *, text: str) -> Figure:
         axes.set_yticks(range(len(counts)), names[: len(counts)], fontsize=SMALLEST)
         accuracy = 100 * result.metrics["balanced_accuracy"]
         axes.set_title(
-            f"neighbours: {neighbours(result.evaluator.params['exclude'])}\nbalanced accuracy {accuracy:.1f} %",
+            f"neighbours: {Candidates.of(result).words}\nbalanced accuracy {accuracy:.1f} %",
             fontsize=8,
         )
         axes.tick_params(length=0)

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pci_bench.evaluators.intervals import training_variance_of
-from pci_bench.evaluators.metrics import recall_spreads
+from pci_bench.evaluators.metrics import recall_spreads, share_spreads
 from pci_bench.registry import natural_key
+from pci_bench.reporting.candidates import balanced_where_known
 from pci_bench.reporting.report.cells import Shown
 from pci_bench.reporting.report.words import exclusion, setting
 from pci_bench.reporting.tables import interval_words
@@ -23,8 +24,8 @@ NO_NEIGHBOUR = "(no neighbour)"
 
 
 def classified(results: Sequence[Result]) -> list[Result]:
-    """Return the results that hold a confusion matrix."""
-    return [r for r in results if "confusion" in r.details]
+    """Return the results that hold a confusion matrix; of those with and without balanced candidates, the former."""
+    return balanced_where_known([r for r in results if "confusion" in r.details])
 
 
 def featured(results: Sequence[Result]) -> list[Result]:
@@ -58,13 +59,17 @@ def confused_pairs(counts: np.ndarray) -> list[tuple[int, int, int, float]]:
 
 @dataclass(frozen=True)
 class Predictions:
-    """A result's table of predictions as codes of its confusion matrix's labels; −1 where a value is none of them."""
+    """A result's table of predictions as codes of its confusion matrix's labels; −1 where a value is none of them.
+
+    `correct` is how often each prediction is right over draws, or None where it was made once.
+    """
 
     n_classes: int
     names: np.ndarray
     true: np.ndarray
     predicted: np.ndarray
     groups: np.ndarray | None
+    correct: np.ndarray | None
 
     @classmethod
     def of(cls, result: Result) -> Predictions | None:
@@ -79,9 +84,12 @@ class Predictions:
             pd.Categorical(table[c].astype("string"), categories=labels).codes.astype(np.int64)
             for c in ("label", "predicted")
         )
-        columns = [c for c in table if c not in ("cell", "label", "predicted", "fold")]  # the confounder, if any
+        columns = [
+            c for c in table if c not in ("cell", "label", "predicted", "fold", "correct")
+        ]  # the confounder, if any
         groups = pd.factorize(table[columns[0]].astype("string"))[0] if columns else None
-        return cls(len(labels), table["cell"].astype(str).to_numpy(), true, predicted, groups)
+        correct = table["correct"].to_numpy(float) if "correct" in table else None
+        return cls(len(labels), table["cell"].astype(str).to_numpy(), true, predicted, groups, correct)
 
     def confused(self, true: int, predicted: int) -> list[str]:
         """Return the names of the cells of a class that were predicted as another (the last column: as none), sorted."""
@@ -105,8 +113,13 @@ def recall_intervals(result: Result, predictions: Predictions, n_classes: int) -
     true, predicted = predictions.true[known], predictions.predicted[known]
     groups = None if predictions.groups is None else predictions.groups[known]
     factor = training_variance_of(result.evaluator.name, result.evaluator.params, grouped=groups is not None)
-    spreads = recall_spreads(true, predicted, groups, n_classes)
-    shares = [float((predicted[true == c] == c).mean()) if (true == c).any() else 0.0 for c in range(n_classes)]
+    if predictions.correct is not None:
+        correct = predictions.correct[known]
+        spreads = share_spreads(true, correct, groups, n_classes)[2]
+    else:
+        correct = (true == predicted).astype(float)
+        spreads = recall_spreads(true, predicted, groups, n_classes)
+    shares = [float(correct[true == c].mean()) if (true == c).any() else 0.0 for c in range(n_classes)]
     return [s.times(factor).interval(share, low=0, high=1) for s, share in zip(spreads, shares, strict=True)]
 
 
@@ -127,6 +140,7 @@ def class_views(results: Sequence[Result], dataset: int, shown: Shown) -> list[d
 def _of_one(result: Result, dataset: int, shown: Shown) -> dict[str, Any]:
     labels, counts = _confusion(result)
     n_classes = len(counts)
+    exact = np.array(result.details["confusion"]["counts"], dtype=float)
     predictions = Predictions.of(result)
     intervals = None
     if predictions is not None:
@@ -147,7 +161,7 @@ def _of_one(result: Result, dataset: int, shown: Shown) -> dict[str, Any]:
         "counts": counts.tolist(),
         "recalls": [
             [round(100 * float(r), 1), *(() if intervals is None else (round(100 * v, 1) for v in intervals[c]))]
-            for c, r in enumerate(counts[:, :n_classes].diagonal() / np.maximum(counts.sum(axis=1), 1))
+            for c, r in enumerate(exact[:, :n_classes].diagonal() / np.maximum(exact.sum(axis=1), 1))
         ],
         "unit": interval_words(str(result.details.get("interval", ""))),
         "pairs": pairs,
@@ -156,4 +170,4 @@ def _of_one(result: Result, dataset: int, shown: Shown) -> dict[str, Any]:
 
 def _confusion(result: Result) -> tuple[list[str], np.ndarray]:
     confusion = result.details["confusion"]
-    return [str(c) for c in confusion["labels"]], np.array(confusion["counts"], dtype=np.int64)
+    return [str(c) for c in confusion["labels"]], np.rint(np.array(confusion["counts"], dtype=float)).astype(np.int64)

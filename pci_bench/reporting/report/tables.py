@@ -51,7 +51,7 @@ def paper_tables(results: Sequence[Result], not_run: Mapping[str, str]) -> list[
         columns = ["feature set"]
         for text, (_, exclude) in zip(table.header_texts(), table.headers, strict=True):
             columns.append(text)
-            if table.has_paper and exclude == "cell":
+            if table.has_paper and exclude.everything:
                 columns.append(PRINTED)
         rows = []
         for features, entries in table.rows:
@@ -61,7 +61,7 @@ def paper_tables(results: Sequence[Result], not_run: Mapping[str, str]) -> list[
             else:
                 for entry, (_, exclude) in zip(entries, table.headers, strict=True):
                     row.append(_number(entry, declaration.decimals))
-                    if table.has_paper and exclude == "cell":
+                    if table.has_paper and exclude.everything:
                         printed = "" if entry is None else entry.printed_text(declaration.decimals)
                         row.append(Cell(printed, entry.paper) if entry and printed else Cell(""))
             rows.append(row)

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from pci_bench.evaluators.base import EVALUATORS
+from pci_bench.reporting.candidates import Candidates
 from pci_bench.reporting.tables import decimals_and_scale
 from pci_bench.results import Result, parameters
 
 
 def exclusion(result: Result) -> str:
     """Return which neighbours, or training cells, a result may use."""
-    exclude = result.evaluator.params.get("exclude", "cell")
-    return "all other cells" if exclude == "cell" else f"other {exclude}s only"
+    return Candidates.of(result).words
 
 
 def setting(result: Result) -> str:
     """Return evaluator and parameters but for the exclusion: ``loo-knn, k=11``."""
-    said = [p for p in parameters(result).split(",") if p and not p.startswith("exclude=")]
+    said = [p for p in parameters(result).split(",") if p and not p.startswith(("exclude=", "candidates="))]
     return ", ".join([result.evaluator.name, *said])
 
 

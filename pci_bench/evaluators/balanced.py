@@ -1,0 +1,85 @@
+"""Which group every class loses so that none is favoured when a cell's own group is left out."""
+
+from __future__ import annotations
+
+import numpy as np
+
+DRAWS = (
+    120  # divisible by 2 … 6, 8, 10, 12, 15, 20, 24, 30, 40 and 60: that many equal groups are left out equally often
+)
+
+
+def left_out_groups(labels: np.ndarray, groups: np.ndarray, n_classes: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return, for each of 120 draws, the group that every class loses.
+
+    Over the draws each group of a class is left out in proportion to its cells of that class, as it is over the class's own cells
+    when every cell leaves out its own group. The draws of different classes are independent. They are the same for every call.
+
+    Parameters
+    ----------
+    labels
+        Class of every cell (n,) int, 0 … n_classes − 1.
+    groups
+        Group of every cell (n,) int.
+    n_classes
+        Number of classes.
+
+    Returns
+    -------
+    (left_out, instead)
+        (120, n_classes) int each: the group, and another one of the class for when that one does not exist; −1 where there is
+        none.
+    """
+    rng = np.random.default_rng(0)
+    left_out = np.full((DRAWS, n_classes), -1, np.int64)
+    instead = np.full((DRAWS, n_classes), -1, np.int64)
+    for label in range(n_classes):
+        order = rng.random((2, DRAWS))
+        names, sizes = np.unique(groups[labels == label], return_counts=True)
+        if not len(names):
+            continue
+        ends = np.cumsum(sizes)
+        middles = (np.argsort(order[0], kind="stable") + 0.5) / DRAWS * ends[-1]
+        chosen = np.searchsorted(ends, middles, side="right")
+        left_out[:, label] = names[chosen]
+        if len(names) > 1:
+            others = (order[1] * (ends[-1] - sizes[chosen])).astype(np.int64)  # a cell of the class's other groups
+            others += np.where(others >= ends[chosen] - sizes[chosen], sizes[chosen], 0)
+            instead[:, label] = names[np.searchsorted(ends, others, side="right")]
+    return left_out, instead
+
+
+def holdings(labels: np.ndarray, groups: np.ndarray, n_classes: int) -> np.ndarray:
+    """Return which groups (0 … largest) have cells of which class: (groups, n_classes) bool."""
+    found = np.zeros((int(groups.max()) + 1, n_classes), bool)
+    found[groups, labels] = True
+    return found
+
+
+def bootstrap_recalls(
+    labels: np.ndarray, correct: np.ndarray, groups: np.ndarray | None, n_classes: int, *, replicates: int, seed: int
+) -> np.ndarray:
+    """Return bootstrap replicates of every class's recall from shares of right predictions: (replicates, n_classes).
+
+    Parameters
+    ----------
+    labels, correct
+        Class (n,) int of every cell, and how often it is predicted rightly (n,) float.
+    groups
+        Group of every cell (n,) int; groups are drawn whole within a class that has at least two. None: cells are drawn.
+    n_classes, replicates, seed
+        How many classes and replicates, and what the draws depend on.
+    """
+    rng = np.random.default_rng(seed)
+    found = np.full((replicates, n_classes), np.nan)
+    for label in range(n_classes):
+        members = np.flatnonzero(labels == label)
+        if not len(members):
+            continue
+        units = np.arange(len(members))
+        if groups is not None and len(names := np.unique(groups[members])) > 1:
+            units = np.searchsorted(names, groups[members])
+        sums, sizes = np.bincount(units, correct[members]), np.bincount(units)
+        draws = rng.multinomial(len(sizes), np.full(len(sizes), 1 / len(sizes)), size=replicates)
+        found[:, label] = (draws @ sums) / (draws @ sizes)
+    return found

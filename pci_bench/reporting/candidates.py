@@ -1,0 +1,60 @@
+"""Which cells a cell is compared with in a result, as neighbours or in training, and how that is called."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from pci_bench.files import escape
+from pci_bench.results import Result
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """The column whose value compared cells do not share, and whether every class loses as many cells by that.
+
+    >>> Candidates("image", balanced=True).words
+    'other images only, classes balanced'
+    """
+
+    column: str = "cell"
+    balanced: bool = False
+
+    @classmethod
+    def of(cls, result: Result) -> Candidates:
+        """Return the candidates of a result; all other cells where its evaluator knows no exclusion."""
+        params = result.evaluator.params
+        return cls(str(params.get("exclude", "cell")), params.get("candidates") == "balanced")
+
+    @property
+    def everything(self) -> bool:
+        """Whether a cell is compared with all others, as in the paper."""
+        return self == Candidates()
+
+    @property
+    def words(self) -> str:
+        """``all other cells``, ``other images only`` or ``other images only, classes balanced``."""
+        if self.everything:
+            return "all other cells"
+        return f"other {self.column}s only" + (", classes balanced" if self.balanced else "")
+
+    @property
+    def suffix(self) -> str:
+        """What a file's stem ends in: nothing, ``-other-images`` or ``-other-images-balanced``."""
+        return "" if self.everything else f"-other-{escape(self.column)}s" + ("-balanced" if self.balanced else "")
+
+
+def balanced_where_known(results: Sequence[Result]) -> list[Result]:
+    """Return results without those of unbalanced candidates that are there with balanced ones too."""
+
+    def key(result: Result) -> tuple[object, ...]:
+        params = {k: v for k, v in result.evaluator.params.items() if k != "candidates"}
+        return (
+            result.dataset.name,
+            result.features.full_name,
+            result.evaluator.name,
+            tuple(sorted(map(str, params.items()))),
+        )
+
+    balanced = {key(r) for r in results if Candidates.of(r).balanced}
+    return [r for r in results if Candidates.of(r).balanced or key(r) not in balanced]
