@@ -154,6 +154,19 @@ def test_a_group_is_never_both_trained_on_and_held_out():
     assert result.predictions["fold"].nunique() == 5
 
 
+def test_folds_of_groups_that_lack_classes_count_all_held_out_predictions_together():
+    features, labels = planted(n=90, classes=3)
+    fields = np.where(labels == 0, np.arange(90) // 3 % 2, 10 * labels + np.arange(90) // 3 % 7)
+    names = np.array([f"k{v}" for v in labels])
+    (result,) = evaluate("random-forest", table(features, names, [f"f{v}" for v in fields]), exclude="field", trees=5)
+    found = result.predictions
+    expected = balanced_accuracy_score(names, found["predicted"])
+    assert result.metrics["balanced_accuracy"] == pytest.approx(expected)
+    assert np.mean([f["balanced_accuracy"] for f in result.details["folds"]]) != pytest.approx(expected, abs=1e-4)
+    low, high = result.intervals["balanced_accuracy"]
+    assert low < expected < high
+
+
 def test_fewer_folds_where_a_class_has_fewer_groups_and_it_is_said():
     features, labels = planted(n=90, classes=2)
     fields = np.where(labels == 0, np.arange(90) % 3, 10 + np.arange(90) % 30)
