@@ -28,6 +28,7 @@ from pci_bench.results import Result
 
 KS = (1, 5, 11, 25, 50)
 EXCLUSIONS = ("cell", "field")
+CANDIDATES = ("cell", "field", "field,candidates=balanced")
 FEATURES = ("intensity", "raw-pixels", "noise", "pci-random-conv1@seed0")
 PLUGIN = """
 from pci_bench import register_features
@@ -82,13 +83,14 @@ def here(first, place, test_data, monkeypatch) -> Path:
 
 
 def results(folder: Path) -> dict[tuple[str, int, str], dict]:
-    """Return the results of a folder by feature set, k and exclusion."""
+    """Return the results of a folder by feature set, k and exclusion, ``field,candidates=balanced`` among them."""
     found = {}
     for file in (folder / "results").rglob("*.json"):
         content = json.loads(file.read_text(encoding="utf-8"))
         params = content["evaluator"]["params"]
         features = "@".join(filter(None, (content["features"]["name"], content["features"]["weights"])))
-        found[features, params["k"], params["exclude"]] = content
+        balanced = ",candidates=balanced" if params["candidates"] == "balanced" else ""
+        found[features, params["k"], params["exclude"] + balanced] = content
     return found
 
 
@@ -102,7 +104,7 @@ def test_a_run_prints_both_tables_with_both_exclusions_intervals_and_what_was_no
         (row,) = [line for line in lines[table1:several] if line.startswith(name)]
         assert len(re.findall(number, row)) == 2  # leave-one-out, and beside it other fields only
     rest = "\n".join(lines[several:])
-    for exclusion in ("Compared with all other cells", "Compared with cells of other fields only"):
+    for exclusion in ("Compared with all other cells", "Compared with cells of other fields only, classes balanced"):
         block = rest.partition(exclusion)[2].partition("Compared with ")[0]
         for name in FEATURES:
             values, intervals = block.partition(f"\n{name} ")[2].split("\n")[:2]
@@ -130,14 +132,14 @@ def test_a_run_leaves_the_files_that_the_architecture_lists_and_nothing_else(fir
         f"results/toy-yeast/{name}/loo-knn/k={k},exclude={x}.{suffix}"
         for name in FEATURES
         for k in KS
-        for x in EXCLUSIONS
+        for x in CANDIDATES
         for suffix in ("json", "parquet")
     }
     expected |= {f"tables/{t}.{form}" for t in ("table1", "supplementary-table1") for form in ("md", "csv", "tex")}
     expected |= {
         f"figures/{f}-toy-yeast.{form}" for f in ("accuracy", "classes", "confusion") for form in ("png", "svg")
     }
-    expected |= {f"figures/classes-toy-yeast-other-fields.{form}" for form in ("png", "svg")}
+    expected |= {f"figures/classes-toy-yeast-other-fields-balanced.{form}" for form in ("png", "svg")}
     assert found == {*expected, "run.json"}
     record = json.loads((folder / "run.json").read_text())
     assert set(record["results"]) == {e for e in expected if e.endswith(".json")}
@@ -168,12 +170,17 @@ def test_the_predictions_scored_by_scikit_learn_give_the_metrics(first, place):
         content, table = json.loads(file.read_text()), pd.read_parquet(file.with_suffix(".parquet"))
         assert len(table) == table["cell"].nunique() == 1642
         label, predicted = table["label"].astype(str), table["predicted"].astype(str)
+        assert np.sum(content["details"]["confusion"]["counts"]) == pytest.approx(1642)
+        if content["evaluator"]["params"]["candidates"] == "balanced":  # shares over draws of left-out fields
+            recalls = table.groupby(label)["correct"].mean()
+            assert content["metrics"]["balanced_accuracy"] == pytest.approx(recalls.mean())
+            assert content["details"]["per_class"] == pytest.approx(recalls.to_dict())
+            continue
         assert content["metrics"]["balanced_accuracy"] == pytest.approx(balanced_accuracy_score(label, predicted))
         assert content["metrics"]["accuracy"] == pytest.approx(accuracy_score(label, predicted))
         assert content["metrics"]["macro_f1"] == pytest.approx(f1_score(label, predicted, average="macro"))
         recalls = (label == predicted).groupby(label).mean()
         assert content["details"]["per_class"] == pytest.approx(recalls.to_dict())
-        assert np.sum(content["details"]["confusion"]["counts"]) == 1642
 
 
 def test_the_written_tables_hold_the_results(first, place):
@@ -182,7 +189,10 @@ def test_the_written_tables_hold_the_results(first, place):
     csv = pd.read_csv(folder / "supplementary-table1.csv").set_index("feature set")
     for name in FEATURES:
         for k in KS:
-            for exclude, header in (("cell", f"k = {k}"), ("field", f"k = {k}, other fields only")):
+            for exclude, header in (
+                ("cell", f"k = {k}"),
+                ("field,candidates=balanced", f"k = {k}, other fields only, classes balanced"),
+            ):
                 metric = "balanced_accuracy"
                 result = found[name, k, exclude]
                 assert csv.loc[name, header] == pytest.approx(100 * result["metrics"][metric], abs=1e-4)
@@ -267,6 +277,7 @@ def test_the_numbers_are_near_those_measured_independently_before_this_code(firs
     # Features that know nothing are at chance (0.20), and below it once a cell's own field is left out.
     assert 0.15 < found["noise", "cell"] < 0.25
     assert found["noise", "field"] < found["noise", "cell"]
+    assert 0.15 < found["noise", "field,candidates=balanced"] < 0.25
 
 
 # ---- the same again
@@ -292,10 +303,11 @@ def test_json_is_all_that_is_on_stdout_and_is_what_the_files_hold(second, place)
 
     printed = json.loads(second.out, parse_constant=refuse)
     files = results(place / "second")
-    assert len(printed) == len(files) == len(FEATURES) * len(KS) * len(EXCLUSIONS)
+    assert len(printed) == len(files) == len(FEATURES) * len(KS) * len(CANDIDATES)
     for content in printed:
         params = content["evaluator"]["params"]
-        assert content == files[content["features"]["name"], params["k"], params["exclude"]]
+        balanced = ",candidates=balanced" if params["candidates"] == "balanced" else ""
+        assert content == files[content["features"]["name"], params["k"], params["exclude"] + balanced]
 
 
 def test_limit_k_seed_and_a_plugin_file(here, test_data, capsys, monkeypatch, own_registries):
@@ -328,7 +340,7 @@ def test_limit_k_seed_and_a_plugin_file(here, test_data, capsys, monkeypatch, ow
     assert rows.loc["brightest", "k = 11"] > rows.loc["noise", "k = 11"]
 
 
-def test_another_seed_gives_other_intervals_but_the_same_predictions(here, capsys, monkeypatch):
+def test_another_seed_gives_other_permutations_but_the_same_numbers(here, capsys, monkeypatch):
     said = call(
         capsys,
         monkeypatch,
@@ -338,8 +350,10 @@ def test_another_seed_gives_other_intervals_but_the_same_predictions(here, capsy
     assert said.code == 0, said.err
     before, after = (results(here / f)["intensity", 11, "field"] for f in ("first", "seed7"))
     assert before["metrics"] == after["metrics"]
-    assert before["intervals"] != after["intervals"]
-    assert np.allclose(before["intervals"]["accuracy"], after["intervals"]["accuracy"], atol=0.03)
+    assert before["intervals"] == after["intervals"]
+    chance = [r["details"]["chance"]["balanced_accuracy"]["mean"] for r in (before, after)]
+    assert chance[0] != chance[1]
+    assert chance[0] == pytest.approx(chance[1], abs=0.02)
 
 
 # ---- Ctrl-C

@@ -14,6 +14,7 @@ from pci_bench.errors import UserError
 from pci_bench.evaluators.base import completed, exclusion_groups, standardized
 from pci_bench.evaluators.labelled import LabelledCells, labelled
 from pci_bench.features import parse
+from pci_bench.reporting.candidates import Candidates
 from pci_bench.reporting.report.cells import Shown
 from pci_bench.reporting.report.classes import featured
 from pci_bench.reporting.report.words import exclusion
@@ -108,7 +109,8 @@ def chosen_queries(
 
 def galleries(results: Sequence[Result], cells: Cells | str) -> Galleries:
     """Return the galleries of the first kNN results whose features lie in the cache; nothing is computed or fetched."""
-    mine = [r for r in featured(results) if r.evaluator.name == "loo-knn"]
+    # Balanced candidates differ from draw to draw: no k of them decide.
+    mine = [r for r in featured(results) if r.evaluator.name == "loo-knn" and not Candidates.of(r).balanced]
     found = Galleries()
     if not mine:
         found.reasons.append("There are no results of loo-knn in this folder, so there are no neighbours to show.")
