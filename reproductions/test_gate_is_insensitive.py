@@ -1,0 +1,38 @@
+"""Another processor moves last digits; no number that the gate holds may move beyond its tolerance for that."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from pci_bench import extraction, gate
+from pci_bench.comparison import markdown
+
+RELATIVE = 1e-6  # ten times the rounding of float32
+
+
+def shaken(ensure):
+    """Return what gives the features of `ensure`, each number changed by up to a millionth of itself."""
+
+    def shaking(*arguments, **options):
+        found = ensure(*arguments, **options)
+        for number, (features, adata) in enumerate(found.items()):
+            if not isinstance(adata, extraction.NotRun):
+                changes = np.random.default_rng(number).uniform(-RELATIVE, RELATIVE, adata.shape)
+                adata = adata.copy()
+                adata.X = (adata.X * (1 + changes)).astype(np.float32)
+                found[features] = adata
+        return found
+
+    return shaking
+
+
+@pytest.mark.parametrize("benchmark", [run.benchmark for run in gate.declared_runs()])
+def test_no_gated_number_moves_when_features_move_by_a_millionth(embedded, monkeypatch, benchmark):
+    before = embedded.results(benchmark)
+    (declared,) = [r for r in gate.declared_runs() if r.benchmark == benchmark]
+    monkeypatch.setattr(extraction, "ensure", shaken(extraction.ensure))
+    quick = declared.model_copy(update={"features": declared.quick})
+    found = gate.compared(before, gate.gated_results([quick], cache=embedded.cache))
+    assert found.same, markdown(found)
+    assert found.compared == len(before) > 0
