@@ -163,6 +163,8 @@ def test_the_bars_and_matrices_are_those_of_the_results(folder):
 def test_recall_intervals_are_of_images_and_with_the_factor_of_the_results_own_intervals(folder):
     from scipy import stats
 
+    from pci_bench.evaluators.intervals import TRAINING_VARIANCE
+
     seen = 0
     for result in (r for r in read_results(folder) if r.features.name in FEATURES and r.evaluator.name == "loo-knn"):
         predictions = Predictions.of(result)
@@ -174,7 +176,7 @@ def test_recall_intervals_are_of_images_and_with_the_factor_of_the_results_own_i
         images = np.unique(image)
         without = np.array([right[image != i].mean() for i in images])
         n = len(images)
-        factor = 1.35 if result.evaluator.params["exclude"] == "cell" else 1.8
+        factor = TRAINING_VARIANCE["loo-knn"][result.evaluator.params["exclude"] != "cell"]
         half = stats.t.ppf(0.975, n - 1) * np.sqrt(factor * (n - 1) / n * np.square(without - without.mean()).sum())
         expected = max(right.mean() - half, 0), min(right.mean() + half, 1)
         assert recall_intervals(result, predictions, 4)[2] == pytest.approx(expected)

@@ -20,7 +20,7 @@ CHUNK = 256  # jackknife replicates at a time
 # of the variance over redrawn data to that of the predictions (speed/coverage.py): 0.9–1.6 and 1.1–1.6 for classifiers, 1.1–1.6 and
 # 1.4–2.2 for kNN, hardly less with more folds; so a constant, and not Nadeau and Bengio's 1 + folds · test / training.
 TRAINING_VARIANCE = {
-    "loo-knn": (1.35, 1.8),
+    "loo-knn": (1.45, 2.0),
     "logistic-regression": (1.25, 1.5),
     "random-forest": (1.25, 1.5),
 }
@@ -102,7 +102,7 @@ def stratified_jackknife(
     """Return the variance of statistics of counts over groups of cells that are drawn within classes.
 
     One group of one class is left out at a time, from everything that is counted, so that an image is left out of all folds
-    at once. What groups that hold several classes do to one another's classes is added up before it is squared.
+    at once; the class's other groups count for it, so that a class keeps its share. What groups that hold several classes do to one another's classes is added up before it is squared.
 
     Parameters
     ----------
@@ -137,7 +137,7 @@ def stratified_jackknife(
             rows = np.eye(n_codes, dtype=np.int64)[totals[label] > 0]
             times = totals[label][totals[label] > 0].astype(float)
         n = times.sum()
-        for name, values in _left_out(totals, label, rows, statistic).items():
+        for name, values in _left_out(totals, label, rows, n / (n - 1), statistic).items():
             deviations = (values - np.average(values, weights=times)) * np.sqrt((n - 1) / n)
             if by_group[label]:
                 assert own is not None
@@ -150,13 +150,15 @@ def stratified_jackknife(
     }, by_group
 
 
-def _left_out(totals: np.ndarray, label: int, rows: np.ndarray, statistic: Statistic) -> dict[str, np.ndarray]:
-    """Return statistics of the counts less each row of one class."""
+def _left_out(
+    totals: np.ndarray, label: int, rows: np.ndarray, scale: float, statistic: Statistic
+) -> dict[str, np.ndarray]:
+    """Return statistics of the counts where one class's are less each row, and scaled."""
     found: dict[str, list[np.ndarray]] = {}
     for start in range(0, len(rows), CHUNK):
         part = rows[start : start + CHUNK]
-        counts = np.repeat(totals[None], len(part), axis=0)
-        counts[:, label] -= part
+        counts = np.repeat(totals[None].astype(float), len(part), axis=0)
+        counts[:, label] = (totals[label] - part) * scale
         for name, values in statistic(counts).items():
             found.setdefault(name, []).append(values)
     return {name: np.concatenate(values) for name, values in found.items()}
