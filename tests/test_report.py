@@ -20,7 +20,7 @@ from pci_bench import UserError, registry, store
 from pci_bench import cells as cells_module
 from pci_bench.datasets import DATASETS
 from pci_bench.evaluators.knn import loo_neighbors
-from pci_bench.evaluators.metrics import bootstrap_confusions, classification_metrics, percentile_interval
+from pci_bench.evaluators.metrics import bootstrap_confusions
 from pci_bench.reporting.report import cells as report_cells
 from pci_bench.reporting.report import write_report
 from pci_bench.reporting.report.cells import Shown, coloured, smallest, stratified

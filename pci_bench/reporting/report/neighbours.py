@@ -14,8 +14,8 @@ from pci_bench.errors import UserError
 from pci_bench.evaluators.base import completed, exclusion_groups, standardized
 from pci_bench.evaluators.labelled import LabelledCells, labelled
 from pci_bench.features import parse
-from pci_bench.reporting.report.cells import Shown
 from pci_bench.reporting.candidates import Candidates
+from pci_bench.reporting.report.cells import Shown
 from pci_bench.reporting.report.classes import featured
 from pci_bench.reporting.report.words import exclusion
 from pci_bench.results import Result, parameters
