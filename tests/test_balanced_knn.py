@@ -15,6 +15,9 @@ from pci_bench.evaluators.balanced import DRAWS, bootstrap_recalls, left_out_gro
 from pci_bench.evaluators.chance import permuted_labels
 from pci_bench.evaluators.compiled import neighbors
 from pci_bench.evaluators.knn import expected_confusion, neighborhoods
+from pci_bench.evaluators.training_cells import without_training_cells
+from pci_bench.reporting.figures.classification import knn_figures
+from pci_bench.reporting.tables import CHANCE, TABLES, fill
 
 
 def screen(rng, *, classes=4, groups=5, size=10, d=5, separation=0.0, strength=0.0):
@@ -236,3 +239,39 @@ def test_bootstrap_recalls_resample_groups_or_cells():
     assert abs((by_group[:, 0] == 0.5).mean() - 0.5) < 4 * binom.std(4000, 0.5) / 4000
     assert by_group[:, 1].std() == pytest.approx(0.25 / np.sqrt(40), rel=0.1)  # one group: cells
     assert np.isnan(by_group[:, 2]).all()
+
+
+def test_cells_not_trained_on_are_counted_by_how_often_they_are_right():
+    (result,) = pci_bench.evaluate("loo-knn", table(), k=5, exclude="field", candidates="balanced")
+    trained = np.arange(120) % 12 < 4
+    found = without_training_cells(result.predictions, trained, "field", 0)
+    others = result.predictions[~trained]
+    expected = others.groupby("label", observed=True)["correct"].mean().mean()
+    assert found["n"] == 40
+    assert found["others"]["metrics"] == {"balanced_accuracy": pytest.approx(expected)}
+    low, high = found["others"]["intervals"]["balanced_accuracy"]
+    assert low < expected < high
+
+
+# Tables and figures
+
+
+def test_the_balanced_column_takes_the_place_of_the_unbalanced_one_and_chance_is_the_last_row():
+    adata = table(seed=2)
+    results = [
+        *pci_bench.evaluate("loo-knn", adata, k=11),
+        *pci_bench.evaluate("loo-knn", adata, k=11, exclude="field", candidates=["all", "balanced"]),
+    ]
+    filled = fill(TABLES.get("table1"), results, {}, "planted")
+    assert filled.header_texts() == ["k = 11", "k = 11, other fields only, classes balanced"]
+    name, entries = filled.rows[-1]
+    levels = [results[0].details["chance"], results[2].details["chance"]]
+    assert name == CHANCE
+    assert [e.value for e in entries] == pytest.approx([100 * c["balanced_accuracy"]["mean"] for c in levels])
+    assert filled.shown == [results[0], results[2]]
+    assert any("Every other class is without one field as well" in note for note in filled.notes)
+    assert not any("replicates" in note for note in filled.notes)
+    without = fill(TABLES.get("table1"), results[:2], {}, "planted")
+    assert without.header_texts() == ["k = 11", "k = 11, other fields only"]
+    drawn = dict(knn_figures([r.model_copy() for r in results]))
+    assert {"classes-planted", "classes-planted-other-fields-balanced"} <= set(drawn)

@@ -527,7 +527,7 @@ def test_set_gives_evaluators_their_parameters_in_a_run_and_for_a_file(here, cap
     assert call(capsys, monkeypatch, *run, tmp_path / "k", "--k", "3,7").code == 0
     by_set, by_k = results(tmp_path / "set"), results(tmp_path / "k")
     assert set(by_set) == {("intensity", 3, "cell"), ("intensity", 7, "cell")}
-    assert set(by_k) == {("intensity", k, exclude) for k in (3, 7) for exclude in EXCLUSIONS}
+    assert set(by_k) == {("intensity", k, exclude) for k in (3, 7) for exclude in CANDIDATES}
     assert all(by_set[key]["metrics"] == by_k[key]["metrics"] for key in by_set)
 
     file = tmp_path / "intensity.h5ad"
@@ -733,7 +733,7 @@ def test_a_folder_of_png_crops_with_labels_is_a_dataset(tmp_path, capsys, monkey
     )
     assert said.code == 0, said.err
     found = results(tmp_path / "out")
-    assert found.keys() == {("intensity", k, x) for k in (1, 5) for x in ("cell", "image")}
+    assert found.keys() == {("intensity", k, x) for k in (1, 5) for x in ("cell", "image", "image,candidates=balanced")}
     for content in found.values():
         assert content["metrics"]["accuracy"] == 1  # brightness is all that there is to tell
         assert content["dataset"]["name"] == name

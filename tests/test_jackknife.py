@@ -211,7 +211,7 @@ def coverage_knn():
 REPLICATIONS = 200
 
 
-def test_intervals_hold_the_truth_in_92_to_98_of_100_screens_and_predictions_alone_do_not(coverage_knn):
+def test_intervals_miss_the_truth_no_more_often_than_200_screens_allow_and_those_of_predictions_alone_do(coverage_knn):
     """Where the coverage is 0.92, this bound on 200 screens is missed in one of a thousand."""
     setting = coverage_knn.Setting(classes=4, groups=6, cells=4, features=4, separation=1.5, strength=1.0)
     rows = coverage_knn.study(REPLICATIONS, settings=[setting], ks=(5,))
