@@ -251,9 +251,9 @@ def ran() -> set[tuple[str, ...]]:
 
 @pytest.fixture
 def fewer_cells(monkeypatch):
-    """yeast-sim with 3 images of every class, and human-sim with the same proteins, of 3 cells an image or so."""
+    """yeast-sim with two proteins of every class, and human-sim with the same proteins, of 3 cells an image or so."""
     monkeypatch.setitem(yeast_sim.SETTINGS["screens"]["yeast-sim"], "cells_per_image", [3, 4])
-    monkeypatch.setitem(yeast_sim.SETTINGS, "images_per_class", dict.fromkeys(yeast_sim.CLASSES, 3))
+    monkeypatch.setitem(yeast_sim.SETTINGS, "proteins_per_class", dict.fromkeys(yeast_sim.CLASSES, 2))
     small = dataclasses.replace(human_sim.parameters_of("human-sim"), cells_per_image=(2, 3), variable_cells=(10, 10))
     monkeypatch.setattr(DATASETS.get("human-sim"), "parameters", small)
 
