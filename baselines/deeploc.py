@@ -84,7 +84,7 @@ class DeepLocFeatures:
         groups=("paper",),
         headline="fc2",
         weights="deeploc",
-        batch=16,
+        batch=4,  # twenty parts: more leave the cores' caches
         concurrent=True,
     )
 

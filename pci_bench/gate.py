@@ -49,8 +49,16 @@ def folder() -> Traversable:
 
 def declared_runs() -> list[GatedRun]:
     """Return the runs of the packaged ``gate.toml``."""
-    text = folder().joinpath("gate.toml").read_text(encoding="utf-8")
-    return [GatedRun(**r) for r in tomllib.loads(text)["run"]]
+    return [GatedRun(**r) for r in _declaration()["run"]]
+
+
+def metrics_only() -> set[str]:
+    """Return the evaluators of whose results only the metrics are held."""
+    return set(_declaration().get("metrics_only", ()))
+
+
+def _declaration() -> dict[str, Any]:
+    return tomllib.loads(folder().joinpath("gate.toml").read_text(encoding="utf-8"))
 
 
 def gated_results(
@@ -73,9 +81,10 @@ def gated_results(
         As in :func:`pci_bench.run`.
     """
     found: list[Result] = []
+    coarse = metrics_only()
     with _making_everything_in(cache):
         for one in runs:
-            found += runner.run(
+            results = runner.run(
                 one.benchmark,
                 dataset=one.dataset,
                 features=one.features,
@@ -84,7 +93,8 @@ def gated_results(
                 workers=workers,
                 progress=progress,
             )
-    return [_with_small_tables(r) for r in found]
+            found += [_with_small_tables(_with_metrics_only(r) if r.evaluator.name in coarse else r) for r in results]
+    return found
 
 
 @contextmanager
@@ -100,6 +110,11 @@ def _making_everything_in(cache: Path | None) -> Iterator[None]:
                 del os.environ["PCI_BENCH_CACHE"]
             else:
                 os.environ["PCI_BENCH_CACHE"] = before
+
+
+def _with_metrics_only(result: Result) -> Result:
+    details = {name: value for name, value in result.details.items() if name not in KEPT}
+    return result.model_copy(update={"details": details}).with_tables(None, result.tables)
 
 
 def _with_small_tables(result: Result) -> Result:

@@ -29,7 +29,7 @@ from pci_bench.results import Result
 if TYPE_CHECKING:
     from anndata import AnnData
 
-MAX_ENTRIES = 8  # of one evaluator on one feature set, and of the figures of one benchmark; the oldest is removed
+MAX_ENTRIES = 20  # of one evaluator on one feature set, and of the figures of one benchmark; the oldest is removed
 RECORD = "kept.json"
 
 Evaluated = tuple[list[Result], list[str]]

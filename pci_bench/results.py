@@ -114,7 +114,7 @@ class Result(_Part):
 
     def with_tables(self, predictions: pd.DataFrame | None, tables: dict[str, pd.DataFrame] | None = None) -> Result:
         """Return this result with its predictions and further tables attached."""
-        self._predictions = predictions
+        self._predictions, self._predictions_file = predictions, None
         self._tables = dict(tables or {})
         return self
 

@@ -27,7 +27,7 @@ from pci_bench.extraction import NotRun, Refresh, annotated, device_name
 from pci_bench.features import select
 from pci_bench.files import atomic_file, escape, make_folder, sha256_of, write_json
 from pci_bench.progress import Progress
-from pci_bench.provenance import provenance
+from pci_bench.provenance import peak_memory, provenance
 from pci_bench.reporting.enrichment import enrichment_tables
 from pci_bench.reporting.figures import FIGURES, draw
 from pci_bench.reporting.screens import agreement_tables
@@ -429,6 +429,7 @@ def _evaluated(
     threads = available_cores()
     found = []
     known = adata.uns.get("pci_bench", {})
+    made: dict[str, Any] = {}
     for outcome in evaluator(adata, grid, Run(seed, threads, progress, cells, _weights_of(known))):
         for name, value in outcome.metrics.items():
             if not np.isfinite([value, *outcome.intervals.get(name, ())]).all():
@@ -437,6 +438,13 @@ def _evaluated(
                     f"{known.get('features', {}).get('name', 'these features')}; results hold finite numbers only. "
                     "Correct the evaluator, or let its skip() say why it cannot be run."
                 )
+        made = made or provenance(  # once, when the evaluator has loaded its libraries
+            device=str(known.get("device", "")) or device_name("cpu"),
+            threads=threads,
+            seed=seed,
+            seconds=time.perf_counter() - began,
+            started=started,
+        )
         result = Result(
             benchmark=benchmark,
             dataset=_dataset_record(adata, known.get("dataset", {}), limit),
@@ -447,13 +455,7 @@ def _evaluated(
             details=outcome.details
             | ({"missing": missing} if missing else {})
             | _training_cells(adata, known, outcome.predictions, evaluator.meta.name, outcome.params),
-            run=provenance(
-                device=str(known.get("device", "")) or device_name("cpu"),
-                threads=threads,
-                seed=seed,
-                seconds=time.perf_counter() - began,
-                started=started,
-            ),
+            run=made | {"seconds": round(time.perf_counter() - began, 3), "peak_rss_bytes": peak_memory()},
         ).with_tables(outcome.predictions, outcome.tables)
         result.paper = printed_value(result)
         found.append(result)

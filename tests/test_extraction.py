@@ -576,21 +576,6 @@ def test_features_that_need_masks_are_not_run_where_no_segmenter_can(two_segment
     assert "pip install elsewhere" in found.reason
 
 
-def test_what_is_measured_crop_by_crop_is_shared_by_a_process_per_core(
-    own_registries, make_cells, tmp_path, monkeypatch
-):
-    (tmp_path / "mine.py").write_text(PLUGIN_OF_PROCESSES)
-    load_plugin_file(tmp_path / "mine.py")
-    cells = make_cells(2 * extraction.CELLS_PER_SMALL_PART)
-    seen = {}
-    for cores in (1, 2):
-        monkeypatch.setattr(extraction, "available_cores", lambda cores=cores: cores)
-        monkeypatch.setattr(extraction, "machine_cores", lambda cores=cores: cores)
-        seen[cores] = extract("who", cells, refresh="always").X[:, 0]
-    assert set(seen[1]) == {os.getpid() % 100_003}
-    assert os.getpid() % 100_003 not in seen[2]
-
-
 def test_changed_weights_under_one_name_are_other_features(make_cells):
     cells = make_cells(4)
     weights_of(2, ("protein", "marker"), "mine", seed=1)
@@ -882,3 +867,104 @@ def test_memory_does_not_grow_with_the_number_of_cells(tmp_path):
         for n in (32, 352)
     ]
     assert peaks[1] - peaks[0] < 150, peaks  # MB; 370 where every batch stays
+
+
+# ---- several seeds, several extractors in one pass, several batches beside each other
+
+
+def test_groups_hold_a_random_network_with_three_seeds_and_its_name_alone_is_the_first(make_cells):
+    seeds = [f"pci-random-conv3@seed{i}" for i in range(3)]
+    for group in ("controls", "pci-random"):
+        assert [str(f) for f in select([group]) if f.output == "conv3"] == seeds
+    assert [str(f) for f in select(["all"]) if f.family == "pci-random"] == ["pci-random-conv3"]
+    found = ensure(select([*seeds, "pci-random-conv3@seed7"]), make_cells(4))
+    values = [np.asarray(a.X) for a in found.values()]
+    assert len({v.tobytes() for v in values}) == 4
+    alone = extract("pci-random-conv3", make_cells(4))
+    assert same_bits(np.asarray(alone.X), values[0])
+    assert alone.uns["pci_bench"]["features"]["weights"] == "seed0"
+    with pytest.raises(UserError, match=r"no weights pci-random@mine; their names are seed0, seed1"):
+        extract("pci-random-conv3@mine", make_cells(4))
+
+
+@pytest.mark.parametrize("dataset", ["yeast-sim", "human-sim"])
+def test_the_random_network_is_as_wide_as_the_shipped_one(dataset, cache):
+    from pci_bench import weights
+
+    drawn = weights.fetched("pci-random", "seed0")
+    shipped = weights.find("pci", weights.default_name("pci", dataset))
+    assert weights.read_header(drawn).config["width"] == weights.read_header(shipped).config["width"]
+
+
+class Stages(Heard):
+    def stage(self, what, total=None):
+        self.sentences.append(what)
+        return super().stage(what, total)
+
+
+def test_extractors_with_the_same_weights_share_one_pass_over_the_crops(make_cells, monkeypatch):
+    weights_of(2, ("protein", "marker"), "mine")
+    cells, heard = make_cells(20), Stages()
+    wanted = select(["pci-conv4@mine", "marker-only@mine", "pci-conv1@mine", "intensity"])
+    reads: list[int] = []
+    crops = Cells.crops
+    monkeypatch.setattr(Cells, "crops", lambda *a, **k: reads.append(1) or crops(*a, **k))
+    together = ensure(wanted, cells, progress=heard)
+    assert heard.sentences == ["extracting pci@mine, conv4, conv1; marker-only@mine", "extracting intensity"]
+    assert len(reads) == 2
+    monkeypatch.setattr(Cells, "crops", crops)
+    for features in wanted:
+        alone = extract(features, cells, refresh="always")
+        assert same_bits(np.asarray(alone.X), np.asarray(together[features].X))
+
+
+def test_concurrent_batches_give_the_same_bits_in_the_same_rows(make_cells, monkeypatch, own_registries):
+    weights_of(2, ("protein", "marker"), "mine")
+    cells = make_cells(53)
+    found, seen = {}, set()
+    for cores in (1, 3):
+        monkeypatch.setattr(extraction, "available_cores", lambda cores=cores: cores)
+        found[cores] = np.asarray(extract("pci-conv5@mine", cells, refresh="always").X)
+    assert same_bits(found[1], found[3])
+
+    class Beside:
+        meta = ExtractorMeta("beside", "1", "Beside", rescale="raw", batch=4, concurrent=True)
+
+        def skip(self, cells):
+            return None
+
+        def names(self, output, channels):
+            return ["mean"]
+
+        def open(self, channels, weights, device):
+            barrier = threading.Barrier(2, timeout=30)  # two batches at a time, or an error
+
+            def compute(crops, outputs):
+                barrier.wait()
+                seen.add(threading.get_ident())
+                return {"": crops.mean(axis=(1, 2, 3))[:, None]}
+
+            return compute
+
+    EXTRACTORS.register("beside", Beside())
+    monkeypatch.setattr(extraction, "available_cores", lambda: 2)
+    values = np.asarray(extract("beside", cells[:48]).X)[:, 0]
+    np.testing.assert_allclose(values, cells[:48].crops(slice(None), rescale="raw").mean(axis=(1, 2, 3)), rtol=1e-6)
+    assert len(seen) == 2
+
+
+def test_little_work_is_done_without_starting_processes_and_much_is_shared_out(
+    own_registries, make_cells, monkeypatch, tmp_path
+):
+    (tmp_path / "mine.py").write_text(PLUGIN_OF_PROCESSES)
+    load_plugin_file(tmp_path / "mine.py")
+    monkeypatch.setattr(extraction, "available_cores", lambda: 2)
+    monkeypatch.setattr(extraction, "machine_cores", lambda: 2)
+    part = extraction.CELLS_PER_SMALL_PART
+    cells, ours = make_cells(2 * part + 9, (4, 4)), os.getpid() % 100_003
+    assert set(np.asarray(extract("who", cells).X).ravel()) == {ours}
+    assert ours not in np.asarray(extract("who", cells, refresh="always", workers=2).X)
+    monkeypatch.setattr(extraction, "SECONDS_WORTH_PROCESSES", 0.0)
+    shared = np.asarray(extract("who", cells, refresh="always").X).ravel()
+    assert set(shared[:part]) == {ours}
+    assert ours not in shared[part:]

@@ -315,3 +315,14 @@ def test_an_embedding_beside_other_results_is_noted_and_not_compared(monkeypatch
     found = compare([pictures[0], result({"s": 1.0})], [pictures[1], result({"s": 1.0})])
     assert found.same
     assert found.notes == ["planted / x / planted-picture: a picture, not compared"]
+
+
+def test_of_an_evaluator_that_last_digits_move_only_metrics_are_held(gate):
+    text = (gate.folder / "gate.toml").read_text()
+    (gate.folder / "gate.toml").write_text(f'metrics_only = ["loo-knn"]\n{text}')
+    assert gate("--accept", gate.folder).code == 0
+    held = json.loads((gate.folder / "painted.json").read_text())["results"]
+    assert all(record["metrics"] and not record["details"] for record in held)
+    said = gate()
+    assert said.code == 0
+    assert "24 numbers of 8 results compared: all the same." in words(said)

@@ -575,3 +575,22 @@ def test_a_truncated_copy_of_the_published_file_is_a_sentence(sample, tmp_path):
         stream.truncate(20_000_000)
     with pytest.raises(UserError, match="truncated"):
         load_keras_weights(file)
+
+
+@pytest.mark.parametrize("negative", [False, True])
+def test_pooling_before_batch_norm_gives_the_same_bits(negative):
+    torch.manual_seed(0)
+    encoder = SourceEncoder(2, 0.1).eval()
+    for norm in encoder.norms:
+        for tensor in (norm.weight.data, norm.bias.data, norm.running_mean, norm.running_var):
+            tensor.uniform_(0.2, 1.5)
+    if negative:
+        encoder.norms[1].weight.data[3] *= -1
+    x = crops = torch.rand(3, 2, 16, 16).contiguous(memory_format=torch.channels_last)
+    found = encoder.features(crops)
+    with torch.inference_mode():
+        for number, (conv, norm) in enumerate(zip(encoder.convs, encoder.norms, strict=True), 1):
+            x = F.relu(conv(x))
+            assert torch.equal(found[f"conv{number}"], x.amax(dim=(2, 3)))
+            x = norm(x)
+            x = F.max_pool2d(x, 2) if number <= 2 else x

@@ -7,6 +7,8 @@ import io
 import re
 from typing import Any
 
+import numpy as np
+import pandas as pd
 import pytest
 from rich.console import Console
 
@@ -315,3 +317,44 @@ def test_a_terminal_of_any_width_shows_whole_names_and_numbers(width):
     if width >= 200:
         assert text.count("[40.0, 60.0]") == 2 * 2 * (1 + len(KS))
         assert "87.98" in text
+
+
+# ---- several seeds
+
+
+def test_rows_that_differ_in_the_seed_of_their_weights_are_one_with_mean_and_sd():
+    values = {"seed0": 0.30, "seed1": 0.34, "seed2": 0.35}
+    results = [result("pci-random-conv4", v, weights=w, dataset="yeast-sim") for w, v in values.items()]
+    trained = {"yeast-sim": 0.5, "yeast-sim-seed1": 0.6}
+    results += [result(value=v, weights=w, dataset="yeast-sim") for w, v in trained.items()]
+    results += [result("intensity", 0.2, weights=None, dataset="yeast-sim")]
+    table = fill(TABLES.get("table1"), results, {}, "yeast-sim")
+    rows = {name: entries for name, entries in table.rows if not isinstance(entries, str)}
+    assert list(rows) == ["pci-conv4@yeast-sim (2 seeds)", "pci-random-conv4 (3 seeds)", "intensity"]
+    (entry,) = rows["pci-random-conv4 (3 seeds)"]
+    numbers = [100 * v for v in values.values()]
+    assert entry.value == pytest.approx(np.mean(numbers))
+    assert entry.sd == pytest.approx(np.std(numbers, ddof=1))
+    assert entry.interval is None
+    text = render(table, "md")
+    assert "| 33.0 ± 2.6 " in text
+    assert "| 55.0 ± 7.1 " in text
+    assert "standard deviation over seeds" in text
+    written = pd.read_csv(io.StringIO(render(table, "csv"))).set_index("feature set")
+    assert written.loc["pci-random-conv4 (3 seeds)", "k = 11 SD"] == pytest.approx(np.std(numbers, ddof=1), abs=1e-4)
+    assert "33.0 ± 2.6" in render(table, "tex")
+
+
+def test_one_seed_alone_keeps_its_name_and_interval_and_figures_draw_the_first_of_several():
+    from pci_bench.reporting.figures.base import first_of_seeds, provenance_of
+
+    seeds = [result("pci-random-conv4", 0.3, weights=f"seed{i}", dataset="yeast-sim") for i in range(3)]
+    table = fill(TABLES.get("table1"), seeds[1:2], {}, "yeast-sim")
+    (row,) = [r for r in table.rows if not isinstance(r[1], str)]
+    assert (row[0], row[1][0].interval) == ("pci-random-conv4@seed1", (40.0, 60.0))
+    assert "standard deviation" not in render(table, "md")
+    others = [result("intensity", weights=None, dataset="yeast-sim")]
+    assert first_of_seeds([*seeds, *others]) == [seeds[0], *others]
+    assert "Trained weights: none. Networks named random are untrained. Of several seeds the first is drawn." in (
+        provenance_of(seeds[:1])
+    )

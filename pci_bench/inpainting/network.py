@@ -51,8 +51,13 @@ class ConvolutionStack(nn.Module):
             yield number, x
 
     def _passed_on(self, number: int, x: Tensor) -> Tensor:
-        x = self.norms[number](x)
-        return F.max_pool2d(x, 2) if number in self.pooled else x
+        norm = self.norms[number]
+        assert isinstance(norm, nn.BatchNorm2d)
+        if number not in self.pooled:
+            return norm(x)
+        if not self.training and bool((norm.weight >= 0).all()):
+            return norm(F.max_pool2d(x, 2))  # the same bits from a quarter of the pixels: it keeps their order
+        return F.max_pool2d(norm(x), 2)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the last layer's output after batch norm."""
