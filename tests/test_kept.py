@@ -22,7 +22,7 @@ from pci_bench.evaluators.base import EVALUATORS
 
 @pytest.fixture
 def counted(own_registries, monkeypatch):
-    """The painted cells, and how often leave-one-out kNN predicts and a figure is saved."""
+    """The painted cells, and how often leave-one-out kNN searches and a figure is saved."""
     from pci_bench import drawing
 
     DATASETS.register("painted", Painted(), origin=registry.Origin("tests/painted.py", 1))
@@ -35,7 +35,7 @@ def counted(own_registries, monkeypatch):
 
         return called
 
-    monkeypatch.setattr(knn, "loo_knn_predict", counting("predict", knn.loo_knn_predict))
+    monkeypatch.setattr(knn, "neighborhoods", counting("predict", knn.neighborhoods))
     monkeypatch.setattr(drawing, "save", counting("save", drawing.save))
     return calls
 
