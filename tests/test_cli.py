@@ -295,7 +295,8 @@ def test_json_is_all_that_is_on_stdout_and_is_what_the_files_hold(second, place)
     assert len(printed) == len(files) == len(FEATURES) * len(KS) * len(EXCLUSIONS)
     for content in printed:
         params = content["evaluator"]["params"]
-        assert content == files[content["features"]["name"], params["k"], params["exclude"]]
+        features = "@".join(filter(None, (content["features"]["name"], content["features"]["weights"])))
+        assert content == files[features, params["k"], params["exclude"]]
 
 
 def test_limit_k_seed_and_a_plugin_file(here, test_data, capsys, monkeypatch, own_registries):

@@ -999,7 +999,7 @@ def test_a_name_stands_for_all_that_bears_it_and_a_kind_for_one(monkeypatch):
     assert list(checked("judge-*")) == [("check_features", outputs)]  # one pass for both
     assert list(checked("judge-peak")) == [("check_features", outputs[1:])]
     assert list(checked("pci@mine")) == [("check_features", select(["pci@mine"]))]
-    assert len(list(checked("controls"))) == len({f.family for f in select(["controls"])})
+    assert len(list(checked("controls"))) == len({(f.family, f.weights) for f in select(["controls"])})
     assert list(checked("toy-yeast")) == [("check_dataset", "toy-yeast")]
     assert list(checked("folder:some/path")) == [("check_dataset", "folder:some/path")]
     assert list(checked("otsu-watershed")) == [("check_segmenter", "otsu-watershed")]
