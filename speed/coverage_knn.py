@@ -19,12 +19,7 @@ import numpy as np
 
 from pci_bench.evaluators.jackknife import units_and_strata
 from pci_bench.evaluators.knn import expected_confusion, neighborhoods
-from pci_bench.evaluators.metrics import (
-    bootstrap_confusions,
-    classification_metrics,
-    confusion_counts,
-    percentile_interval,
-)
+from pci_bench.evaluators.metrics import classification_metrics, confusion_counts
 
 KINDS = {"cell": ("cell", False), "image": ("image", False), "image, balanced": ("image", True)}
 
@@ -74,6 +69,19 @@ SETTINGS = [
 ]
 
 
+def bootstrap_confusions(
+    labels: np.ndarray, predicted: np.ndarray, groups: np.ndarray, n_classes: int, rng: np.random.Generator
+) -> np.ndarray:
+    """Return 300 confusion matrices of the predictions of whole groups, drawn with replacement within each class."""
+    drawn = np.zeros((300, n_classes, n_classes + 1), np.int64)
+    for label in range(n_classes):
+        names, code = np.unique(groups[labels == label], return_inverse=True)
+        counts = np.zeros((len(names), n_classes + 1), np.int64)
+        np.add.at(counts, (code, predicted[labels == label]), 1)
+        drawn[:, label] = rng.multinomial(len(names), np.full(len(names), 1 / len(names)), size=300) @ counts
+    return drawn
+
+
 def one_screen(
     setting: Setting, ks: tuple[int, ...], rng: np.random.Generator, *, bootstrap: bool
 ) -> Iterator[tuple[str, int, str, float, tuple[float, float], tuple[float, float] | None]]:
@@ -95,12 +103,9 @@ def one_screen(
             earlier = {}
             if bootstrap:
                 predicted = shares.argmax(axis=1)
-                drawn, _ = bootstrap_confusions(labels, predicted, groups, n_classes, replicates=300)
+                drawn = classification_metrics(bootstrap_confusions(labels, predicted, groups, n_classes, rng))
                 middle = classification_metrics(confusion_counts(labels, predicted, n_classes))
-                earlier = {
-                    m: np.array(percentile_interval(v)) - middle[m] + values[m]
-                    for m, v in classification_metrics(drawn).items()
-                }
+                earlier = {m: np.quantile(v, [0.025, 0.975]) - middle[m] + values[m] for m, v in drawn.items()}
             for metric in ("balanced_accuracy", "macro_f1"):
                 yield kind, k, metric, float(values[metric]), intervals[metric], earlier.get(metric)
 

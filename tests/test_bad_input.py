@@ -166,7 +166,7 @@ def test_one_constant_crop_is_noted_and_run(say, here, write_crops):
     )
     assert said.code == 0, said.err
     assert re.search(r"Note: 1 of 12 cells of folder:\S+ have a constant GFP crop; rescaled, it is all zeros", said.out)
-    assert len(list((here / "out" / "results").rglob("*.json"))) == 6
+    assert len(list((here / "out" / "results").rglob("*.json"))) == 9  # three feature sets, three kinds of candidates
     assert json.loads((here / "out" / "run.json").read_text())["notes"]
 
 

@@ -17,7 +17,7 @@ from pci_bench.evaluators.compiled import neighbors
 from pci_bench.evaluators.knn import expected_confusion, neighborhoods
 from pci_bench.evaluators.training_cells import without_training_cells
 from pci_bench.reporting.figures.classification import knn_figures
-from pci_bench.reporting.tables import CHANCE, TABLES, fill
+from pci_bench.reporting.tables import CHANCE_ROW, TABLES, fill
 
 
 def screen(rng, *, classes=4, groups=5, size=10, d=5, separation=0.0, strength=0.0):
@@ -244,7 +244,7 @@ def test_bootstrap_recalls_resample_groups_or_cells():
 def test_cells_not_trained_on_are_counted_by_how_often_they_are_right():
     (result,) = pci_bench.evaluate("loo-knn", table(), k=5, exclude="field", candidates="balanced")
     trained = np.arange(120) % 12 < 4
-    found = without_training_cells(result.predictions, trained, "field", 0)
+    found = without_training_cells(result.predictions, trained, "field", 1.8)
     others = result.predictions[~trained]
     expected = others.groupby("label", observed=True)["correct"].mean().mean()
     assert found["n"] == 40
@@ -266,7 +266,7 @@ def test_the_balanced_column_takes_the_place_of_the_unbalanced_one_and_chance_is
     assert filled.header_texts() == ["k = 11", "k = 11, other fields only, classes balanced"]
     name, entries = filled.rows[-1]
     levels = [results[0].details["chance"], results[2].details["chance"]]
-    assert name == CHANCE
+    assert name == CHANCE_ROW
     assert [e.value for e in entries] == pytest.approx([100 * c["balanced_accuracy"]["mean"] for c in levels])
     assert filled.shown == [results[0], results[2]]
     assert any("Every other class is without one field as well" in note for note in filled.notes)

@@ -139,7 +139,7 @@ def test_a_run_gives_the_same_results_for_a_file_in_any_order(run, labelled, tmp
     found = []
     for out in ("one", "other"):
         files = sorted((tmp_path / out / "results").rglob("*.json"))
-        assert len(files) == 2  # k = 3, the cell or its image left out
+        assert len(files) == 3  # k = 3; the cell or its image left out, and that with classes balanced
         results = [json.loads(f.read_text()) for f in files]
         tables = [pd.read_parquet(f.with_suffix(".parquet")).astype(str).to_dict("records") for f in files]
         found.append([(r["metrics"], r["intervals"], r["details"], t) for r, t in zip(results, tables, strict=True)])

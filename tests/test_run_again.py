@@ -81,7 +81,7 @@ def test_a_repeated_run_is_the_same_in_every_number_and_in_its_record(here, say)
     assert said.code == 0, said.err
     said = say("compare", here / "first", here / "again")
     assert said.code == 0, said.out
-    assert "of 8 results compared: all the same." in " ".join(said.out.split())
+    assert "of 12 results compared: all the same." in " ".join(said.out.split())
     one, other = (json.loads((here / name / "run.json").read_text()) for name in ("first", "again"))
     assert one["arguments"] == other["arguments"]
     assert one["datasets"] == other["datasets"]
