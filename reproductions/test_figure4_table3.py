@@ -90,6 +90,7 @@ def test_every_protein_is_in_one_cluster_and_the_clade_is_part_of_the_tree(embed
             assert around in set(result.tables["clade"]["protein"])
 
 
+@pytest.mark.xfail(strict=True, reason="pci@human-sim was trained on version 1 of the collection; to be retrained on 2")
 def test_terms_are_found_in_clusters_of_learned_features(embedded):
     (learned,) = [r for r in of(embedded.results("human-proteome"), "go-enrichment") if r.features.name == "pci-conv3"]
     assert learned.metrics["enriched_clusters"] > 0
