@@ -8,16 +8,18 @@ import sys
 from collections import Counter
 from functools import cache
 
+import emulated_cpu
 import numpy as np
 import pandas as pd
 import pytest
 
 from pci_bench import load_dataset
 from pci_bench.cells import Channel, DatasetMeta, validated_obs
-from pci_bench.datasets import yeast_sim
+from pci_bench.datasets import DATASETS, yeast_sim
+from pci_bench.datasets.base import shipped_checksum
 from pci_bench.datasets.yeast_sim import CLASSES, SETTINGS, ImagePlan, draw, plan, sample, truth
 from pci_bench.errors import UserError
-from pci_bench.store import load, store_folder, verify
+from pci_bench.store import load, pixel_checksum, store_folder, verify
 
 SCREENS = ("yeast-sim", "yeast-sim-train")
 CELLS = 16
@@ -160,6 +162,39 @@ def test_an_image_is_the_same_in_another_process_and_after_other_images():
     )
     assert elsewhere.stdout.strip() == digests[4]
     assert len(set(digests.values())) == 3
+
+
+WHOLE = """
+import numpy as np
+from pci_bench.datasets.yeast_sim import draw, plan, sample, table
+from pci_bench.store import pixel_checksum
+samples = [sample("yeast-sim-train", image) for image in plan("yeast-sim-train")[::200]]
+blocks = [draw("yeast-sim-train", drawn) for drawn in samples]
+crops, masks = (np.concatenate(parts) for parts in zip(*blocks))
+print(pixel_checksum(crops, masks), hashlib.sha256(table("yeast-sim-train", samples).to_csv().encode()).hexdigest())
+"""
+
+
+@pytest.mark.parametrize("level", emulated_cpu.LEVELS)
+def test_images_have_the_same_pixels_masks_and_obs_on_another_processor(level):
+    if reason := emulated_cpu.unavailable_reason(level):
+        pytest.skip(reason)
+    code = "import hashlib" + WHOLE
+    here = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert emulated_cpu.python(code, level=level).split() == here.stdout.split()
+
+
+def test_the_test_screen_has_the_shipped_checksum(tmp_path, monkeypatch):
+    monkeypatch.setenv("PCI_BENCH_CACHE", str(tmp_path))
+    dataset = DATASETS.get("yeast-sim")
+    cells = load(dataset)
+    checksum = shipped_checksum("yeast-sim", dataset.source())
+    assert checksum == pixel_checksum(cells.stored(slice(None)), cells.crops(slice(None), masks=True)[:, 2])
+
+
+@pytest.mark.parametrize("screen", SCREENS)
+def test_every_screen_ships_a_checksum_of_its_present_parameters(screen):
+    assert shipped_checksum(screen, DATASETS.get(screen).source()) is not None
 
 
 def test_importing_the_generator_imports_nothing_heavy():
