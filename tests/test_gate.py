@@ -324,4 +324,4 @@ def test_of_an_evaluator_that_last_digits_move_only_metrics_are_held(gate):
     assert all(record["metrics"] and not record["details"] for record in held)
     said = gate()
     assert said.code == 0
-    assert "24 numbers of 8 results compared: all the same." in words(said)
+    assert "36 numbers of 12 results compared: all the same." in words(said)
