@@ -15,28 +15,21 @@ import numpy as np
 ONE_CYCLE_PEAK = 4e-3
 
 
-def drawn(screen: str, signal_to_noise: float) -> tuple[np.ndarray, np.ndarray]:
-    """Return crops (n, 2, 64, 64) uint16 and labels (n,) of a screen drawn at another difficulty."""
-    from pci_bench.datasets import yeast_sim
-
-    settings = {**yeast_sim.SETTINGS, "signal_to_noise": signal_to_noise}
-    plans = yeast_sim.plan(screen, settings)
-    crops = [yeast_sim.draw(screen, yeast_sim.sample(screen, p, settings), settings)[0] for p in plans]
-    return np.concatenate(crops), np.repeat([p.label for p in plans], [p.cells for p in plans])
-
-
 def read(screen: str, signal_to_noise: float | None) -> tuple[np.ndarray, np.ndarray]:
     """Return crops (n, 2, 64, 64) float16, each channel from 0 to 1, and labels (n,)."""
     from pci_bench import load_dataset
     from pci_bench.cells import rescaled
-    from pci_bench.datasets.yeast_sim import CHANNELS
+    from pci_bench.datasets import yeast_sim
 
     if signal_to_noise is None:
         cells = load_dataset(screen)
-        crops, labels = cells.stored(slice(None)), cells.obs["label"].astype(str).to_numpy()
     else:
-        crops, labels = drawn(screen, signal_to_noise)
-    parts = [rescaled(crops[i : i + 1024], CHANNELS, "minmax").astype(np.float16) for i in range(0, len(crops), 1024)]
+        settings = {**yeast_sim.SETTINGS, "signal_to_noise": signal_to_noise}
+        cells = yeast_sim.simulate(screen, yeast_sim.plan(screen, settings), settings)
+    crops, labels = cells.stored(slice(None)), cells.obs["label"].astype(str).to_numpy()
+    parts = [
+        rescaled(crops[i : i + 1024], cells.channels, "minmax").astype(np.float16) for i in range(0, len(crops), 1024)
+    ]
     return np.concatenate(parts), labels
 
 

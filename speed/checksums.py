@@ -20,13 +20,10 @@ def drawn(name: str) -> tuple[np.ndarray, np.ndarray]:
     from pci_bench.datasets import human_sim, yeast_sim
 
     if name.startswith("yeast"):
-        blocks = [yeast_sim.draw(name, yeast_sim.sample(name, image)) for image in yeast_sim.plan(name)]
-    else:
-        parameters = human_sim.parameters_of(name)
-        images = human_sim.plan(parameters)
-        blocks = [human_sim.draw(parameters, human_sim.sample(parameters, image))[:2] for image in images]
-    crops, masks = (np.concatenate(parts) for parts in zip(*blocks, strict=True))
-    return crops, masks
+        cells = yeast_sim.simulate(name, yeast_sim.plan(name))
+        return cells.stored(slice(None)), cells.stored_masks(slice(None))
+    simulated = human_sim.simulate(human_sim.parameters_of(name))
+    return simulated.crops, simulated.masks
 
 
 def main() -> None:

@@ -47,23 +47,19 @@ def rates(features: np.ndarray, labels: np.ndarray, groups: np.ndarray, draws: i
 
 def one_protein_on_one_plate(settings: dict):
     """Return cells in memory: four images of the first protein of every class, all on one plate."""
-    from pci_bench.cells import Cells, validated_obs
-    from pci_bench.datasets import DATASETS, yeast_sim
-    from pci_bench.store import pixel_checksum
+    from pci_bench.datasets import yeast_sim
 
     first = {image.label: image for image in reversed(yeast_sim.plan("yeast-sim", settings))}
-    samples, blocks = [], []
+    images: list[yeast_sim.ImagePlan] = []
     for label in yeast_sim.CLASSES:
         for _ in range(FIELDS):
-            number = 10_000 + len(samples)  # beyond all images of the screen
-            image = replace(first[label], number=number, cells=30 if label.startswith(("BUD", "SPINDLE")) else 14)
-            samples.append(yeast_sim.sample("yeast-sim", image, settings))
-            blocks.append(yeast_sim.draw("yeast-sim", samples[-1], settings))
-    crops, masks = (np.concatenate(parts) for parts in zip(*blocks, strict=True))
-    obs = validated_obs(yeast_sim.table("yeast-sim", samples), "yeast-sim")
-    obs = obs.assign(label=obs["label"].where(obs["label"] == obs["protein_label"]))
-    meta = DATASETS.get("yeast-sim").meta
-    return Cells(obs, yeast_sim.CHANNELS, meta, pixel_checksum(crops, masks), crops, masks=masks)
+            number = 10_000 + len(images)  # beyond all images of the screen
+            cells = 30 if label.startswith(("BUD", "SPINDLE")) else 14
+            images.append(replace(first[label], number=number, cells=cells))
+    simulated = yeast_sim.simulate("yeast-sim", images, settings)
+    obs = simulated.obs
+    obs["label"] = obs["label"].where(obs["label"] == obs["protein_label"])
+    return simulated
 
 
 def main() -> None:

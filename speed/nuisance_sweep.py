@@ -30,18 +30,11 @@ TITLES = ("all other cells", "other images only, balanced")
 
 def screen(strength: float, seed: int, proteins: int):
     """Return the cells of the first proteins of yeast-sim at another strength and seed, in memory."""
-    from pci_bench.cells import Cells, validated_obs
-    from pci_bench.datasets import DATASETS, yeast_sim
-    from pci_bench.store import pixel_checksum
+    from pci_bench.datasets import yeast_sim
 
     settings = {**yeast_sim.SETTINGS, "nuisance": strength, "seed": seed}
     images = [image for image in yeast_sim.plan("yeast-sim", settings) if image.protein < proteins]
-    samples = [yeast_sim.sample("yeast-sim", image, settings) for image in images]
-    blocks = [yeast_sim.draw("yeast-sim", drawn, settings) for drawn in samples]
-    crops, masks = (np.concatenate(parts) for parts in zip(*blocks, strict=True))
-    obs = validated_obs(yeast_sim.table("yeast-sim", samples), "yeast-sim")
-    meta = DATASETS.get("yeast-sim").meta
-    return Cells(obs, yeast_sim.CHANNELS, meta, pixel_checksum(crops, masks), crops, masks=masks)
+    return yeast_sim.simulate("yeast-sim", images, settings)
 
 
 def measured(proteins: int) -> list[dict[str, object]]:

@@ -6,15 +6,15 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from scipy.stats import binom
 from test_knn import table
 
 import pci_bench
 from pci_bench.errors import UserError
-from pci_bench.evaluators.balanced import DRAWS, bootstrap_recalls, left_out_groups
+from pci_bench.evaluators.balanced import DRAWS, left_out_groups
 from pci_bench.evaluators.chance import permuted_labels
 from pci_bench.evaluators.compiled import neighbors
 from pci_bench.evaluators.knn import expected_confusion, neighborhoods
+from pci_bench.evaluators.metrics import share_spreads
 from pci_bench.evaluators.training_cells import without_training_cells
 from pci_bench.reporting.figures.classification import knn_figures
 from pci_bench.reporting.tables import CHANCE_ROW, TABLES, fill
@@ -231,14 +231,22 @@ def test_recognising_the_field_alone_is_what_whole_fields_exchanging_labels_scor
     assert result.details["chance"]["balanced_accuracy"]["mean"] == pytest.approx(1 / 3, abs=0.02)
 
 
-def test_bootstrap_recalls_resample_groups_or_cells():
+def test_spreads_of_shares_draw_groups_or_cells_as_a_loop_over_left_out_ones_does():
     labels = np.repeat([0, 1], 40)
-    correct = np.r_[np.repeat([0.0, 1.0], 20), np.tile([0.25, 0.75], 20)]
-    by_group = bootstrap_recalls(labels, correct, np.repeat([0, 1, 2], [20, 20, 40]), 3, replicates=4000, seed=0)
-    assert set(np.unique(by_group[:, 0])) == {0, 0.5, 1}
-    assert abs((by_group[:, 0] == 0.5).mean() - 0.5) < 4 * binom.std(4000, 0.5) / 4000
-    assert by_group[:, 1].std() == pytest.approx(0.25 / np.sqrt(40), rel=0.1)  # one group: cells
-    assert np.isnan(by_group[:, 2]).all()
+    correct = np.r_[np.repeat([0.0, 1.0, 0.5], [10, 20, 10]), np.tile([0.25, 0.75], 20)]
+    groups = np.repeat([0, 1, 2, 3], [10, 20, 10, 40])
+    value, whole, (by_group, by_cell, absent) = share_spreads(labels, correct, groups, 3)
+
+    def of_mean(values: np.ndarray, units: np.ndarray) -> float:
+        n = len(np.unique(units))
+        sums = [(values[units == u] - values.mean()).sum() for u in np.unique(units)]
+        return float(np.square(sums).sum()) / len(values) ** 2 * n / (n - 1)
+
+    assert value == pytest.approx((correct[:40].mean() + 0.5) / 2)
+    assert by_group.variance == pytest.approx(of_mean(correct[:40], groups[:40]))
+    assert by_cell.variance == pytest.approx(of_mean(correct[40:], np.arange(40)))  # one group: cells
+    assert absent.variance == 0
+    assert whole.variance == pytest.approx((by_group.variance * 2 / 3 + by_cell.variance * 39 / 40) / 4 * 43 / 42)
 
 
 def test_cells_not_trained_on_are_counted_by_how_often_they_are_right():

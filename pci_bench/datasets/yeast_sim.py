@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pci_bench.cells import Channel, DatasetMeta
-from pci_bench.datasets.base import register_dataset, shipped_checksum
+from pci_bench.cells import Cells, Channel, DatasetMeta, validated_obs
+from pci_bench.datasets.base import DATASETS, register_dataset, shipped_checksum
 from pci_bench.datasets.yeast_anatomy import draw_anatomy
 from pci_bench.datasets.yeast_optics import Acquisition, Scene, arrange, crop_starts, crops_of, draw_acquisition, render
 from pci_bench.datasets.yeast_proteins import Protein, draw_protein, labels_of
@@ -167,6 +167,27 @@ def table(screen: str, samples: list[Sample]) -> pd.DataFrame:
         frame["protein_label"] = one.plan.label
         frames.append(frame.assign(**truth(one)))
     return pd.concat(frames, ignore_index=True)
+
+
+def simulate(screen: str, images: list[ImagePlan], settings: dict[str, Any] = SETTINGS) -> Cells:
+    """Return the cells of some images of a screen in memory: about 24 kB a cell.
+
+    Parameters
+    ----------
+    screen
+        ``"yeast-sim"`` or ``"yeast-sim-train"``.
+    images
+        Of :func:`plan`, or others.
+    settings
+        All of ``yeast_sim.toml``, or a changed copy.
+    """
+    from pci_bench.store import pixel_checksum
+
+    samples = [sample(screen, image, settings) for image in images]
+    crops, masks = (np.concatenate(p) for p in zip(*(draw(screen, s, settings) for s in samples), strict=True))
+    obs = validated_obs(table(screen, samples), screen)
+    meta = DATASETS.get(screen).meta
+    return Cells(obs, CHANNELS, meta, pixel_checksum(crops, masks), crops, masks=masks)
 
 
 class SimulatedScreen:

@@ -61,32 +61,3 @@ def holdings(labels: np.ndarray, groups: np.ndarray, n_classes: int) -> np.ndarr
     found = np.zeros((int(groups.max()) + 1, n_classes), bool)
     found[groups, labels] = True
     return found
-
-
-def bootstrap_recalls(
-    labels: np.ndarray, correct: np.ndarray, groups: np.ndarray | None, n_classes: int, *, replicates: int, seed: int
-) -> np.ndarray:
-    """Return bootstrap replicates of every class's recall from shares of right predictions: (replicates, n_classes).
-
-    Parameters
-    ----------
-    labels, correct
-        Class (n,) int of every cell, and how often it is predicted rightly (n,) float.
-    groups
-        Group of every cell (n,) int; groups are drawn whole within a class that has at least two. None: cells are drawn.
-    n_classes, replicates, seed
-        How many classes and replicates, and what the draws depend on.
-    """
-    rng = np.random.default_rng(seed)
-    found = np.full((replicates, n_classes), np.nan)
-    for label in range(n_classes):
-        members = np.flatnonzero(labels == label)
-        if not len(members):
-            continue
-        units = np.arange(len(members))
-        if groups is not None and len(names := np.unique(groups[members])) > 1:
-            units = np.searchsorted(names, groups[members])
-        sums, sizes = np.bincount(units, correct[members]), np.bincount(units)
-        draws = rng.multinomial(len(sizes), np.full(len(sizes), 1 / len(sizes)), size=replicates)
-        found[:, label] = (draws @ sums) / (draws @ sizes)
-    return found

@@ -24,6 +24,25 @@ def _winner(counts):
 
 
 @numba.njit(nogil=True, cache=True)
+def _vote(neighbors, labels, groups, left_out, held, counts, voters):
+    """Count the first of a row's neighbours that vote, as many as `voters` has room for, and return how many and where they end."""
+    counts[:] = 0
+    total = 0
+    position = 0
+    while position < len(neighbors) and total < len(voters):
+        other = neighbors[position]
+        if other < 0:
+            break
+        label = labels[other]
+        if groups[other] != left_out[label] or held[label]:
+            counts[label] += 1
+            voters[total] = other
+            total += 1
+        position += 1
+    return total, position
+
+
+@numba.njit(nogil=True, cache=True)
 def shares(rows, lists, labels, groups, k, n_classes, left_out, holds):
     """Return how often each class is predicted over the draws of left-out groups, and which rows' lists were too short.
 
@@ -52,21 +71,11 @@ def shares(rows, lists, labels, groups, k, n_classes, left_out, holds):
     found = np.zeros((n_rows, n_classes + 1))
     short = np.zeros(n_rows, np.bool_)
     counts = np.zeros(n_classes, np.int64)
+    voters = np.empty(k, np.int64)
     for place in range(n_rows):
         own = groups[rows[place]]
         for draw in range(len(left_out)):
-            counts[:] = 0
-            total = 0
-            position = 0
-            while position < depth and total < k:
-                other = lists[place, position]
-                if other < 0:
-                    break
-                label = labels[other]
-                if groups[other] != left_out[draw, label] or holds[own, label]:
-                    counts[label] += 1
-                    total += 1
-                position += 1
+            total, position = _vote(lists[place], labels, groups, left_out[draw], holds[own], counts, voters)
             if total < k and position == depth < len(labels) - 1:
                 short[place] = True
             best = _winner(counts)
@@ -123,19 +132,7 @@ def deletions(rows, lists, labels, groups, units, k, left_out, instead, unit_of_
         own, own_unit, true = groups[row], units[row], labels[row]
         n_met = 0
         for draw in range(n_draws):
-            counts[:] = 0
-            total = 0
-            position = 0
-            while position < depth and total < k:
-                other = lists[place, position]
-                if other < 0:
-                    break
-                label = labels[other]
-                if groups[other] != left_out[draw, label] or holds[own, label]:
-                    counts[label] += 1
-                    voters[total] = other
-                    total += 1
-                position += 1
+            total, position = _vote(lists[place], labels, groups, left_out[draw], holds[own], counts, voters)
             if total < k and position == depth < len(labels) - 1:
                 short[place] = True
                 break

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from pci_bench.comparison import confounder_column
 from pci_bench.evaluators.intervals import training_variance_of
 from pci_bench.evaluators.metrics import recall_spreads, share_spreads
 from pci_bench.registry import natural_key
@@ -84,10 +85,8 @@ class Predictions:
             pd.Categorical(table[c].astype("string"), categories=labels).codes.astype(np.int64)
             for c in ("label", "predicted")
         )
-        columns = [
-            c for c in table if c not in ("cell", "label", "predicted", "fold", "correct")
-        ]  # the confounder, if any
-        groups = pd.factorize(table[columns[0]].astype("string"))[0] if columns else None
+        confounder = confounder_column(table)
+        groups = None if confounder is None else pd.factorize(table[confounder].astype("string"))[0]
         correct = table["correct"].to_numpy(float) if "correct" in table else None
         return cls(len(labels), table["cell"].astype(str).to_numpy(), true, predicted, groups, correct)
 
