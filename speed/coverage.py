@@ -11,19 +11,17 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
-import sys
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+
+if __name__ == "coverage":  # numba looks for the package coverage, also from the other programs of this folder
+    raise ImportError("This is a program of pci-bench, not the package coverage.")
+
 HERE = Path(__file__).resolve().parent
-sys.path[:] = [
-    p for p in sys.path if Path(p or ".").resolve() != HERE
-]  # or numba takes this file for the package coverage
-
-import numpy as np  # noqa: E402 (after the folder is gone from the path)
-
 Estimates = dict[str, tuple[float, float, float]]  # by interval: value, low, high
 
 

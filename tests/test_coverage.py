@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -36,3 +38,9 @@ def test_an_interval_covers_92_to_98_percent(place):
         highest = 1.0 if "leaderboard" in row.interval else most  # at most 5 % of rankings tell equally good sets apart
         assert least <= row.coverage <= highest, row
         assert row.width_over_ideal < WIDEST or "leaderboard" in row.interval, row
+
+
+def test_the_program_is_not_taken_for_the_package_coverage_by_its_neighbours():
+    code = f"import sys; sys.path.insert(0, {str(FILE.parent)!r}); import numba"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
