@@ -12,78 +12,12 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
-from command_line import SCRIPT, Said, call, environment, leftovers, pci_bench
+from command_line import SCRIPT, Said, environment, leftovers, pci_bench
+from faults import RUN, changed, crops, refused, whole_stores_only
 
 from pci_bench import files
 
-RUN = ("run", "yeast-knn", "--device", "cpu")  # which spares every process the import of torch
-SUFFIXES = ("gfp", "rfp")
-
-
-def refused(said: Said, *words: str) -> None:
-    """Check that a command ended with one sentence that holds all words."""
-    assert said.code == 2, said.err
-    assert "Traceback" not in said.err
-    errors = [line for line in said.err.splitlines() if line.startswith("Error: ")]
-    assert len(errors) == 1, said.err
-    assert errors[0].rstrip()[-1] in ".?`", errors[0]
-    for word in words:
-        assert word in errors[0], (word, errors[0])
-    assert said.out == ""
-
-
-def whole_stores_only(cache: Path) -> None:
-    """Check that nothing in a cache is half-written: no temporary files, and no store without its description."""
-    assert leftovers(cache) == []
-    for store in cache.glob("datasets/*/*"):
-        assert store.suffix == ".lock" or (store / "store.json").is_file(), store
-    for file in cache.glob("features/**/*.h5ad"):
-        with h5py.File(file) as opened:
-            assert "X" in opened
-
-
-@pytest.fixture
-def here(tmp_path, cache, monkeypatch) -> Path:
-    """Commands start in an empty folder; afterwards nothing half-written is in it or in the cache."""
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
-@pytest.fixture
-def say(request, here, cache, capsys, monkeypatch):
-    """A function that runs a command in its own process, or (given ``own=False``) in this one."""
-
-    def run(*arguments: object, own: bool = True, data: Path | None = None, **more: str) -> Said:
-        if own:
-            said = pci_bench(*arguments, cache=cache, cwd=here, data=data, **more)
-        else:
-            if data is not None:
-                monkeypatch.setenv("PCI_BENCH_DATA", str(data))
-            said = call(capsys, monkeypatch, *arguments)
-        whole_stores_only(cache)
-        assert leftovers(here) == []
-        return said
-
-    return run
-
-
-def crops(images: int = 4, cells: int = 3, size: int = 8, dtype: type = np.uint8) -> dict[str, np.ndarray | str]:
-    """Return a sound folder of crops, for `write_crops`, of two labels."""
-    rng = np.random.default_rng(0)
-    found: dict[str, np.ndarray | str] = {
-        f"w{image}/{cell}_{suffix}.tif": rng.integers(1, 200, (size, size)).astype(dtype)
-        for image in range(images)
-        for cell in range(cells)
-        for suffix in SUFFIXES
-    }
-    found["images.csv"] = "image,label\n" + "".join(f"w{i},{'ab'[i % 2]}\n" for i in range(images))
-    return found
-
-
-def changed(**changes: object) -> dict[str, np.ndarray | str]:
-    """Return sound crops with some files replaced, or (None) left out."""
-    found = {**crops(), **changes}
-    return {name: content for name, content in found.items() if content is not None}
+# ---- crops
 
 
 def all_constant() -> dict[str, np.ndarray | str]:
@@ -94,9 +28,6 @@ def not_finite() -> dict[str, np.ndarray | str]:
     found = crops(dtype=np.float32)
     found["w2/1_rfp.tif"][3, 3] = np.nan
     return found
-
-
-# ---- crops
 
 
 @pytest.mark.parametrize(
