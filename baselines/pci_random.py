@@ -5,6 +5,7 @@ import re
 import numpy as np
 
 from pci_bench import ExtractorMeta, UserError, register_extractor, register_fetcher
+from pci_bench.arguments import check_seed
 from pci_bench.inpainting.features import CROPS_PER_PASS, OUTPUTS, EncoderLayers, encoder_compute
 from pci_bench.weights import read_header, save
 
@@ -56,5 +57,6 @@ def drawn(name):
     matched = re.fullmatch(r"seed(\d+)", name)
     if matched is None:
         raise UserError(f"There are no weights {FAMILY}@{name}; their names are seed0, seed1, seed2 and so on.")
+    check_seed(int(matched[1]))
     config = {"seed": int(matched[1]), "width": WIDTH}
     return save(FAMILY, name, {}, channels=(), config=config, source="NumPy's random generator")

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 import pydantic
@@ -30,11 +30,11 @@ PIXELS = "pixels"  # the column of a table of pictures (evaluators.examples)
 class Tolerance(pydantic.BaseModel):
     """How far a metric may move: |Δ| ≤ max(absolute, cells / n), or what ``metrics`` says of a metric by name."""
 
-    model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
+    model_config = pydantic.ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     absolute: float = pydantic.Field(0.005, ge=0)
     cells: float = pydantic.Field(2.0, ge=0)
-    metrics: dict[str, float] = {}
+    metrics: dict[str, Annotated[float, pydantic.Field(ge=0)]] = {}
 
     def of(self, metric: str, n_cells: int) -> float:
         """Return the largest difference of a metric (or of a class's recall) over n cells that is no change."""

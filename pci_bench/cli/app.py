@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from pci_bench import __version__
+from pci_bench.arguments import MAX_SEED
 from pci_bench.registry import load_plugin_file
 
 app = typer.Typer(
@@ -36,6 +37,7 @@ WorkersOption = Annotated[
 SegmenterOption = Annotated[
     str, typer.Option(help="Finds the centre cells where a dataset has no masks and features need them.")
 ]
+SeedOption = Annotated[int, typer.Option(min=0, max=MAX_SEED, help="Drives everything random.")]
 DeviceOption = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
 
 
@@ -57,6 +59,12 @@ def _version(value: bool) -> None:
 def _main(
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+    debug: Annotated[
+        bool,
+        typer.Option(
+            "--debug", help="Print the traceback of an error too; also after a command, or by PCI_BENCH_DEBUG=1."
+        ),
     ] = False,
 ) -> None:
     pass

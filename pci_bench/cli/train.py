@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from pci_bench.arguments import MAX_SEED, check_limit
 from pci_bench.cli.app import DeviceOption, PluginOption, app, load_plugins
 from pci_bench.cli.terminal import err, out, say
 from pci_bench.errors import UserError
@@ -51,7 +52,9 @@ def train(
             help="Share of images kept for the validation loss; 0 trains on all, without one.", show_default="0.05"
         ),
     ] = None,
-    seed: Annotated[int, typer.Option(help="Drives the start, pairs, flips and held-out images.")] = 0,
+    seed: Annotated[
+        int, typer.Option(min=0, max=MAX_SEED, help="Drives the start, pairs, flips and held-out images.")
+    ] = 0,
     limit: Annotated[int | None, typer.Option(help="Train on a seeded subset of about this many cells.")] = None,
     name: Annotated[str | None, typer.Option(help="What to call the weights; by default the dataset's name.")] = None,
     resume: Annotated[
@@ -85,6 +88,7 @@ def train(
         "held_out": held_out,
         "seed": seed,
     }
+    check_limit(limit)
     supervised = MODELS.get(model).meta.supervised
     try:
         recipe = recipe_of(model, **{name: value for name, value in options.items() if value is not None})
@@ -96,7 +100,12 @@ def train(
     cells = load_dataset(dataset, progress=progress)
     if limit is not None:
         cells = limited(cells, limit, seed, stratify=supervised)
-    done = trained_on(model, cells, recipe, name=name, resume=resume, restart=restart, device=device, progress=progress)
+    for note in cells.notes:
+        say(f"Note: {note}")
+    with MODELS.code(model, f"in training on {dataset}"):
+        done = trained_on(
+            model, cells, recipe, name=name, resume=resume, restart=restart, device=device, progress=progress
+        )
     for what, value in done.references.items():
         out.print(f"  held-out loss, {what}: {value:.5f}", markup=False, highlight=False)
     used = f"{model}-{EXTRACTORS.get(model).meta.headline}" if model in EXTRACTORS else model

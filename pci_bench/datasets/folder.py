@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl
 
+from pci_bench.arguments import split_list
 from pci_bench.cells import DatasetMeta
 from pci_bench.datasets.base import register_dataset
 from pci_bench.datasets.crop_files import FolderTree, channels_of, find_crops, read_crops, read_plane
@@ -39,7 +40,12 @@ class FolderDataset:
 
     def __init__(self, argument: str):
         path, _, query = argument.partition("?")
-        self.options = dict(parse_qsl(query))
+        given = parse_qsl(query, keep_blank_values=True)
+        self.options = dict(given)
+        if len(given) > len(self.options) or not all(self.options.values()):
+            raise UserError(
+                f"folder:{argument} gives an option twice, or without a value. Write each once, as NAME=VALUE."
+            )
         if unknown := set(self.options) - set(OPTIONS):
             raise UserError(f"folder:{path} has no option '{unknown.pop()}'. Its options are {', '.join(OPTIONS)}.")
         self._root = Path(path).expanduser().absolute()
@@ -79,7 +85,7 @@ class FolderDataset:
                 f"folder:{self.root} names markers but no protein. Name both: folder:PATH?protein=_gfp&markers={self.options['markers']}."
             )
         if protein := self.options.get("protein"):
-            return (protein, *filter(None, self.options.get("markers", "").split(",")))
+            return (protein, *filter(None, split_list(self.options.get("markers", ""))))
         if "_gfp" in present:
             return ("_gfp", "_bf") if "_bf" in present and "_rfp" not in present else ("_gfp", "_rfp")
         if "_green" in present:

@@ -7,6 +7,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pci_bench.arguments import split_list
 from pci_bench.cells import DatasetMeta
 from pci_bench.datasets.base import DATASETS
 from pci_bench.datasets.counts import beside_the_papers
@@ -54,7 +55,7 @@ class SuppliedScreen(FolderDataset):
         """Return where it comes from, unless the user has it."""
         if user_data_folder(self.meta.name):
             return None
-        first, *rest = self.options["protein"], *self.options["markers"].split(",")
+        first, *rest = self.options["protein"], *split_list(self.options["markers"])
         return (
             f"the crops of {self.meta.name} must be supplied ({self.where}). Put them in PCI_BENCH_DATA/{self.meta.name}/"
             f"<image>/<cell>{first}.tif with {' and '.join(f'<cell>{s}.tif' for s in rest)}, write "

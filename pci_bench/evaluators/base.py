@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from pci_bench.arguments import MAX_COUNT
 from pci_bench.errors import UserError
 from pci_bench.progress import Progress
 from pci_bench.registry import Registry, origin_of
@@ -110,6 +111,8 @@ class Evaluator(Protocol):
 
 EVALUATORS: Registry[Evaluator] = Registry("evaluator")
 
+OBS_COLUMN: dict[str, Any] = {"obs_column": True}  # of a parameter that names a column which is used where there is one
+
 COMPLETION_RULE = (
     "A value that is not defined for a cell is its column's mean over the other cells of the run, "
     "and 0 in a column that is defined for none."
@@ -137,7 +140,7 @@ def validated(evaluator: Evaluator, values: dict[str, Any]) -> pydantic.BaseMode
     import pydantic
 
     try:
-        return evaluator.Params(**values)
+        params = evaluator.Params(**values)
     except pydantic.ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
@@ -147,6 +150,27 @@ def validated(evaluator: Evaluator, values: dict[str, Any]) -> pydantic.BaseMode
         raise UserError(
             f"{where} = {first['input']!r} does not fit {evaluator.meta.name}: {first['msg'].lower()}."
         ) from error
+    for name, value in params:
+        if isinstance(value, int | float) and not abs(value) <= MAX_COUNT:  # NaN is not
+            raise UserError(
+                f"{name} = {value!r} does not fit {evaluator.meta.name}: a finite number of at most {MAX_COUNT:,} is expected."
+            )
+    return params
+
+
+def why_not_asked(evaluator: Evaluator, adata: AnnData, params: Any, asked: Iterable[str]) -> str | None:
+    """Return why an evaluator cannot be run with parameters of which a user set those of the names `asked`, or None.
+
+    Beside the evaluator's own reason: a column that it uses where there is one must be there if a user names it.
+    """
+    if reason := evaluator.skip(adata, params):
+        return reason
+    for name in asked:
+        info = type(params).model_fields.get(name)
+        if info is not None and info.json_schema_extra == OBS_COLUMN and getattr(params, name) not in adata.obs:
+            columns = ", ".join(map(str, adata.obs.columns))
+            return f"{dataset_name(adata)} has no column '{getattr(params, name)}'; its columns are {columns}"
+    return None
 
 
 def dataset_name(adata: AnnData) -> str:

@@ -131,7 +131,7 @@ class LogisticRegressionParams(ClassifierParams):
 class RandomForestParams(ClassifierParams):
     """Parameters of the random forest."""
 
-    trees: int = pydantic.Field(500, ge=1, description="number of trees")
+    trees: int = pydantic.Field(500, ge=1, le=100_000, description="number of trees")
     max_features: float = pydantic.Field(0.2, gt=0, le=1, description="share of the features tried at each split")
 
 

@@ -10,7 +10,15 @@ import numpy as np
 import pydantic
 
 from pci_bench.errors import UserError
-from pci_bench.evaluators.base import EvaluatorMeta, Outcome, Run, register_evaluator, standardized, texts
+from pci_bench.evaluators.base import (
+    OBS_COLUMN,
+    EvaluatorMeta,
+    Outcome,
+    Run,
+    register_evaluator,
+    standardized,
+    texts,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -99,7 +107,9 @@ class UmapParams(pydantic.BaseModel):
     neighbours: int = pydantic.Field(30, ge=2, description="neighbours in the graph")
     min_dist: float = pydantic.Field(0.3, ge=0, le=1, description="smallest distance between embedded points")
     scale: Literal["all", "none"] = pydantic.Field("all", description="standardise over all cells, or not")
-    color: str = pydantic.Field("label", description="obs column that points are coloured by")
+    color: str = pydantic.Field(
+        "label", description="obs column that points are coloured by", json_schema_extra=OBS_COLUMN
+    )
 
 
 class ProteinUmapParams(UmapParams):

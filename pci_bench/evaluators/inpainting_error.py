@@ -73,7 +73,7 @@ class InpaintingParams(pydantic.BaseModel):
 
     model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
 
-    pairs: int = pydantic.Field(1000, ge=1, description="pairs of cells of an image")
+    pairs: int = pydantic.Field(1000, ge=1, le=10_000_000, description="pairs of cells of an image")
     examples: int = pydantic.Field(2, ge=0, le=8, description="pictured targets for each of the labels")
     labels: int = pydantic.Field(8, ge=1, description="labels that are pictured, from the most frequent")
 

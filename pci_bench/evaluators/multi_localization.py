@@ -12,6 +12,7 @@ import pydantic
 from pci_bench.errors import UserError
 from pci_bench.evaluators.annotated_variability import with_annotations
 from pci_bench.evaluators.base import (
+    OBS_COLUMN,
     EvaluatorMeta,
     Outcome,
     Run,
@@ -352,6 +353,7 @@ class MultiLocalizationParams(pydantic.BaseModel):
         "variability",
         min_length=1,
         description="obs column that says which proteins vary from cell to cell, if there is one",
+        json_schema_extra=OBS_COLUMN,
     )
 
 

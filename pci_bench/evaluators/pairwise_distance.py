@@ -259,7 +259,9 @@ class PairwiseDistanceParams(pydantic.BaseModel):
 
     model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
 
-    pairs: int = pydantic.Field(1000, ge=2, description="pairs drawn for every term, and for it with each other term")
+    pairs: int = pydantic.Field(
+        1000, ge=2, le=10_000_000, description="pairs drawn for every term, and for it with each other term"
+    )
     minimum_proteins: int = pydantic.Field(30, ge=2, description="proteins of one term only that must share a term")
     statistic: Statistic = pydantic.Field("z", description="(same − different) / SD, or same / different − 1")
     terms: str = pydantic.Field("labels", min_length=1, description="obs column of the ;-joined localization terms")

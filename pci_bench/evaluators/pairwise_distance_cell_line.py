@@ -90,7 +90,9 @@ def impossible_pairs(proteins: LocalizedProteins) -> list[str]:
 class CellLineParams(PairwiseDistanceParams):
     """Parameters of the cell-line control."""
 
-    pairs: int = pydantic.Field(10_000, ge=2, description="pairs drawn with the same term, and with different terms")
+    pairs: int = pydantic.Field(
+        10_000, ge=2, le=10_000_000, description="pairs drawn with the same term, and with different terms"
+    )
 
 
 @register_evaluator("pairwise-distance-cell-line")

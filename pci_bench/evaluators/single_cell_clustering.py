@@ -9,7 +9,15 @@ import numpy as np
 import pydantic
 
 from pci_bench.errors import UserError
-from pci_bench.evaluators.base import EvaluatorMeta, Outcome, Run, register_evaluator, standardized, texts
+from pci_bench.evaluators.base import (
+    OBS_COLUMN,
+    EvaluatorMeta,
+    Outcome,
+    Run,
+    register_evaluator,
+    standardized,
+    texts,
+)
 from pci_bench.evaluators.examples import as_table, representatives
 
 if TYPE_CHECKING:
@@ -48,7 +56,11 @@ class SingleCellParams(pydantic.BaseModel):
     )
     clades: int = pydantic.Field(4, ge=2, le=12, description="clades that the dendrogram is cut into")
     crops: int = pydantic.Field(4, ge=1, le=8, description="crops shown of each clade")
-    truth: str = pydantic.Field("state", description="obs column to compare the clades with, where there is one")
+    truth: str = pydantic.Field(
+        "state",
+        description="obs column to compare the clades with, where there is one",
+        json_schema_extra=OBS_COLUMN,
+    )
 
 
 @register_evaluator("single-cell-clustering")

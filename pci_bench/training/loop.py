@@ -13,6 +13,7 @@ import numpy as np
 import pydantic
 
 from pci_bench import weights as weight_files
+from pci_bench.arguments import MAX_SEED
 from pci_bench.cells import Cells
 from pci_bench.errors import UserError
 from pci_bench.extraction import device_name, resolve_device
@@ -37,19 +38,19 @@ class Recipe(pydantic.BaseModel):
     A model's own defaults are in its ``meta.recipe``; :func:`recipe_of` joins them with what a user wants otherwise.
     """
 
-    model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
+    model_config = pydantic.ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
-    epochs: int = pydantic.Field(30, ge=1)
+    epochs: int = pydantic.Field(30, ge=1, le=100_000)
     width: float = pydantic.Field(1.0, gt=0, le=4)
-    batch: int = pydantic.Field(64, ge=1)
-    learning_rate: float = pydantic.Field(1e-4, gt=0)
+    batch: int = pydantic.Field(64, ge=1, le=65_536)
+    learning_rate: float = pydantic.Field(1e-4, gt=0, le=10)
     schedule: Literal["constant", "cosine", "exponential"] = "constant"
     beta1: float = pydantic.Field(0.5, ge=0, lt=1)
     beta2: float = pydantic.Field(0.999, ge=0, lt=1)
-    epsilon: float = pydantic.Field(1e-8, gt=0)
+    epsilon: float = pydantic.Field(1e-8, gt=0, le=1)
     order: Literal["shuffled", "stored"] = "shuffled"
     held_out: float = pydantic.Field(0.05, ge=0, lt=1)
-    seed: int = 0
+    seed: int = pydantic.Field(0, ge=0, le=MAX_SEED)
 
     def rate(self, step: int, steps: int) -> float:
         """Return the learning rate at a step of `steps`.

@@ -1,0 +1,66 @@
+"""What a user gives as a number or a list: the bounds of numbers, and the one way in which lists are written."""
+
+from __future__ import annotations
+
+import operator
+import re
+from typing import Any
+
+from pci_bench.errors import UserError
+
+MAX_SEED = 2**32 - 1  # the largest that NumPy's, scikit-learn's and UMAP's generators all take
+MAX_COUNT = 2**31 - 1  # of cells, neighbours, pairs: what 32-bit indices in compiled libraries hold
+MAX_WORKERS = 1024
+
+
+def split_list(text: str) -> list[str]:
+    r"""Return the parts of a list that is separated by commas, without the spaces around them.
+
+    A comma that is part of a name, as in a path, is written with a backslash before it; other backslashes stay.
+
+    Examples
+    --------
+    >>> split_list("intensity, noise")
+    ['intensity', 'noise']
+    >>> split_list(r"intensity,file:plate\,1.csv")
+    ['intensity', 'file:plate,1.csv']
+    """
+    return [part.strip().replace(r"\,", ",") for part in re.split(r"(?<!\\),", text)]
+
+
+def whole_number(value: Any, what: str, least: int, most: int, unit: str = "") -> int:
+    """Return a whole number within bounds, as an int.
+
+    Raises
+    ------
+    UserError
+        Naming `what` the number is, its value and the bounds.
+    """
+    try:
+        if isinstance(value, bool):
+            raise TypeError
+        number = operator.index(value)
+    except TypeError:
+        raise UserError(f"The {what} is {value!r}; it must be a whole number.") from None
+    if number < least:
+        raise UserError(f"The {what} is {number}; it must be at least {least:,}{unit}.")
+    if number > most:
+        raise UserError(f"The {what} is {number}; it must be at most {most:,}{unit}.")
+    return number
+
+
+def check_seed(seed: int) -> None:
+    """Raise where a seed is none that every random generator takes."""
+    whole_number(seed, "seed", 0, MAX_SEED)
+
+
+def check_limit(limit: int | None) -> None:
+    """Raise where a limit is too small to tell cells apart, or no number of cells."""
+    if limit is not None:
+        whole_number(limit, "limit", 2, MAX_COUNT, " cells")
+
+
+def check_workers(workers: int | None) -> None:
+    """Raise where there is nobody to work, or more than any machine has."""
+    if workers is not None:
+        whole_number(workers, "number of workers", 1, MAX_WORKERS)
