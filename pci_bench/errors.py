@@ -1,4 +1,8 @@
-"""The one exception that stands for a user's mistake."""
+"""The exceptions that stand for what a user can put right."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
 
 
 class UserError(ValueError):
@@ -7,3 +11,22 @@ class UserError(ValueError):
     The message is whole sentences: what was found, where, what was expected, and what to do next. The command line
     prints it without a traceback and exits with 2.
     """
+
+
+class PluginError(UserError):
+    """What went wrong in the code of a feature set, dataset, evaluator, segmenter or figure, or with what it gave.
+
+    Attributes
+    ----------
+    names
+        The feature sets, or the evaluator, that cannot be had for it; a run goes on with the others.
+    """
+
+    names: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, sentence: str, names: Iterable[str] = ()) -> PluginError:
+        """Return the error of a sentence and of what cannot be had."""
+        error = cls(sentence)  # with one argument, so that worker processes can hand it over
+        error.names = tuple(names)
+        return error

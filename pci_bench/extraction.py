@@ -8,7 +8,7 @@ import json
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -16,11 +16,13 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from pci_bench import weights as weight_files
+from pci_bench.arguments import check_workers
 from pci_bench.datasets.base import load_dataset
-from pci_bench.errors import UserError
-from pci_bench.features import Compute, ExtractorMeta, FeatureSet, parse
+from pci_bench.errors import PluginError, UserError
+from pci_bench.features import EXTRACTORS, Compute, ExtractorMeta, FeatureSet, parse
 from pci_bench.files import atomic_file, cache_folder, escape, lock, sha256_of
 from pci_bench.progress import Progress
+from pci_bench.registry import checked_reason, source_of
 from pci_bench.segmentation import DEFAULT_SEGMENTER, SEGMENTERS
 from pci_bench.threads import available_cores, machine_cores, set_threads
 
@@ -39,10 +41,11 @@ PRECISION = "float32"
 
 @dataclass(frozen=True)
 class NotRun:
-    """A feature set that cannot be had for a dataset: why, and what to do about it."""
+    """A feature set that cannot be had for a dataset: why, and what to do about it; and the error where it failed."""
 
     features: FeatureSet
     reason: str
+    error: PluginError | None = None
 
 
 @dataclass(frozen=True)
@@ -72,6 +75,12 @@ class _Job:
         ]
         if self.segmenter:
             identity += [self.segmenter, SEGMENTERS.get(self.segmenter).meta.version]
+            if code := source_of(SEGMENTERS.origin(self.segmenter).file):
+                identity.append(code)
+        if code := source_of(
+            EXTRACTORS.origin(self.features.extractor_name).file
+        ):  # of a plug-in; our versions are kept
+            identity.append(code)
         return hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:20]
 
     def file(self) -> Path:
@@ -92,6 +101,11 @@ class _Job:
     def starts(self, n: int) -> range:
         """Return the first cell of every part of n cells."""
         return range(0, n, self.cells_per_part)
+
+
+def _code(features: FeatureSet, doing: str, names: Iterable[str] = ()) -> AbstractContextManager[None]:
+    """Return the context in which the code of a feature set's extractor runs; by default itself cannot be had for it."""
+    return EXTRACTORS.code(features.extractor_name, doing, names or (str(features),))
 
 
 def resolve_weights(features: FeatureSet, cells: Cells) -> FeatureSet:
@@ -117,11 +131,12 @@ def why_not(features: FeatureSet, cells: Cells, segmenter: str = DEFAULT_SEGMENT
     roles = {c.role for c in cells.channels}
     if missing := [r for r in meta.roles if r not in roles]:
         return f"needs a {missing[0]} channel, and {cells.meta.name} has none"
-    if reason := extractor.skip(cells):
-        return reason
+    with _code(features, "in skip()"):
+        if reason := checked_reason(extractor.skip(cells)):
+            return reason
     if meta.simulated_masks and not (cells.has_masks and cells.meta.simulated_masks):
         return f"reads the true masks of simulated cells, and {cells.meta.name} has none"
-    if _segmented(meta, cells) and (reason := SEGMENTERS.get(segmenter).skip()):
+    if _segmented(meta, cells) and (reason := _why_not_segment(segmenter, str(features))):
         return f"{cells.meta.name} has no masks to measure with, and the segmenter {segmenter} cannot be run: {reason}"
     file = None
     if meta.weights:
@@ -139,8 +154,14 @@ def why_not(features: FeatureSet, cells: Cells, segmenter: str = DEFAULT_SEGMENT
         if reason := weight_files.unfit(file, cells.channels):
             return reason
     if hasattr(extractor, "unfit"):
-        return extractor.unfit(features.output, cells.channels, file)
+        with _code(features, "in unfit()"):
+            return checked_reason(extractor.unfit(features.output, cells.channels, file))
     return None
+
+
+def _why_not_segment(segmenter: str, features: str) -> str | None:
+    with SEGMENTERS.code(segmenter, "in skip()", [features]):
+        return checked_reason(SEGMENTERS.get(segmenter).skip())
 
 
 def _segmented(meta: ExtractorMeta, cells: Cells) -> bool:
@@ -205,12 +226,6 @@ def resolve_device(device: str) -> str:
     return "cpu"
 
 
-def check_workers(workers: int | None) -> None:
-    """Raise where there is nobody to work."""
-    if workers is not None and workers < 1:
-        raise UserError(f"The number of workers is {workers}; it must be at least 1.")
-
-
 def ensure(
     wanted: Sequence[FeatureSet],
     cells: Cells,
@@ -219,6 +234,7 @@ def ensure(
     refresh: Refresh = "missing",
     workers: int | None = None,
     segmenter: str = DEFAULT_SEGMENTER,
+    keep_going: bool = False,
     progress: Progress | None = None,
 ) -> dict[FeatureSet, AnnData | NotRun]:
     """Return the features of every feature set, computing what the cache lacks.
@@ -240,6 +256,8 @@ def ensure(
         array functions, and one per core for what is measured crop by crop (in parts of 256 cells).
     segmenter
         Finds the centre cells for features that need masks, where the dataset brings none.
+    keep_going
+        Compute the others where one fails, which is then a :class:`NotRun` with its error.
     progress
         Told of every stage.
 
@@ -247,6 +265,11 @@ def ensure(
     -------
     dict
         AnnData (n, d) float32 by full name; :class:`NotRun` with a reason where a feature set cannot be had.
+
+    Raises
+    ------
+    PluginError
+        Where the code of a feature set or segmenter fails, or gives anything but finite numbers of the declared shape.
     """
     progress = progress or Progress()
     check_workers(workers)
@@ -257,10 +280,17 @@ def ensure(
     for asked in wanted:
         features = resolve_weights(asked, cells)
         found[features] = NotRun(features, "")  # keeps the order asked for
-        if reason := why_not(features, cells, segmenter):
-            found[features] = NotRun(features, reason)
-        elif hasattr(features.extractor(), "load"):
-            found[features] = _precomputed(features, cells, segmenter)
+        try:
+            if reason := why_not(features, cells, segmenter):
+                found[features] = NotRun(features, reason)
+                continue
+            if hasattr(features.extractor(), "load"):
+                found[features] = _precomputed(features, cells, segmenter)
+                continue
+        except PluginError as error:
+            if not keep_going:
+                raise
+            found[features] = NotRun(features, str(error).removesuffix("."), error)
         else:
             job = _job(features, cells, "", segmenter)
             passes.setdefault(job.preparation, []).append(job)
@@ -280,7 +310,10 @@ def ensure(
             if missing:
                 if refresh == "always":
                     _discard_parts(missing)
-                found.update(_computed(missing, cells, resolve_device(device), workers, progress))
+                arguments = (cells, resolve_device(device), workers, progress)
+                found.update(
+                    _computed_but_failures(missing, *arguments) if keep_going else _computed(missing, *arguments)
+                )
     return found
 
 
@@ -322,11 +355,9 @@ def extract(
 
 def _annotated(job: _Job, cells: Cells, values: np.ndarray) -> AnnData:
     """Return features as AnnData with the cells' table."""
-    names = column_names(job.extractor, job.features.output, cells.channels, job.weights, values.shape[1])
-    if len(names) != values.shape[1]:
-        raise UserError(
-            f"{job.features} declares {len(names)} columns but computed {values.shape[1]}. Correct its names()."
-        )
+    with _code(job.features, "in names()"):
+        names = list(column_names(job.extractor, job.features.output, cells.channels, job.weights, values.shape[1]))
+    _check_names(job.features, names, values.shape[1])
     return annotated(values, names, cells, {**job.provenance, "key": job.key})
 
 
@@ -360,7 +391,11 @@ def annotated(values: np.ndarray, names: Sequence[str], cells: Cells, provenance
 
 
 def _precomputed(features: FeatureSet, cells: Cells, segmenter: str) -> AnnData:
-    values, names = features.extractor().load(cells)
+    with _code(features, f"in load(), for {cells.meta.name}"):
+        values, names = features.extractor().load(cells)
+        names = list(names)
+    values = _numbers(features, str(features), values, cells.obs["cell"].astype(str).tolist(), (len(cells), len(names)))
+    _check_names(features, names, values.shape[1])
     job = _job(features, cells, "", segmenter)
     digest = hashlib.sha256(np.ascontiguousarray(values).tobytes()).hexdigest()
     job.provenance["features"]["weights_sha256"] = digest
@@ -414,12 +449,12 @@ def _locked(jobs: Sequence[_Job]) -> Iterator[None]:
 def _opened(jobs: Sequence[_Job], cells: Cells, device: str, threads: int) -> tuple[_Computation, ...]:
     """Open the extractors of a pass, each once, and give the process's libraries their threads."""
     set_threads(threads)
-    opened = tuple(
-        _Computation(tuple(mine), mine[0].extractor.open(cells.channels, mine[0].weights, device))
-        for mine in _by_extractor(jobs).values()
-    )
+    opened = []
+    for mine in _by_extractor(jobs).values():
+        with _code(mine[0].features, "in open()", [str(job.features) for job in mine]):
+            opened.append(_Computation(tuple(mine), mine[0].extractor.open(cells.channels, mine[0].weights, device)))
     set_threads(threads)  # once more, for libraries that were imported just now
-    return opened
+    return tuple(opened)
 
 
 def _stage_name(jobs: Sequence[_Job]) -> str:
@@ -436,6 +471,34 @@ def _discard_parts(jobs: Sequence[_Job]) -> None:
 
     for job in jobs:
         shutil.rmtree(job.part(0).parent, ignore_errors=True)
+
+
+def _check_names(features: FeatureSet, names: list[Any], columns: int) -> None:
+    """Raise where the names that a feature set declares are not one text for each column."""
+    if len(names) != columns:
+        what = f"declares {len(names)} columns but computed {columns}"
+    elif wrong := [name for name in names if not isinstance(name, str)]:
+        what = f"names a column {wrong[0]!r}, which is no text"
+    else:
+        return
+    raise PluginError.of(f"{features} {what}. Correct its names().", [str(features)])
+
+
+def _computed_but_failures(
+    jobs: list[_Job], cells: Cells, device: str, workers: int | None, progress: Progress
+) -> dict[FeatureSet, AnnData | NotRun]:
+    """Compute the feature sets of a pass; one that fails is left out, and the others begin again with the part it failed in."""
+    failed: dict[FeatureSet, AnnData | NotRun] = {}
+    while jobs:
+        try:
+            return failed | _computed(jobs, cells, device, workers, progress)
+        except PluginError as error:
+            culprits = [job for job in jobs if str(job.features) in error.names]
+            if not culprits:
+                raise
+            failed |= {job.features: NotRun(job.features, str(error).removesuffix("."), error) for job in culprits}
+            jobs = [job for job in jobs if job not in culprits]
+    return failed
 
 
 def _computed(
@@ -495,11 +558,19 @@ class _Computation:
     """An opened extractor: the outputs wanted of it, and its function of a batch."""
 
     jobs: tuple[_Job, ...]
-    compute: Compute
+    function: Compute
 
     @property
     def outputs(self) -> set[str]:
         return {job.features.output for job in self.jobs}
+
+    def compute(self, crops: np.ndarray, names: Sequence[str]) -> dict[str, np.ndarray]:
+        """Return {output: values} of a batch of crops, the first of which are of the cells `names`."""
+        with _code(self.jobs[0].features, f"on {_cells_said(names)}", [str(job.features) for job in self.jobs]):
+            values = self.function(crops, self.outputs)
+            if not isinstance(values, dict):
+                raise TypeError(f"it returned {type(values).__name__}; expected a dict of outputs")
+            return values
 
 
 @dataclass(frozen=True)
@@ -578,23 +649,25 @@ def _compute_part(
     size, batch_size = first_job.cells_per_part, first_job.extractor.meta.batch
     stop = min(start + size, len(cells))
     collected: dict[FeatureSet, np.ndarray] = {}
-    prepared = _prepared(first_job, cells, device)
+    prepared = _prepared(first_job, cells, device, [str(job.features) for one in opened for job in one.jobs])
+    names = cells.obs["cell"].astype(str).tolist()
     span = max(batch_size, 512 // batch_size * batch_size)  # read a few chunks of the store at once
     for first in range(start, stop, span):
         crops = prepared(slice(first, min(first + span, stop)))
 
-        def values_of(offset: int, crops: np.ndarray = crops) -> list[dict[str, np.ndarray]]:
+        def values_of(offset: int, crops: np.ndarray = crops, first: int = first) -> list[dict[str, np.ndarray]]:
             batch = crops[offset : offset + batch_size]
+            measured = names[first + offset : first + offset + len(batch)]
             if len(batch) < batch_size:
                 batch = np.concatenate([batch, np.zeros((batch_size - len(batch), *batch.shape[1:]), np.float32)])
-            return [one.compute(batch, one.outputs) for one in opened]
+            return [one.compute(batch, measured) for one in opened]
 
         offsets = range(0, len(crops), batch_size)
         for offset, values in zip(offsets, pool.map(values_of, offsets), strict=True):
             rows = slice(first + offset - start, min(first + offset + batch_size, stop) - start)
             for one, by_output in zip(opened, values, strict=True):
                 for job in one.jobs:
-                    _collect(job, by_output, collected, rows, stop - start)
+                    _collect(job, by_output, collected, rows, stop - start, names[start:stop][rows])
             advance(rows.stop - rows.start)
     for one in opened:
         for job in one.jobs:
@@ -602,24 +675,89 @@ def _compute_part(
 
 
 def _collect(
-    job: _Job, values: dict[str, np.ndarray], collected: dict[FeatureSet, np.ndarray], rows: slice, n: int
+    job: _Job,
+    values: dict[str, np.ndarray],
+    collected: dict[FeatureSet, np.ndarray],
+    rows: slice,
+    n: int,
+    names: Sequence[str],
 ) -> None:
     """Put a batch's values of one output in their rows of the part's n.
 
     Filled in place: small arrays kept from every batch would keep the allocator from using a batch's memory again.
     """
     meta, output = job.extractor.meta, job.features.output
-    columns: int | str = collected[job.features].shape[1] if job.features in collected else "d"
-    shape: tuple[int, ...] = np.shape(values[output]) if output in values else ()
-    if len(shape) != 2 or shape[0] != meta.batch or columns not in ("d", shape[1]):
-        what = f"the shape {shape}" if output in values else "nothing"
-        raise UserError(
-            f"{meta.name} gave {what} for {meta.batch} crops{f' and the output {output}' if output else ''}; "
-            f"expected one row per crop, ({meta.batch}, {columns}). Correct the extractor."
-        )
+    columns = collected[job.features].shape[1] if job.features in collected else None
+    array = _numbers(job.features, meta.name, values.get(output), names, (meta.batch, columns))
     if job.features not in collected:
-        collected[job.features] = np.empty((n, shape[1]), np.float32)
-    collected[job.features][rows] = values[output][: rows.stop - rows.start]
+        collected[job.features] = np.empty((n, array.shape[1]), np.float32)
+    with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, and is refused by name
+        collected[job.features][rows] = array[: rows.stop - rows.start]
+
+
+def _cells_said(names: Sequence[str]) -> str:
+    return f"the cell '{names[0]}'" if len(names) == 1 else f"the cells '{names[0]}' to '{names[-1]}'"
+
+
+def _numbers(
+    features: FeatureSet, extractor: str, values: Any, names: Sequence[str], expected: tuple[int, int | None]
+) -> np.ndarray:
+    """Return a batch's values as an array of real numbers (rows, columns).
+
+    Parameters
+    ----------
+    features, extractor
+        Of which feature set they are, and the name of what gave them.
+    values
+        What it gave.
+    names
+        The cells of the first rows; further ones fill up the batch.
+    expected
+        Rows and columns; None for as many columns as there are.
+
+    Raises
+    ------
+    PluginError
+        For nothing, masked values, rows of different lengths, text, objects, complex numbers, or another shape.
+    """
+    rows, columns = expected
+    array: np.ndarray = np.empty(0)
+    cells, problem = _cells_said(names), ""
+    if values is None:
+        problem = "nothing"
+    elif np.ma.is_masked(values):
+        problem = "masked values"
+    else:
+        try:
+            array = np.asarray(values)
+        except ValueError:
+            problem = "rows of different lengths"
+        except Exception as error:  # as of a tensor that needs a gradient, or is on another device
+            problem = f"{type(values).__name__} that is no array of numbers ({error})"
+        else:
+            if array.shape[:1] == (rows,) and array.ndim == 2 and columns in (None, array.shape[1]):
+                if array.dtype.kind not in "biuf":
+                    bad = [i for i in range(len(names)) if not _is_real(array[i])]
+                    cells = f"the cell '{names[bad[0]]}'" if bad else cells
+                    problem = f"values of the type {_type_said(array.dtype)}"
+            else:
+                problem = f"the shape {array.shape}"
+    if problem:
+        raise PluginError.of(
+            f"{extractor} gave {problem} for {rows} crops{f' and the output {features.output}' if features.output else ''}; "
+            f"expected one row per crop, ({rows}, {'d' if columns is None else columns}), of real numbers. "
+            f"First seen for {cells}. Correct the extractor.",
+            [str(features)],
+        )
+    return array
+
+
+def _is_real(row: np.ndarray) -> bool:
+    return all(isinstance(value, int | float | np.integer | np.floating) for value in row.tolist())
+
+
+def _type_said(dtype: np.dtype) -> str:
+    return "text" if dtype.kind in "SU" else str(dtype)
 
 
 def _write_part(job: _Job, cells: Cells, start: int, values: np.ndarray) -> None:
@@ -627,8 +765,9 @@ def _write_part(job: _Job, cells: Cells, start: int, values: np.ndarray) -> None
     wrong = np.isinf(values) if job.extractor.meta.missing else ~np.isfinite(values)
     if wrong.any():
         bad = cells.obs["cell"].iloc[start + int(np.argwhere(wrong)[0][0])]
-        raise UserError(
-            f"{job.features} gave NaN or infinite values, first for the cell '{bad}'. Correct the extractor or leave the cell out."
+        raise PluginError.of(
+            f"{job.features} gave NaN or infinite values, first for the cell '{bad}'. Correct the extractor or leave the cell out.",
+            [str(job.features)],
         )
     content = io.BytesIO()
     np.save(content, values)  # straight into a file, NumPy does not say that the disk is full
@@ -636,16 +775,27 @@ def _write_part(job: _Job, cells: Cells, start: int, values: np.ndarray) -> None
         temporary.write_bytes(content.getbuffer())
 
 
-def _prepared(job: _Job, cells: Cells, device: str) -> Callable[[slice], np.ndarray]:
-    """Return a function of a slice of the cells that gives their crops as the extractor wants them, masks included."""
+def _prepared(job: _Job, cells: Cells, device: str, features: Sequence[str]) -> Callable[[slice], np.ndarray]:
+    """Return a function of a slice of the cells that gives their crops as the extractors of a pass want them, masks included."""
     meta = job.extractor.meta
     if job.segmenter is None:
         return lambda index: cells.crops(index, rescale=meta.rescale, masks=meta.masks)
-    segment = SEGMENTERS.get(job.segmenter).open(cells.channels, device)
+    segmenter = job.segmenter
+    with SEGMENTERS.code(segmenter, "in open()", features):
+        segment = SEGMENTERS.get(segmenter).open(cells.channels, device)
 
     def crops_and_masks(index: slice) -> np.ndarray:
-        masks = segment(cells.crops(index)).astype(np.float32)
-        return np.concatenate([cells.crops(index, rescale=meta.rescale), masks[:, None]], axis=1)
+        crops, names = cells.crops(index), cells.obs["cell"].astype(str).tolist()[index]
+        with SEGMENTERS.code(segmenter, f"on {_cells_said(names)}", features):
+            masks = np.asarray(segment(crops))
+        if masks.shape != (len(crops), *cells.crop_shape) or masks.dtype.kind not in "biu":
+            raise PluginError.of(
+                f"The segmenter {segmenter} gave masks of the shape {masks.shape} and the type {masks.dtype} for "
+                f"{_cells_said(names)}; expected whole numbers (crops, rows, columns), {(len(crops), *cells.crop_shape)}. "
+                "Correct the segmenter.",
+                features,
+            )
+        return np.concatenate([cells.crops(index, rescale=meta.rescale), masks[:, None].astype(np.float32)], axis=1)
 
     return crops_and_masks
 

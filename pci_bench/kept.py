@@ -23,7 +23,7 @@ from pci_bench.evaluators.base import EVALUATORS, Evaluator
 from pci_bench.extraction import device_name
 from pci_bench.files import atomic_folder, cache_folder, copy_if_different, escape, lock, sha256_of, write_json
 from pci_bench.provenance import versions
-from pci_bench.registry import Registry
+from pci_bench.registry import Registry, digest_of_sources, own_folders, source_of
 from pci_bench.results import Result
 
 if TYPE_CHECKING:
@@ -137,18 +137,14 @@ def figures(
     return [into / name for name in names]
 
 
-@cache
 def code_digest(file: str) -> str:
-    """Return a hash of the source code of this package, and of a file or the package that it is part of."""
-    ours, theirs = Path(__file__).parent, Path(file)
-    while (theirs.parent / "__init__.py").is_file():
-        theirs = theirs.parent
-    digest = hashlib.sha256()
-    for root in dict.fromkeys((ours, theirs)):
-        for source in sorted(root.rglob("*.py")) if root.is_dir() else [root]:
-            digest.update(f"{source.name} {source.stat().st_size}\n".encode())
-            digest.update(source.read_bytes())
-    return digest.hexdigest()
+    """Return a hash of the source code of this package, and of a plug-in's file or the package that it is part of."""
+    return f"{_own_code()}{source_of(file)}"
+
+
+@cache
+def _own_code() -> str:
+    return "".join(map(digest_of_sources, own_folders()))
 
 
 @cache

@@ -4,22 +4,28 @@ from __future__ import annotations
 
 import difflib
 import fnmatch
+import hashlib
 import importlib
 import importlib.util
 import inspect
+import linecache
 import sys
+import traceback
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from functools import cache
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from pci_bench.errors import UserError
+from pci_bench.errors import PluginError, UserError
 
 T = TypeVar("T")
 
 ENTRY_POINT_GROUP = "pci_bench.plugins"
+DISTRIBUTION = "pci-bench"
 OWN_PLUGINS = (
     "pci_bench.datasets",
     "pci_bench.segmentation",
@@ -59,6 +65,119 @@ def origin_of(value: object) -> Origin:
         return Origin(inspect.getsourcefile(target) or "?", inspect.getsourcelines(target)[1])
     except (OSError, TypeError):
         return Origin(str(getattr(sys.modules.get(target.__module__), "__file__", "?")), 0)
+
+
+@cache
+def own_folders() -> tuple[Path, ...]:
+    """Return the folders of this package and of the plug-ins that are installed with it."""
+    folders = [Path(__file__).resolve().parent]
+    for point in entry_points(group=ENTRY_POINT_GROUP):
+        if point.dist is not None and point.dist.name == DISTRIBUTION:
+            spec = importlib.util.find_spec(point.value)
+            folders += [Path(p).resolve() for p in (spec and spec.submodule_search_locations) or ()]
+    return tuple(folders)
+
+
+def is_own(file: str) -> bool:
+    """Return whether a source file is of this package, and not of somebody else's plug-in."""
+    return any(Path(file).resolve().is_relative_to(folder) for folder in own_folders())
+
+
+def source_root(file: str) -> Path:
+    """Return the outermost package that a source file is part of, or else the file."""
+    root = Path(file)
+    while (root.parent / "__init__.py").is_file():
+        root = root.parent
+    return root
+
+
+def digest_of_sources(root: Path) -> str:
+    """Return a hash of a source file, or of all below a package's folder; of a notebook's cell, of its text."""
+    digest = hashlib.sha256()
+    if not root.exists():
+        digest.update("".join(linecache.getlines(str(root))).encode())
+    for source in sorted(root.rglob("*.py")) if root.is_dir() else [root] if root.is_file() else []:
+        content = source.read_bytes()
+        digest.update(f"{source.name} {len(content)}\n".encode())
+        digest.update(content)
+    return digest.hexdigest()
+
+
+# By file, as it was when it registered something: it may be edited while the process runs.
+_sources: dict[str, str] = {}
+
+
+def source_of(file: str) -> str:
+    """Return a hash of a plug-in's source code, which its numbers follow from beside the versions that it states.
+
+    Empty for what is this package's own, whose versions change with its numbers, and for what registered nothing.
+    """
+    return _sources.get(file, "")
+
+
+def clause(error: BaseException) -> str:
+    """Return an error as a clause of one line."""
+    if isinstance(error, SystemExit):
+        return f"it called sys.exit({'' if error.code is None else repr(error.code)})"
+    text = " ".join(str(error).split()).rstrip(".")
+    return f"{type(error).__name__}: {text[:400]}" if text else type(error).__name__
+
+
+def _place(error: BaseException, file: str) -> str:
+    """Return file and line of the last frame of an error that is in a source file, or in the package that it is part of."""
+    root = source_root(file).resolve()
+    inside = [f for f in traceback.extract_tb(error.__traceback__) if Path(f.filename).resolve().is_relative_to(root)]
+    return f"{inside[-1].filename}:{inside[-1].lineno}" if inside else file
+
+
+@contextmanager
+def plugin_code(file: str, what: str, doing: str | Callable[[], str], names: Iterable[str] = ()) -> Iterator[None]:
+    """Run code of a plug-in, so that whatever goes wrong in it is a sentence with its file and line.
+
+    Parameters
+    ----------
+    file
+        Where it was registered. A crash of this package's own code is not the user's mistake, and passes.
+    what
+        What is run, as a sentence begins: ``"The feature set 'edges'"``.
+    doing
+        What it was working on, ``"on the cells 'a' to 'b'"``, or a function that says so afterwards.
+    names
+        What cannot be had for it.
+
+    Raises
+    ------
+    PluginError
+        Also where the code calls ``sys.exit``, and for its own UserError.
+    """
+    try:
+        yield
+    except PluginError:
+        raise
+    except UserError as error:
+        raise PluginError.of(str(error), names) from error
+    except (Exception, SystemExit) as error:
+        if is_own(file):
+            raise
+        where = doing if isinstance(doing, str) else doing()
+        raise PluginError.of(
+            f"{what} failed {where}: {clause(error)} ({_place(error, file)}). "
+            "Correct the plug-in or leave it out; --debug shows the traceback.",
+            names,
+        ) from error
+
+
+def checked_reason(reason: object) -> str | None:
+    """Return what ``skip()`` returned, if it is None or a sentence.
+
+    Raises
+    ------
+    TypeError
+        For anything else.
+    """
+    if reason is None or isinstance(reason, str):
+        return reason or None
+    raise TypeError(f"skip() returned {reason!r}; expected None, or a sentence that says why it cannot be run")
 
 
 class Registry(Generic[T]):
@@ -105,6 +224,7 @@ class Registry(Generic[T]):
                     f"Two plug-ins register the {self.kind} '{name}': {before.origin} and {origin}. Rename one of them, or leave one out."
                 )
         self._entries[name if argument is None else f"{name}:"] = _Entry(value, argument, origin)
+        _sources[origin.file] = "" if is_own(origin.file) else digest_of_sources(source_root(origin.file))
 
     def _loaded(self) -> dict[str, _Entry]:
         if self._autoload:
@@ -145,7 +265,10 @@ class Registry(Generic[T]):
         if found is None:
             raise UserError(self.unknown(name))
         entry, argument = found
-        return entry.value if argument is None else entry.value(argument)
+        if argument is None:
+            return entry.value
+        with plugin_code(entry.origin.file, f"The {self.kind} '{name}'", "when it was made"):
+            return entry.value(argument)
 
     def factory(self, prefix: str) -> Callable[[str], T]:
         """Return what makes the things of a name that takes an argument."""
@@ -162,6 +285,11 @@ class Registry(Generic[T]):
     def match(self, pattern: str) -> list[str]:
         """Return the names that fit a shell pattern such as ``pci-conv*``."""
         return [name for name in self.names() if fnmatch.fnmatchcase(name, pattern)]
+
+    def code(self, name: str, doing: str, names: Iterable[str] = (), *, what: str = "") -> AbstractContextManager[None]:
+        """Return the context in which code of what is registered under `name` runs (:func:`plugin_code`)."""
+        found = self._find(name)
+        return plugin_code(found[0].origin.file if found else "", f"The {self.kind} {what or name}", doing, names)
 
     def origin(self, name: str) -> Origin:
         """Return the file and line that define `name`."""
@@ -200,9 +328,9 @@ def load_plugins() -> None:
             importlib.import_module(point.value)
         except UserError:
             raise
-        except Exception as error:  # a stranger's broken package must not take ours down
+        except (Exception, SystemExit) as error:  # a stranger's broken package must not take ours down
             warnings.warn(
-                f"The plug-in '{point.name}' ({point.value}) could not be imported and is left out: {type(error).__name__}: {error}",
+                f"The plug-in '{point.name}' ({point.value}) could not be imported and is left out: {clause(error)}",
                 stacklevel=2,
             )
 
@@ -228,7 +356,7 @@ def load_plugin_file(path: Path) -> None:
         spec.loader.exec_module(module)
     except UserError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         lines = (
             [f.lineno for f in inspect.getinnerframes(error.__traceback__) if f.filename == str(path.resolve())]
             if error.__traceback__
@@ -237,5 +365,7 @@ def load_plugin_file(path: Path) -> None:
         if isinstance(error, SyntaxError) and error.filename == str(path.resolve()):  # no frame of it ever ran
             lines = [error.lineno or 1]
         where = f"{path}:{lines[-1]}" if lines else str(path)
-        raise UserError(f"The plug-in {where} failed: {type(error).__name__}: {error}.") from error
+        raise UserError(
+            f"The plug-in {where} failed: {clause(error)}. Correct it or leave it out; --debug shows the traceback."
+        ) from error
     _plugin_files.append(path.resolve())

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -19,6 +21,7 @@ from pci_bench.cells import Cells, Channel, DatasetMeta, validated_obs
 from pci_bench.errors import UserError
 from pci_bench.files import atomic_folder, cache_folder, escape, lock
 from pci_bench.progress import Progress
+from pci_bench.registry import checked_reason, origin_of, plugin_code, source_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -315,12 +318,25 @@ class _Stored:
             ) from error
 
 
+def _code(dataset: Dataset, doing: str | Callable[[], str]) -> AbstractContextManager[None]:
+    """Return the context in which a dataset's own code runs."""
+    return plugin_code(origin_of(dataset).file, f"The dataset {dataset.meta.name}", doing)
+
+
+def unavailable_reason(dataset: Dataset) -> str | None:
+    """Return why a dataset cannot be had and the command that gets it, as its ``skip()`` says, or None."""
+    with _code(dataset, "in skip()"):
+        return checked_reason(dataset.skip())
+
+
 def store_folder(dataset: Dataset) -> Path:
     """Return the folder that holds, or will hold, the dataset's store."""
-    source = getattr(dataset, "source", lambda: "")()
-    key = hashlib.sha256(json.dumps([SCHEMA, dataset.meta.name, dataset.meta.version, source]).encode()).hexdigest()[
-        :16
-    ]
+    with _code(dataset, "when it was asked for its source()"):
+        source = getattr(dataset, "source", lambda: "")()
+    identity = [SCHEMA, dataset.meta.name, dataset.meta.version, source]
+    if code := source_of(origin_of(dataset).file):  # of a plug-in
+        identity.append(code)
+    key = hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:16]
     return cache_folder() / "datasets" / escape(dataset.meta.name) / key
 
 
@@ -340,12 +356,13 @@ def load(dataset: Dataset, *, progress: Progress | None = None) -> Cells:
                 return _as_declared(open_store(folder), dataset.meta)
             except BrokenStoreError as error:
                 progress.say(f"{error} It is built again.")
-        if reason := dataset.skip():
+        if reason := unavailable_reason(dataset):
             raise UserError(f"The dataset '{dataset.meta.name}' is not at hand: {reason}")
         with atomic_folder(folder) as temporary:
             writer = StoreWriter(temporary, dataset.meta, progress)
             try:
-                dataset.build(writer)
+                with _code(dataset, lambda: f"after {writer._filled:,} cells"):
+                    dataset.build(writer)
                 writer.finish()
             except BaseException as error:  # Ctrl-C too: a live bar must not outlast the build
                 writer.close(error)

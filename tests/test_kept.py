@@ -18,6 +18,7 @@ from pci_bench import kept, registry, runner
 from pci_bench.datasets import DATASETS
 from pci_bench.evaluators import knn
 from pci_bench.evaluators.base import EVALUATORS
+from pci_bench.registry import Origin, Registry
 
 
 @pytest.fixture
@@ -109,10 +110,11 @@ def test_the_source_of_a_plugin_is_part_of_what_decides(tmp_path):
     digests = set()
     for file, text in ((sibling, "y = 1"), (sibling, "y = 2"), (module, "x = 3")):
         file.write_text(text)
-        kept.code_digest.cache_clear()
+        Registry("thing", autoload=False).register("mine", 1, origin=Origin(str(module), 1))
         digests.add(kept.code_digest(str(module)))
-    kept.code_digest.cache_clear()
     assert len(digests) == 3
+    module.write_text("x = 4")  # while the process runs what it loaded before
+    assert kept.code_digest(str(module)) in digests
 
 
 def test_a_damaged_entry_is_evaluated_anew(counted, tmp_path, cache):
@@ -136,9 +138,9 @@ def test_an_evaluator_that_does_not_declare_it_is_run_every_time(counted, tmp_pa
 def test_only_the_newest_entries_stay(counted, tmp_path, cache, monkeypatch):
     monkeypatch.setattr(kept, "MAX_ENTRIES", 2)
     for seed in range(4):
-        run(tmp_path / "out", seed=seed, features=["noise"])
+        run(tmp_path / f"out{seed}", seed=seed, features=["noise"])
     assert len(list(cache.glob("evaluations/painted/noise/loo-knn/*/kept.json"))) == 2
-    run(tmp_path / "out", seed=3, features=["noise"])
+    run(tmp_path / "out3", seed=3, features=["noise"])
     assert counted["predict"] == 4
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import sys
+import traceback
 import warnings
 
 import typer
@@ -17,31 +19,60 @@ from pci_bench.cli import listing, run, train, read, compare, check, data, weigh
 from pci_bench.cli.app import app
 from pci_bench.cli.terminal import err
 from pci_bench.errors import UserError
+from pci_bench.registry import clause, is_own
 
 INTERRUPTED = 130  # what a shell calls the end by Ctrl-C
+CRASHED = 70  # EX_SOFTWARE of sysexits.h; never 1, which means that a number moved or a contract is broken
 
 
 def main() -> None:
-    """Run the command line: 0 done, 1 changed (compare) or a broken contract (test), 2 a user's mistake, 130 interrupted."""
+    """Run the command line, and end with an exit status.
+
+    0 done, 1 changed (compare, gate) or a broken contract (test), 2 a user's mistake or a plug-in's, 70 a fault of ours,
+    130 interrupted.
+    """
     warnings.showwarning = lambda message, category, *_, **__: (
         err.print(f"Warning: {message}", markup=False, highlight=False) if category is UserWarning else None
     )
+    debug = "--debug" in sys.argv[1:] or os.environ.get("PCI_BENCH_DEBUG", "") not in ("", "0")
+    code = _ended([argument for argument in sys.argv[1:] if argument != "--debug"], debug=debug)
+    if code:
+        sys.exit(code)
+
+
+def _ended(arguments: list[str], *, debug: bool) -> int:
+    """Run a command and return its exit status; with `debug`, the traceback of what went wrong is printed before the sentence."""
     try:
-        code = app(standalone_mode=False, prog_name="pci-bench")
+        code = app(arguments, standalone_mode=False, prog_name="pci-bench")
         if code == INTERRUPTED:  # typer turns Ctrl-C into this code; older ones, into Abort
             raise KeyboardInterrupt
-        if code:
-            sys.exit(code)
+        return code or 0
     except UserError as error:
+        if debug:
+            traceback.print_exception(error)
         err.print(f"Error: {error}", markup=False, highlight=False, soft_wrap=True)
-        sys.exit(2)
+        return 2
     except (KeyboardInterrupt, typer.Abort):
         err.print("Interrupted. Run the same command again: it continues where it stopped.", markup=False)
-        sys.exit(INTERRUPTED)
+        return INTERRUPTED
     except BrokenPipeError:
-        sys.exit(0)
-    except Exception as error:
-        if hasattr(error, "show"):  # a wrong option or argument: click says it
+        return 0
+    except (Exception, SystemExit) as error:
+        if hasattr(error, "show"):  # a wrong option or argument: click, or typer's copy of it, says it
             error.show()
-            sys.exit(2)
-        raise
+            return 2
+        if debug:
+            traceback.print_exception(error)
+        err.print(_crash(error), markup=False, highlight=False, soft_wrap=True)
+        return CRASHED
+
+
+def _crash(error: BaseException) -> str:
+    """Return what a fault of ours was and where, and how to report it, as sentences."""
+    frames = traceback.extract_tb(error.__traceback__)
+    ours = [frame for frame in frames if is_own(frame.filename)] or frames
+    where = f" ({ours[-1].filename}:{ours[-1].lineno})" if ours else ""
+    return (
+        f"Error: pci-bench crashed: {clause(error)}{where}. This is a fault of pci-bench, not of yours: please report it with "
+        "what the same command prints with --debug. Files that were written are whole; the same command continues from them."
+    )

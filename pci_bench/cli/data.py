@@ -16,7 +16,7 @@ def data_list(plugin: PluginOption = None) -> None:
     """List datasets and whether each is at hand."""
     load_plugins(plugin)
     from pci_bench.datasets.base import DATASETS
-    from pci_bench.store import store_folder
+    from pci_bench.store import store_folder, unavailable_reason
 
     rows = []
     for name in DATASETS:
@@ -24,7 +24,7 @@ def data_list(plugin: PluginOption = None) -> None:
         state = (
             "in the cache"
             if store_folder(dataset).exists()
-            else dataset.skip() or f"`pci-bench data get {name}` gets it"
+            else unavailable_reason(dataset) or f"`pci-bench data get {name}` gets it"
         )
         rows.append((name, dataset.meta.title, state))
     show(rows, "Datasets")

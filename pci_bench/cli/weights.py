@@ -70,7 +70,8 @@ def weights_import(
     load_plugins(plugin)
     if kind not in IMPORTERS:
         raise UserError(f"There is no import '{kind}'. Known: {', '.join(IMPORTERS)}.")
-    made, channels = IMPORTERS.get(kind)(file, name or file.stem)
+    with IMPORTERS.code(kind, f"on {file}"):
+        made, channels = IMPORTERS.get(kind)(file, name or file.stem)
     suited = f" for the channels {' + '.join(channels)}" if channels else ""
     say(f"Imported {made}{suited}. Use it as {_feature_set_with(made)}.")
 

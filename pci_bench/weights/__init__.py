@@ -104,7 +104,8 @@ def fetched(family: str, name: str) -> Path | None:
     file = find(family, name)
     names = declared().get(family)
     if file is None and (family in FETCHERS if names is None else names.get(name, {}).get("fetch")):
-        file = FETCHERS.get(family)(name)
+        with FETCHERS.code(family, f"on {name}"):
+            file = FETCHERS.get(family)(name)
     return file
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -60,9 +61,26 @@ def draw(results: Sequence[Result], folder: Path) -> list[Path]:
             dataset = "" if FIGURES.get(evaluator).all_datasets else result.dataset.name
             sets.setdefault((dataset, evaluator), []).append(result)
     for (_, evaluator), mine in sets.items():
-        for stem, figure in FIGURES.get(evaluator).function(mine):
+        for stem, figure in _drawn(evaluator, mine):
             files += save(figure, folder / stem)
     return files
+
+
+def _drawn(evaluator: str, results: Sequence[Result]) -> Iterator[tuple[str, Figure]]:
+    """Yield an evaluator's figures; what goes wrong where they are saved is not the fault of their code."""
+
+    def code() -> AbstractContextManager[None]:
+        return FIGURES.code(evaluator, f"on {len(results)} results", [evaluator], what=f"of {evaluator}")
+
+    with code():
+        figures = iter(FIGURES.get(evaluator).function(results))
+    while True:
+        with code():
+            drawn = next(figures, None)
+            if drawn is None:
+                return
+            stem, figure = drawn
+        yield stem, figure
 
 
 def first_of_seeds(results: Sequence[Result]) -> list[Result]:
