@@ -339,4 +339,11 @@ def limited(cells: Cells, limit: int, seed: int, *, stratify: bool = True) -> Ce
     for code in np.unique(codes):
         members = shuffled[codes == code]
         chosen.append(members[: max(2, round(limit * len(members) / len(cells)))])
-    return cells[np.sort(np.concatenate(chosen))]
+    subset = cells[np.sort(np.concatenate(chosen))]
+    if len(subset) == limit:
+        return subset
+    note = (
+        f"The subset of --limit {limit} has {len(subset):,} cells of {len(cells):,}: each of the {len(chosen)} labels is kept in "
+        "proportion, with at least two cells."
+    )
+    return subset.with_obs(subset.obs, (note,))

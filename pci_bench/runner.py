@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import json
 import time
+import warnings
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -16,11 +19,20 @@ import numpy as np
 from pci_bench import __version__, extraction, kept, store
 from pci_bench import weights as weight_files
 from pci_bench.annotations import annotate
+from pci_bench.arguments import check_limit, check_seed, check_workers
 from pci_bench.benchmarks import BENCHMARKS, Benchmark, Evaluation
 from pci_bench.cells import Cells, limited
 from pci_bench.datasets.base import DATASETS
-from pci_bench.errors import UserError
-from pci_bench.evaluators.base import EVALUATORS, Evaluator, Run, completed, resolve_exclude, validated
+from pci_bench.errors import PluginError, UserError
+from pci_bench.evaluators.base import (
+    EVALUATORS,
+    Evaluator,
+    Run,
+    completed,
+    resolve_exclude,
+    validated,
+    why_not_asked,
+)
 from pci_bench.evaluators.intervals import training_variance_of
 from pci_bench.evaluators.training_cells import training_cells, without_training_cells
 from pci_bench.extraction import NotRun, Refresh, annotated, device_name
@@ -28,6 +40,7 @@ from pci_bench.features import select
 from pci_bench.files import atomic_file, escape, make_folder, sha256_of, write_json
 from pci_bench.progress import Progress
 from pci_bench.provenance import peak_memory, provenance
+from pci_bench.registry import checked_reason
 from pci_bench.reporting.enrichment import enrichment_tables
 from pci_bench.reporting.figures import FIGURES, draw
 from pci_bench.reporting.screens import agreement_tables
@@ -49,9 +62,15 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
 
+_REAL = int | float | np.integer | np.floating
+
+
 @dataclass
 class RunOutput(Sequence[Result]):
-    """The results of a run, in order; also what could not be run and why, the tables, and where all was written."""
+    """The results of a run, in order; also what could not be run and why, the tables, and where all was written.
+
+    ``failed`` are the errors of feature sets, evaluators and figures that failed, where others did not.
+    """
 
     benchmark: str
     out: Path | None
@@ -60,6 +79,7 @@ class RunOutput(Sequence[Result]):
     notes: list[str] = field(default_factory=list)
     tables: list[FilledTable] = field(default_factory=list)
     figures: list[Path] = field(default_factory=list)
+    failed: list[PluginError] = field(default_factory=list)
 
     def __len__(self) -> int:
         return len(self.results)
@@ -100,13 +120,22 @@ def evaluate(
     Raises
     ------
     UserError
-        For an unknown name or parameter, or where none of the grid can be evaluated (the first reason).
+        For an unknown name or parameter, for a value that cannot be evaluated with any of the others, or where nothing
+        can be evaluated (the first reason). Where a combination of values cannot be, a warning counts them.
     """
+    check_seed(seed)
+    values = _listed(grid)
+    if empty := [name for name, given in values.items() if not given]:
+        raise UserError(f"The parameter '{empty[0]}' is given no value.")
+    named = Evaluation(name=evaluator)
+    _check_asked(adata, [named], [Evaluation(name=evaluator, **values)], values)
     found, reasons = _evaluated(
-        EVALUATORS.get(evaluator), adata, [_listed(grid)], seed, progress or Progress(), benchmark=None, cells=cells
+        EVALUATORS.get(evaluator), adata, [values], seed, progress or Progress(), benchmark=None, cells=cells
     )
     if not found:
         raise UserError(f"{evaluator} cannot be run: {reasons[0] if reasons else 'an empty grid was given'}.")
+    for reason, count in Counter(reasons).items():
+        warnings.warn(f"Not run: {evaluator}: {reason}{_count_said(count)}.", stacklevel=2)
     return found
 
 
@@ -161,18 +190,19 @@ def run(
     """
     progress = progress or Progress()
     declared = BENCHMARKS.get(benchmark)
-    wanted = select([features] if isinstance(features, str) else features or declared.features)
-    parameters = _listed(parameters or {})
+    wanted = select([features] if isinstance(features, str) else declared.features if features is None else features)
+    parameters = _listed(parameters or {}) | ({} if k is None else _listed({"k": k}))
     _check_parameters(declared, parameters)
-    if k and any("k" in EVALUATORS.get(e.name).Params.model_fields for e in declared.evaluate):
-        parameters["k"] = list(k)
     for evaluation in with_parameters(declared.evaluate, parameters):
         _grid(EVALUATORS.get(evaluation.name), evaluation.grid)
     named = [dataset] if isinstance(dataset, str) else list(dataset or ())
+    if dataset is not None and not named:
+        raise UserError("No dataset was named. `pci-bench list datasets` shows all of them.")
     for name in named:
         DATASETS.get(name)
     check_limit(limit)
-    extraction.check_workers(workers)
+    check_seed(seed)
+    check_workers(workers)
     SEGMENTERS.get(segmenter)
     if device != "auto":  # which asks torch, seconds that a run from the cache does not need
         extraction.resolve_device(device)
@@ -182,16 +212,33 @@ def run(
     set_threads(available_cores())
     started, began = datetime.now(UTC).isoformat(timespec="seconds"), time.perf_counter()
     output = RunOutput(benchmark, folder)
-    used = []
-    for cells in _datasets(declared, named, output, progress):
+    digest = None if annotations is None else sha256_of(Path(annotations))
+    used, subsets = [], {}
+    for cells in _datasets(declared, named, output, progress):  # all checked before any feature is computed
         cells = cells if annotations is None else annotate(cells, annotations)
-        taken = limit if limit is not None and limit < len(cells) else None  # the subset may be a few cells smaller
+        taken = (
+            limit if limit is not None and limit < len(cells) else None
+        )  # the subset may have a few cells more or less
         cells = cells if taken is None else limited(cells, taken, seed)
         used.append(cells)
+        subsets[cells.meta.name] = taken
         evaluations = with_parameters(declared.evaluations_on(cells.meta.name), parameters)
         _check_something_to_evaluate(cells, evaluations)
+        _check_asked(_probe(cells), declared.evaluations_on(cells.meta.name), evaluations, parameters)
+        if folder is not None:
+            check_same_settings(folder, cells.meta.name, taken, seed, segmenter, digest)
+    for cells in used:
+        taken = subsets[cells.meta.name]
+        evaluations = with_parameters(declared.evaluations_on(cells.meta.name), parameters)
         computed = extraction.ensure(
-            wanted, cells, device=device, refresh=refresh, workers=workers, segmenter=segmenter, progress=progress
+            wanted,
+            cells,
+            device=device,
+            refresh=refresh,
+            workers=workers,
+            segmenter=segmenter,
+            keep_going=True,
+            progress=progress,
         )
         resolved = list(computed)
         set_threads(available_cores())
@@ -201,12 +248,16 @@ def run(
                     output.not_run.append(
                         {"dataset": cells.meta.name, "features": str(feature_set), "reason": adata.reason}
                     )
+                    if adata.error is not None:
+                        output.failed.append(adata.error)
                 else:
                     _evaluate_all(adata, cells, evaluations, declared, seed, taken, output, anew=refresh == "always")
                 advance(1)
         if len([r for r in output.results if r.dataset.name == cells.meta.name]) == 0:
-            reasons = list(dict.fromkeys(n["reason"] for n in output.not_run if n["dataset"] == cells.meta.name))
-            raise UserError(f"Nothing could be run on {cells.meta.name}: {'; '.join(reasons)}.")
+            reasons = dict.fromkeys(n["reason"].rstrip(".") for n in output.not_run if n["dataset"] == cells.meta.name)
+            raise UserError(f"Nothing could be run on {cells.meta.name}: {'; '.join(reasons)}.") from next(
+                iter(output.failed), None
+            )
     for cells in used:
         reasons_by_features = {
             n["features"]: n["reason"] for n in output.not_run if n["dataset"] == cells.meta.name and "features" in n
@@ -227,7 +278,7 @@ def run(
             "device": device,
             "segmenter": segmenter,
             "annotations": None if annotations is None else str(annotations),
-            "annotations_sha256": None if annotations is None else sha256_of(Path(annotations)),
+            "annotations_sha256": digest,
         }
         record = {
             "schema": 1,
@@ -332,12 +383,6 @@ def _grid(evaluator: Evaluator, values: dict[str, list[Any]]) -> list[Any]:
     ]
 
 
-def check_limit(limit: int | None) -> None:
-    """Raise where a limit is too small to tell cells apart."""
-    if limit is not None and limit < 2:
-        raise UserError(f"The limit is {limit}; it must be at least 2 cells.")
-
-
 def _check_writable(folder: Path) -> None:
     """Raise before anything is computed where the output folder cannot be written; leave nothing behind."""
     absent = [p for p in (folder, *folder.parents) if not p.exists()]
@@ -359,7 +404,7 @@ def _datasets(declared: Benchmark, named: Sequence[str], output: RunOutput, prog
     found = False
     for name in declared.datasets:
         dataset = DATASETS.get(name)
-        reason = dataset.skip()
+        reason = store.unavailable_reason(dataset)
         if reason is None:
             before = f", since {' '.join(reasons)}" if reasons and not found else ""
             progress.say(f"Dataset: {name} ({dataset.meta.title}){before}")
@@ -374,6 +419,113 @@ def _datasets(declared: Benchmark, named: Sequence[str], output: RunOutput, prog
         raise UserError(f"None of the datasets of {declared.name} is at hand. {' '.join(reasons)}")
 
 
+def _probe(cells: Cells) -> AnnData:
+    """Return cells with one constant feature, to ask evaluators whether they can be run on them."""
+    meta = cells.meta
+    identity = {"dataset": {"name": meta.name, "confounder": meta.confounder or "", "ontology": meta.ontology}}
+    return annotated(np.zeros((len(cells), 1), np.float32), ["nothing"], cells, identity)
+
+
+def _check_asked(
+    adata: AnnData,
+    declared: Sequence[Evaluation],
+    evaluations: Sequence[Evaluation],
+    asked: Mapping[str, Sequence[Any]],
+) -> None:
+    """Raise where a value that a user asked for cannot be evaluated in any combination, and it is the value's fault.
+
+    It is not where the evaluator cannot be run on these cells by its declared parameters or any of those asked for.
+
+    Parameters
+    ----------
+    adata
+        Features, or a probe of the cells.
+    declared, evaluations
+        Without and with the values asked for.
+    asked
+        These values, by parameter.
+
+    Raises
+    ------
+    UserError
+        With all such values and the reasons.
+    """
+
+    def reasons(evaluator: Evaluator, of: Iterable[Evaluation]) -> list[tuple[dict[str, Any], str | None]]:
+        found = []
+        for grid in (e.grid for e in of if e.name == evaluator.meta.name):
+            for values in map(dict, itertools.product(*([(n, v) for v in vs] for n, vs in grid.items()))):
+                with EVALUATORS.code(evaluator.meta.name, "in skip()", [evaluator.meta.name]):
+                    found.append((values, why_not_asked(evaluator, adata, validated(evaluator, values), asked)))
+        return found
+
+    for name in dict.fromkeys(e.name for e in evaluations):
+        evaluator = EVALUATORS.get(name)
+        tried = reasons(evaluator, evaluations)
+        if not any(reason is None for _, reason in tried) and not any(
+            r is None for _, r in reasons(evaluator, declared)
+        ):
+            continue
+        unfit: dict[str, str] = {}
+        for parameter, values in asked.items():
+            for value in values:
+                of_value = [reason for combination, reason in tried if combination.get(parameter, ...) == value]
+                if of_value and None not in of_value:
+                    unfit[f"{parameter} = {value}"] = str(of_value[0])
+        if unfit:
+            said = "; nor with ".join(f"{what}: {reason.rstrip('.')}" for what, reason in unfit.items())
+            raise UserError(f"{name} cannot be run with {said}.")
+
+
+def _count_said(count: int) -> str:
+    return f" ({count} evaluations of a feature set)" if count > 1 else ""
+
+
+def check_same_settings(
+    folder: Path, dataset: str, limit: int | None, seed: int, segmenter: str, annotations: str | None
+) -> None:
+    """Raise where an output folder holds results on a dataset that were made with other settings.
+
+    A run of more feature sets or other parameters adds results to those in a folder; one of another subset, seed, segmenter
+    or table of annotations would replace some and stand beside others, and a report would say of one what holds for another.
+
+    Raises
+    ------
+    UserError
+        With the settings that differ.
+    """
+    before: dict[str, Any] = {}
+    for file in sorted((folder / "results" / escape(dataset)).glob("*/*/*.json")):
+        try:
+            content = json.loads(file.read_text(encoding="utf-8"))
+            before = {"limit": content["dataset"]["limit"], "seed": content["run"]["seed"]}
+            break
+        except (OSError, ValueError, KeyError, TypeError):  # whoever reads the results says what is wrong with them
+            continue
+    if not before:
+        return
+    try:
+        arguments = json.loads((folder / "run.json").read_text(encoding="utf-8"))["arguments"]
+        if dataset in arguments["dataset"]:
+            before |= {"segmenter": arguments.get("segmenter", DEFAULT_SEGMENTER)}
+            before |= {"annotations": arguments.get("annotations_sha256")}
+    except (OSError, ValueError, KeyError, TypeError):  # a run that was killed writes no run.json
+        pass
+    now = {"limit": limit, "seed": seed, "segmenter": segmenter, "annotations": annotations}
+    differing = [
+        f"{name} = {_setting(then)}, not {_setting(now[name])}" for name, then in before.items() if then != now[name]
+    ]
+    if differing:
+        raise UserError(
+            f"{folder} holds results on {dataset} of a run with {', and '.join(differing)}. "
+            "Name another folder with --out, or remove that one."
+        )
+
+
+def _setting(value: Any) -> str:
+    return "none" if value is None else str(value)[:16]
+
+
 def _check_something_to_evaluate(cells: Cells, evaluations: Sequence[Evaluation]) -> None:
     """Raise before any feature is computed where no evaluation can run on these cells, whatever the features.
 
@@ -382,14 +534,13 @@ def _check_something_to_evaluate(cells: Cells, evaluations: Sequence[Evaluation]
     UserError
         With the reasons.
     """
-    meta = cells.meta
-    identity = {"dataset": {"name": meta.name, "confounder": meta.confounder or "", "ontology": meta.ontology}}
-    probe = annotated(np.zeros((len(cells), 1), np.float32), ["nothing"], cells, identity)
+    probe = _probe(cells)
     reasons: list[str] = []
     for evaluation in evaluations:
         evaluator = EVALUATORS.get(evaluation.name)
         for params in _grid(evaluator, evaluation.grid):
-            reason = evaluator.skip(probe, params)
+            with EVALUATORS.code(evaluation.name, "in skip()", [evaluation.name]):
+                reason = checked_reason(evaluator.skip(probe, params))
             if reason is None:
                 return
             reasons.append(reason)
@@ -407,14 +558,15 @@ def _evaluated(
     limit: int | None = None,
     cells: Cells | None = None,
 ) -> tuple[list[Result], list[str]]:
-    """Return results, and the reasons of what in the grid could not be run."""
+    """Return results, and the reasons of what in the grid could not be run, one for each set of parameters."""
     adata, missing = _completed(adata)
     grid, reasons = [], []
     for params in itertools.chain.from_iterable(_grid(evaluator, values) for values in grids):
-        reason = evaluator.skip(adata, params)
+        with EVALUATORS.code(evaluator.meta.name, "in skip()", [evaluator.meta.name]):
+            reason = checked_reason(evaluator.skip(adata, params))
         if reason is None:
             grid.append(params)
-        elif reason not in reasons:
+        else:
             reasons.append(reason)
     resolved: dict[str, Any] = {}
     for params in grid:  # "confounder" may stand for a column that is also named
@@ -430,35 +582,43 @@ def _evaluated(
     found = []
     known = adata.uns.get("pci_bench", {})
     made: dict[str, Any] = {}
-    for outcome in evaluator(adata, grid, Run(seed, threads, progress, cells, _weights_of(known))):
-        for name, value in outcome.metrics.items():
-            if not np.isfinite([value, *outcome.intervals.get(name, ())]).all():
-                raise UserError(
-                    f"{evaluator.meta.name} gave {name} = {value}, interval {outcome.intervals.get(name)}, for "
-                    f"{known.get('features', {}).get('name', 'these features')}; results hold finite numbers only. "
-                    "Correct the evaluator, or let its skip() say why it cannot be run."
-                )
-        made = made or provenance(  # once, when the evaluator has loaded its libraries
-            device=str(known.get("device", "")) or device_name("cpu"),
-            threads=threads,
-            seed=seed,
-            seconds=time.perf_counter() - began,
-            started=started,
+    name = evaluator.meta.name
+    with EVALUATORS.code(name, f"on {known.get('features', {}).get('name', 'these features')}", [name]):
+        for outcome in evaluator(adata, grid, Run(seed, threads, progress, cells, _weights_of(known))):
+            for metric, value in outcome.metrics.items():
+                numbers = (value, *outcome.intervals.get(metric, ()))
+                if not all(isinstance(number, _REAL) and np.isfinite(number) for number in numbers):
+                    raise UserError(
+                        f"{name} gave {metric} = {value!r}, interval {outcome.intervals.get(metric)}, for "
+                        f"{known.get('features', {}).get('name', 'these features')}; results hold finite numbers only. "
+                        "Correct the evaluator, or let its skip() say why it cannot be run."
+                    )
+            made = made or provenance(  # once, when the evaluator has loaded its libraries
+                device=str(known.get("device", "")) or device_name("cpu"),
+                threads=threads,
+                seed=seed,
+                seconds=time.perf_counter() - began,
+                started=started,
+            )
+            result = Result(
+                benchmark=benchmark,
+                dataset=_dataset_record(adata, known.get("dataset", {}), limit),
+                features=_features_record(adata, known.get("features", {})),
+                evaluator=EvaluatorRecord(name=name, version=evaluator.meta.version, params=outcome.params),
+                metrics=outcome.metrics,
+                intervals=outcome.intervals,
+                details=outcome.details
+                | ({"missing": missing} if missing else {})
+                | _training_cells(adata, known, outcome.predictions, name, outcome.params),
+                run=made | {"seconds": round(time.perf_counter() - began, 3), "peak_rss_bytes": peak_memory()},
+            ).with_tables(outcome.predictions, outcome.tables)
+            result.paper = printed_value(result)
+            found.append(result)
+    if len(found) != len(grid):
+        raise PluginError.of(
+            f"{name} gave {len(found)} outcomes for {len(grid)} sets of parameters; expected one for each. Correct the evaluator.",
+            [name],
         )
-        result = Result(
-            benchmark=benchmark,
-            dataset=_dataset_record(adata, known.get("dataset", {}), limit),
-            features=_features_record(adata, known.get("features", {})),
-            evaluator=EvaluatorRecord(name=evaluator.meta.name, version=evaluator.meta.version, params=outcome.params),
-            metrics=outcome.metrics,
-            intervals=outcome.intervals,
-            details=outcome.details
-            | ({"missing": missing} if missing else {})
-            | _training_cells(adata, known, outcome.predictions, evaluator.meta.name, outcome.params),
-            run=made | {"seconds": round(time.perf_counter() - began, 3), "peak_rss_bytes": peak_memory()},
-        ).with_tables(outcome.predictions, outcome.tables)
-        result.paper = printed_value(result)
-        found.append(result)
     return found, reasons
 
 
@@ -539,28 +699,27 @@ def _evaluate_all(
     for name in dict.fromkeys(e.name for e in evaluations):  # grids of one evaluator share its work
         evaluator = EVALUATORS.get(name)
         grids = [e.grid for e in evaluations if e.name == name]
-        found, reasons = kept.evaluation(
+        compute = partial(
+            _evaluated,
             evaluator,
             adata,
             grids,
-            settings,
-            partial(
-                _evaluated,
-                evaluator,
-                adata,
-                grids,
-                seed,
-                Progress(),
-                benchmark=declared.name,
-                limit=limit,
-                cells=cells,
-            ),
-            anew=anew,
+            seed,
+            Progress(),
+            benchmark=declared.name,
+            limit=limit,
+            cells=cells,
         )
+        try:
+            found, reasons = kept.evaluation(evaluator, adata, grids, settings, compute, anew=anew)
+        except PluginError as error:  # the other evaluators go on
+            output.failed.append(error)
+            found, reasons = [], [str(error).removesuffix(".")]
         for result in found:
             result.run["started"] = started  # of the run that it is part of, also where it was kept from an earlier one
-        for reason in reasons:
+        for reason, count in Counter(reasons).items():
             entry = {"dataset": cells.meta.name, "evaluator": evaluator.meta.name, "reason": reason}
+            entry |= {"count": str(count)} if count > 1 else {}
             if entry not in output.not_run:
                 output.not_run.append(entry)
         output.results += found
@@ -594,4 +753,14 @@ def _write(output: RunOutput, folder: Path, *, several: bool, progress: Progress
             with atomic_file(folder / "tables" / f"{stem}.{form}") as temporary:
                 temporary.write_text(text, encoding="utf-8")
     with progress.stage("drawing figures"):
-        output.figures += kept.figures(output.results, FIGURES, folder / "figures", partial(draw, output.results))
+        drawn = list(output.results)
+        while True:
+            try:
+                output.figures += kept.figures(drawn, FIGURES, folder / "figures", partial(draw, drawn))
+                return
+            except PluginError as error:  # the figures of other evaluators are drawn
+                output.failed.append(error)
+                output.not_run.append(
+                    {"evaluator": f"figures of {', '.join(error.names)}", "reason": str(error).removesuffix(".")}
+                )
+                drawn = [r for r in drawn if r.evaluator.name not in error.names]

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from pci_bench.arguments import check_limit, check_workers, split_list
 from pci_bench.cli.app import (
     DeviceOption,
     PluginOption,
     RefreshOption,
+    SeedOption,
     SegmenterOption,
     WorkersOption,
     app,
@@ -21,6 +23,10 @@ from pci_bench.cli.terminal import err, print_results, print_tables, say
 from pci_bench.errors import UserError
 from pci_bench.progress import ConsoleProgress
 from pci_bench.segmentation.base import DEFAULT_SEGMENTER
+
+if TYPE_CHECKING:
+    from pci_bench.results import Result
+    from pci_bench.runner import RunOutput
 
 SetOption = Annotated[
     list[str] | None,
@@ -46,7 +52,10 @@ def run(
     ] = None,
     features: Annotated[
         str | None,
-        typer.Option(help="Names, groups or patterns, separated by commas, instead of the benchmark's."),
+        typer.Option(
+            help="Names, groups or patterns, separated by commas, instead of the benchmark's. "
+            r"A comma in a path is written with a backslash: 'intensity,file:plate\,1.csv'."
+        ),
     ] = None,
     k: Annotated[str | None, typer.Option("--k", help="Numbers of neighbours, separated by commas.")] = None,
     set_: SetOption = None,
@@ -57,7 +66,7 @@ def run(
         Path | None, typer.Option("--out", help="Where to write; by default runs/<benchmark>.")
     ] = None,
     device: DeviceOption = "auto",
-    seed: Annotated[int, typer.Option(min=0, help="Drives everything random.")] = 0,
+    seed: SeedOption = 0,
     workers: WorkersOption = None,
     segmenter: SegmenterOption = DEFAULT_SEGMENTER,
     annotations: Annotated[
@@ -97,7 +106,7 @@ def run(
         output = runner.run(
             benchmark,
             dataset=dataset,
-            features=features.split(",") if features else None,
+            features=None if features is None else split_list(features),
             k=_numbers(k) if k is not None else None,
             parameters=_settings(set_, k),
             limit=limit,
@@ -112,6 +121,7 @@ def run(
         )
     if as_json:
         typer.echo(json.dumps([r.model_dump(by_alias=True) for r in output], ensure_ascii=False, allow_nan=False))
+        _end_with_failures(output, folder)
         return
     from pci_bench.reporting.candidates import balanced_where_known
 
@@ -125,8 +135,19 @@ def run(
     for entry in output.not_run:
         if "features" not in entry or not output.tables:  # else the tables say why a feature set was not run
             what = " on ".join(filter(None, (entry.get("evaluator"), entry.get("features"), entry.get("dataset"))))
-            say(f"Not run: {what}: {entry['reason'].rstrip('.')}.")
+            count = f" ({entry['count']} evaluations of each feature set)" if "count" in entry else ""
+            say(f"Not run: {what}: {entry['reason'].rstrip('.')}.{count}")
     say(f"Results, tables and figures: {folder}")
+    _end_with_failures(output, folder)
+
+
+def _end_with_failures(output: RunOutput, folder: Path) -> None:
+    """Raise where something failed while the rest went on, so that the exit status says so."""
+    if output.failed:
+        count = f"{len(output.failed)} failed" if len(output.failed) > 1 else "One failed"
+        raise UserError(
+            f"Not everything could be run. {count}, first: {output.failed[0]} The results of the others are in {folder}."
+        ) from output.failed[0]
 
 
 @app.command()
@@ -135,7 +156,7 @@ def extract(
     dataset: Annotated[str, typer.Option(help="The dataset.")],
     out_file: Annotated[Path, typer.Option("--out", help="F.h5ad, F.parquet, F.csv or F.npz.")],
     limit: Annotated[int | None, typer.Option(help="A seeded, stratified subset of about this many cells.")] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Drives the subset.")] = 0,
+    seed: SeedOption = 0,
     device: DeviceOption = "auto",
     workers: WorkersOption = None,
     segmenter: SegmenterOption = DEFAULT_SEGMENTER,
@@ -148,9 +169,9 @@ def extract(
     from pci_bench.datasets.base import load_dataset
     from pci_bench.external import KINDS, write_features
     from pci_bench.extraction import extract as extracted
-    from pci_bench.runner import check_limit
 
     check_limit(limit)
+    check_workers(workers)
     if out_file.suffix.lower() not in KINDS:
         raise UserError(f"--out {out_file} ends in '{out_file.suffix}'; features are written to {', '.join(KINDS)}.")
     progress = ConsoleProgress(err)
@@ -167,6 +188,8 @@ def extract(
         progress=progress,
     )
     write_features(adata, out_file)
+    for note in cells.notes:
+        say(f"Note: {note}")
     say(f"{adata.n_obs:,} cells × {adata.n_vars} features: {out_file}")
 
 
@@ -185,7 +208,7 @@ def evaluate(
     out_folder: Annotated[
         Path | None, typer.Option("--out", help="Where to write results; nothing is written by default.")
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Drives everything random.")] = 0,
+    seed: SeedOption = 0,
     plugin: PluginOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the results as JSON.")] = False,
 ) -> None:
@@ -201,18 +224,18 @@ def evaluate(
     adata.uns.setdefault(
         "pci_bench", {"dataset": {"name": file.stem, "confounder": ""}, "features": {"name": f"file:{file.name}"}}
     )
-    asked: dict[str, list[Any]] = {} if exclude is None else {"exclude": exclude.split(",")}
+    asked: dict[str, list[Any]] = {} if exclude is None else {"exclude": split_list(exclude)}
     if k is not None:
         asked["k"] = _numbers(k)
     set_values = _settings(set_, k)
-    names = [name.strip() for name in with_.split(",")]
+    names = split_list(with_)
     known = {name: EVALUATORS.get(name).Params.model_fields for name in names}
-    for name in set_values:
+    for name in (*asked, *set_values):
         if not any(name in fields for fields in known.values()):
             raise UserError(
                 f"None of {', '.join(names)} has a parameter '{name}'. `pci-bench describe NAME` shows them."
             )
-    results = []
+    results: list[Result] = []
     for name in names:
         grid: dict[str, Any] = {p: values for p, values in {**asked, **set_values}.items() if p in known[name]}
         results += runner.evaluate(name, adata, seed=seed, progress=ConsoleProgress(err), **grid)
@@ -226,7 +249,7 @@ def evaluate(
 
 def _numbers(text: str) -> list[int]:
     try:
-        return [int(part) for part in text.split(",")]
+        return [int(part) for part in split_list(text)]
     except ValueError:
         raise UserError(f"--k {text} is not a list of whole numbers. Write for example --k 1,5,11.") from None
 

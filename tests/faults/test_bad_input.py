@@ -254,14 +254,14 @@ def test_what_the_parser_does_not_know_is_its_own_message(say, arguments):
     assert said.out == ""
 
 
-def test_k_larger_than_the_cells_is_told_and_smaller_ones_are_run(say, here, write_crops):
+def test_k_larger_than_the_cells_is_refused_before_anything_is_computed(say, here, write_crops):
     folder = write_crops(crops())
     arguments = (*RUN, "--dataset", f"folder:{folder}", "--features", "intensity", "--out", "out")
     refused(say(*arguments, "--k", "12", own=False), "k = 12 needs at least 13 labelled cells", "Use a smaller --k")
     assert not (here / "out").exists()
     said = say(*arguments, "--k", "2,12", own=False)
-    assert said.code == 0
-    assert f"Not run: loo-knn on folder:{folder}: k = 12 needs at least 13 labelled cells" in said.out
+    refused(said, "loo-knn cannot be run with k = 12: k = 12 needs at least 13 labelled cells", f"folder:{folder}")
+    assert not (here / "out").exists()
 
 
 def test_no_dataset_at_hand_names_each_with_what_to_do(say, here, write_crops):
