@@ -5,14 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pydantic
 
 from pci_bench.errors import UserError
-
-if TYPE_CHECKING:
-    from pci_bench.results import Result
+from pci_bench.results import Result, key_and_defaults
 
 
 class RunRecord(pydantic.BaseModel):
@@ -79,7 +77,26 @@ def provenance(record: RunRecord | None, results: Sequence[Result]) -> list[tupl
     rows += [(name.replace("_", " "), _said(name, value)) for name, value in run.items() if value not in (None, "")]
     rows += [(f"version of {name}", str(value)) for name, value in dict(versions).items()]
     rows += [("note", str(note)) for note in (record.notes if record else [])]
-    return rows
+    return rows + _earlier(record, results)
+
+
+def _earlier(record: RunRecord | None, results: Sequence[Result]) -> list[tuple[str, str]]:
+    """Return a row for every earlier run whose results lie in the folder beside those of the recorded one."""
+    if record is None:
+        return []
+    of_last = set(record.results)
+    runs: dict[tuple[str, ...], list[Result]] = {}
+    for result in results:
+        if str(result.path(*key_and_defaults(result))) not in of_last:
+            facts = [f"{name} {result.run[name]}" for name in ("seed", "package", "device") if name in result.run]
+            runs.setdefault((str(result.benchmark or "evaluate"), *facts), []).append(result)
+    return [
+        (
+            "of an earlier run, which the rows above do not describe",
+            f"{len(mine)} results of {', '.join(dict.fromkeys(r.features.full_name for r in mine))}: {', '.join(facts)}",
+        )
+        for facts, mine in runs.items()
+    ]
 
 
 def _said(name: str, value: Any) -> str:
