@@ -361,7 +361,7 @@ def load(dataset: Dataset, *, progress: Progress | None = None) -> Cells:
         with atomic_folder(folder) as temporary:
             writer = StoreWriter(temporary, dataset.meta, progress)
             try:
-                with _code(dataset, lambda: f"after {writer._filled:,} cells"):
+                with _code(dataset, lambda: f"after {writer._filled + writer._buffered:,} cells"):
                     dataset.build(writer)
                 writer.finish()
             except BaseException as error:  # Ctrl-C too: a live bar must not outlast the build
