@@ -134,6 +134,8 @@ def evaluate(
     )
     if not found:
         raise UserError(f"{evaluator} cannot be run: {reasons[0] if reasons else 'an empty grid was given'}.")
+    for note in _shortfalls(found):
+        warnings.warn(f"{note}.", stacklevel=2)
     for reason, count in Counter(reasons).items():
         warnings.warn(f"Not run: {evaluator}: {reason}{_count_said(count)}.", stacklevel=2)
     return found
@@ -266,6 +268,7 @@ def run(
             fill(TABLES.get(t), output.results, reasons_by_features, cells.meta.name) for t in declared.tables
         ]
         output.notes += [n for n in cells.notes if n not in output.notes]
+    output.notes += [f"{note}." for note in _shortfalls(output.results)]
     if folder is not None:
         _write(output, folder, several=len(used) > 1, progress=progress)
         arguments = {
@@ -475,6 +478,18 @@ def _check_asked(
         if unfit:
             said = "; nor with ".join(f"{what}: {reason.rstrip('.')}" for what, reason in unfit.items())
             raise UserError(f"{name} cannot be run with {said}.")
+
+
+def _shortfalls(results: Iterable[Result]) -> list[str]:
+    """Return what evaluators gave less of than their parameters say, as their results' details tell."""
+    return list(
+        dict.fromkeys(
+            f"{r.evaluator.name} on {r.dataset.name}, {parameter} = {r.evaluator.params[parameter]}: {r.details[fewer]}"
+            for r in results
+            for parameter, fewer in (("folds", "fewer_folds"), ("neighbours", "fewer_neighbours"))
+            if fewer in r.details
+        )
+    )
 
 
 def _count_said(count: int) -> str:

@@ -143,7 +143,12 @@ class _Umap(ABC):
             labels = table["label"].to_numpy(str)
             metrics = judged(features[order], coordinates[order], labels[order], run.seed)
             table = table.assign(umap_1=coordinates[:, 0], umap_2=coordinates[:, 1])
-            yield self.outcome(params.model_dump(), metrics, table)
+            outcome = self.outcome(params.model_dump(), metrics, table)
+            if params.neighbours > len(table) - 1:
+                outcome.details["fewer_neighbours"] = (
+                    f"{len(table) - 1} neighbours, since {len(table)} points have no more"
+                )
+            yield outcome
 
     def outcome(self, params: dict[str, Any], metrics: dict[str, float], table: pd.DataFrame) -> Outcome:
         """Return the outcome: the table's rows are cells."""

@@ -43,7 +43,6 @@ FAULTS = [
         ("run", "yeast-umap", *FEW),
         "No evaluator of yeast-umap has a parameter 'k'",
     ),
-    asked("folds beyond the images", ("run", "yeast-classifiers", *ON[2:], "--set", "folds=99"), "folds"),
     asked(
         "no feature set",
         (*RUN, "--dataset", "folder:crops", "--features", "", "--out", "out"),
@@ -80,6 +79,20 @@ FAULTS = [
         (*EVALUATE, "--with", "umap", "--set", "color=plait"),
         "umap cannot be run with color = plait",
         "has no column 'plait'",
+    ),
+    Fault(
+        "more folds than a class has cells",
+        (*EVALUATE, "--with", "argmax,logistic-regression", "--set", "folds=99"),
+        ("logistic-regression on f, folds = 99: 15 folds, since a class has only 15 cells",),
+        lambda folder: write(folder, {"f.csv": TABLE.replace(",a,b", ",x,y")}),
+        code=0,
+    ),
+    Fault(
+        "more neighbours than points",
+        (*EVALUATE, "--with", "umap", "--set", "neighbours=99"),
+        ("umap on f, neighbours = 99: 2 neighbours, since 3 points have no more",),
+        lambda folder: write(folder, {"f.csv": "cell,label,a\na,x,1\nb,x,2\nc,y,3\n"}),
+        code=0,
     ),
     Fault(
         "a benchmark's own k beyond the cells",
