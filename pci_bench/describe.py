@@ -16,6 +16,7 @@ from pci_bench.registry import origin_of
 from pci_bench.reporting import enrichment, screens
 from pci_bench.reporting.tables import TABLES
 from pci_bench.segmentation import SEGMENTERS
+from pci_bench.store import unavailable_reason
 
 Description = list[tuple[str, ...]]
 RESCALING = {"raw": "raw values", "minmax": "each crop and channel rescaled to [0, 1]"}
@@ -80,7 +81,7 @@ def _dataset(name: str) -> Description | None:
         ("reference", meta.reference),
         ("licence", meta.licence),
         *([("the paper counts", ", ".join(f"{n:,} {what}" for what, n in meta.paper.items()))] if meta.paper else []),
-        ("at hand", dataset.skip() or "yes, or fetched on first use"),
+        ("at hand", unavailable_reason(dataset) or "yes, or fetched on first use"),
         ("about", _documentation(dataset)),
         ("defined in", str(DATASETS.origin(name))),
     ]

@@ -130,6 +130,15 @@ def _place(error: BaseException, file: str) -> str:
     return f"{inside[-1].filename}:{inside[-1].lineno}" if inside else file
 
 
+def place_in_plugins(error: BaseException) -> str | None:
+    """Return the last file and line of an error that are in somebody's plug-in; None where it never was in one."""
+    roots = [source_root(file).resolve() for file, digest in _sources.items() if digest] + _plugin_files
+    for frame in reversed(traceback.extract_tb(error.__traceback__)):
+        if any(Path(frame.filename).resolve().is_relative_to(root) for root in roots):
+            return f"{frame.filename}:{frame.lineno}"
+    return None
+
+
 @contextmanager
 def plugin_code(file: str, what: str, doing: str | Callable[[], str], names: Iterable[str] = ()) -> Iterator[None]:
     """Run code of a plug-in, so that whatever goes wrong in it is a sentence with its file and line.

@@ -702,7 +702,10 @@ def test_a_table_is_printed_from_an_output_folder_in_every_format(here, capsys, 
 def test_a_table_does_not_mix_a_subset_with_all_cells(here, capsys, monkeypatch, tmp_path):
     shutil.copytree(here / "first", tmp_path / "out")
     arguments = ("run", "yeast-knn", "--dataset", "toy-yeast", "--features", "intensity", "--limit", 60)
-    assert call(capsys, monkeypatch, *arguments, "--k", 11, "--device", "cpu", "--out", tmp_path / "out").code == 0
+    arguments = (*arguments, "--k", 11, "--device", "cpu", "--out")
+    assert call(capsys, monkeypatch, *arguments, tmp_path / "out").code == 2  # as an earlier version did
+    assert call(capsys, monkeypatch, *arguments, tmp_path / "subset").code == 0
+    shutil.copytree(tmp_path / "subset", tmp_path / "out", dirs_exist_ok=True)
     said = call(capsys, monkeypatch, "table", "table1", "--results", tmp_path / "out")
     assert re.search(r"\| intensity +\| \d", said.out)
     assert not re.search(r"\| noise +\| \d", said.out)

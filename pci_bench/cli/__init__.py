@@ -19,7 +19,7 @@ from pci_bench.cli import listing, run, train, read, compare, check, data, weigh
 from pci_bench.cli.app import app
 from pci_bench.cli.terminal import err
 from pci_bench.errors import UserError
-from pci_bench.registry import clause, is_own
+from pci_bench.registry import clause, is_own, place_in_plugins
 
 INTERRUPTED = 130  # what a shell calls the end by Ctrl-C
 CRASHED = 70  # EX_SOFTWARE of sysexits.h; never 1, which means that a number moved or a contract is broken
@@ -63,6 +63,10 @@ def _ended(arguments: list[str], *, debug: bool) -> int:
             return 2
         if debug:
             traceback.print_exception(error)
+        if place := place_in_plugins(error):
+            sentence = f"Error: The plug-in {place} failed: {clause(error)}. Correct it or leave it out; --debug shows the traceback."
+            err.print(sentence, markup=False, highlight=False, soft_wrap=True)
+            return 2
         err.print(_crash(error), markup=False, highlight=False, soft_wrap=True)
         return CRASHED
 

@@ -6,7 +6,7 @@ import json
 
 import pytest
 from command_line import call
-from faults import RUN, Fault, with_crops, write
+from faults import RUN, Fault, refused, with_crops, write
 
 from pci_bench import registry
 from pci_bench.evaluators.base import EVALUATORS
@@ -232,6 +232,13 @@ def test_fault(fault, meet):
 def test_each_kind_of_plug_in_has_faults():
     for kind in ("features", "an extractor", "an evaluator", "a dataset", "a segmenter", "a plug-in"):
         assert sum(fault.what.startswith(kind) for fault in FAULTS) >= 4
+
+
+def test_code_of_a_plug_in_that_runs_in_an_unforeseen_place_is_the_plug_ins_fault(say, here):
+    title = "class Title(str):\n    def __format__(self, form):\n        1 / 0\n\n"
+    code = FEATURES.format(body="return crops", names='["a"]').replace("names=", "title=Title('mine'), names=")
+    write(here, {"mine.py": code.replace("@register", f"{title}@register")})
+    refused(say("list", "features", "--plugin", "mine.py", own=False), "The plug-in", "mine.py:", ZERO)
 
 
 BOTH = FEATURES.format(body="1 / 0", names='["a"]') + (
