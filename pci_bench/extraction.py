@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from pci_bench import weights as weight_files
+from pci_bench.cells import as_float32
+from pci_bench.checksums import check_seal, seal, unsealed
 from pci_bench.datasets.base import load_dataset
 from pci_bench.errors import UserError
 from pci_bench.features import Compute, ExtractorMeta, FeatureSet, parse
@@ -260,7 +262,7 @@ def ensure(
         if reason := why_not(features, cells, segmenter):
             found[features] = NotRun(features, reason)
         elif hasattr(features.extractor(), "load"):
-            found[features] = _precomputed(features, cells, segmenter)
+            found[features] = _precomputed(features, cells, segmenter, progress)
         else:
             job = _job(features, cells, "", segmenter)
             passes.setdefault(job.preparation, []).append(job)
@@ -354,13 +356,17 @@ def annotated(values: np.ndarray, names: Sequence[str], cells: Cells, provenance
         if not isinstance(obs[column].dtype, pd.CategoricalDtype) and obs[column].dtype.kind not in "biuf":
             obs[column] = obs[column].astype("string").fillna("").astype(object)
     obs.index = pd.Index(cells.obs["cell"].astype(str), name=None)
-    adata = AnnData(X=np.ascontiguousarray(values, dtype=np.float32), obs=obs, var=pd.DataFrame(index=list(names)))
+    values = np.ascontiguousarray(as_float32(np.asarray(values), f"The features of {cells.meta.name}"))
+    adata = AnnData(X=values, obs=obs, var=pd.DataFrame(index=list(names)))
     adata.uns["pci_bench"] = provenance
     return adata
 
 
-def _precomputed(features: FeatureSet, cells: Cells, segmenter: str) -> AnnData:
-    values, names = features.extractor().load(cells)
+def _precomputed(features: FeatureSet, cells: Cells, segmenter: str, progress: Progress) -> AnnData:
+    extractor = features.extractor()
+    values, names = extractor.load(cells)
+    for note in getattr(extractor, "notes", ()):  # what a file holds that is not used
+        progress.say(f"Note: {note}")
     job = _job(features, cells, "", segmenter)
     digest = hashlib.sha256(np.ascontiguousarray(values).tobytes()).hexdigest()
     job.provenance["features"]["weights_sha256"] = digest
@@ -375,6 +381,7 @@ def _cached(job: _Job, cells: Cells, progress: Progress) -> AnnData | None:
     if not file.exists():
         return None
     try:
+        check_seal(file)
         adata = anndata.read_h5ad(file)
         if adata.uns["pci_bench"]["key"] != job.key or not np.array_equal(
             adata.obs_names, cells.obs["cell"].astype(str)
@@ -480,11 +487,12 @@ def _computed(
                 advance(min(size, len(cells) - start))
     found: dict[FeatureSet, AnnData | NotRun] = {}
     for job in jobs:
-        values = np.concatenate([np.load(job.part(start // size)) for start in parts])
+        values = np.concatenate([_read_part(job, start) for start in parts])
         job.provenance["device"] = device_name(device)
         adata = _annotated(job, cells, values)
         with atomic_file(job.file()) as temporary:
             adata.write_h5ad(temporary, convert_strings_to_categoricals=False)  # that would change what is returned
+            seal(temporary)
         found[job.features] = adata
     _discard_parts(jobs)
     return found
@@ -560,10 +568,14 @@ def _work(
 
 def _whole_part(job: _Job, start: int, n: int) -> bool:
     try:
-        part = np.load(job.part(start // job.cells_per_part), mmap_mode="r")
+        part = _read_part(job, start)
         return part.ndim == 2 and len(part) == min(job.cells_per_part, n - start)
     except (OSError, ValueError, EOFError):
         return False
+
+
+def _read_part(job: _Job, start: int) -> np.ndarray:
+    return np.load(io.BytesIO(unsealed(job.part(start // job.cells_per_part))))
 
 
 def _compute_part(
@@ -617,6 +629,10 @@ def _collect(
             f"{meta.name} gave {what} for {meta.batch} crops{f' and the output {output}' if output else ''}; "
             f"expected one row per crop, ({meta.batch}, {columns}). Correct the extractor."
         )
+    if np.iscomplexobj(values[output]):
+        raise UserError(
+            f"{meta.name} gave complex numbers, whose imaginary parts would be lost. Correct the extractor."
+        )
     if job.features not in collected:
         collected[job.features] = np.empty((n, shape[1]), np.float32)
     collected[job.features][rows] = values[output][: rows.stop - rows.start]
@@ -634,6 +650,7 @@ def _write_part(job: _Job, cells: Cells, start: int, values: np.ndarray) -> None
     np.save(content, values)  # straight into a file, NumPy does not say that the disk is full
     with atomic_file(job.part(start // job.cells_per_part)) as temporary:
         temporary.write_bytes(content.getbuffer())
+        seal(temporary)
 
 
 def _prepared(job: _Job, cells: Cells, device: str) -> Callable[[slice], np.ndarray]:
