@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -90,7 +91,9 @@ def read_features(path: Path) -> AnnData:
     if kind not in KINDS:
         raise UserError(f"{path} ends in '{kind}'; features are read from {', '.join(KINDS)}.")
     try:
-        adata = _READERS[kind](path)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Observation names are not unique")  # an error of our own, below
+            adata = _READERS[kind](path)
     except UserError:
         raise
     except Exception as error:  # each format's reader raises its own kinds
@@ -174,7 +177,9 @@ def _from_table(path: Path, table: pd.DataFrame) -> AnnData:
     obs = table[[c for c in table.columns if c not in values]].rename(columns=lambda c: c.removeprefix("Metadata_"))
     obs.index = pd.Index(table["cell"].astype(str))
     adata = anndata.AnnData(
-        as_float32(pd.DataFrame(values).to_numpy(), str(path)), obs=obs, var=pd.DataFrame(index=list(values))
+        as_float32(pd.DataFrame(values).to_numpy(np.float64, na_value=np.nan), str(path)),
+        obs=obs,
+        var=pd.DataFrame(index=list(values)),
     )
     if texts:
         adata.uns["pci_bench_notes"] = [

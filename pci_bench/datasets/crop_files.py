@@ -65,8 +65,9 @@ class FolderTree:
         found = []
         for folder, subfolders, files in os.walk(self.root, onerror=refuse, followlinks=True):
             here = Path(folder)
+            within = [p.resolve() for p in (here, *here.parents) if p.is_relative_to(self.root)]
             for link in (here / name for name in subfolders if (here / name).is_symlink()):
-                if here.resolve().is_relative_to(link.resolve()):
+                if any(path.is_relative_to(link.resolve()) for path in within):
                     raise UserError(f"{link} is a link to a folder that it lies in. Remove the link.")
             if lost := [
                 here / name for name in files if (here / name).is_symlink() and not os.path.exists(here / name)

@@ -122,7 +122,6 @@ FAULTS = [
         ('"n_cells": 12, "classes": {"NA": 6, "None": 6}',),
         with_crops(**{"images.csv": "image,label\nw0,NA\nw1,None\nw2,NA\nw3,None\n"}),
         0,
-        own=True,
     ),
     Fault(
         "a column of images.csv that is there twice",
@@ -214,7 +213,7 @@ FAULTS = [
     ),
     Fault(
         "copies of crops in other images",
-        (*RUN, "--dataset", "folder:crops", *FEW),
+        CROPS,
         (
             "Note: 36 of 36 cells",
             "have the same pixels as another cell ('w0/0' and 'w1/0', for example), 36 of them as a cell of another image",
@@ -413,6 +412,22 @@ def test_a_folder_that_cannot_be_read_is_named(say, write_crops, monkeypatch):
     monkeypatch.setattr(os, "scandir", refusing)
     said = say("data", "get", f"folder:{folder}", own=False)
     refused(said, f"The folder {folder / 'w3'} cannot be read: Permission denied", "Make it readable")
+
+
+def test_folders_that_link_to_each_other_are_named(write_crops):
+    folder = write_crops(crops())
+    os.symlink("../w1", folder / "w0" / "there")
+    os.symlink("../w0", folder / "w1" / "back")
+    with pytest.raises(UserError, match="is a link to a folder that it lies in"):
+        load_dataset(f"folder:{folder}")
+
+
+@pytest.mark.parametrize("dtype", ["Float64", "Int64", "bool", "float32"])
+def test_columns_of_any_type_of_numbers_are_features(tmp_path, dtype):
+    table = pd.DataFrame({"cell": ["a", "b"], "x": pd.Series([1, 0], dtype=dtype), "y": [0.5, 1e-3]})
+    table.to_parquet(tmp_path / "f.parquet")
+    adata = read_features(tmp_path / "f.parquet")
+    np.testing.assert_array_equal(adata.X, np.array([[1, 0.5], [0, 1e-3]], np.float32))
 
 
 def test_folders_behind_links_are_read(write_crops, tmp_path):
