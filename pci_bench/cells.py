@@ -273,6 +273,50 @@ def rescaled(crops: np.ndarray, channels: tuple[Channel, ...], rescale: Rescale)
     return result
 
 
+def as_float32(values: np.ndarray, what: str, *, exact_integers: bool = False) -> np.ndarray:
+    """Return numbers as float32, which rounds them and changes nothing else.
+
+    Parameters
+    ----------
+    values
+        Numbers or truth values, of any shape.
+    what
+        Whose they are, for the message.
+    exact_integers
+        Whether integers must not be rounded either, which happens above 2²⁴.
+
+    Raises
+    ------
+    UserError
+        For complex numbers, and for finite ones that are infinite as float32.
+
+    >>> as_float32(np.array([1, 2]), "this list")
+    array([1., 2.], dtype=float32)
+    """
+    if values.dtype.kind == "c":
+        raise UserError(
+            f"{what} holds complex numbers ({values.dtype}), whose imaginary parts would be lost. Save one real number for each."
+        )
+    with np.errstate(over="ignore"):
+        result = values.astype(np.float32, copy=False)
+    if (
+        values.dtype.kind == "f"
+        and values.dtype.itemsize > 4
+        and (lost := np.isinf(result) & np.isfinite(values)).any()
+    ):
+        raise UserError(
+            f"{what} holds {values[lost].flat[0]:g}, which is more than float32 can hold ({np.finfo(np.float32).max:.2g}). "
+            "Scale the values down."
+        )
+    if exact_integers and values.dtype.kind in "iu" and values.size:
+        extreme = max(int(values.max()), -int(values.min()))
+        if extreme > 2**24:
+            raise UserError(
+                f"{what} holds {extreme} as {values.dtype}; float32 rounds integers above 2²⁴. Save it as uint16, or scale it down."
+            )
+    return result
+
+
 def halved(crops: np.ndarray) -> np.ndarray:
     """Return crops at half the size: the mean of each 2×2 pixels, which is bilinear resizing without anti-aliasing.
 

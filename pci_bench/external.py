@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from pci_bench.cells import as_float32
 from pci_bench.errors import UserError
 from pci_bench.features import ExtractorMeta, register_extractor
+from pci_bench.tabular import read_csv
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -31,6 +34,7 @@ class FileFeatures:
     def __init__(self, argument: str):
         self.path = Path(argument).expanduser()
         self.meta = ExtractorMeta(f"file:{argument}", "1", f"Features of {self.path.name}", roles=())
+        self.notes: list[str] = []
 
     def skip(self, cells: Cells) -> str | None:
         """Return None: a wrong file is an error, since the user named it."""
@@ -45,11 +49,8 @@ class FileFeatures:
             Where a cell has no row, two rows name one cell, or values are missing.
         """
         adata = read_features(self.path)
+        self.notes = list(adata.uns.get("pci_bench_notes", []))
         rows = {name: row for row, name in enumerate(adata.obs_names)}
-        if len(rows) < adata.n_obs:
-            raise UserError(
-                f"{self.path} names a cell twice, for example '{adata.obs_names[adata.obs_names.duplicated()][0]}'."
-            )
         names = cells.obs["cell"].astype(str)
         missing = [name for name in names if name not in rows]
         if missing:
@@ -76,56 +77,81 @@ def check_finite(adata: AnnData, path: Path) -> None:
 def read_features(path: Path) -> AnnData:
     """Return a features file as AnnData: ``X`` (n, d) float32, cells as ``obs_names``, metadata in ``obs``.
 
+    ``uns["pci_bench_notes"]`` says what of the file is not used, where there is such.
+
     Raises
     ------
     UserError
-        Where the file is absent, of another kind, damaged, or does not say which row is which cell.
+        Where the file is absent, of another kind, damaged, does not say which row is which cell, names a cell twice, or holds
+        values that are no numbers or that float32 cannot hold.
     """
-    import anndata
-    import pandas as pd
-
     if not path.is_file():
         raise UserError(f"There is no features file {path}. Expected one of {', '.join(KINDS)}.")
     kind = path.suffix.lower()
     if kind not in KINDS:
         raise UserError(f"{path} ends in '{kind}'; features are read from {', '.join(KINDS)}.")
     try:
-        if kind == ".h5ad":
-            adata = anndata.read_h5ad(path)
-            values = adata.X.toarray() if hasattr(adata.X, "toarray") else np.asarray(adata.X)
-            adata.X = values.astype(np.float32)
-            return adata
-        if kind == ".npz":
-            with np.load(path, allow_pickle=False) as arrays:
-                if not {"X", "cell"} <= set(arrays):
-                    raise UserError(
-                        f"{path} holds {', '.join(arrays) or 'nothing'}; it needs the arrays X (n, d) and cell (n,)."
-                    )
-                values, cells = arrays["X"], arrays["cell"].astype(str)
-                names = arrays["names"].astype(str) if "names" in arrays else [f"x{i}" for i in range(values.shape[-1])]
-                labels = {"label": arrays["label"].astype(str)} if "label" in arrays else {}
-            if values.ndim != 2 or len(values) != len(cells) or len(names) != values.shape[1]:
-                raise UserError(
-                    f"The arrays of {path} do not fit together: X {values.shape}, cell {cells.shape}, {len(names)} names."
-                )
-            obs = pd.DataFrame(labels, index=cells)
-            return anndata.AnnData(values.astype(np.float32), obs=obs, var=pd.DataFrame(index=list(names)))
-        return _from_table(
-            path,
-            pd.read_parquet(path)
-            if kind == ".parquet"
-            else pd.read_csv(path, dtype={"Metadata_cell": str, "cell": str}, float_precision="round_trip"),
-        )
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Observation names are not unique")  # an error of our own, below
+            adata = _READERS[kind](path)
     except UserError:
         raise
     except Exception as error:  # each format's reader raises its own kinds
         raise UserError(
             f"{path} cannot be read as {kind} features: it is truncated or of another kind ({error})."
         ) from error
+    if (twice := adata.obs_names[adata.obs_names.duplicated()]).size:
+        raise UserError(
+            f"{path} names a cell twice, for example '{twice[0]}' ({twice.size:,} such rows). Keep one row per cell."
+        )
+    return adata
+
+
+def _from_h5ad(path: Path) -> AnnData:
+    import anndata
+
+    adata = anndata.read_h5ad(path)
+    values = adata.X.toarray() if hasattr(adata.X, "toarray") else np.asarray(adata.X)
+    adata.X = as_float32(values, str(path))
+    return adata
+
+
+def _from_npz(path: Path) -> AnnData:
+    import anndata
+    import pandas as pd
+
+    with np.load(path, allow_pickle=False) as arrays:
+        if not {"X", "cell"} <= set(arrays):
+            raise UserError(
+                f"{path} holds {', '.join(arrays) or 'nothing'}; it needs the arrays X (n, d) and cell (n,)."
+            )
+        values, cells = arrays["X"], arrays["cell"].astype(str)
+        names = arrays["names"].astype(str) if "names" in arrays else [f"x{i}" for i in range(values.shape[-1])]
+        labels = {"label": arrays["label"].astype(str)} if "label" in arrays else {}
+    if values.ndim != 2 or len(values) != len(cells) or len(names) != values.shape[1]:
+        raise UserError(
+            f"The arrays of {path} do not fit together: X {values.shape}, cell {cells.shape}, {len(names)} names."
+        )
+    obs = pd.DataFrame(labels, index=cells)
+    return anndata.AnnData(as_float32(values, str(path)), obs=obs, var=pd.DataFrame(index=list(names)))
+
+
+def _from_parquet(path: Path) -> AnnData:
+    import pandas as pd
+
+    return _from_table(path, pd.read_parquet(path))
+
+
+def _from_csv(path: Path) -> AnnData:
+    text = (*METADATA, *(f"Metadata_{column}" for column in METADATA))
+    return _from_table(path, read_csv(path, text=text, index=True))
+
+
+_READERS = {".h5ad": _from_h5ad, ".parquet": _from_parquet, ".csv": _from_csv, ".npz": _from_npz}
 
 
 def _from_table(path: Path, table: pd.DataFrame) -> AnnData:
-    """Return a table as AnnData: ``Metadata_*`` and text columns are metadata, the other numeric columns are features."""
+    """Return a table as AnnData: ``Metadata_*`` and columns of texts are metadata, the other columns are features."""
     import anndata
     import pandas as pd
 
@@ -137,17 +163,63 @@ def _from_table(path: Path, table: pd.DataFrame) -> AnnData:
         if table.index.dtype != object:
             raise UserError(f"{path} has no column 'Metadata_cell' (or 'cell') that names the cells.")
         table = table.rename_axis("cell").reset_index()
-    metadata = [
-        c
-        for c in table.columns
-        if c.startswith("Metadata_") or c in METADATA or not pd.api.types.is_numeric_dtype(table[c])
-    ]
-    features = [c for c in table.columns if c not in metadata]
-    if not features:
+    if (nameless := table["cell"].isna()).any():
+        raise UserError(
+            f"{path} names no cell in {int(nameless.sum()):,} rows, first in row {int(nameless.argmax()) + 1} below the header. "
+            "Name the cell, or leave the row out."
+        )
+    metadata = [c for c in table.columns if c.startswith("Metadata_") or c in METADATA]
+    features = {c: _numbers(path, table, c) for c in table.columns if c not in metadata}
+    texts = [c for c, values in features.items() if values is None]
+    values = {c: values for c, values in features.items() if values is not None}
+    if not values:
         raise UserError(f"{path} has no numeric column besides its metadata.")
-    obs = table[metadata].rename(columns=lambda c: c.removeprefix("Metadata_"))
+    obs = table[[c for c in table.columns if c not in values]].rename(columns=lambda c: c.removeprefix("Metadata_"))
     obs.index = pd.Index(table["cell"].astype(str))
-    return anndata.AnnData(table[features].to_numpy(np.float32), obs=obs, var=pd.DataFrame(index=features))
+    adata = anndata.AnnData(
+        as_float32(pd.DataFrame(values).to_numpy(np.float64, na_value=np.nan), str(path)),
+        obs=obs,
+        var=pd.DataFrame(index=list(values)),
+    )
+    if texts:
+        adata.uns["pci_bench_notes"] = [
+            f"{len(texts):,} columns of {path} hold no number and are metadata, not features: {', '.join(texts)}."
+        ]
+    return adata
+
+
+def _numbers(path: Path, table: pd.DataFrame, column: str) -> pd.Series | None:
+    """Return a column as numbers, or None where it is clearly metadata: none of its values is a number.
+
+    Raises
+    ------
+    UserError
+        Where some of its values are numbers and some are texts; the first text is named.
+    """
+    import pandas as pd
+
+    values = table[column]
+    if pd.api.types.is_numeric_dtype(values):
+        return values
+    numbers = [_number(value) for value in values]
+    no_number = np.array([number is None for number in numbers])
+    if not no_number.any():
+        return pd.Series(numbers, index=values.index, dtype=float)
+    if no_number.sum() == values.notna().sum():
+        return None
+    row = int(no_number.argmax())
+    raise UserError(
+        f"{path} has the text '{values.iloc[row]}' in row {row + 1} below the header (cell '{table['cell'].iloc[row]}') of the column "
+        f"'{column}', which otherwise holds numbers. Correct it, or call the column Metadata_{column} if it is no feature."
+    )
+
+
+def _number(value: object) -> float | None:
+    """Return what a text says, if it says a number (``nan`` and ``inf`` too) or is missing (NaN), else None."""
+    try:
+        return float("nan") if value is None else float(value)  # type: ignore[arg-type]  # whatever a table holds
+    except (TypeError, ValueError):
+        return None
 
 
 def write_features(adata: AnnData, path: Path) -> None:
@@ -165,7 +237,9 @@ def write_features(adata: AnnData, path: Path) -> None:
         if kind == ".h5ad":
             adata.write_h5ad(temporary)
         elif kind == ".npz":
-            labels = {"label": adata.obs["label"].astype(str).to_numpy(str)} if "label" in adata.obs else {}
+            labels = (
+                {"label": adata.obs["label"].astype("string").fillna("").to_numpy(str)} if "label" in adata.obs else {}
+            )
             cells, names = adata.obs_names.to_numpy(str), adata.var_names.to_numpy(str)
             np.savez_compressed(temporary, X=np.asarray(adata.X), cell=cells, names=names, **labels)
         else:

@@ -17,6 +17,8 @@ import numpy as np
 
 from pci_bench import weights as weight_files
 from pci_bench.arguments import check_workers
+from pci_bench.cells import as_float32
+from pci_bench.checksums import check_seal, seal, unsealed
 from pci_bench.datasets.base import load_dataset
 from pci_bench.errors import PluginError, UserError
 from pci_bench.features import EXTRACTORS, Compute, ExtractorMeta, FeatureSet, parse
@@ -285,7 +287,7 @@ def ensure(
                 found[features] = NotRun(features, reason)
                 continue
             if hasattr(features.extractor(), "load"):
-                found[features] = _precomputed(features, cells, segmenter)
+                found[features] = _precomputed(features, cells, segmenter, progress)
                 continue
         except PluginError as error:
             if not keep_going:
@@ -385,15 +387,19 @@ def annotated(values: np.ndarray, names: Sequence[str], cells: Cells, provenance
         if not isinstance(obs[column].dtype, pd.CategoricalDtype) and obs[column].dtype.kind not in "biuf":
             obs[column] = obs[column].astype("string").fillna("").astype(object)
     obs.index = pd.Index(cells.obs["cell"].astype(str), name=None)
-    adata = AnnData(X=np.ascontiguousarray(values, dtype=np.float32), obs=obs, var=pd.DataFrame(index=list(names)))
+    values = np.ascontiguousarray(as_float32(np.asarray(values), f"The features of {cells.meta.name}"))
+    adata = AnnData(X=values, obs=obs, var=pd.DataFrame(index=list(names)))
     adata.uns["pci_bench"] = provenance
     return adata
 
 
-def _precomputed(features: FeatureSet, cells: Cells, segmenter: str) -> AnnData:
+def _precomputed(features: FeatureSet, cells: Cells, segmenter: str, progress: Progress) -> AnnData:
+    extractor = features.extractor()
     with _code(features, f"in load(), for {cells.meta.name}"):
-        values, names = features.extractor().load(cells)
+        values, names = extractor.load(cells)
         names = list(names)
+        for note in getattr(extractor, "notes", ()):  # what a file holds that is not used
+            progress.say(f"Note: {note}")
     values = _numbers(features, str(features), values, cells.obs["cell"].astype(str).tolist(), (len(cells), len(names)))
     _check_names(features, names, values.shape[1])
     job = _job(features, cells, "", segmenter)
@@ -410,6 +416,7 @@ def _cached(job: _Job, cells: Cells, progress: Progress) -> AnnData | None:
     if not file.exists():
         return None
     try:
+        check_seal(file)
         adata = anndata.read_h5ad(file)
         if adata.uns["pci_bench"]["key"] != job.key or not np.array_equal(
             adata.obs_names, cells.obs["cell"].astype(str)
@@ -543,11 +550,12 @@ def _computed(
                 advance(min(size, len(cells) - start))
     found: dict[FeatureSet, AnnData | NotRun] = {}
     for job in jobs:
-        values = np.concatenate([np.load(job.part(start // size)) for start in parts])
+        values = np.concatenate([_read_part(job, start) for start in parts])
         job.provenance["device"] = device_name(device)
         adata = _annotated(job, cells, values)
         with atomic_file(job.file()) as temporary:
             adata.write_h5ad(temporary, convert_strings_to_categoricals=False)  # that would change what is returned
+            seal(temporary)
         found[job.features] = adata
     _discard_parts(jobs)
     return found
@@ -631,10 +639,14 @@ def _work(
 
 def _whole_part(job: _Job, start: int, n: int) -> bool:
     try:
-        part = np.load(job.part(start // job.cells_per_part), mmap_mode="r")
+        part = _read_part(job, start)
         return part.ndim == 2 and len(part) == min(job.cells_per_part, n - start)
     except (OSError, ValueError, EOFError):
         return False
+
+
+def _read_part(job: _Job, start: int) -> np.ndarray:
+    return np.load(io.BytesIO(unsealed(job.part(start // job.cells_per_part))))
 
 
 def _compute_part(
@@ -773,6 +785,7 @@ def _write_part(job: _Job, cells: Cells, start: int, values: np.ndarray) -> None
     np.save(content, values)  # straight into a file, NumPy does not say that the disk is full
     with atomic_file(job.part(start // job.cells_per_part)) as temporary:
         temporary.write_bytes(content.getbuffer())
+        seal(temporary)
 
 
 def _prepared(job: _Job, cells: Cells, device: str, features: Sequence[str]) -> Callable[[slice], np.ndarray]:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pci_bench import __version__
+from pci_bench.checksums import check_described, check_digests, described, digests_of
 from pci_bench.evaluators.base import EVALUATORS, Evaluator
 from pci_bench.extraction import device_name
 from pci_bench.files import atomic_folder, cache_folder, copy_if_different, escape, lock, sha256_of, write_json
@@ -89,7 +90,7 @@ def evaluation(
                 for name, table in result.tables.items():
                     table.to_parquet(temporary / f"{number}.{escape(name)}.parquet", index=False)
             records = [{"result": r.model_dump(by_alias=True), "tables": list(r.tables)} for r in results]
-            write_json(temporary / RECORD, {"records": records, "reasons": reasons})
+            _write_record(temporary, {"records": records, "reasons": reasons})
         _remove_oldest(folder.parent)
     for number, result in enumerate(results):
         if result.predictions is not None:
@@ -125,13 +126,12 @@ def figures(
     key = _digest([list(code), _environment()], content.hexdigest())
     folder = cache_folder() / "figures" / escape(str(drawn[0].benchmark)) / key
     with lock(folder.parent / "entries"):
-        if not (folder / RECORD).is_file():
+        if (names := _kept_figures(folder)) is None:
             with atomic_folder(folder) as temporary:
-                files = [f.name for f in draw(temporary)]
-                write_json(temporary / RECORD, {"files": files})
+                names = [f.name for f in draw(temporary)]
+                _write_record(temporary, {"files": names})
             _remove_oldest(folder.parent)
         os.utime(folder)
-        names = json.loads((folder / RECORD).read_text(encoding="utf-8"))["files"]
         for name in names:
             copy_if_different(folder / name, into / name)
     return [into / name for name in names]
@@ -197,12 +197,34 @@ def _digest(identity: list[Any], content: str) -> str:
     return hashlib.sha256((json.dumps(identity, sort_keys=True, default=str) + content).encode()).hexdigest()[:20]
 
 
+def _write_record(folder: Path, record: dict[str, Any]) -> None:
+    """Write what a folder of kept files holds, last of all, with their checksums."""
+    write_json(folder / RECORD, described({**record, "sha256": digests_of(folder, sorted(folder.iterdir()))}))
+
+
+def _record(folder: Path) -> dict[str, Any]:
+    """Return what a folder of kept files holds; raise DamagedError where a file is not as it was written."""
+    record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+    check_described(record)
+    check_digests(folder, record.get("sha256", {}))  # what was kept before there were checksums has none
+    return record
+
+
+def _kept_figures(folder: Path) -> list[str] | None:
+    """Return the names of kept figures; None where there are none, or where one is damaged."""
+    try:
+        names = _record(folder)["files"]
+        return names if all((folder / name).is_file() for name in names) else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
 def _read(folder: Path) -> Evaluated | None:
     """Return a kept evaluation; None where there is none, or where it is damaged."""
     import pandas as pd
 
     try:
-        kept = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+        kept = _record(folder)
         results = []
         for number, record in enumerate(kept["records"]):
             tables = {n: pd.read_parquet(folder / f"{number}.{escape(n)}.parquet") for n in record["tables"]}

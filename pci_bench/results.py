@@ -13,6 +13,7 @@ from pci_bench.errors import UserError
 from pci_bench.evaluators.base import EVALUATORS
 from pci_bench.files import atomic_file, copy_if_different, escape, json_text
 from pci_bench.segmentation.base import DEFAULT_SEGMENTER
+from pci_bench.tabular import read_csv
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -195,12 +196,9 @@ def read_result(file: Path) -> Result:
     parquet = file.with_suffix(".parquet")
     predictions = _read(pd.read_parquet, parquet, "Parquet") if parquet.is_file() else None
 
-    def exact_csv(file: Path) -> pd.DataFrame:
-        return pd.read_csv(file, float_precision="round_trip")
-
     start = f"{file.stem}."
     found = [f for f in sorted(file.parent.glob("*.csv")) if f.name.startswith(start)]
-    tables = {f.stem.removeprefix(start): _read(exact_csv, f, "CSV") for f in found}
+    tables = {f.stem.removeprefix(start): _read(read_csv, f, "CSV") for f in found}
     return result.with_tables(predictions, tables)
 
 

@@ -2,7 +2,8 @@
 
 A store is a folder: ``crops.zarr`` (n, channels, rows, columns), optionally ``masks.zarr`` (n, rows, columns),
 ``obs.parquet``, and ``store.json`` with channels, dataset, content hash and the size of every other file, so that a
-truncated store is noticed when it is opened.
+truncated store is noticed when it is opened. Bits that flipped on the disk are noticed, too: chunks carry a checksum that is
+checked when they are read, and the description holds those of the other files and of itself.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from pci_bench.cells import Cells, Channel, DatasetMeta, validated_obs
+from pci_bench.cells import Cells, Channel, DatasetMeta, as_float32, validated_obs
+from pci_bench.checksums import DamagedError, check_described, check_digests, described, digests_of
 from pci_bench.errors import UserError
 from pci_bench.files import atomic_folder, cache_folder, escape, lock
 from pci_bench.progress import Progress
@@ -59,6 +61,7 @@ class StoreWriter:
         self._filled = 0
         self._constant: dict[str, int] = {}
         self._notes: list[str] = []
+        self._crop_digests: list[bytes] = []
         self._hash = hashlib.sha256()
         self._mask_hash = hashlib.sha256()
         self._generated: str | None = None
@@ -107,6 +110,7 @@ class StoreWriter:
         from dataclasses import replace
 
         import zarr
+        from zarr.codecs import Crc32cCodec, ZstdCodec
 
         if len(obs) == 0:
             raise UserError(f"The dataset '{self._meta.name}' holds no cells.")
@@ -121,10 +125,17 @@ class StoreWriter:
         self._checksum = checksum
         n, shape = len(obs), (len(channels), *crop_shape)
         chunks = (min(n, CELLS_PER_CHUNK), *shape)
-        self._crops = zarr.create_array(self._folder / "crops.zarr", shape=(n, *shape), chunks=chunks, dtype=dtype)
+        codecs: dict[str, Any] = {"compressors": (ZstdCodec(), Crc32cCodec())}
+        self._crops = zarr.create_array(
+            self._folder / "crops.zarr", shape=(n, *shape), chunks=chunks, dtype=dtype, **codecs
+        )
         if masks:
             self._masks = zarr.create_array(
-                self._folder / "masks.zarr", shape=(n, *crop_shape), chunks=(chunks[0], *crop_shape), dtype="uint16"
+                self._folder / "masks.zarr",
+                shape=(n, *crop_shape),
+                chunks=(chunks[0], *crop_shape),
+                dtype="uint16",
+                **codecs,
             )
         self._buffer: list[tuple[np.ndarray, np.ndarray | None]] = []
         self._buffered = 0
@@ -164,6 +175,14 @@ class StoreWriter:
                 f"'{self._obs['cell'].iloc[start]}' on {'there are none' if masks is None else f'masks of shape {masks.shape} came'}. "
                 "Every batch of crops needs its masks (b, rows, columns) where masks are declared, and none elsewhere."
             )
+        if masks is not None and (
+            (low := masks.min()) < 0 or masks.max() > 65535 or (masks != masks.astype(np.uint16)).any()
+        ):
+            raise UserError(
+                f"Masks of '{self._meta.name}' from cell '{self._obs['cell'].iloc[start]}' on hold values from {low} to {masks.max()} as "
+                f"{masks.dtype}; segmentation labels are whole numbers from 0 to 65,535."
+            )
+        crops = as_float32(crops, f"'{self._meta.name}'") if crops.dtype.kind == "f" else crops
         if crops.dtype.kind == "f":
             finite = np.isfinite(crops).all(axis=(2, 3))
             if not finite.all():
@@ -176,7 +195,8 @@ class StoreWriter:
         constant = crops.min(axis=(2, 3)) == crops.max(axis=(2, 3))
         for channel, count in zip(self._channels, constant.sum(axis=0), strict=True):
             self._constant[channel.name] = self._constant.get(channel.name, 0) + int(count)
-        self._buffer.append((crops.astype(self._crops.dtype, copy=False), masks))
+        self._crop_digests += [hashlib.blake2b(crop.tobytes(), digest_size=16).digest() for crop in crops]
+        self._buffer.append((crops, masks))
         self._buffered += len(crops)
         if self._buffered >= CELLS_PER_CHUNK:
             self._flush(whole_chunks=True)
@@ -224,6 +244,7 @@ class StoreWriter:
                 self._notes.append(
                     f"{count:,} of {self._filled:,} cells of {self._meta.name} have a constant {channel.name} crop; rescaled, it is all zeros."
                 )
+        self._notes += repeated_crops(self._crop_digests, self._obs, self._meta.name)
         self._obs.to_parquet(self._folder / "obs.parquet")
         layout = _layout(self._channels, self._crops.dtype, self._crops.shape)
         if self._masks is not None:
@@ -237,6 +258,7 @@ class StoreWriter:
         self._hash.update(_identity(layout, self._obs))
         stored = self._hash.hexdigest()
         generated = None if self._generated is None else hashlib.sha256(layout + self._generated.encode()).hexdigest()
+        files = sorted(p for p in self._folder.rglob("*") if p.is_file())
         description = {
             "schema": SCHEMA,
             "made_by": "pci-bench",
@@ -247,13 +269,34 @@ class StoreWriter:
             "meta": asdict(self._meta),
             "channels": [asdict(c) for c in self._channels],
             "notes": self._notes,
-            "files": {
-                str(p.relative_to(self._folder)): p.stat().st_size
-                for p in sorted(self._folder.rglob("*"))
-                if p.is_file()
-            },
+            "files": {str(p.relative_to(self._folder)): p.stat().st_size for p in files},
+            "file_sha256": digests_of(self._folder, [p for p in files if p.suffix in (".json", ".parquet")]),
         }
-        (self._folder / "store.json").write_text(json.dumps(description, indent=1))
+        (self._folder / "store.json").write_text(json.dumps(described(description), indent=1))
+
+
+def repeated_crops(digests: list[bytes], obs: pd.DataFrame, dataset: str) -> list[str]:
+    """Return a sentence that counts the cells whose crops are equal, byte by byte, to another cell's; none where none is.
+
+    >>> import pandas as pd
+    >>> obs = pd.DataFrame({"cell": ["a", "b", "c"], "image": ["w0", "w1", "w1"]})
+    >>> repeated_crops([b"1", b"1", b"2"], obs, "mine")[0][:75]
+    "2 of 3 cells of mine have the same pixels as another cell ('a' and 'b', for"
+    """
+    import pandas as pd
+
+    table = pd.DataFrame({"digest": digests, "image": obs["image"].astype("string").fillna("")})
+    equal = table["digest"].duplicated(keep=False)
+    if not equal.any():
+        return []
+    images = table[equal].groupby("digest")["image"].nunique()
+    elsewhere = int(table["digest"].map(images).gt(1).sum())
+    pair = obs["cell"][table["digest"] == table["digest"][equal].iloc[0]].iloc[:2]
+    return [
+        f"{int(equal.sum()):,} of {len(table):,} cells of {dataset} have the same pixels as another cell "
+        f"({' and '.join(repr(cell) for cell in pair)}, for example), {elsewhere:,} of them as a cell of another image. A cell and its copy "
+        "recognize each other, which flatters every score. Leave copies out."
+    ]
 
 
 def open_store(folder: Path) -> Cells:
@@ -262,7 +305,7 @@ def open_store(folder: Path) -> Cells:
     Raises
     ------
     BrokenStoreError
-        Where the folder is not a store, is of another schema, or a file of it is missing, truncated or changed in size.
+        Where the folder is not a store, is of another schema, or a file of it is missing, truncated, changed in size, or damaged.
     """
     import pandas as pd
     import zarr
@@ -279,6 +322,10 @@ def open_store(folder: Path) -> Cells:
         raise BrokenStoreError(f"{folder} is a store of schema {schema}; this version reads schema {SCHEMA}.")
     if (folder / "masks.zarr").exists() and not description.get("masks_hashed"):
         raise BrokenStoreError(f"{folder} was stored before masks were part of a dataset's hash.")
+    try:
+        check_described(description)
+    except DamagedError as error:
+        raise BrokenStoreError(f"The store {folder} is damaged: store.json: {error}.") from error
     for name, size in files.items():
         file = folder / name
         found = file.stat().st_size if file.is_file() else None
@@ -286,6 +333,7 @@ def open_store(folder: Path) -> Cells:
             state = "is missing" if found is None else f"has {found:,} bytes instead of {size:,}"
             raise BrokenStoreError(f"The store {folder} is damaged: {name} {state}.")
     try:
+        check_digests(folder, description.get("file_sha256", {}))  # stores made before there were checksums have none
         obs = pd.read_parquet(folder / "obs.parquet")
         crops = zarr.open_array(folder / "crops.zarr", mode="r")
         masks = zarr.open_array(folder / "masks.zarr", mode="r") if (folder / "masks.zarr").exists() else None

@@ -227,6 +227,26 @@ def test_a_damaged_checkpoint_is_named_and_can_be_replaced(monkeypatch):
     assert train("pci", make_cells(), SMALL, name="damaged", restart=True).file.exists()
 
 
+@pytest.mark.parametrize("where", [0.1, 0.5, 0.9])
+def test_a_checkpoint_in_which_a_bit_flipped_is_not_resumed(tmp_path, where):
+    import torch
+
+    from pci_bench.checksums import seal
+    from pci_bench.training.loop import _checkpoint
+
+    identity = {"schema": 1, "recipe": SMALL.model_dump()}
+    file = tmp_path / "checkpoint.pt"
+    state = {"identity": json.dumps(identity), "network": {"w": torch.rand(99)}, "optimizer": {}, "history": []}
+    torch.save(state, file)
+    seal(file)
+    whole = file.read_bytes()
+    assert torch.equal(_checkpoint(file, identity, True, False)["network"]["w"], state["network"]["w"])
+    position = int(len(whole) * where)
+    file.write_bytes(whole[:position] + bytes([whole[position] ^ 4]) + whole[position + 1 :])
+    with pytest.raises(UserError, match="damaged or of another origin"):
+        _checkpoint(file, identity, True, False)
+
+
 @pytest.mark.parametrize(
     ("cells", "sentence"),
     [

@@ -219,6 +219,8 @@ def evaluate(
     from pci_bench.external import check_finite, read_features
 
     adata = read_features(file)
+    for note in adata.uns.pop("pci_bench_notes", []):
+        err.print(f"Note: {note}", markup=False, highlight=False)
     if not adata.uns.get("pci_bench", {}).get("features", {}).get("missing"):
         check_finite(adata, file)
     adata.uns.setdefault(

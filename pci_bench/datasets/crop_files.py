@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import os
 import zipfile
 import zlib
 from collections.abc import Iterable, Iterator
@@ -13,7 +14,7 @@ from typing import Protocol
 
 import numpy as np
 
-from pci_bench.cells import Channel
+from pci_bench.cells import Channel, as_float32
 from pci_bench.errors import UserError
 from pci_bench.registry import natural_key
 
@@ -39,11 +40,41 @@ class FolderTree:
 
     def names(self) -> list[str]:
         """Return the readable image files below the folder."""
-        return sorted(
-            p.relative_to(self.root).as_posix()
-            for p in self.root.rglob("*")
-            if p.suffix.lower() in READABLE and p.is_file() and not p.name.startswith(".")
-        )
+        return [name for name in self._all_names() if is_readable(name)]
+
+    def others(self) -> list[str]:
+        """Return all other files below the folder: hidden ones, and those of another ending."""
+        return [name for name in self._all_names() if not is_readable(name)]
+
+    def _all_names(self) -> list[str]:
+        """Return all files below the folder, links to folders followed.
+
+        Raises
+        ------
+        UserError
+            Where a folder cannot be listed, or a link leads nowhere or to a folder that it lies in: leaving its crops out
+            would change the dataset silently.
+        """
+
+        def refuse(error: OSError) -> None:
+            raise UserError(
+                f"The folder {error.filename} cannot be read: {error.strerror}. Its crops would be missing. Make it readable, or move "
+                "it away."
+            ) from error
+
+        found = []
+        for folder, subfolders, files in os.walk(self.root, onerror=refuse, followlinks=True):
+            here = Path(folder)
+            within = [p.resolve() for p in (here, *here.parents) if p.is_relative_to(self.root)]
+            for link in (here / name for name in subfolders if (here / name).is_symlink()):
+                if any(path.is_relative_to(link.resolve()) for path in within):
+                    raise UserError(f"{link} is a link to a folder that it lies in. Remove the link.")
+            if lost := [
+                here / name for name in files if (here / name).is_symlink() and not os.path.exists(here / name)
+            ]:
+                raise UserError(f"{lost[0]} is a link that leads to no file. Remove the link, or bring its file back.")
+            found += [(here / name).relative_to(self.root).as_posix() for name in files]
+        return sorted(found)
 
     def read(self, name: str) -> bytes:
         """Return one file's bytes."""
@@ -61,6 +92,12 @@ class FolderTree:
                 stat = file.stat()
                 digest.update(f"{name}\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode())
         return digest.hexdigest()
+
+
+def is_readable(name: str) -> bool:
+    """Return whether a file's name ends as an image that can be read, and is not hidden."""
+    path = PurePosixPath(name)
+    return path.suffix.lower() in READABLE and not path.name.startswith(".")
 
 
 class ZipTree:
@@ -153,34 +190,70 @@ def find_crops(tree: FileTree, suffixes: tuple[str, ...]) -> list[CropFiles]:
 
 
 def read_plane(tree: FileTree, name: str) -> np.ndarray:
-    """Return one grey image (rows, columns) as uint8, uint16 or float32.
+    """Return one grey image (rows, columns) as uint8, uint16 or float32, each pixel as it is in the file.
 
     Raises
     ------
     UserError
-        For a truncated file, a file of another kind, or an image of more than one plane.
+        For a truncated file, a file of another kind, an image of more than one plane or of colours, one that is to be turned
+        or inverted before it is shown, and values that float32 cannot hold.
     """
-    import tifffile
-    from PIL import Image
-
     data = io.BytesIO(tree.read(name))
     try:
-        if name.lower().endswith((".tif", ".tiff")):
-            plane = tifffile.imread(data)
-        else:
-            with Image.open(data) as image:
-                plane = np.asarray(image.convert("RGB") if image.mode == "P" else image)  # never a palette's indices
+        plane, unlike = _tiff(data) if name.lower().endswith((".tif", ".tiff")) else _other_image(data)
     except Exception as error:  # decoders raise many kinds
         raise UserError(
             f"{name} in {tree.title} cannot be read as an image: it is truncated or of another kind ({error})."
         ) from error
+    if unlike:
+        raise UserError(f"{name} in {tree.title} {unlike}; a crop's channel is one grey image, stored as it is shown.")
     if plane.ndim != 2:
         raise UserError(
             f"{name} in {tree.title} has the shape {plane.shape}; a crop's channel is one grey image (rows, columns)."
         )
     if plane.dtype not in (np.uint8, np.uint16):
-        plane = plane.astype(np.float32)
+        plane = as_float32(plane, f"{name} in {tree.title}", exact_integers=True)
     return plane
+
+
+def _tiff(data: io.BytesIO) -> tuple[np.ndarray, str | None]:
+    """Return a TIFF's pixels, and why they are not what the image shows, or None."""
+    import tifffile
+
+    with tifffile.TiffFile(data) as file:
+        plane, first = file.asarray(), file.pages.first
+        if len(file.series) > 1:
+            return plane, f"holds {len(file.series)} images"
+        orientation = first.tags.get("Orientation")
+        kinds = tifffile.PHOTOMETRIC
+        return plane, _unlike(
+            palette=first.photometric == kinds.PALETTE,
+            inverted=first.photometric == kinds.MINISWHITE,
+            orientation=1 if orientation is None else int(orientation.value),
+        )
+
+
+def _other_image(data: io.BytesIO) -> tuple[np.ndarray, str | None]:
+    """Return the pixels of a PNG, BMP or JPEG, and why they are not what the image shows, or None."""
+    from PIL import ExifTags, Image
+
+    with Image.open(data) as image:
+        images = getattr(image, "n_frames", 1)
+        unlike = f"holds {images} images" if images > 1 else None
+        orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
+        turned = _unlike(palette=image.mode == "P", inverted=False, orientation=int(orientation))
+        return np.asarray(image), unlike or turned
+
+
+def _unlike(*, palette: bool, inverted: bool, orientation: int) -> str | None:
+    """Return why stored values are not the grey values that an image shows, or None."""
+    if palette:
+        return "is an image of colours from a palette"
+    if inverted:
+        return "says that its lowest value is white"
+    if orientation not in (0, 1):
+        return f"says that it is to be turned before it is shown (orientation {orientation})"
+    return None
 
 
 def read_crops(tree: FileTree, cells: Iterable[CropFiles]) -> Iterator[np.ndarray]:

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl
 
 from pci_bench.arguments import split_list
-from pci_bench.cells import DatasetMeta
+from pci_bench.cells import OBS_COLUMNS, DatasetMeta
 from pci_bench.datasets.base import register_dataset
-from pci_bench.datasets.crop_files import FolderTree, channels_of, find_crops, read_crops, read_plane
+from pci_bench.datasets.crop_files import (
+    READABLE,
+    CropFiles,
+    FolderTree,
+    channels_of,
+    find_crops,
+    read_crops,
+    read_plane,
+)
 from pci_bench.errors import UserError
+from pci_bench.tabular import read_csv
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -113,6 +122,7 @@ class FolderDataset:
             }
         )
         obs, notes = self._annotated(obs)
+        notes = (*left_out(tree, suffixes, cells), *notes)
         confounder = self.meta.confounder
         if confounder not in obs:
             raise UserError(
@@ -134,13 +144,11 @@ class FolderDataset:
 
     def _annotated(self, obs: pd.DataFrame) -> tuple[pd.DataFrame, tuple[str, ...]]:
         """Return obs joined with ``images.csv``, and sentences on what did not match."""
-        import pandas as pd
-
         file = self.root / "images.csv"
         if not file.exists():
             return obs, (f"{self.root} has no images.csv, so its cells have no labels.",)
         try:
-            table = pd.read_csv(file, dtype={"image": str, "label": str})
+            table = read_csv(file, text=[c for c in OBS_COLUMNS if c not in ("y", "x")])
         except (ValueError, OSError) as error:
             raise UserError(f"{file} cannot be read as a table: {error}.") from error
         if "image" not in table:
@@ -172,3 +180,22 @@ class FolderDataset:
                 f"{len(unlabelled)} images of {self.root} have no row in images.csv, for example '{unlabelled[0]}'."
             )
         return obs.merge(table, on="image", how="left"), tuple(notes)
+
+
+def left_out(tree: FolderTree, suffixes: tuple[str, ...], cells: list[CropFiles]) -> tuple[str, ...]:
+    """Return sentences that count the files of a folder that might be crops and were not read."""
+    used = {name for cell in cells for name in cell.files}
+    no_channel = [name for name in tree.names() if name not in used]
+    like_crops = [n for n in tree.others() if any(s.lower() in PurePosixPath(n).name.lower() for s in suffixes)]
+    notes = []
+    if no_channel:
+        notes.append(
+            f"{len(no_channel):,} images in {tree.root} are of no channel ({', '.join(suffixes)}) and are left out, "
+            f"for example {no_channel[0]}."
+        )
+    if like_crops:
+        notes.append(
+            f"{len(like_crops):,} files in {tree.root} are named like crops but are hidden or none of {', '.join(READABLE)}, and are "
+            f"left out, for example {like_crops[0]}."
+        )
+    return tuple(notes)

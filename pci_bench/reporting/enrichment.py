@@ -13,6 +13,7 @@ from pci_bench import __version__
 from pci_bench.files import escape
 from pci_bench.reporting.tables import Format, latex
 from pci_bench.results import Result
+from pci_bench.tabular import read_csv
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -29,10 +30,8 @@ def printed() -> pd.DataFrame:
     Cluster B's "303706" is read as 303/706. The identifiers are those that the Gene Ontology had in 2019 for the printed names
     (ours: the paper prints names only); "Nucleolar Rim" is no term of it.
     """
-    import pandas as pd
-
     with files("pci_bench_tables").joinpath("table3-printed.csv").open(encoding="utf-8") as stream:
-        return pd.read_csv(stream)
+        return read_csv(stream)
 
 
 def enrichment_tables(results: Sequence[Result]) -> Iterator[tuple[str, dict[Format, str]]]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pci_bench.cells import Cells
+from pci_bench.checksums import DamagedError, check_seal, seal
 from pci_bench.files import atomic_file, cache_folder
 from pci_bench.progress import Progress
 
@@ -31,12 +32,19 @@ def stored_crops(cells: Cells, progress: Progress) -> np.ndarray:
         _copy(cells, crops, progress)
         return crops
     file = cache_folder() / "training" / f"crops-{cells.sha256[:20]}.npy"
+    if file.exists():
+        try:
+            check_seal(file)
+        except DamagedError as error:
+            progress.say(f"The cache file {file} is damaged ({error}). It is made again.")
+            file.unlink()
     if not file.exists():
         with atomic_file(file) as temporary:
             mapped = np.lib.format.open_memmap(temporary, mode="w+", dtype=first.dtype, shape=shape)
             _copy(cells, mapped, progress)
             mapped.flush()
             del mapped
+            seal(temporary)
     return np.load(file, mmap_mode="r")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import time
@@ -15,6 +16,7 @@ import pydantic
 from pci_bench import weights as weight_files
 from pci_bench.arguments import MAX_SEED
 from pci_bench.cells import Cells
+from pci_bench.checksums import seal, unsealed
 from pci_bench.errors import UserError
 from pci_bench.extraction import device_name, resolve_device
 from pci_bench.files import atomic_file, cache_folder, escape, lock
@@ -234,6 +236,7 @@ def train(
                     },
                     temporary,
                 )
+                seal(temporary)
         _round(network)
         measured = objective.validate(network, crops, device)
         if measured:
@@ -263,7 +266,7 @@ def _checkpoint(file: Path, identity: dict[str, Any], resume: bool, restart: boo
         file.unlink()
         return None
     try:
-        state = torch.load(file, map_location="cpu", weights_only=True)
+        state = torch.load(io.BytesIO(unsealed(file)), map_location="cpu", weights_only=True)
         before = json.loads(state["identity"])
         _ = state["network"], state["optimizer"], state["history"], before["recipe"]
     except Exception as error:  # torch raises many kinds

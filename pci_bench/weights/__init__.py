@@ -6,23 +6,24 @@ this folder (shipped) or in the cache (imported or trained).
 
 from __future__ import annotations
 
+import hashlib
 import json
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import unquote
 
-from pci_bench.cells import Channel
-from pci_bench.errors import UserError
-from pci_bench.files import atomic_file, cache_folder, escape
-from pci_bench.registry import Registry, origin_of
+import numpy as np
 
-if TYPE_CHECKING:
-    import numpy as np
+from pci_bench.cells import Channel
+from pci_bench.checksums import DamagedError
+from pci_bench.errors import UserError
+from pci_bench.files import atomic_file, cache_folder, escape, sha256_of
+from pci_bench.registry import Registry, origin_of
 
 HEADER = "pci_bench"
 
@@ -139,31 +140,64 @@ class WeightsHeader:
 
 
 def read_header(file: Path) -> WeightsHeader:
-    """Return the description in a weights file.
+    """Return the description in a weights file, whose tensors are checked; read once as long as size and time stay the same.
 
     Raises
     ------
     UserError
-        Where the file is damaged or was not written by pci-bench.
+        Where the file is damaged, in its tensors too, or was not written by pci-bench.
     """
-    from safetensors import SafetensorError, safe_open
+    from safetensors import SafetensorError
 
+    _check_shipped(file)
     try:
-        with safe_open(file, framework="numpy") as opened:
-            metadata = opened.metadata() or {}
-        header = json.loads(metadata[HEADER])
-        return WeightsHeader(
-            header["family"],
-            header["name"],
-            tuple(header["channels"]),
-            header["config"],
-            header["source"],
-            header.get("trained_on"),
-        )
+        state = file.stat()
+        return _read_header(file, state.st_size, state.st_mtime_ns)
     except (SafetensorError, OSError, KeyError, ValueError, TypeError) as error:
         raise UserError(
             f"{file} is not a weights file of pci-bench, or is damaged ({error}). Delete it and import the weights again."
         ) from error
+
+
+@lru_cache(maxsize=64)
+def _read_header(file: Path, size: int, modified: int) -> WeightsHeader:
+    from safetensors import safe_open
+
+    with safe_open(file, framework="numpy") as opened:
+        header = json.loads((opened.metadata() or {})[HEADER])
+        if "sha256" in header:  # older weights have none
+            tensors = ((name, opened.get_tensor(name)) for name in opened.keys())  # noqa: SIM118 - it is no mapping
+            if header["sha256"] != _digest(header, tensors):
+                raise DamagedError("its checksum is not that of what was written")
+    return WeightsHeader(
+        header["family"],
+        header["name"],
+        tuple(header["channels"]),
+        header["config"],
+        header["source"],
+        header.get("trained_on"),
+    )
+
+
+def _check_shipped(file: Path) -> None:
+    """Raise where shipped weights are not those that ``weights.toml`` declares."""
+    if file.parent != folders()[0]:
+        return
+    family, _, name = file.stem.partition("@")
+    declared_sha256 = declared().get(family, {}).get(unquote(name), {}).get("sha256")
+    if declared_sha256 not in (None, sha256_of(file)):
+        raise UserError(
+            f"The shipped weights {file} are damaged: their checksum is not that of weights.toml. Install pci-bench again."
+        )
+
+
+def _digest(header: Mapping[str, Any], tensors: Iterable[tuple[str, np.ndarray]]) -> str:
+    """Return a checksum of what a weights file says of itself and of its tensors, in the order of their names."""
+    said = {key: value for key, value in header.items() if key != "sha256"}
+    digest = hashlib.sha256(json.dumps(said, sort_keys=True).encode())
+    for name, array in sorted(tensors, key=lambda pair: pair[0]):
+        digest.update(f"{name} {array.dtype} {array.shape}".encode() + np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()
 
 
 def unfit(file: Path, channels: tuple[Channel, ...]) -> str | None:
@@ -220,6 +254,7 @@ def save(
     header = {"family": family, "name": name, "channels": channels, "config": config, "source": source}
     if trained_on is not None:
         header["trained_on"] = trained_on
+    header["sha256"] = _digest(header, tensors.items())
     with atomic_file(file) as temporary:
         save_file(tensors, temporary, metadata={HEADER: json.dumps(header)})
     return file
