@@ -19,6 +19,7 @@ from pci_bench.cells import Cells, Channel, DatasetMeta, validated_obs
 from pci_bench.errors import UserError
 from pci_bench.files import atomic_folder, cache_folder, escape, lock
 from pci_bench.progress import Progress
+from pci_bench.shortages import raise_shortage
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -250,7 +251,7 @@ class StoreWriter:
                 if p.is_file()
             },
         }
-        (self._folder / "store.json").write_text(json.dumps(description, indent=1))
+        (self._folder / "store.json").write_text(json.dumps(description, indent=1), encoding="utf-8")
 
 
 def open_store(folder: Path) -> Cells:
@@ -265,12 +266,13 @@ def open_store(folder: Path) -> Cells:
     import zarr
 
     try:
-        description = json.loads((folder / "store.json").read_text())
+        description = json.loads((folder / "store.json").read_text(encoding="utf-8"))
         schema, files = description["schema"], description["files"]
         channels = tuple(Channel(**c) for c in description["channels"])
         meta = DatasetMeta(**description["meta"])
         sha256, notes = description["sha256"], tuple(description["notes"])
     except (OSError, ValueError, KeyError, TypeError) as error:
+        raise_shortage(error)
         raise BrokenStoreError(f"{folder} is not a store of cells: {type(error).__name__}: {error}.") from error
     if schema != SCHEMA:
         raise BrokenStoreError(f"{folder} is a store of schema {schema}; this version reads schema {SCHEMA}.")
@@ -287,6 +289,7 @@ def open_store(folder: Path) -> Cells:
         crops = zarr.open_array(folder / "crops.zarr", mode="r")
         masks = zarr.open_array(folder / "masks.zarr", mode="r") if (folder / "masks.zarr").exists() else None
     except Exception as error:  # Zarr and Arrow raise many kinds
+        raise_shortage(error)
         raise BrokenStoreError(f"The store {folder} cannot be read: {error}.") from error
     if crops.shape[:2] != (len(obs), len(channels)):
         raise BrokenStoreError(
@@ -309,6 +312,7 @@ class _Stored:
         try:
             return self._array.oindex[index] if isinstance(index, np.ndarray) else self._array[index]
         except Exception as error:  # each codec raises its own kinds
+            raise_shortage(error)
             raise BrokenStoreError(
                 f"The store {self._folder} is damaged: a chunk of {self._array.basename or 'its crops'} cannot be read ({error}). "
                 "Delete that folder; the next run builds it again."
@@ -384,7 +388,7 @@ def verify(dataset: Dataset, *, progress: Progress | None = None) -> str:
     layout = _layout(cells.channels, crops.dtype, (len(cells), *crops.shape[1:]))
     if cells.has_masks:
         digest.update(mask_digest.digest())
-    description = json.loads((folder / "store.json").read_text())
+    description = json.loads((folder / "store.json").read_text(encoding="utf-8"))
     declared, drawn = description.get("checksum"), digest.hexdigest()
     digest.update(_identity(layout, cells.obs))
     written = description.get("stored_sha256", cells.sha256)

@@ -15,12 +15,15 @@ from pci_bench.cli import listing, run, train, read, compare, check, data, weigh
 
 # isort: on
 from pci_bench.cli.app import app
+from pci_bench.cli.streams import standard_streams
 from pci_bench.cli.terminal import err
 from pci_bench.errors import UserError
+from pci_bench.shortages import refusal
 
 INTERRUPTED = 130  # what a shell calls the end by Ctrl-C
 
 
+@standard_streams()
 def main() -> None:
     """Run the command line: 0 done, 1 changed (compare) or a broken contract (test), 2 a user's mistake, 130 interrupted."""
     warnings.showwarning = lambda message, category, *_, **__: (
@@ -38,10 +41,11 @@ def main() -> None:
     except (KeyboardInterrupt, typer.Abort):
         err.print("Interrupted. Run the same command again: it continues where it stopped.", markup=False)
         sys.exit(INTERRUPTED)
-    except BrokenPipeError:
-        sys.exit(0)
     except Exception as error:
         if hasattr(error, "show"):  # a wrong option or argument: click says it
             error.show()
+            sys.exit(2)
+        if sentence := refusal(error):
+            err.print(f"Error: {sentence}", markup=False, highlight=False, soft_wrap=True)
             sys.exit(2)
         raise

@@ -30,10 +30,12 @@ def compare(
 ) -> None:
     """Say whether two sets of results are the same: exit code 0 the same, 1 changed or missing, 2 not comparable."""
     from pci_bench import comparison
-    from pci_bench.files import atomic_file
+    from pci_bench.files import atomic_file, check_replaceable
 
     if form not in ("terminal", "md"):
         raise UserError(f"There is no format '{form}'. Use terminal or md.")
+    if junit is not None:
+        check_replaceable(junit)
     allowed = comparison.read_tolerance(tolerance) if tolerance else None
     found = comparison.compare(_results_of(old), _results_of(new), allowed)
     if junit is not None:

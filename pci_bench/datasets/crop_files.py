@@ -15,7 +15,9 @@ import numpy as np
 
 from pci_bench.cells import Channel
 from pci_bench.errors import UserError
+from pci_bench.files import check_text
 from pci_bench.registry import natural_key
+from pci_bench.shortages import raise_shortage
 
 READABLE = (".tif", ".tiff", ".png", ".bmp", ".jpg", ".jpeg")
 
@@ -39,17 +41,21 @@ class FolderTree:
 
     def names(self) -> list[str]:
         """Return the readable image files below the folder."""
-        return sorted(
+        names = sorted(
             p.relative_to(self.root).as_posix()
             for p in self.root.rglob("*")
             if p.suffix.lower() in READABLE and p.is_file() and not p.name.startswith(".")
         )
+        for name in names:
+            check_text(name, f"The file name in {self.root}")
+        return names
 
     def read(self, name: str) -> bytes:
         """Return one file's bytes."""
         try:
             return (self.root / name).read_bytes()
         except OSError as error:
+            raise_shortage(error)
             raise UserError(f"The file {self.root / name} cannot be read: {error.strerror}.") from error
 
     def fingerprint(self) -> str:
@@ -171,6 +177,7 @@ def read_plane(tree: FileTree, name: str) -> np.ndarray:
             with Image.open(data) as image:
                 plane = np.asarray(image.convert("RGB") if image.mode == "P" else image)  # never a palette's indices
     except Exception as error:  # decoders raise many kinds
+        raise_shortage(error)
         raise UserError(
             f"{name} in {tree.title} cannot be read as an image: it is truncated or of another kind ({error})."
         ) from error

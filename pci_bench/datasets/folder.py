@@ -10,6 +10,7 @@ from pci_bench.cells import DatasetMeta
 from pci_bench.datasets.base import register_dataset
 from pci_bench.datasets.crop_files import FolderTree, channels_of, find_crops, read_crops, read_plane
 from pci_bench.errors import UserError
+from pci_bench.files import user_path
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -42,7 +43,7 @@ class FolderDataset:
         self.options = dict(parse_qsl(query))
         if unknown := set(self.options) - set(OPTIONS):
             raise UserError(f"folder:{path} has no option '{unknown.pop()}'. Its options are {', '.join(OPTIONS)}.")
-        self._root = Path(path).expanduser().absolute()
+        self._root = user_path(path, "The folder", absolute=True, text=True)
         self.meta = DatasetMeta(
             f"folder:{argument}",
             "1",
