@@ -20,7 +20,8 @@ def give_places_to_libraries() -> None:
     these libraries are imported.
     """
     for variable, (below_home, parent) in OWN_PLACES.items():
-        if variable in os.environ or may_write(_own_place(below_home, parent)):
+        own = _own_place(below_home, parent)
+        if variable in os.environ or (own is not None and may_write(own)):
             continue
         try:
             folder = cache_folder() / "libraries" / variable.lower()
@@ -31,11 +32,11 @@ def give_places_to_libraries() -> None:
             continue
 
 
-def _own_place(below_home: str, parent: str) -> Path:
-    """Return the folder that a library would use; one that cannot be written where there is no home folder."""
+def _own_place(below_home: str, parent: str) -> Path | None:
+    """Return the folder that a library would use; None where there is no home folder."""
     if named := os.environ.get(parent):
         return Path(named)
     try:
         return Path.home() / below_home
     except RuntimeError:
-        return Path("/nonexistent")
+        return None

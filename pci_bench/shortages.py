@@ -26,7 +26,7 @@ REMEDIES = {
 FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)  # what a place is that can be read only
 
 _NUMBERS = re.compile(r"(?:\[Errno |errno = |os error )(\d+)")  # Python and Arrow, HDF5, Rust
-_DISK_OF_TORCH = "PytorchStreamWriter failed writing"
+_DISK_OF_TORCH = ("PytorchStreamWriter failed writing", "inline_container.cc")
 _MEMORY = (
     "can't allocate memory",  # torch
     "out of memory",  # CUDA
@@ -59,10 +59,10 @@ def error_number(error: BaseException) -> int | None:
             return one.errno
         if found := _NUMBERS.search(str(one)):
             return int(found[1])
-    return errno.ENOSPC if _DISK_OF_TORCH in str(error) else None
+    return errno.ENOSPC if any(words in str(error) for words in _DISK_OF_TORCH) else None
 
 
-def shortage(error: BaseException) -> str | None:
+def shortage(error: BaseException) -> tuple[str, str] | None:
     """Return what this process had too little of (memory, files, threads) and what to do, or None for another error.
 
     What was being read or written is not at fault then, and is never to be called damaged.
@@ -70,22 +70,22 @@ def shortage(error: BaseException) -> str | None:
     Examples
     --------
     >>> shortage(OSError(24, "Too many open files"))
-    'too many files are open. Raise the limit, for example with `ulimit -n 1024`'
+    ('Too many files are open', 'Raise the limit, for example with `ulimit -n 1024`')
     >>> shortage(ValueError("3 is no k"))
     """
     for one in chain(error):
         text = str(one).lower()
         number = one.errno if isinstance(one, OSError) else None
         if number in (errno.EMFILE, errno.ENFILE):
-            return "too many files are open. Raise the limit, for example with `ulimit -n 1024`"
+            return "Too many files are open", "Raise the limit, for example with `ulimit -n 1024`"
         if number == errno.EAGAIN or any(words in text for words in _PROCESSES):
             return (
-                "the system lets this process start no more threads or processes. Raise the limit (`ulimit -u`), or use "
-                "fewer: --workers 1 and OMP_NUM_THREADS=1"
+                "The system lets this process start no more threads or processes",
+                "Raise the limit (`ulimit -u`), or use fewer: --workers 1 and OMP_NUM_THREADS=1",
             )
         if isinstance(one, MemoryError) or number == errno.ENOMEM or any(words in text for words in _MEMORY):
             details = next((line for line in str(one).splitlines() if line), "")[:200].rstrip(".")
-            return f"there is too little memory{f' ({details})' if details else ''}. {_FEWER}"
+            return f"There is too little memory{f' ({details})' if details else ''}", _FEWER
     return None
 
 
@@ -103,8 +103,8 @@ def refusal(error: BaseException) -> str | None:
     stage = next((note for one in chain(error) for note in getattr(one, "__notes__", ())), "")
     while_ = f", while {stage}" if stage else ""
     if lacking := shortage(error):
-        what, _, remedy = lacking.partition(". ")
-        return f"{what[0].upper()}{what[1:]}{while_}. {remedy}."
+        what, remedy = lacking
+        return f"{what}{while_}. {remedy}."
     for one in chain(error):
         number = one.errno if isinstance(one, OSError) else None
         if number in REMEDIES and isinstance(one, OSError):

@@ -10,6 +10,7 @@ import typer
 from pci_bench.cli.app import WorkersOption, app
 from pci_bench.cli.terminal import err, out, say
 from pci_bench.errors import UserError
+from pci_bench.files import user_path
 from pci_bench.progress import ConsoleProgress
 
 LISTED = 20  # missing and new results in a terminal
@@ -80,10 +81,11 @@ def gate(
 def _results_of(where: str) -> list[Any]:
     from pci_bench import comparison, gate
 
+    path = user_path(where, "The path")
     name, _, dataset = where.partition(":")
-    if name == "expected" and not Path(where).exists():
+    if name == "expected" and not path.exists():
         return gate.expected(dataset or None)
-    return comparison.read_any(Path(where))
+    return comparison.read_any(path)
 
 
 def _print_comparison(found: Any, form: str, *, everything: bool = False) -> None:

@@ -138,7 +138,9 @@ def download(url: str, part: Path, patience: Patience, advance: Callable[[int], 
         if error.code == NOT_SATISFIABLE and start:
             _discard(part)
             return download(url, part, patience, advance)
-        raise DownloadError(f"the server answers {error.code} {error.reason}") from error
+        raise DownloadError(
+            f"the server answers {error.code} {str(error.reason).partition(chr(10))[0]}".rstrip(" .")
+        ) from error
     except (URLError, OSError, http.client.HTTPException, ValueError) as error:
         raise DownloadError(_reason(error, patience)) from error
     with answer:
