@@ -70,7 +70,7 @@ FAULTS = [
     Fault("a dataset's path is not UTF-8", ("data", "get", "folder:bad\udcff"), ("'bad\\udcff' is not UTF-8", "Rename it")),
     Fault("features' path is not UTF-8", ("evaluate", "bad\udcff.csv", "--with", "loo-knn"), ("is not UTF-8",)),
     Fault("an image's name is not UTF-8", EVALUATION, ("'bad\\udcff/0_gfp.tif' is not UTF-8",), lambda f: write(f / "crops", crops() | {f"bad\udcff/0{s}.tif": crops()["w0/0_gfp.tif"] for s in ("_gfp", "_rfp")})),
-    Fault("an output folder's name is not UTF-8", (*EVALUATION, "--out", "bad\udcff"), ("Results, tables and figures: bad",), with_crops(), code=0),
+    Fault("an output folder's name is not UTF-8", (*EVALUATION, "--out", "bad\udcff"), ("Results, tables and figures: bad",), with_crops(), code=0, own=True),
 ]  # fmt: skip
 
 
