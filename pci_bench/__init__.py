@@ -5,7 +5,11 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
+from pci_bench.places import give_places_to_libraries
+
 __version__ = "0.1.0"
+
+give_places_to_libraries()  # before anything imports numba or matplotlib
 
 _PUBLIC = {
     "Cells": "pci_bench.cells",

@@ -11,6 +11,8 @@ import numpy as np
 from pci_bench.cells import as_float32
 from pci_bench.errors import UserError
 from pci_bench.features import ExtractorMeta, register_extractor
+from pci_bench.files import atomic_file, user_path
+from pci_bench.shortages import raise_shortage
 from pci_bench.tabular import read_csv
 
 if TYPE_CHECKING:
@@ -32,7 +34,7 @@ class FileFeatures:
     """
 
     def __init__(self, argument: str):
-        self.path = Path(argument).expanduser()
+        self.path = user_path(argument, "The features file", text=True)
         self.meta = ExtractorMeta(f"file:{argument}", "1", f"Features of {self.path.name}", roles=())
         self.notes: list[str] = []
 
@@ -97,6 +99,7 @@ def read_features(path: Path) -> AnnData:
     except UserError:
         raise
     except Exception as error:  # each format's reader raises its own kinds
+        raise_shortage(error)
         raise UserError(
             f"{path} cannot be read as {kind} features: it is truncated or of another kind ({error})."
         ) from error
@@ -222,6 +225,18 @@ def _number(value: object) -> float | None:
         return None
 
 
+def write_h5ad(adata: AnnData, file: Path) -> None:
+    """Write features as ``.h5ad``, made in memory: HDF5 that cannot write to a full disk ends the process when it closes."""
+    import h5py
+    from anndata.io import write_elem
+
+    with h5py.File(file.name, "w", driver="core", backing_store=False) as made:
+        write_elem(made, "/", adata)
+        made.flush()
+        content = made.id.get_file_image()
+    file.write_bytes(content)
+
+
 def write_features(adata: AnnData, path: Path) -> None:
     """Write features in the format that the path's ending names, whole or not at all.
 
@@ -230,12 +245,12 @@ def write_features(adata: AnnData, path: Path) -> None:
     """
     import pandas as pd
 
-    from pci_bench.files import atomic_file
-
     kind = path.suffix.lower()
     with atomic_file(path) as temporary:
         if kind == ".h5ad":
-            adata.write_h5ad(temporary)
+            categorical = adata.copy()
+            categorical.strings_to_categoricals()
+            write_h5ad(categorical, temporary)
         elif kind == ".npz":
             labels = (
                 {"label": adata.obs["label"].astype("string").fillna("").to_numpy(str)} if "label" in adata.obs else {}

@@ -21,11 +21,13 @@ from pci_bench.cells import as_float32
 from pci_bench.checksums import check_seal, seal, unsealed
 from pci_bench.datasets.base import load_dataset
 from pci_bench.errors import PluginError, UserError
+from pci_bench.external import write_h5ad
 from pci_bench.features import EXTRACTORS, Compute, ExtractorMeta, FeatureSet, parse
 from pci_bench.files import atomic_file, cache_folder, escape, lock, sha256_of
 from pci_bench.progress import Progress
 from pci_bench.registry import checked_reason, source_of
 from pci_bench.segmentation import DEFAULT_SEGMENTER, SEGMENTERS
+from pci_bench.shortages import raise_shortage
 from pci_bench.threads import available_cores, machine_cores, set_threads
 
 if TYPE_CHECKING:
@@ -423,6 +425,7 @@ def _cached(job: _Job, cells: Cells, progress: Progress) -> AnnData | None:
         ):
             raise ValueError("it belongs to other cells or features")
     except Exception as error:  # HDF5 and AnnData raise many kinds
+        raise_shortage(error)
         progress.say(f"The cache file {file} is damaged or of another origin ({error}). It is made again.")
         return None
     # The same numbers serve the dataset under any of its names, so name and labels are the caller's.
@@ -554,7 +557,7 @@ def _computed(
         job.provenance["device"] = device_name(device)
         adata = _annotated(job, cells, values)
         with atomic_file(job.file()) as temporary:
-            adata.write_h5ad(temporary, convert_strings_to_categoricals=False)  # that would change what is returned
+            write_h5ad(adata, temporary)
             seal(temporary)
         found[job.features] = adata
     _discard_parts(jobs)
@@ -641,7 +644,8 @@ def _whole_part(job: _Job, start: int, n: int) -> bool:
     try:
         part = _read_part(job, start)
         return part.ndim == 2 and len(part) == min(job.cells_per_part, n - start)
-    except (OSError, ValueError, EOFError):
+    except (OSError, ValueError, EOFError) as error:
+        raise_shortage(error)
         return False
 
 
@@ -822,7 +826,7 @@ def device_name(device: str) -> str:
     import platform
 
     try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
+        for line in Path("/proc/cpuinfo").read_text(errors="replace").splitlines():
             if line.startswith("model name"):
                 return line.partition(":")[2].strip()
     except OSError:

@@ -17,21 +17,95 @@ from urllib.parse import quote
 
 from pci_bench.checksums import digest_of
 from pci_bench.errors import UserError
+from pci_bench.shortages import FORBIDDEN, REMEDIES, error_number, shortage
+
+MOST_BYTES_OF_A_NAME, MOST_BYTES_OF_A_PATH = 255, 4095  # of every file system in use
+
+
+def check_text(name: str, what: str) -> None:
+    """Raise a sentence where a name or path is not UTF-8, which every result is written in."""
+    try:
+        name.encode()
+    except UnicodeEncodeError as error:
+        raise UserError(
+            f"{what} {name!r} is not UTF-8, as names in results are. Rename it, or make a link to it."
+        ) from error
+
+
+def user_path(named: str | Path, what: str, *, absolute: bool = False, text: bool = False) -> Path:
+    """Return a path that a user named, with ``~`` as the home folder.
+
+    Parameters
+    ----------
+    named
+        As the user wrote it.
+    what
+        What the user named it for, to begin a sentence: ``"--out"``.
+    absolute
+        Whether to return it from the root on; else it may start at the current folder.
+    text
+        Whether it enters results, which are UTF-8; on Linux a path need not be text.
+
+    Raises
+    ------
+    UserError
+        For what no file system holds: a NUL character, a name or path that is too long, ``~`` of an unknown user, symbolic
+        links that lead in a circle; for a relative path that must be absolute where the current folder is gone; and for
+        one that is not text where it must be.
+    """
+    given = str(named)
+    shown = given if len(given) <= 100 else f"{given[:50]}…{given[-40:]}"
+    if text:
+        check_text(given, what)
+    if "\0" in given:
+        raise UserError(f"{what} {shown!r} holds a NUL character. Write a path without it.")
+    try:
+        path = Path(given).expanduser()
+        octets = [len(os.fsencode(part)) for part in path.parts]
+    except RuntimeError as error:
+        raise UserError(f"{what} {shown}: there is no home folder of this user. Write the path without ~.") from error
+    except UnicodeEncodeError as error:
+        raise UserError(f"{what} {shown!r} holds characters that no file name on this system can hold.") from error
+    if max(octets, default=0) > MOST_BYTES_OF_A_NAME or sum(octets) + len(octets) > MOST_BYTES_OF_A_PATH:
+        raise UserError(f"{what} {shown} is too long: a name has at most 255 bytes, a path 4095. Use a shorter one.")
+    try:
+        path.stat()
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise UserError(f"{what} {shown}: {REMEDIES[errno.ELOOP]}.") from error
+    try:
+        return path.absolute() if absolute else path
+    except FileNotFoundError as error:
+        raise UserError(
+            f"{what} {shown} starts at the current folder, which is gone. Change to another folder, or name a whole path."
+        ) from error
+
+
+def may_write(folder: Path) -> bool:
+    """Return whether files can be made in a folder, or in the nearest of its parents that there is."""
+    nearest = next((place for place in (folder, *folder.parents) if os.path.exists(place)), Path())
+    return os.access(nearest, os.W_OK | os.X_OK)
 
 
 def cache_folder() -> Path:
     """Return the folder of everything that can be made again: ``PCI_BENCH_CACHE``, or the platform's cache folder."""
     if named := os.environ.get("PCI_BENCH_CACHE"):
-        return Path(named).expanduser().absolute()
+        return user_path(named, "PCI_BENCH_CACHE", absolute=True, text=True)
     from platformdirs import user_cache_path
 
-    return user_cache_path("pci-bench")
+    try:
+        return user_cache_path("pci-bench")
+    except RuntimeError as error:
+        raise UserError(
+            "There is no home folder to keep a cache in: HOME is not set, and the system knows no home of this user. "
+            "Set PCI_BENCH_CACHE to a folder that can be written."
+        ) from error
 
 
 def user_data_folder(name: str) -> Path | None:
     """Return the folder ``PCI_BENCH_DATA/<name>`` of a user's own copy, or None where there is none."""
     root = os.environ.get("PCI_BENCH_DATA")
-    folder = Path(root).expanduser().absolute() / name if root else None
+    folder = user_path(root, "PCI_BENCH_DATA", absolute=True, text=True) / name if root else None
     return folder if folder is not None and folder.is_dir() else None
 
 
@@ -63,23 +137,13 @@ def _sha256_of(path: Path, size: int, modified: int) -> str:
 @contextmanager
 def sentences_for_os_errors(action: str, path: Path) -> Iterator[None]:
     """Turn what a file system refuses into a sentence: a full disk, a read-only or forbidden place, a file in the way."""
-    remedies = {
-        errno.ENOSPC: "the disk is full: free some space, or name another place with --out or PCI_BENCH_CACHE",
-        errno.EDQUOT: "the disk quota is used up: free some space, or name another place with --out or PCI_BENCH_CACHE",
-        errno.EACCES: "permission is denied: name another place with --out or PCI_BENCH_CACHE",
-        errno.EPERM: "permission is denied: name another place with --out or PCI_BENCH_CACHE",
-        errno.EROFS: "the file system is read-only: name another place with --out or PCI_BENCH_CACHE",
-        errno.ENOTDIR: "part of the path is a file, not a folder: name another place",
-        errno.EEXIST: "part of the path is a file, not a folder: name another place",
-    }
     try:
         yield
-    except OSError as error:
-        if error.errno not in remedies:
+    except Exception as error:
+        number = None if isinstance(error, UserError) or shortage(error) else error_number(error)
+        if number not in REMEDIES:
             raise
-        raise UserError(
-            f"Could not {action} {path}: {remedies[error.errno]}. Nothing was left half-written."
-        ) from error
+        raise UserError(f"Could not {action} {path}: {REMEDIES[number]}. Nothing was left half-written.") from error
 
 
 def make_folder(path: Path) -> Path:
@@ -106,6 +170,13 @@ def _umask() -> int:
     return umask
 
 
+def check_replaceable(path: Path) -> None:
+    """Raise a sentence where something other than a file is in the place of a file: a folder, or a device as /dev/full."""
+    if path.exists() and not path.is_file():
+        kind = "a folder" if path.is_dir() else "a device, not a file"
+        raise UserError(f"Could not write {path}: it is {kind}. Name a file.")
+
+
 @contextmanager
 def atomic_file(path: Path) -> Iterator[Path]:
     """Yield a temporary path that becomes `path` when the block ends well, and is removed when it does not.
@@ -117,6 +188,7 @@ def atomic_file(path: Path) -> Iterator[Path]:
     """
     make_folder(path.parent)
     with sentences_for_os_errors("write", path):
+        check_replaceable(path)
         descriptor, name = tempfile.mkstemp(prefix=".writing-", suffix=path.suffix, dir=path.parent)
         os.close(descriptor)
         temporary = Path(name)
@@ -164,10 +236,14 @@ def lock(path: Path) -> Iterator[None]:
     """Hold the only right to make `path`; whoever comes second waits."""
     from filelock import FileLock
 
-    make_folder(path.parent)
     held = FileLock(path.with_name(path.name + ".lock"))
     with sentences_for_os_errors("lock", path):
-        held.acquire()
+        try:
+            make_folder(path.parent)
+            held.acquire()
+        except (OSError, UserError) as error:
+            if error_number(error) not in FORBIDDEN or may_write(path.parent):
+                raise  # else nothing can be made here by this process: what is here can still be read
     try:
         yield
     finally:
@@ -183,4 +259,7 @@ def write_json(file: Path, value: Any) -> None:
 
 def json_text(value: Any) -> str:
     """Return JSON; NaN and infinity, which JSON cannot hold, raise ValueError."""
-    return json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    text = json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    return text.encode(
+        errors="backslashreplace"
+    ).decode()  # half a character (a name that is not UTF-8) as JSON's \udcff

@@ -12,6 +12,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,10 +23,20 @@ from pci_bench import __version__
 from pci_bench.checksums import check_described, check_digests, described, digests_of
 from pci_bench.evaluators.base import EVALUATORS, Evaluator
 from pci_bench.extraction import device_name
-from pci_bench.files import atomic_folder, cache_folder, copy_if_different, escape, lock, sha256_of, write_json
+from pci_bench.files import (
+    atomic_folder,
+    cache_folder,
+    copy_if_different,
+    escape,
+    lock,
+    may_write,
+    sha256_of,
+    write_json,
+)
 from pci_bench.provenance import versions
 from pci_bench.registry import Registry, digest_of_sources, own_folders, source_of
 from pci_bench.results import Result
+from pci_bench.shortages import raise_shortage
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -82,6 +93,8 @@ def evaluation(
     if not anew and (kept := _read(folder)) is not None:
         return kept
     results, reasons = compute()
+    if not may_write(folder):
+        return results, reasons
     with lock(folder.parent / "entries"):
         with atomic_folder(folder) as temporary:
             for number, result in enumerate(results):
@@ -125,13 +138,15 @@ def figures(
         content.update(_content_of_tables(result).encode())
     key = _digest([list(code), _environment()], content.hexdigest())
     folder = cache_folder() / "figures" / escape(str(drawn[0].benchmark)) / key
+    if not (folder / RECORD).is_file() and not may_write(folder):
+        return draw(into)
     with lock(folder.parent / "entries"):
         if (names := _kept_figures(folder)) is None:
             with atomic_folder(folder) as temporary:
                 names = [f.name for f in draw(temporary)]
                 _write_record(temporary, {"files": names})
             _remove_oldest(folder.parent)
-        os.utime(folder)
+        _used_now(folder)
         for name in names:
             copy_if_different(folder / name, into / name)
     return [into / name for name in names]
@@ -231,10 +246,17 @@ def _read(folder: Path) -> Evaluated | None:
             result = Result.model_validate(record["result"]).with_tables(None, tables)
             predictions = folder / f"{number}.parquet"
             results.append(result.with_predictions_in(predictions) if predictions.is_file() else result)
-        os.utime(folder)
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise_shortage(error)
         return None
+    _used_now(folder)
     return results, list(kept["reasons"])
+
+
+def _used_now(folder: Path) -> None:
+    """Make an entry the youngest; in a cache that can only be read nothing is removed, so that its age does not matter."""
+    with suppress(OSError):
+        os.utime(folder)
 
 
 def _remove_oldest(folder: Path) -> None:

@@ -35,16 +35,20 @@ class ConsoleProgress(Progress):
 
     @contextmanager
     def stage(self, title: str, total: int | None = None) -> Iterator[Callable[[int], None]]:
-        """Show a bar with the rate and the time left, then one line with the time taken."""
+        """Show a bar with the rate and the time left, then one line with the time taken; an error gets the title as a note."""
         from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
         from rich.progress import Progress as Bars
 
         started = time.perf_counter()
-        if self.console.is_terminal:
-            columns = [TextColumn("  {task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()]
-            with Bars(*columns, console=self.console, transient=True) as bars:
-                task = bars.add_task(title, total=total)
-                yield lambda n: bars.advance(task, n)
-        else:
-            yield lambda n: None
+        try:
+            if self.console.is_terminal:
+                columns = [TextColumn("  {task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()]
+                with Bars(*columns, console=self.console, transient=True) as bars:
+                    task = bars.add_task(title, total=total)
+                    yield lambda n: bars.advance(task, n)
+            else:
+                yield lambda n: None
+        except Exception as error:
+            error.add_note(title)  # so that a shortage of memory is told with the stage that needed it
+            raise
         self.say(f"  {title}: {time.perf_counter() - started:.1f} s")

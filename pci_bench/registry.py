@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from pci_bench.errors import PluginError, UserError
+from pci_bench.files import user_path
 
 T = TypeVar("T")
 
@@ -353,6 +354,7 @@ def load_plugin_file(path: Path) -> None:
         Where the file does not exist or fails, with the line that failed.
     """
     load_plugins()
+    path = user_path(path, "--plugin")
     if not path.is_file():
         raise UserError(f"There is no plug-in file {path}. --plugin expects the path of a Python file.")
     name = f"pci_bench_plugin_{path.stem}"

@@ -13,6 +13,7 @@ from pci_bench.errors import UserError
 from pci_bench.evaluators.base import EVALUATORS
 from pci_bench.files import atomic_file, copy_if_different, escape, json_text
 from pci_bench.segmentation.base import DEFAULT_SEGMENTER
+from pci_bench.shortages import raise_shortage
 from pci_bench.tabular import read_csv
 
 if TYPE_CHECKING:
@@ -179,6 +180,7 @@ def read_result(file: Path) -> Result:
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
+        raise_shortage(error)
         raise UserError(
             f"{file} cannot be read as JSON ({error}). Run the benchmark again to write it anew."
         ) from error
@@ -206,6 +208,7 @@ def _read(reader: Callable[[Path], pd.DataFrame], file: Path, form: str) -> pd.D
     try:
         return reader(file)
     except (OSError, ValueError) as error:  # Arrow's and pandas' errors are ValueErrors
+        raise_shortage(error)
         raise UserError(
             f"{file} cannot be read as {form} ({error}). Run the benchmark again to write it anew."
         ) from error

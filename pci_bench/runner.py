@@ -37,7 +37,7 @@ from pci_bench.evaluators.intervals import training_variance_of
 from pci_bench.evaluators.training_cells import training_cells, without_training_cells
 from pci_bench.extraction import NotRun, Refresh, annotated, device_name
 from pci_bench.features import select
-from pci_bench.files import atomic_file, escape, make_folder, sha256_of, write_json
+from pci_bench.files import atomic_file, escape, make_folder, sha256_of, user_path, write_json
 from pci_bench.progress import Progress
 from pci_bench.provenance import peak_memory, provenance
 from pci_bench.registry import checked_reason
@@ -208,7 +208,9 @@ def run(
     SEGMENTERS.get(segmenter)
     if device != "auto":  # which asks torch, seconds that a run from the cache does not need
         extraction.resolve_device(device)
-    folder = Path(out) if out is not None else None
+    folder = user_path(out, "The output folder") if out is not None else None
+    if annotations is not None:
+        annotations = user_path(annotations, "The annotations")
     if folder is not None:
         _check_writable(folder)
     set_threads(available_cores())

@@ -24,6 +24,7 @@ from pci_bench.errors import UserError
 from pci_bench.files import atomic_folder, cache_folder, escape, lock
 from pci_bench.progress import Progress
 from pci_bench.registry import checked_reason, origin_of, plugin_code, source_of
+from pci_bench.shortages import raise_shortage
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -272,7 +273,7 @@ class StoreWriter:
             "files": {str(p.relative_to(self._folder)): p.stat().st_size for p in files},
             "file_sha256": digests_of(self._folder, [p for p in files if p.suffix in (".json", ".parquet")]),
         }
-        (self._folder / "store.json").write_text(json.dumps(described(description), indent=1))
+        (self._folder / "store.json").write_text(json.dumps(described(description), indent=1), encoding="utf-8")
 
 
 def repeated_crops(digests: list[bytes], obs: pd.DataFrame, dataset: str) -> list[str]:
@@ -311,12 +312,13 @@ def open_store(folder: Path) -> Cells:
     import zarr
 
     try:
-        description = json.loads((folder / "store.json").read_text())
+        description = json.loads((folder / "store.json").read_text(encoding="utf-8"))
         schema, files = description["schema"], description["files"]
         channels = tuple(Channel(**c) for c in description["channels"])
         meta = DatasetMeta(**description["meta"])
         sha256, notes = description["sha256"], tuple(description["notes"])
     except (OSError, ValueError, KeyError, TypeError) as error:
+        raise_shortage(error)
         raise BrokenStoreError(f"{folder} is not a store of cells: {type(error).__name__}: {error}.") from error
     if schema != SCHEMA:
         raise BrokenStoreError(f"{folder} is a store of schema {schema}; this version reads schema {SCHEMA}.")
@@ -338,6 +340,7 @@ def open_store(folder: Path) -> Cells:
         crops = zarr.open_array(folder / "crops.zarr", mode="r")
         masks = zarr.open_array(folder / "masks.zarr", mode="r") if (folder / "masks.zarr").exists() else None
     except Exception as error:  # Zarr and Arrow raise many kinds
+        raise_shortage(error)
         raise BrokenStoreError(f"The store {folder} cannot be read: {error}.") from error
     if crops.shape[:2] != (len(obs), len(channels)):
         raise BrokenStoreError(
@@ -360,6 +363,7 @@ class _Stored:
         try:
             return self._array.oindex[index] if isinstance(index, np.ndarray) else self._array[index]
         except Exception as error:  # each codec raises its own kinds
+            raise_shortage(error)
             raise BrokenStoreError(
                 f"The store {self._folder} is damaged: a chunk of {self._array.basename or 'its crops'} cannot be read ({error}). "
                 "Delete that folder; the next run builds it again."
@@ -449,7 +453,7 @@ def verify(dataset: Dataset, *, progress: Progress | None = None) -> str:
     layout = _layout(cells.channels, crops.dtype, (len(cells), *crops.shape[1:]))
     if cells.has_masks:
         digest.update(mask_digest.digest())
-    description = json.loads((folder / "store.json").read_text())
+    description = json.loads((folder / "store.json").read_text(encoding="utf-8"))
     declared, drawn = description.get("checksum"), digest.hexdigest()
     digest.update(_identity(layout, cells.obs))
     written = description.get("stored_sha256", cells.sha256)

@@ -15,6 +15,7 @@ import numba
 import numpy as np
 
 from pci_bench import UserError
+from pci_bench.compilation import compiled
 
 LEVELS = 256
 MOST_PIXELS = 2**22  # beyond it the integer moments could overflow
@@ -58,7 +59,7 @@ def haralick(images: np.ndarray, distances: Sequence[int]) -> np.ndarray:
     return _haralick(np.ascontiguousarray(images), np.array(distances, np.int64), logarithms)
 
 
-@numba.njit(parallel=True, cache=True)
+@compiled(parallel=True)
 def _haralick(images, distances, logarithms):
     """Share the images over the threads; each is measured by one of them from start to end."""
     features = np.zeros((len(images), len(distances), 13))
@@ -77,7 +78,7 @@ def _haralick(images, distances, logarithms):
     return features / 4
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled(nogil=True)
 def _neighbors(image, down, right):
     """Return two views of an image such that pixels in the same place are neighbours."""
     rows, columns = image.shape
@@ -86,14 +87,14 @@ def _neighbors(image, down, right):
     return image[: rows - down, -right:], image[down:, : columns + right]
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled(nogil=True)
 def _bits(count, total, logarithms):
     """Return −p·log₂p of p = count / total; where p is near 1 the difference of logarithms would cancel."""
     p = count / total
     return -p * (math.log2(p) if 2 * count > total else logarithms[count] - logarithms[total])
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled(nogil=True)
 def _add_features(one, other, joint, differences, sums, levels, highest, logarithms, features):
     """Add the 13 features of one direction. The work space is all zeros before and after."""
     rows, columns = one.shape

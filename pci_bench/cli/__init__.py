@@ -17,14 +17,17 @@ from pci_bench.cli import listing, run, train, read, compare, check, data, weigh
 
 # isort: on
 from pci_bench.cli.app import app
+from pci_bench.cli.streams import standard_streams
 from pci_bench.cli.terminal import err
 from pci_bench.errors import UserError
 from pci_bench.registry import clause, is_own, place_in_plugins
+from pci_bench.shortages import refusal
 
 INTERRUPTED = 130  # what a shell calls the end by Ctrl-C
 CRASHED = 70  # EX_SOFTWARE of sysexits.h; never 1, which means that a number moved or a contract is broken
 
 
+@standard_streams()
 def main() -> None:
     """Run the command line, and end with an exit status.
 
@@ -55,14 +58,15 @@ def _ended(arguments: list[str], *, debug: bool) -> int:
     except (KeyboardInterrupt, typer.Abort):
         err.print("Interrupted. Run the same command again: it continues where it stopped.", markup=False)
         return INTERRUPTED
-    except BrokenPipeError:
-        return 0
     except (Exception, SystemExit) as error:
         if hasattr(error, "show"):  # a wrong option or argument: click, or typer's copy of it, says it
             error.show()
             return 2
         if debug:
             traceback.print_exception(error)
+        if sentence := refusal(error):
+            err.print(f"Error: {sentence}", markup=False, highlight=False, soft_wrap=True)
+            return 2
         if place := place_in_plugins(error):
             sentence = f"Error: The plug-in {place} failed: {clause(error)}. Correct it or leave it out; --debug shows the traceback."
             err.print(sentence, markup=False, highlight=False, soft_wrap=True)

@@ -2,25 +2,62 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from enum import StrEnum
+from functools import wraps
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, TypeVar
 
 import typer
 
 from pci_bench import __version__
 from pci_bench.arguments import MAX_SEED
+from pci_bench.files import user_path
 from pci_bench.registry import load_plugin_file
 
-app = typer.Typer(
+CommandFunction = TypeVar("CommandFunction", bound=Callable[..., Any])
+
+
+class Commands(typer.Typer):
+    """A group of commands; every path that a command is given is checked before it begins."""
+
+    def command(self, name: str | None = None, **options: Any) -> Callable[[CommandFunction], CommandFunction]:
+        """Register a function as a command."""
+        register = super().command(name, **options)
+
+        def registered(function: CommandFunction) -> CommandFunction:
+            @wraps(function)
+            def with_checked_paths(*values: Any, **named: Any) -> Any:
+                return function(*values, **{name: checked_paths(value) for name, value in named.items()})
+
+            register(with_checked_paths)
+            return function
+
+        return registered
+
+
+def checked_paths(value: Any) -> Any:
+    """Return a command's value as it is, but paths (one, or a list) as `pci_bench.files.user_path` gives them.
+
+    Raises
+    ------
+    UserError
+        For a path that no file system can hold.
+    """
+    if isinstance(value, list):
+        return [checked_paths(one) for one in value]
+    return user_path(value, "The path") if isinstance(value, Path) else value
+
+
+app = Commands(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Benchmarks and reproductions for single-cell microscopy features.",
 )
-data_app = typer.Typer(no_args_is_help=True, help="Datasets: list, get, verify.")
-weights_app = typer.Typer(no_args_is_help=True, help="Weights of trained networks: list, get, import.")
+data_app = Commands(no_args_is_help=True, help="Datasets: list, get, verify.")
+weights_app = Commands(no_args_is_help=True, help="Weights of trained networks: list, get, import.")
 app.add_typer(data_app, name="data")
 app.add_typer(weights_app, name="weights")
 

@@ -10,6 +10,7 @@ import typer
 from pci_bench.cli.app import WorkersOption, app
 from pci_bench.cli.terminal import err, out, say
 from pci_bench.errors import UserError
+from pci_bench.files import user_path
 from pci_bench.progress import ConsoleProgress
 
 LISTED = 20  # missing and new results in a terminal
@@ -30,10 +31,12 @@ def compare(
 ) -> None:
     """Say whether two sets of results are the same: exit code 0 the same, 1 changed or missing, 2 not comparable."""
     from pci_bench import comparison
-    from pci_bench.files import atomic_file
+    from pci_bench.files import atomic_file, check_replaceable
 
     if form not in ("terminal", "md"):
         raise UserError(f"There is no format '{form}'. Use terminal or md.")
+    if junit is not None:
+        check_replaceable(junit)
     allowed = comparison.read_tolerance(tolerance) if tolerance else None
     found = comparison.compare(_results_of(old), _results_of(new), allowed)
     if junit is not None:
@@ -78,10 +81,11 @@ def gate(
 def _results_of(where: str) -> list[Any]:
     from pci_bench import comparison, gate
 
+    path = user_path(where, "The path")
     name, _, dataset = where.partition(":")
-    if name == "expected" and not Path(where).exists():
+    if name == "expected" and not path.exists():
         return gate.expected(dataset or None)
-    return comparison.read_any(Path(where))
+    return comparison.read_any(path)
 
 
 def _print_comparison(found: Any, form: str, *, everything: bool = False) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -19,8 +18,9 @@ from pci_bench.cli.app import (
     app,
     load_plugins,
 )
-from pci_bench.cli.terminal import err, print_results, print_tables, say
+from pci_bench.cli.terminal import err, print_json, print_results, print_tables, say
 from pci_bench.errors import UserError
+from pci_bench.files import check_replaceable, check_text
 from pci_bench.progress import ConsoleProgress
 from pci_bench.segmentation.base import DEFAULT_SEGMENTER
 
@@ -120,7 +120,7 @@ def run(
             progress=progress,
         )
     if as_json:
-        typer.echo(json.dumps([r.model_dump(by_alias=True) for r in output], ensure_ascii=False, allow_nan=False))
+        print_json(output)
         _end_with_failures(output, folder)
         return
     from pci_bench.reporting.candidates import balanced_where_known
@@ -174,6 +174,7 @@ def extract(
     check_workers(workers)
     if out_file.suffix.lower() not in KINDS:
         raise UserError(f"--out {out_file} ends in '{out_file.suffix}'; features are written to {', '.join(KINDS)}.")
+    check_replaceable(out_file)
     progress = ConsoleProgress(err)
     cells = load_dataset(dataset, progress=progress)
     if limit is not None:
@@ -218,6 +219,7 @@ def evaluate(
     from pci_bench.evaluators.base import EVALUATORS
     from pci_bench.external import check_finite, read_features
 
+    check_text(str(file), "The features file")
     adata = read_features(file)
     for note in adata.uns.pop("pci_bench_notes", []):
         err.print(f"Note: {note}", markup=False, highlight=False)
@@ -244,7 +246,7 @@ def evaluate(
     if out_folder is not None:
         runner.write_results(results, out_folder)
     if as_json:
-        typer.echo(json.dumps([r.model_dump(by_alias=True) for r in results], ensure_ascii=False, allow_nan=False))
+        print_json(results)
         return
     print_results(results, f"{file.name}: {adata.n_obs:,} cells × {adata.n_vars} features")
 

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Sequence
 from typing import Any
 
+import typer
 from rich.console import Console
 
+from pci_bench.cli.streams import forget_impossible_sizes, open_closed_streams
+
+open_closed_streams()
+forget_impossible_sizes()
 NARROWEST = 110  # columns where no terminal says how wide it is
 out = Console(width=None if sys.stdout.isatty() else NARROWEST)
 err = Console(stderr=True)
@@ -16,6 +22,13 @@ err = Console(stderr=True)
 def say(sentence: str) -> None:
     """Print a sentence as it is, to be wrapped by the terminal."""
     out.print(sentence, markup=False, highlight=False, soft_wrap=True)
+
+
+def print_json(values: Sequence[Any]) -> None:
+    """Print results as JSON; every stream can hold it, since what it cannot encode is escaped."""
+    unicode = (sys.stdout.encoding or "").lower().startswith("utf")
+    records = [value.model_dump(by_alias=True) for value in values]
+    typer.echo(json.dumps(records, ensure_ascii=not unicode, allow_nan=False))
 
 
 def show(rows: Sequence[tuple[str, ...]], title: str) -> None:

@@ -209,7 +209,7 @@ def masks(trial: DatasetTrial) -> str:
 def same_again(trial: DatasetTrial) -> str:
     """Two builds have the same table, pixels and masks, and so has a store that is opened again."""
     first, second = trial.built(), trial.built("second")
-    hashes = [json.loads((folder / "store.json").read_text()) for folder in (first, second)]
+    hashes = [json.loads((folder / "store.json").read_text(encoding="utf-8")) for folder in (first, second)]
     if hashes[0]["stored_sha256"] != hashes[1]["stored_sha256"]:
         one, other = open_store(first), open_store(second)
         if not one.obs.equals(other.obs):

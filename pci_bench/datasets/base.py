@@ -55,5 +55,7 @@ def shipped_checksum(name: str, source: str) -> str | None:
     source
         What it is made from, ``dataset.source()``: other parameters give other pixels, and None is returned.
     """
-    declared = tomllib.loads(files("pci_bench.datasets").joinpath("checksums.toml").read_text()).get(name, {})
+    declared = tomllib.loads(files("pci_bench.datasets").joinpath("checksums.toml").read_text(encoding="utf-8")).get(
+        name, {}
+    )
     return declared.get("sha256") if declared.get("source") == source else None

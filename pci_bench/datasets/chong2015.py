@@ -24,7 +24,9 @@ if TYPE_CHECKING:
 
     from pci_bench.store import StoreWriter
 
-DECLARATION = tomllib.loads(files("pci_bench.datasets").joinpath("chong2015.toml").read_text())["chong2015"]
+DECLARATION = tomllib.loads(files("pci_bench.datasets").joinpath("chong2015.toml").read_text(encoding="utf-8"))[
+    "chong2015"
+]
 
 CROP_SHAPE = (DECLARATION["rows"], DECLARATION["columns"])
 PIXELS_PER_CELL = len(DECLARATION["channels"]) * CROP_SHAPE[0] * CROP_SHAPE[1]

@@ -16,7 +16,9 @@ import numpy as np
 
 from pci_bench.cells import Channel, as_float32
 from pci_bench.errors import UserError
+from pci_bench.files import check_text
 from pci_bench.registry import natural_key
+from pci_bench.shortages import raise_shortage
 
 READABLE = (".tif", ".tiff", ".png", ".bmp", ".jpg", ".jpeg")
 
@@ -52,11 +54,12 @@ class FolderTree:
         Raises
         ------
         UserError
-            Where a folder cannot be listed, or a link leads nowhere or to a folder that it lies in: leaving its crops out
-            would change the dataset silently.
+            Where a folder cannot be listed, a link leads nowhere or to a folder that it lies in (leaving its crops out would
+            change the dataset silently), or a name is not Unicode.
         """
 
         def refuse(error: OSError) -> None:
+            raise_shortage(error)
             raise UserError(
                 f"The folder {error.filename} cannot be read: {error.strerror}. Its crops would be missing. Make it readable, or move "
                 "it away."
@@ -74,6 +77,8 @@ class FolderTree:
             ]:
                 raise UserError(f"{lost[0]} is a link that leads to no file. Remove the link, or bring its file back.")
             found += [(here / name).relative_to(self.root).as_posix() for name in files]
+        for name in found:
+            check_text(name, f"The file name in {self.root}")
         return sorted(found)
 
     def read(self, name: str) -> bytes:
@@ -81,6 +86,7 @@ class FolderTree:
         try:
             return (self.root / name).read_bytes()
         except OSError as error:
+            raise_shortage(error)
             raise UserError(f"The file {self.root / name} cannot be read: {error.strerror}.") from error
 
     def fingerprint(self) -> str:
@@ -202,6 +208,7 @@ def read_plane(tree: FileTree, name: str) -> np.ndarray:
     try:
         plane, unlike = _tiff(data) if name.lower().endswith((".tif", ".tiff")) else _other_image(data)
     except Exception as error:  # decoders raise many kinds
+        raise_shortage(error)
         raise UserError(
             f"{name} in {tree.title} cannot be read as an image: it is truncated or of another kind ({error})."
         ) from error

@@ -19,6 +19,7 @@ from pci_bench.datasets.crop_files import (
     read_plane,
 )
 from pci_bench.errors import UserError
+from pci_bench.files import user_path
 from pci_bench.tabular import read_csv
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ class FolderDataset:
             )
         if unknown := set(self.options) - set(OPTIONS):
             raise UserError(f"folder:{path} has no option '{unknown.pop()}'. Its options are {', '.join(OPTIONS)}.")
-        self._root = Path(path).expanduser().absolute()
+        self._root = user_path(path, "The folder", absolute=True, text=True)
         self.meta = DatasetMeta(
             f"folder:{argument}",
             "1",

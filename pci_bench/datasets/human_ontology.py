@@ -14,7 +14,9 @@ from typing import Any
 from pci_bench.datasets.human_compartments import Protein
 from pci_bench.datasets.human_sim import ANNOTATIONS, SETTINGS, Parameters, parameters_of, proteins, rng_of
 
-ONTOLOGY: dict[str, Any] = tomllib.loads(files("pci_bench.datasets").joinpath("human_ontology.toml").read_text())
+ONTOLOGY: dict[str, Any] = tomllib.loads(
+    files("pci_bench.datasets").joinpath("human_ontology.toml").read_text(encoding="utf-8")
+)
 IDS = {term["name"]: key for key, term in ONTOLOGY["terms"].items()}
 
 

@@ -31,7 +31,9 @@ if TYPE_CHECKING:
 
     from pci_bench.store import StoreWriter
 
-SETTINGS: dict[str, Any] = tomllib.loads(files("pci_bench.datasets").joinpath("human_sim.toml").read_text())
+SETTINGS: dict[str, Any] = tomllib.loads(
+    files("pci_bench.datasets").joinpath("human_sim.toml").read_text(encoding="utf-8")
+)
 CHANNELS = (Channel("antibody", "protein"), Channel("nucleus", "marker", 0.05), Channel("microtubules", "marker", 0.05))
 LINES = tuple(SETTINGS["lines"])
 

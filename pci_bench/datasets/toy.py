@@ -28,7 +28,7 @@ from pci_bench.files import user_data_folder
 if TYPE_CHECKING:
     from pci_bench.store import StoreWriter
 
-DECLARATIONS = tomllib.loads(files("pci_bench.datasets").joinpath("toy.toml").read_text())
+DECLARATIONS = tomllib.loads(files("pci_bench.datasets").joinpath("toy.toml").read_text(encoding="utf-8"))
 
 
 class AuthorsDemonstration(ABC):

@@ -28,7 +28,9 @@ if TYPE_CHECKING:
 
     from pci_bench.store import StoreWriter
 
-SETTINGS: dict[str, Any] = tomllib.loads(files("pci_bench.datasets").joinpath("yeast_sim.toml").read_text())
+SETTINGS: dict[str, Any] = tomllib.loads(
+    files("pci_bench.datasets").joinpath("yeast_sim.toml").read_text(encoding="utf-8")
+)
 CHANNELS = (Channel("GFP", "protein"), Channel("RFP", "marker"))
 CLASSES = tuple(sorted(SETTINGS["proteins_per_class"]))
 

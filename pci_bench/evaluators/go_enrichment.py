@@ -21,6 +21,7 @@ from pci_bench.evaluators.hierarchical_clustering import (
     why_not_cluster,
     with_proteins,
 )
+from pci_bench.files import user_path
 from pci_bench.ontology import (
     Annotation,
     Ontology,
@@ -83,7 +84,7 @@ class GoEnrichmentParams(ClusterParams):
 def _file(adata: AnnData, given: str, suffix: str) -> Path | None:
     """Return a named file, or the dataset's own, or None where it has none."""
     if given != DATASET:
-        return Path(given).expanduser()
+        return user_path(given, "The file")
     named = str(adata.uns.get("pci_bench", {}).get("dataset", {}).get("ontology", ""))
     if not named:
         return None

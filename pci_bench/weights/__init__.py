@@ -59,13 +59,13 @@ def register_fetcher(family: str) -> Callable[[Fetcher], Fetcher]:
 @cache
 def declared() -> dict[str, dict[str, dict[str, Any]]]:
     """Return ``weights.toml``: {family: {name: declaration}}."""
-    return tomllib.loads(files("pci_bench.weights").joinpath("weights.toml").read_text())
+    return tomllib.loads(files("pci_bench.weights").joinpath("weights.toml").read_text(encoding="utf-8"))
 
 
 def declared_at(family: str, name: str) -> str:
     """Return the file and line of ``weights.toml`` that declare some weights."""
     file = files("pci_bench.weights").joinpath("weights.toml")
-    lines = file.read_text().splitlines()
+    lines = file.read_text(encoding="utf-8").splitlines()
     return f"{file}:{next((i for i, line in enumerate(lines, 1) if line.strip() == f'[{family}.{name}]'), 1)}"
 
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 import numba
 import numpy as np
 
+from pci_bench.compilation import compiled
+
 TILE = 32  # rows per buffer, so that two of them stay in the cache however many cells an image has
 SHARE = 64  # pairs that a thread takes at a time
 
@@ -75,7 +77,7 @@ def mean_distances(
     return found
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled(nogil=True)
 def _fetch(features, members, start, stop, mean, inverse, buffer):
     """Copy the rows of some cells to a buffer, standardised."""
     for place in range(stop - start):
@@ -84,7 +86,7 @@ def _fetch(features, members, start, stop, mean, inverse, buffer):
             copy[i] = (np.float64(row[i]) - mean[i]) * inverse[i]
 
 
-@numba.njit(nogil=True, cache=True, fastmath={"reassoc", "contract"})
+@compiled(nogil=True, fastmath={"reassoc", "contract"})
 def _summed(row, others, count):
     """Return the sum of a row's distances to the first `count` others; four at a time, so that it is loaded once for four."""
     total = 0.0
@@ -112,7 +114,7 @@ def _summed(row, others, count):
     return total
 
 
-@numba.njit(nogil=True, parallel=True, cache=True)
+@compiled(nogil=True, parallel=True)
 def _mean_distances(features, members, starts, pairs, mean, inverse):
     found = np.empty(len(pairs))
     for share in numba.prange((len(pairs) + SHARE - 1) // SHARE):

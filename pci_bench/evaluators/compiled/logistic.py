@@ -11,8 +11,9 @@ float64, and the fit ends by its duality gap, so that none of these shortcuts ca
 
 from __future__ import annotations
 
-import numba
 import numpy as np
+
+from pci_bench.compilation import compiled
 
 TOLERANCE = 1e-6
 STEPS = 200
@@ -202,7 +203,7 @@ def _minimise_model(
     return v, False
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled(nogil=True)
 def _derivatives(scores, signs, costs, residuals, curvatures):
     """Fill in each cell's first and second derivative of the loss by its score; return the loss."""
     total = 0.0
@@ -216,7 +217,7 @@ def _derivatives(scores, signs, costs, residuals, curvatures):
     return total
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled(nogil=True)
 def _value_along(length, scores, move, signs, costs, start, end):
     """Return the objective some way along a step."""
     total = 0.0
@@ -228,7 +229,7 @@ def _value_along(length, scores, move, signs, costs, start, end):
     return total
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled(nogil=True)
 def _dual_value(residuals, costs, shrink):
     """Return the dual objective Σ cost · entropy(a), a = shrink · |residual| / cost, which is feasible for a right `shrink`."""
     total = 0.0
@@ -240,7 +241,7 @@ def _dual_value(residuals, costs, shrink):
     return total
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled(nogil=True)
 def _systematic_sample(curvatures, threshold, rows, multipliers):
     """Fill in the rows at or above a threshold, and of the others one for each threshold's worth; return how many."""
     found = 0
@@ -258,7 +259,7 @@ def _systematic_sample(curvatures, threshold, rows, multipliers):
     return found
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled(nogil=True)
 def _descend(hessian, v, slope, target, sweeps):
     """Take sweeps of coordinate descent on v and its slope, in place; return whether every violation is below a target.
 

@@ -13,9 +13,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numba
 import numpy as np
 
+from pci_bench.compilation import compiled
 from pci_bench.errors import UserError
 
 BLOCK = 1024
@@ -141,7 +141,7 @@ def _centred_and_scaled(rows: np.ndarray) -> tuple[np.ndarray, float]:
         return search.astype(np.float32), float(scale)
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled(nogil=True)
 def _push(bounds, nominated, bound, index):
     """Replace the root of a max-heap and restore the heap."""
     size = len(bounds)
@@ -161,7 +161,7 @@ def _push(bounds, nominated, bound, index):
     nominated[node] = index
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled(nogil=True)
 def _offer(row, other, bound, groups, bounds, nominated, widest):
     """Offer `other` to the heaps of `row`."""
     widest_now = bounds[0, row, 0]
@@ -172,7 +172,7 @@ def _offer(row, other, bound, groups, bounds, nominated, widest):
     widest[row] = widest_now
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled(nogil=True)
 def _any_below(products, column_shrunk, column_widest, own, limit):
     """Return how many pairs either side could want; a loop without branches, so that it runs in vector registers."""
     two = np.float32(2)
@@ -183,7 +183,7 @@ def _any_below(products, column_shrunk, column_widest, own, limit):
     return count
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled(nogil=True)
 def _nominate(product, first_row, first_column, shrunk, slack, groups, bounds, nominated, widest):
     """Offer every pair of a block to its row and, off the diagonal, to its column; most are turned down 64 at a time."""
     rows, columns = product.shape
@@ -207,7 +207,7 @@ def _nominate(product, first_row, first_column, shrunk, slack, groups, bounds, n
                     _offer(first_column + j, row, bound, groups, bounds, nominated, widest)
 
 
-@numba.njit(nogil=True, cache=True, fastmath={"reassoc"})
+@compiled(nogil=True, fastmath={"reassoc"})
 def _squared_distance(a, b):
     total = 0.0
     for i in range(len(a)):
@@ -216,7 +216,7 @@ def _squared_distance(a, b):
     return total
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled(nogil=True)
 def _insert(indices, squares, count, index, square):
     """Insert into a list sorted by (square, index); return the new count."""
     k = len(indices)
@@ -234,7 +234,7 @@ def _insert(indices, squares, count, index, square):
     return count + 1
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled(nogil=True)
 def _measure(rows, scale_squared, bounds, nominated, indices, squares):
     """Measure the nominated pairs; return which rows are certain to have their nearest among them."""
     n, k = indices.shape
@@ -252,7 +252,7 @@ def _measure(rows, scale_squared, bounds, nominated, indices, squares):
     return certified
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled(nogil=True)
 def _search_again(product, some, into, rows, scale_squared, shrunk, slack, groups, indices, squares):
     """Measure, for some rows, every pair whose lower bound does not rule it out; `into` says where the answers go."""
     k = indices.shape[1]

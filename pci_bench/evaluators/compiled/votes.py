@@ -7,11 +7,12 @@ k of the others vote. A row whose list ends before k have voted, though more cel
 
 from __future__ import annotations
 
-import numba
 import numpy as np
 
+from pci_bench.compilation import compiled
 
-@numba.njit(nogil=True, cache=True)
+
+@compiled(nogil=True)
 def _winner(counts):
     """Return the smallest class of those with the most votes, −1 without any."""
     best = -1
@@ -23,7 +24,7 @@ def _winner(counts):
     return best
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled(nogil=True)
 def _vote(neighbors, labels, groups, left_out, held, counts, voters):
     """Count the first of a row's neighbours that vote, as many as `voters` has room for, and return how many and where they end."""
     counts[:] = 0
@@ -42,7 +43,7 @@ def _vote(neighbors, labels, groups, left_out, held, counts, voters):
     return total, position
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled(nogil=True)
 def shares(rows, lists, labels, groups, k, n_classes, left_out, holds):
     """Return how often each class is predicted over the draws of left-out groups, and which rows' lists were too short.
 
@@ -83,14 +84,14 @@ def shares(rows, lists, labels, groups, k, n_classes, left_out, holds):
     return found, short
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled(nogil=True)
 def _grown(array):
     larger = np.empty((2 * len(array), *array.shape[1:]), array.dtype)
     larger[: len(array)] = array
     return larger
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled(nogil=True)
 def deletions(rows, lists, labels, groups, units, k, left_out, instead, unit_of_group, holds, worth):
     """Return what deleting every unit changes in the statistics, by the unit of the cells whose predictions change.
 
@@ -216,7 +217,7 @@ def deletions(rows, lists, labels, groups, units, k, left_out, instead, unit_of_
     return pairs[:n_pairs], changes[:n_pairs], short
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled(nogil=True)
 def permuted_confusions(lists, permuted, groups, k, n_classes, draws, balanced):
     """Return the confusion matrix of every permutation of the labels.
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from importlib.metadata import version
 
-from pci_bench.files import atomic_file, cache_folder
+from pci_bench.files import atomic_file, cache_folder, may_write
 
 SNIPPET = "window.vegaEmbed = vegaEmbed;"
 
@@ -21,6 +21,7 @@ def plot_library() -> str:
     if file.is_file():
         return file.read_text(encoding="utf-8")
     bundle = vl_convert.javascript_bundle(SNIPPET)
-    with atomic_file(file) as temporary:
-        temporary.write_text(bundle, encoding="utf-8")
+    if may_write(file.parent):
+        with atomic_file(file) as temporary:
+            temporary.write_text(bundle, encoding="utf-8")
     return bundle

@@ -11,7 +11,7 @@ from typing import Any
 from pci_bench import __version__
 from pci_bench.cells import Cells
 from pci_bench.errors import UserError
-from pci_bench.files import atomic_file
+from pci_bench.files import atomic_file, check_replaceable, user_path
 from pci_bench.reporting.report import record as run_record
 from pci_bench.reporting.report.cells import (
     LARGEST_SAMPLE,
@@ -47,15 +47,16 @@ def write_report(folder: Path, out: Path | None = None) -> Path:
     UserError
         Where there are no results, or a file is not what it should be.
     """
-    folder = Path(folder)
+    folder = user_path(folder, "The folder")
     if not folder.is_dir():
         raise UserError(f"{folder} is not a folder. Give an output folder of `pci-bench run`.")
+    file = user_path(out, "The report") if out is not None else folder / "report.html"
+    check_replaceable(file)
     record = run_record.recorded(folder)
     results = read_results(folder)
     text = rendered(results, record, folder.resolve().name, *pictures(folder, record))
-    file = Path(out) if out is not None else folder / "report.html"
     with atomic_file(file) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8", errors="replace")  # a folder's name need not be text
     return file
 
 
