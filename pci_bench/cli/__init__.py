@@ -17,12 +17,17 @@ from pci_bench.cli import listing, run, train, read, compare, check, data, weigh
 from pci_bench.cli.app import app
 from pci_bench.cli.terminal import err
 from pci_bench.errors import UserError
+from pci_bench.interruption import end, ended_on_signals
 
 INTERRUPTED = 130  # what a shell calls the end by Ctrl-C
 
 
+@ended_on_signals()
 def main() -> None:
-    """Run the command line: 0 done, 1 changed (compare) or a broken contract (test), 2 a user's mistake, 130 interrupted."""
+    """Run the command line: 0 done, 1 changed (compare) or a broken contract (test), 2 a user's mistake.
+
+    Ctrl-C, SIGTERM and SIGHUP end it with 130, 143 and 129 (:mod:`pci_bench.interruption`).
+    """
     warnings.showwarning = lambda message, category, *_, **__: (
         err.print(f"Warning: {message}", markup=False, highlight=False) if category is UserWarning else None
     )
@@ -36,8 +41,7 @@ def main() -> None:
         err.print(f"Error: {error}", markup=False, highlight=False, soft_wrap=True)
         sys.exit(2)
     except (KeyboardInterrupt, typer.Abort):
-        err.print("Interrupted. Run the same command again: it continues where it stopped.", markup=False)
-        sys.exit(INTERRUPTED)
+        end()
     except BrokenPipeError:
         sys.exit(0)
     except Exception as error:
