@@ -265,7 +265,7 @@ def ensure(
             job = _job(features, cells, "", segmenter)
             passes.setdefault(job.preparation, []).append(job)
     for jobs in passes.values():
-        with _locked(jobs):
+        with _locked(jobs, progress):
             missing = []
             for job in jobs:
                 ready = None if refresh == "always" else _cached(job, cells, progress)
@@ -403,11 +403,11 @@ def _by_extractor(jobs: Iterable[_Job]) -> dict[str, list[_Job]]:
 
 
 @contextmanager
-def _locked(jobs: Sequence[_Job]) -> Iterator[None]:
+def _locked(jobs: Sequence[_Job], progress: Progress) -> Iterator[None]:
     """Hold the locks of all extractors of a pass, taken in one order, so that two processes never wait for each other."""
     with ExitStack() as held:
         for name in sorted(_by_extractor(jobs)):
-            held.enter_context(lock(jobs[0].file().parent / escape(name)))
+            held.enter_context(lock(jobs[0].file().parent / escape(name), progress.say))
         yield
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shutil
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -21,7 +20,17 @@ import numpy as np
 from pci_bench import __version__
 from pci_bench.evaluators.base import EVALUATORS, Evaluator
 from pci_bench.extraction import device_name
-from pci_bench.files import atomic_folder, cache_folder, copy_if_different, escape, lock, sha256_of, write_json
+from pci_bench.files import (
+    atomic_folder,
+    cache_folder,
+    copy_if_different,
+    escape,
+    finished,
+    lock,
+    remove_folder,
+    sha256_of,
+    write_json,
+)
 from pci_bench.provenance import versions
 from pci_bench.registry import Registry
 from pci_bench.results import Result
@@ -82,6 +91,10 @@ def evaluation(
         return kept
     results, reasons = compute()
     with lock(folder.parent / "entries"):
+        if (
+            not anew and (kept := _read(folder)) is not None
+        ):  # another process computed the same meanwhile, and reads it
+            return kept
         with atomic_folder(folder) as temporary:
             for number, result in enumerate(results):
                 if result.predictions is not None:
@@ -98,7 +111,11 @@ def evaluation(
 
 
 def figures(
-    results: Sequence[Result], registry: Registry[Any], into: Path, draw: Callable[[Path], list[Path]]
+    results: Sequence[Result],
+    registry: Registry[Any],
+    into: Path,
+    draw: Callable[[Path], list[Path]],
+    say: Callable[[str], object] | None = None,
 ) -> list[Path]:
     """Return the figures of some results in a folder, drawn now unless the same were drawn before.
 
@@ -112,6 +129,8 @@ def figures(
         The folder.
     draw
         Draws them into a folder and returns the files.
+    say
+        Told that another process draws the same.
     """
     drawn = [r for r in results if r.evaluator.name in registry]
     if not drawn:
@@ -124,7 +143,7 @@ def figures(
         content.update(_content_of_tables(result).encode())
     key = _digest([list(code), _environment()], content.hexdigest())
     folder = cache_folder() / "figures" / escape(str(drawn[0].benchmark)) / key
-    with lock(folder.parent / "entries"):
+    with lock(folder.parent / "entries", say):
         if not (folder / RECORD).is_file():
             with atomic_folder(folder) as temporary:
                 files = [f.name for f in draw(temporary)]
@@ -220,6 +239,6 @@ def _read(folder: Path) -> Evaluated | None:
 
 
 def _remove_oldest(folder: Path) -> None:
-    entries = sorted((f for f in folder.iterdir() if (f / RECORD).is_file()), key=lambda f: f.stat().st_mtime)
-    for entry in entries[:-MAX_ENTRIES]:
-        shutil.rmtree(entry, ignore_errors=True)
+    entries = [f for f in finished(folder.iterdir()) if (f / RECORD).is_file()]
+    for entry in sorted(entries, key=lambda f: f.stat().st_mtime)[:-MAX_ENTRIES]:
+        remove_folder(entry)

@@ -25,7 +25,7 @@ from pci_bench.evaluators.intervals import training_variance_of
 from pci_bench.evaluators.training_cells import training_cells, without_training_cells
 from pci_bench.extraction import NotRun, Refresh, annotated, device_name
 from pci_bench.features import select
-from pci_bench.files import atomic_file, escape, make_folder, sha256_of, write_json
+from pci_bench.files import atomic_file, check_writable, escape, sha256_of, write_json
 from pci_bench.progress import Progress
 from pci_bench.provenance import peak_memory, provenance
 from pci_bench.reporting.enrichment import enrichment_tables
@@ -178,7 +178,7 @@ def run(
         extraction.resolve_device(device)
     folder = Path(out) if out is not None else None
     if folder is not None:
-        _check_writable(folder)
+        check_writable(folder)
     set_threads(available_cores())
     started, began = datetime.now(UTC).isoformat(timespec="seconds"), time.perf_counter()
     output = RunOutput(benchmark, folder)
@@ -336,17 +336,6 @@ def check_limit(limit: int | None) -> None:
     """Raise where a limit is too small to tell cells apart."""
     if limit is not None and limit < 2:
         raise UserError(f"The limit is {limit}; it must be at least 2 cells.")
-
-
-def _check_writable(folder: Path) -> None:
-    """Raise before anything is computed where the output folder cannot be written; leave nothing behind."""
-    absent = [p for p in (folder, *folder.parents) if not p.exists()]
-    make_folder(folder)
-    with atomic_file(folder / ".pci-bench-can-write"):
-        pass
-    (folder / ".pci-bench-can-write").unlink()
-    for made in absent:
-        made.rmdir()
 
 
 def _datasets(declared: Benchmark, named: Sequence[str], output: RunOutput, progress: Progress) -> Iterator[Cells]:
@@ -594,4 +583,6 @@ def _write(output: RunOutput, folder: Path, *, several: bool, progress: Progress
             with atomic_file(folder / "tables" / f"{stem}.{form}") as temporary:
                 temporary.write_text(text, encoding="utf-8")
     with progress.stage("drawing figures"):
-        output.figures += kept.figures(output.results, FIGURES, folder / "figures", partial(draw, output.results))
+        output.figures += kept.figures(
+            output.results, FIGURES, folder / "figures", partial(draw, output.results), progress.say
+        )
