@@ -6,6 +6,7 @@ imported, when it takes long, or when the user insists) the process ends at once
 
 from __future__ import annotations
 
+import atexit
 import os
 import signal
 import sys
@@ -118,6 +119,8 @@ def end() -> NoReturn:
     for stream in (sys.stdout, sys.stderr):
         with suppress(Exception):
             stream.flush()
+    with suppress(BaseException):  # worker processes and their semaphores are ended there; the watchdog sets the limit
+        atexit._run_exitfuncs()
     _end_now()
     while True:  # another thread is just ending the process
         time.sleep(1)
