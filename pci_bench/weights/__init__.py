@@ -144,7 +144,7 @@ def check_free(family: str, name: str) -> None:
     if shipped(family, name):
         raise UserError(
             f"{family}@{name} is the name of weights that come with pci-bench, which are always used in place of others of "
-            "that name. Give another --name. (--overwrite makes such a file in the cache, to be copied into the package.)"
+            "that name. Give another --name, or make a file to be copied into the package by --overwrite."
         )
     if (file := file_of(family, name)).exists():
         raise UserError(
