@@ -49,8 +49,12 @@ _advice: list[Callable[[], str]] = []
 
 
 @contextmanager
-def ended_on_signals() -> Iterator[None]:
-    """Let SIGINT, SIGTERM and SIGHUP end the block, and with it the process; signals that are ignored stay so (``nohup``)."""
+def ended_on_signals(*, whole_process: bool = False) -> Iterator[None]:
+    """Let SIGINT, SIGTERM and SIGHUP end the block, and with it the process; signals that are ignored stay so (``nohup``).
+
+    Where the block is all that a process does, signals that come while the interpreter shuts down end it at once with the
+    exit status that it has reached: the work is done.
+    """
     global _listening, _received
     if _listening or threading.current_thread() is not threading.main_thread():
         yield
@@ -59,18 +63,34 @@ def ended_on_signals() -> Iterator[None]:
     heard = [number for number in numbers if signal.getsignal(number) is not signal.SIG_IGN]
     before = {number: signal.signal(number, _on_signal) for number in heard}
     _listening, _received = True, None
+    code = 0
     try:
         yield
         if _received is not None:  # a library swallowed it
             end()
-    except BaseException:
+    except BaseException as error:
         if _received is not None:  # whatever a library made of it
             end()
+        code = (
+            1
+            if not isinstance(error, SystemExit)
+            else error.code
+            if isinstance(error.code, int)
+            else int(bool(error.code))
+        )
         raise
     finally:
         _listening = False
         for number, handler in before.items():
-            signal.signal(number, handler)
+            signal.signal(number, (lambda *_: _leave(code)) if whole_process else handler)
+
+
+def _leave(code: int) -> NoReturn:
+    """End the process at once."""
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(Exception):
+            stream.flush()
+    os._exit(code)
 
 
 @contextmanager

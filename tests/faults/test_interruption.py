@@ -141,3 +141,12 @@ def test_python_m_and_the_older_entry_point_end_alike(tmp_path):
         )
         assert done.returncode == 143, done.stderr
         assert done.stderr.splitlines()[-1] == f"Ended by SIGTERM. {AGAIN}"
+
+
+@pytest.mark.parametrize("name", SENTENCE)
+def test_a_signal_while_the_interpreter_shuts_down_leaves_the_exit_status_as_it_is(tmp_path, name):
+    program = "import atexit, os, signal, sys; sys.argv = ['pci-bench', '--version']\n"
+    program += f"from pci_bench.entry import main; atexit.register(os.kill, os.getpid(), signal.{name}); main()"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, preexec_fn=heard)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("pci-bench ")
