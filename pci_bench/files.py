@@ -270,7 +270,7 @@ def atomic_folder(path: Path) -> Iterator[Path]:
 
 def remove_folder(path: Path) -> None:
     """Remove a folder; it is whole under its name, or no longer there, whenever the process is killed."""
-    if path.exists():
+    if path.is_dir():
         with _temporary(path, folder=True) as aside:
             os.replace(path, aside / path.name)
 
