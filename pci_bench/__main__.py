@@ -1,5 +1,5 @@
 """``python -m pci_bench``: the command line."""
 
-from pci_bench.cli import main
+from pci_bench.entry import main
 
 main()

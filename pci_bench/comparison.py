@@ -17,6 +17,7 @@ from pci_bench.errors import UserError
 from pci_bench.evaluators.base import EVALUATORS
 from pci_bench.evaluators.intervals import LEVEL, stratified_jackknife, training_variance_of
 from pci_bench.evaluators.metrics import share_spreads
+from pci_bench.files import finished
 from pci_bench.results import Result, key_and_defaults, read_result, read_results
 
 if TYPE_CHECKING:
@@ -154,7 +155,7 @@ def read_any(where: Path) -> list[Result]:
         return read_results(where)
     if not where.exists():
         raise UserError(f"There is no {where}. Name a folder that `pci-bench run` wrote, or one of its result files.")
-    found = sorted(f for f in where.rglob("*.json") if f.name != "run.json")
+    found = sorted(f for f in finished(where.rglob("*.json")) if f.name != "run.json")
     if not found:
         raise UserError(
             f"There are no results in {where}. Name a folder that `pci-bench run` wrote, or one of its result files."

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import io
 import json
+import os
+import re
+import signal
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -41,6 +48,7 @@ CELLS_PER_PART = 4096
 CELLS_PER_SMALL_PART = 256  # where processes share the parts of slow measurements
 SECONDS_WORTH_PROCESSES = 20.0  # of CPU time: less is done sooner and cheaper than processes are started
 PRECISION = "float32"
+SECONDS_BETWEEN_LOOKS = 0.5  # of a worker process for its parent
 
 
 @dataclass(frozen=True)
@@ -299,7 +307,7 @@ def ensure(
             job = _job(features, cells, "", segmenter)
             passes.setdefault(job.preparation, []).append(job)
     for jobs in passes.values():
-        with _locked(jobs):
+        with _locked(jobs, progress):
             missing = []
             for job in jobs:
                 ready = None if refresh == "always" else _cached(job, cells, progress)
@@ -448,11 +456,11 @@ def _by_extractor(jobs: Iterable[_Job]) -> dict[str, list[_Job]]:
 
 
 @contextmanager
-def _locked(jobs: Sequence[_Job]) -> Iterator[None]:
+def _locked(jobs: Sequence[_Job], progress: Progress) -> Iterator[None]:
     """Hold the locks of all extractors of a pass, taken in one order, so that two processes never wait for each other."""
     with ExitStack() as held:
         for name in sorted(_by_extractor(jobs)):
-            held.enter_context(lock(jobs[0].file().parent / escape(name)))
+            held.enter_context(lock(jobs[0].file().parent / escape(name), progress.say))
         yield
 
 
@@ -532,7 +540,7 @@ def _computed(
                 if workers > 1 and (time.process_time() - began) * len(todo) > SECONDS_WORTH_PROCESSES:
                     break
         if todo:
-            from joblib import Parallel, delayed
+            from joblib import delayed
 
             from pci_bench.registry import plugin_files
 
@@ -546,10 +554,11 @@ def _computed(
                     jobs[0].segmenter or DEFAULT_SEGMENTER,
                     plugin_files(),
                     cache_folder(),
+                    os.getpid(),
                 )
                 for start in todo
             )
-            for start in Parallel(n_jobs=workers, return_as="generator_unordered")(tasks):
+            for start in _shared(tasks, workers, partial(_what_was_lost, jobs, cells, todo)):
                 advance(min(size, len(cells) - start))
     found: dict[FeatureSet, AnnData | NotRun] = {}
     for job in jobs:
@@ -562,6 +571,34 @@ def _computed(
         found[job.features] = adata
     _discard_parts(jobs)
     return found
+
+
+def _shared(tasks: Iterable[Any], workers: int, lost: Callable[[], str]) -> Iterator[int]:
+    """Yield what worker processes finish; one that is killed is a sentence."""
+    from joblib import Parallel
+
+    try:
+        yield from Parallel(n_jobs=workers, return_as="generator_unordered")(tasks)
+    except BrokenProcessPool as error:
+        codes = re.search(r"\{([^}]*)\}", str(error))
+        raise UserError(
+            f"A worker process was killed or crashed{f' ({codes[1]})' if codes else ''} while it computed {lost()} Run the same "
+            "command again: it continues where it stopped. Where the system killed it for want of memory, use fewer --workers."
+        ) from error
+
+
+def _what_was_lost(jobs: Sequence[_Job], cells: Cells, starts: Sequence[int]) -> str:
+    """Return the first part of cells that is not there, for a sentence, and how many are."""
+    size, n = jobs[0].cells_per_part, len(cells)
+    missing = [start for start in starts if not all(_whole_part(job, start, n) for job in jobs)]
+    parts = len(jobs[0].starts(n))
+    first = missing[0] if missing else 0
+    names = cells.obs["cell"]
+    last = min(first + size, n) - 1
+    return (
+        f"{_stage_name(jobs)}, first in the cells '{names.iloc[first]}' to '{names.iloc[last]}' of {cells.meta.name}. "
+        f"{parts - len(missing)} of {parts} parts are kept."
+    )
 
 
 @dataclass(frozen=True)
@@ -622,12 +659,12 @@ def _work(
     segmenter: str,
     plugins: list[Path],
     cache: Path,
+    parent: int,
 ) -> int:
     """Compute one part in a worker process."""
-    import os
-
     from pci_bench.registry import load_plugin_file
 
+    _stay_with(parent)
     os.environ["PCI_BENCH_CACHE"] = str(
         cache
     )  # worker processes outlive a call, and keep the environment they began with
@@ -638,6 +675,21 @@ def _work(
     pool = _Pool.of(jobs, cores, device)
     _compute_part(_opened(jobs, cells, device, pool.threads), cells, start, device, pool, lambda n: None)
     return start
+
+
+@functools.cache
+def _stay_with(parent: int) -> None:
+    """End this worker process when its parent is gone, however that ended; Ctrl-C is the parent's to hear."""
+    if os.getpid() == parent:  # joblib does not start processes within processes
+        return
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(SECONDS_BETWEEN_LOOKS)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def _whole_part(job: _Job, start: int, n: int) -> bool:

@@ -6,10 +6,13 @@ import errno
 import hashlib
 import json
 import os
+import platform
 import shutil
+import sys
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -17,8 +20,13 @@ from urllib.parse import quote
 
 from pci_bench.checksums import digest_of
 from pci_bench.errors import UserError
+from pci_bench.interruption import postponed, undone
 from pci_bench.shortages import FORBIDDEN, REMEDIES, error_number, shortage
 
+UNFINISHED = ".writing-"  # then the machine and the process that writes, and something random
+SECONDS_UNTIL_ABANDONED = 7 * 24 * 3600.0
+SECONDS_BEFORE_SAYING = 1.5  # that another process is waited for
+ATTEMPTS = 20
 MOST_BYTES_OF_A_NAME, MOST_BYTES_OF_A_PATH = 255, 4095  # of every file system in use
 
 
@@ -149,11 +157,26 @@ def sentences_for_os_errors(action: str, path: Path) -> Iterator[None]:
 def make_folder(path: Path) -> Path:
     """Make a folder and its parents, or say in a sentence why that cannot be."""
     with sentences_for_os_errors("make the folder", path):
-        try:
-            path.mkdir(parents=True, exist_ok=True)
-        except FileNotFoundError as error:  # with all parents asked for, only where none can be made, as in /proc
-            raise OSError(errno.EACCES, "no folder can be made here") from error
+        for attempt in range(ATTEMPTS):
+            try:
+                path.mkdir(parents=True, exist_ok=True)
+                break
+            except (
+                FileNotFoundError
+            ) as error:  # another process removed a parent just now, or none can be made, as in /proc
+                if attempt == ATTEMPTS - 1:
+                    raise OSError(errno.EACCES, "no folder can be made here") from error
     return path
+
+
+def check_writable(folder: Path) -> None:
+    """Raise where nothing can be written into a folder; one that is not there yet is not there afterwards either."""
+    absent = [p for p in (folder, *folder.parents) if not p.exists()]
+    with sentences_for_os_errors("write", folder), _temporary(folder / "probe"):
+        pass
+    for made in absent:
+        with suppress(OSError):  # another process has begun to write there, or has removed it already
+            made.rmdir()
 
 
 def _sync(path: Path) -> None:
@@ -177,30 +200,121 @@ def check_replaceable(path: Path) -> None:
         raise UserError(f"Could not write {path}: it is {kind}. Name a file.")
 
 
+@lru_cache(maxsize=1)
+def _machine() -> str:
+    """Return a short name of where a process identifier means this process: the host, and the container on it."""
+    try:
+        namespace = os.readlink("/proc/self/ns/pid")
+    except OSError:  # another system than Linux
+        namespace = ""
+    return hashlib.sha256(f"{platform.node()} {namespace}".encode()).hexdigest()[:8]
+
+
+def _lives(pid: int) -> bool:
+    """Return whether a process of this machine is alive; True where that cannot be told."""
+    if sys.platform == "win32":  # where the question would end the process
+        return True
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except (OSError, OverflowError):
+        return True
+    return True
+
+
+def finished(paths: Iterable[Path]) -> Iterator[Path]:
+    """Yield the paths that nobody is writing: not ``.writing-…``, nor anything within one."""
+    return (path for path in paths if not any(part.startswith(UNFINISHED) for part in path.parts))
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove what processes that are gone left half-written in a folder.
+
+    That is what a dead process of this machine began, and whatever has not changed for a week.
+    """
+    with os.scandir(folder) as entries:
+        found = [entry for entry in entries if entry.name.startswith(UNFINISHED)]
+    for entry in found:
+        machine, _, rest = entry.name.removeprefix(UNFINISHED).partition("-")
+        pid = rest.partition("-")[0]
+        try:
+            abandoned = machine == _machine() and pid.isdecimal() and not _lives(int(pid))
+            if abandoned or time.time() - entry.stat(follow_symlinks=False).st_mtime > SECONDS_UNTIL_ABANDONED:
+                _remove(Path(entry.path))
+        except OSError:  # another process was faster, or the file is not ours to remove
+            continue
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
 @contextmanager
-def atomic_file(path: Path) -> Iterator[Path]:
+def _temporary(path: Path, *, folder: bool = False) -> Iterator[Path]:
+    """Yield an empty temporary file or folder beside `path`, removed at the end where it is still there."""
+    prefix = f"{UNFINISHED}{_machine()}-{os.getpid()}-"
+    with ExitStack() as stack:
+        with postponed():
+            for attempt in range(ATTEMPTS):
+                make_folder(path.parent)
+                try:
+                    if folder:
+                        temporary = Path(tempfile.mkdtemp(prefix=prefix, dir=path.parent))
+                    else:
+                        descriptor, name = tempfile.mkstemp(prefix=prefix, suffix=path.suffix, dir=path.parent)
+                        os.close(descriptor)
+                        temporary = Path(name)
+                    break
+                except FileNotFoundError:  # another process tried whether it can write here, and tidied up
+                    if attempt == ATTEMPTS - 1:
+                        raise
+            stack.callback(_remove, temporary)
+            stack.enter_context(undone(lambda: _remove(temporary)))
+        remove_leftovers(path.parent)
+        yield temporary
+
+
+@contextmanager
+def atomic_file(path: Path, beside: Mapping[Path, bytes | None] | None = None) -> Iterator[Path]:
     """Yield a temporary path that becomes `path` when the block ends well, and is removed when it does not.
+
+    Parameters
+    ----------
+    path
+        The file.
+    beside
+        Files of the same folder that describe it, by their contents when the block ends: they are replaced with it, or
+        (None) removed. Whenever the process is killed, none of an older file stands beside the new one.
 
     Raises
     ------
     UserError
-        Where the disk is full or the place cannot be written; `path` is then as it was before.
+        Where the disk is full or the place cannot be written; all is then as it was before.
     """
-    make_folder(path.parent)
-    with sentences_for_os_errors("write", path):
+    beside = {} if beside is None else beside
+    with sentences_for_os_errors("write", path), ExitStack() as stack:
         check_replaceable(path)
-        descriptor, name = tempfile.mkstemp(prefix=".writing-", suffix=path.suffix, dir=path.parent)
-        os.close(descriptor)
-        temporary = Path(name)
-        try:
-            yield temporary
-            _sync(temporary)
-            temporary.chmod(
+        temporary = stack.enter_context(_temporary(path))
+        yield temporary
+        ready = {path: temporary}
+        for file, content in beside.items():
+            if content is not None:
+                ready[file] = stack.enter_context(_temporary(file))
+                ready[file].write_bytes(content)
+        for file in ready.values():
+            _sync(file)
+            file.chmod(
                 0o666 & ~_umask()
             )  # mkstemp's files are private; results are for the group, as open() makes them
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        with postponed():
+            for file in beside:
+                file.unlink(missing_ok=True)
+            for file, written in ready.items():
+                os.replace(written, file)
 
 
 def copy_if_different(source: Path, target: Path) -> None:
@@ -215,39 +329,62 @@ def copy_if_different(source: Path, target: Path) -> None:
 @contextmanager
 def atomic_folder(path: Path) -> Iterator[Path]:
     """Yield a temporary folder that becomes `path`, replacing what was there, when the block ends well."""
-    make_folder(path.parent)
-    with sentences_for_os_errors("write", path):
-        temporary = Path(tempfile.mkdtemp(prefix=".writing-", dir=path.parent))
-        try:
-            yield temporary
-            for file in temporary.rglob("*"):
-                if file.is_file():
-                    _sync(file)
-            temporary.chmod(0o777 & ~_umask())
-            if path.exists():
-                shutil.rmtree(path)
-            os.replace(temporary, path)
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
+    with sentences_for_os_errors("write", path), _temporary(path, folder=True) as temporary:
+        yield temporary
+        for file in temporary.rglob("*"):
+            if file.is_file():
+                _sync(file)
+        temporary.chmod(0o777 & ~_umask())
+        remove_folder(path)
+        os.replace(temporary, path)
+
+
+def remove_folder(path: Path) -> None:
+    """Remove a folder; it is whole under its name, or no longer there, whenever the process is killed."""
+    if path.is_dir():
+        with _temporary(path, folder=True) as aside:
+            os.replace(path, aside / path.name)
 
 
 @contextmanager
-def lock(path: Path) -> Iterator[None]:
-    """Hold the only right to make `path`; whoever comes second waits."""
-    from filelock import FileLock
+def lock(path: Path, say: Callable[[str], object] | None = None) -> Iterator[None]:
+    """Hold the only right to make `path`; whoever comes second waits, and says so after a second.
+
+    A process that ends, however it ends, holds nothing any more.
+    """
+    from filelock import FileLock, Timeout
 
     held = FileLock(path.with_name(path.name + ".lock"))
+    holder = path.with_name(path.name + ".holder.lock")
     with sentences_for_os_errors("lock", path):
         try:
             make_folder(path.parent)
-            held.acquire()
+            try:
+                held.acquire(timeout=SECONDS_BEFORE_SAYING if say else -1)
+            except Timeout:
+                assert say is not None
+                say(f"Waiting for {_holder(holder)}, which is making {path}. This goes on when that is done or ended.")
+                held.acquire()
         except (OSError, UserError) as error:
             if error_number(error) not in FORBIDDEN or may_write(path.parent):
                 raise  # else nothing can be made here by this process: what is here can still be read
     try:
+        with suppress(OSError):  # on a full disk others wait for a process that they cannot name
+            holder.write_text(f"{os.getpid()} {platform.node()}", encoding="utf-8")
         yield
     finally:
+        with suppress(OSError):
+            holder.unlink(missing_ok=True)
         held.release()
+
+
+def _holder(file: Path) -> str:
+    """Return who holds a lock, for a sentence."""
+    try:
+        pid, _, node = file.read_text(encoding="utf-8").partition(" ")
+    except (OSError, ValueError):
+        return "another process"
+    return f"another process (process id {pid}{'' if node == platform.node() else f' on {node}'})"
 
 
 def write_json(file: Path, value: Any) -> None:

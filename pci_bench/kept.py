@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shutil
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import cache
@@ -28,8 +27,10 @@ from pci_bench.files import (
     cache_folder,
     copy_if_different,
     escape,
+    finished,
     lock,
     may_write,
+    remove_folder,
     sha256_of,
     write_json,
 )
@@ -96,6 +97,10 @@ def evaluation(
     if not may_write(folder):
         return results, reasons
     with lock(folder.parent / "entries"):
+        if (
+            not anew and (kept := _read(folder)) is not None
+        ):  # another process computed the same meanwhile, and reads it
+            return kept
         with atomic_folder(folder) as temporary:
             for number, result in enumerate(results):
                 if result.predictions is not None:
@@ -112,7 +117,11 @@ def evaluation(
 
 
 def figures(
-    results: Sequence[Result], registry: Registry[Any], into: Path, draw: Callable[[Path], list[Path]]
+    results: Sequence[Result],
+    registry: Registry[Any],
+    into: Path,
+    draw: Callable[[Path], list[Path]],
+    say: Callable[[str], object] | None = None,
 ) -> list[Path]:
     """Return the figures of some results in a folder, drawn now unless the same were drawn before.
 
@@ -126,6 +135,8 @@ def figures(
         The folder.
     draw
         Draws them into a folder and returns the files.
+    say
+        Told that another process draws the same.
     """
     drawn = [r for r in results if r.evaluator.name in registry]
     if not drawn:
@@ -140,7 +151,7 @@ def figures(
     folder = cache_folder() / "figures" / escape(str(drawn[0].benchmark)) / key
     if not (folder / RECORD).is_file() and not may_write(folder):
         return draw(into)
-    with lock(folder.parent / "entries"):
+    with lock(folder.parent / "entries", say):
         if (names := _kept_figures(folder)) is None:
             with atomic_folder(folder) as temporary:
                 names = [f.name for f in draw(temporary)]
@@ -260,6 +271,6 @@ def _used_now(folder: Path) -> None:
 
 
 def _remove_oldest(folder: Path) -> None:
-    entries = sorted((f for f in folder.iterdir() if (f / RECORD).is_file()), key=lambda f: f.stat().st_mtime)
-    for entry in entries[:-MAX_ENTRIES]:
-        shutil.rmtree(entry, ignore_errors=True)
+    entries = [f for f in finished(folder.iterdir()) if (f / RECORD).is_file()]
+    for entry in sorted(entries, key=lambda f: f.stat().st_mtime)[:-MAX_ENTRIES]:
+        remove_folder(entry)

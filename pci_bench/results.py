@@ -11,7 +11,7 @@ import pydantic
 
 from pci_bench.errors import UserError
 from pci_bench.evaluators.base import EVALUATORS
-from pci_bench.files import atomic_file, copy_if_different, escape, json_text
+from pci_bench.files import atomic_file, copy_if_different, escape, finished, json_text
 from pci_bench.segmentation.base import DEFAULT_SEGMENTER
 from pci_bench.shortages import raise_shortage
 from pci_bench.tabular import read_csv
@@ -216,7 +216,7 @@ def _read(reader: Callable[[Path], pd.DataFrame], file: Path, form: str) -> pd.D
 
 def read_results(folder: Path) -> list[Result]:
     """Return all results below an output folder: those of its last run in the run's order, then others by their paths."""
-    files = sorted((folder / "results").rglob("*.json"))
+    files = sorted(finished((folder / "results").rglob("*.json")))
     try:
         listed = json.loads((folder / "run.json").read_text(encoding="utf-8"))["results"]
         order = {folder / path: position for position, path in enumerate(listed)}

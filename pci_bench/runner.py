@@ -37,7 +37,7 @@ from pci_bench.evaluators.intervals import training_variance_of
 from pci_bench.evaluators.training_cells import training_cells, without_training_cells
 from pci_bench.extraction import NotRun, Refresh, annotated, device_name
 from pci_bench.features import select
-from pci_bench.files import atomic_file, escape, make_folder, sha256_of, user_path, write_json
+from pci_bench.files import atomic_file, check_writable, escape, sha256_of, user_path, write_json
 from pci_bench.progress import Progress
 from pci_bench.provenance import peak_memory, provenance
 from pci_bench.registry import checked_reason
@@ -212,7 +212,7 @@ def run(
     if annotations is not None:
         annotations = user_path(annotations, "The annotations")
     if folder is not None:
-        _check_writable(folder)
+        check_writable(folder)
     set_threads(available_cores())
     started, began = datetime.now(UTC).isoformat(timespec="seconds"), time.perf_counter()
     output = RunOutput(benchmark, folder)
@@ -386,17 +386,6 @@ def _grid(evaluator: Evaluator, values: dict[str, list[Any]]) -> list[Any]:
         validated(evaluator, dict(zip(values, combination, strict=True)))
         for combination in itertools.product(*values.values())
     ]
-
-
-def _check_writable(folder: Path) -> None:
-    """Raise before anything is computed where the output folder cannot be written; leave nothing behind."""
-    absent = [p for p in (folder, *folder.parents) if not p.exists()]
-    make_folder(folder)
-    with atomic_file(folder / ".pci-bench-can-write"):
-        pass
-    (folder / ".pci-bench-can-write").unlink()
-    for made in absent:
-        made.rmdir()
 
 
 def _datasets(declared: Benchmark, named: Sequence[str], output: RunOutput, progress: Progress) -> Iterator[Cells]:
@@ -773,7 +762,7 @@ def _write(output: RunOutput, folder: Path, *, several: bool, progress: Progress
         drawn = list(output.results)
         while True:
             try:
-                output.figures += kept.figures(drawn, FIGURES, folder / "figures", partial(draw, drawn))
+                output.figures += kept.figures(drawn, FIGURES, folder / "figures", partial(draw, drawn), progress.say)
                 return
             except PluginError as error:  # the figures of other evaluators are drawn
                 output.failed.append(error)

@@ -402,7 +402,7 @@ def load(dataset: Dataset, *, progress: Progress | None = None) -> Cells:
     """
     progress = progress or Progress()
     folder = store_folder(dataset)
-    with lock(folder):
+    with lock(folder, progress.say):
         if folder.exists():
             try:
                 return _as_declared(open_store(folder), dataset.meta)

@@ -29,7 +29,7 @@ from pci_bench.progress import Progress
 from pci_bench.registry import load_plugin_file
 from pci_bench.segmentation import SEGMENTERS, register_segmenter
 from pci_bench.segmentation.base import SegmenterMeta
-from pci_bench.weights import save
+from pci_bench.weights import overwriting, save
 
 GFP, RFP = Channel("GFP", "protein"), Channel("RFP", "marker")
 
@@ -580,7 +580,8 @@ def test_changed_weights_under_one_name_are_other_features(make_cells):
     cells = make_cells(4)
     weights_of(2, ("protein", "marker"), "mine", seed=1)
     first = extract("pci-conv4@mine", cells)
-    weights_of(2, ("protein", "marker"), "mine", seed=2)
+    with overwriting():
+        weights_of(2, ("protein", "marker"), "mine", seed=2)
     second = extract("pci-conv4@mine", cells)
     assert not np.array_equal(first.X, second.X)
     hashes = [a.uns["pci_bench"]["features"]["weights_sha256"] for a in (first, second)]

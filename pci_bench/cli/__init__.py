@@ -20,6 +20,7 @@ from pci_bench.cli.app import app
 from pci_bench.cli.streams import standard_streams
 from pci_bench.cli.terminal import err
 from pci_bench.errors import UserError
+from pci_bench.interruption import end, ended_on_signals
 from pci_bench.registry import clause, is_own, place_in_plugins
 from pci_bench.shortages import refusal
 
@@ -27,12 +28,13 @@ INTERRUPTED = 130  # what a shell calls the end by Ctrl-C
 CRASHED = 70  # EX_SOFTWARE of sysexits.h; never 1, which means that a number moved or a contract is broken
 
 
+@ended_on_signals()
 @standard_streams()
 def main() -> None:
     """Run the command line, and end with an exit status.
 
-    0 done, 1 changed (compare, gate) or a broken contract (test), 2 a user's mistake or a plug-in's, 70 a fault of ours,
-    130 interrupted.
+    0 done, 1 changed (compare, gate) or a broken contract (test), 2 a user's mistake or a plug-in's, 70 a fault of ours; Ctrl-C,
+    SIGTERM and SIGHUP end it with 130, 143 and 129 (:mod:`pci_bench.interruption`).
     """
     warnings.showwarning = lambda message, category, *_, **__: (
         err.print(f"Warning: {message}", markup=False, highlight=False) if category is UserWarning else None
@@ -56,8 +58,7 @@ def _ended(arguments: list[str], *, debug: bool) -> int:
         err.print(f"Error: {error}", markup=False, highlight=False, soft_wrap=True)
         return 2
     except (KeyboardInterrupt, typer.Abort):
-        err.print("Interrupted. Run the same command again: it continues where it stopped.", markup=False)
-        return INTERRUPTED
+        end()
     except (Exception, SystemExit) as error:
         if hasattr(error, "show"):  # a wrong option or argument: click, or typer's copy of it, says it
             error.show()

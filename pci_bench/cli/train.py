@@ -56,11 +56,16 @@ def train(
         int, typer.Option(min=0, max=MAX_SEED, help="Drives the start, pairs, flips and held-out images.")
     ] = 0,
     limit: Annotated[int | None, typer.Option(help="Train on a seeded subset of about this many cells.")] = None,
-    name: Annotated[str | None, typer.Option(help="What to call the weights; by default the dataset's name.")] = None,
+    name: Annotated[
+        str | None, typer.Option(help="What to call the weights; by default the dataset's or folder's name.")
+    ] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Continue an unfinished training, with the same settings.")
     ] = False,
     restart: Annotated[bool, typer.Option("--restart", help="Discard an unfinished training of this name.")] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace finished weights of this name, once the training is done.")
+    ] = False,
     device: DeviceOption = "auto",
     plugin: PluginOption = None,
 ) -> None:
@@ -72,8 +77,9 @@ def train(
     from pci_bench.datasets.base import load_dataset
     from pci_bench.features import EXTRACTORS
     from pci_bench.models import MODELS
-    from pci_bench.training.loop import recipe_of
+    from pci_bench.training.loop import check_name, default_name, recipe_of
     from pci_bench.training.loop import train as trained_on
+    from pci_bench.weights import overwriting, shipped
 
     options = {
         "epochs": epochs,
@@ -96,6 +102,9 @@ def train(
         first = error.errors()[0]
         option = str(first["loc"][0]).replace("_", "-")
         raise UserError(f"--{option} {first['input']} does not fit: {first['msg'].lower()}.") from error
+    name = default_name(dataset) if name is None else name
+    with overwriting(overwrite):
+        check_name(model, name)  # before anything that takes hours
     progress = ConsoleProgress(err)
     cells = load_dataset(dataset, progress=progress)
     if limit is not None:
@@ -104,9 +113,21 @@ def train(
         say(f"Note: {note}")
     with MODELS.code(model, f"in training on {dataset}"):
         done = trained_on(
-            model, cells, recipe, name=name, resume=resume, restart=restart, device=device, progress=progress
+            model,
+            cells,
+            recipe,
+            name=name,
+            resume=resume,
+            restart=restart,
+            overwrite=overwrite,
+            device=device,
+            progress=progress,
         )
     for what, value in done.references.items():
         out.print(f"  held-out loss, {what}: {value:.5f}", markup=False, highlight=False)
     used = f"{model}-{EXTRACTORS.get(model).meta.headline}" if model in EXTRACTORS else model
-    say(f"Made {done.name}: {done.file}. Card: {done.card}. Use it as {used}@{done.name.partition('@')[2]}.")
+    say(f"Made {done.name}: {done.file}. Card: {done.card}. Use it as {used}@{name}.")
+    if file := shipped(model, name):
+        say(
+            f"Note: features named {used}@{name} still come from the shipped file {file}, until this one is copied there."
+        )

@@ -32,6 +32,8 @@ def listed_weights() -> Sequence[tuple[str, ...]]:
                 if (family, name) in here
                 else f"not here: {weights.how_to_get(family, name).partition('. ')[2]}"
             )
+            if weights.shipped(family, name) and weights.file_of(family, name).exists():
+                state += f" (shipped); {weights.file_of(family, name)} of the same name is not used"
             default = f" Default for {', '.join(declaration['default_for'])}." if declaration["default_for"] else ""
             rows.append((f"{family}@{name}", f"{declaration['title']}.{default}", state))
     known = {(f, n) for f, named in weights.declared().items() for n in named}
@@ -62,16 +64,19 @@ def weights_import(
     kind: Annotated[str, typer.Argument(help="What the file is: keras-pci, keras-vgg16 or deeploc-npz.")],
     file: Annotated[Path, typer.Argument(help="The file.")],
     name: Annotated[str | None, typer.Option(help="What to call them; by default the file's name.")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace weights of this name.")] = False,
     plugin: PluginOption = None,
 ) -> None:
     """Import weights that someone else trained."""
-    from pci_bench.weights import IMPORTERS
+    from pci_bench.weights import IMPORTERS, check_name, legal_name, overwriting
 
     load_plugins(plugin)
     if kind not in IMPORTERS:
         raise UserError(f"There is no import '{kind}'. Known: {', '.join(IMPORTERS)}.")
-    with IMPORTERS.code(kind, f"on {file}"):
-        made, channels = IMPORTERS.get(kind)(file, name or file.stem)
+    name = legal_name(file.stem) if name is None else name
+    check_name(name)
+    with overwriting(overwrite), IMPORTERS.code(kind, f"on {file}"):
+        made, channels = IMPORTERS.get(kind)(file, name)
     suited = f" for the channels {' + '.join(channels)}" if channels else ""
     say(f"Imported {made}{suited}. Use it as {_feature_set_with(made)}.")
 

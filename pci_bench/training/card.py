@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 from typing import Any
 
-from pci_bench.files import atomic_file, write_json
+from pci_bench.files import json_text
 from pci_bench.provenance import versions
 
 
-def write_card(weights: Path, facts: dict[str, Any]) -> Path:
-    """Write ``<weights>.json``, ``.png`` and ``.md`` beside a weights file; return the Markdown card."""
-    write_json(weights.with_suffix(".json"), {**facts, "versions": versions()})
-    _draw_curve(weights.with_suffix(".png"), facts)
-    card = weights.with_suffix(".md")
-    with atomic_file(card) as temporary:
-        temporary.write_text(card_text(weights, facts), encoding="utf-8")
-    return card
+def card_of(weights: Path, facts: dict[str, Any]) -> dict[str, bytes]:
+    """Return what stands beside a weights file, by suffix: the numbers, the curve and the card."""
+    return {
+        ".json": json_text({**facts, "versions": versions()}).encode(),
+        ".png": _curve(facts),
+        ".md": card_text(weights, facts).encode(),
+    }
 
 
 def card_text(weights: Path, facts: dict[str, Any]) -> str:
@@ -47,8 +47,8 @@ def card_text(weights: Path, facts: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _draw_curve(file: Path, facts: dict[str, Any]) -> None:
-    """Draw training and held-out loss by epoch, with the references as lines."""
+def _curve(facts: dict[str, Any]) -> bytes:
+    """Return a PNG of training and held-out loss by epoch, with the references as lines."""
     from pci_bench.drawing import COLOURS, FAINT, INK, new_figure
 
     figure = new_figure(6.4, 3.6)
@@ -69,5 +69,6 @@ def _draw_curve(file: Path, facts: dict[str, Any]) -> None:
     axes.grid(color=FAINT, linewidth=0.6, which="both")
     axes.spines[["top", "right"]].set_visible(False)
     axes.tick_params(labelsize=8, colors=INK, which="both")
-    with atomic_file(file) as temporary:
-        figure.savefig(temporary, dpi=150, metadata={"Software": None}, format="png")
+    drawn = io.BytesIO()
+    figure.savefig(drawn, dpi=150, metadata={"Software": None}, format="png")
+    return drawn.getvalue()

@@ -20,6 +20,7 @@ from pci_bench.checksums import seal, unsealed
 from pci_bench.errors import UserError
 from pci_bench.extraction import device_name, resolve_device
 from pci_bench.files import atomic_file, cache_folder, escape, lock
+from pci_bench.interruption import advising
 from pci_bench.models import MODELS, ModelMeta
 from pci_bench.progress import Progress
 from pci_bench.threads import available_cores, set_threads
@@ -133,6 +134,7 @@ def train(
     name: str | None = None,
     resume: bool = False,
     restart: bool = False,
+    overwrite: bool = False,
     device: str = "auto",
     progress: Progress | None = None,
 ) -> Trained:
@@ -148,12 +150,14 @@ def train(
     recipe
         Its numbers; by default the model's (:func:`recipe_of`).
     name
-        What the weights are called; by default the dataset's name.
+        What the weights are called; by default the dataset's name, or its folder's.
     resume
         Continue from the last whole epoch; equal to a training that was never interrupted, on the same device. The recipe
         must be the same, with as many epochs, since schedules depend on their number: a longer training is a new one.
     restart
         Discard an unfinished training of this name.
+    overwrite
+        Replace finished weights of this name, with their card, once the training is done.
     device
         ``"auto"``, ``"cpu"`` or ``"cuda"`` (bfloat16 where the GPU has it).
     progress
@@ -162,13 +166,15 @@ def train(
     Raises
     ------
     UserError
-        For data that cannot be trained on, another recipe or dataset than the checkpoint's, or a loss that is not finite.
+        For a name that cannot be or is taken, data that cannot be trained on, another recipe or dataset than the checkpoint's, or a loss that is not finite.
     """
     import torch
 
     progress, recipe = progress or Progress(), recipe or recipe_of(model)
     trainable: Any = MODELS.get(model)
-    name = name or cells.meta.name
+    name = default_name(cells.meta.name) if name is None else name
+    with weight_files.overwriting(overwrite):
+        check_name(model, name)
     folder = cache_folder() / "training" / escape(f"{model}@{name}")
     identity = {
         "schema": CHECKPOINT_SCHEMA,
@@ -177,7 +183,13 @@ def train(
         "dataset": cells.sha256,
         "recipe": recipe.model_dump(),
     }
-    with lock(folder / "training"):
+    history: list[dict[str, float]] = []
+    with (
+        lock(folder / "training", progress.say),
+        weight_files.overwriting(overwrite),
+        advising(lambda: _how_to_go_on(history)),
+    ):
+        check_name(model, name)  # once more: another process may have finished a training of this name meanwhile
         state = _checkpoint(folder / "checkpoint.pt", identity, resume, restart)
         kind = Classification if trainable.meta.supervised else Reconstruction
         objective: Objective = kind(trainable, cells, recipe, progress)
@@ -196,7 +208,6 @@ def train(
         optimizer = torch.optim.Adam(
             network.parameters(), lr=recipe.learning_rate, betas=(recipe.beta1, recipe.beta2), eps=recipe.epsilon
         )
-        history: list[dict[str, float]] = []
         if state is not None:
             network.load_state_dict(state["network"])
             optimizer.load_state_dict(state["optimizer"])
@@ -206,14 +217,10 @@ def train(
         if references:
             guesses = ", ".join(f"{what}: {value:.5f}" for what, value in references.items())
             progress.say(f"  validation loss of {guesses}")
+        if restart:
+            (folder / "checkpoint.pt").unlink(missing_ok=True)
         for epoch in range(len(history), recipe.epochs):
-            try:
-                record = _train_epoch(objective, network, optimizer, crops, epoch, recipe, device, progress)
-            except KeyboardInterrupt:
-                progress.say(
-                    f"Stopped in epoch {epoch + 1}. {epoch} whole epochs are kept: the same command with --resume continues after them."
-                )
-                raise
+            record = _train_epoch(objective, network, optimizer, crops, epoch, recipe, device, progress)
             measured = objective.validate(network, crops, device)
             record |= measured
             history.append(record)
@@ -246,6 +253,38 @@ def train(
         )
 
 
+def _how_to_go_on(history: list[dict[str, float]]) -> str:
+    """Return what to do after an interruption, when some epochs are done."""
+    if not history:
+        return "No epoch was whole yet: run the same command again."
+    return (
+        f"It was in epoch {len(history) + 1}; {len(history)} whole epochs are kept: the same command with --resume (and without "
+        "--restart) continues after them."
+    )
+
+
+def default_name(dataset: str) -> str:
+    """Return what weights are called that are trained on a dataset: by its name, or that of the folder or file it is read from."""
+    kind, _, place = dataset.partition(":")
+    return weight_files.legal_name(Path(place.partition("?")[0]).absolute().name if place else kind)
+
+
+def check_name(model: str, name: str) -> None:
+    """Raise where weights that are trained now could not be saved, or would be mistaken for others.
+
+    Raises
+    ------
+    UserError
+        As :func:`pci_bench.weights.check_free`, and for the name of someone else's weights.
+    """
+    declaration = weight_files.declared().get(model, {}).get(name, {})
+    if "url" in declaration or "how" in declaration or "fetch" in declaration:
+        raise UserError(
+            f"{model}@{name} is the name of weights that others trained ({declaration['title']}). Give another --name."
+        )
+    weight_files.check_free(model, name)
+
+
 def _checkpoint(file: Path, identity: dict[str, Any], resume: bool, restart: bool) -> dict[str, Any] | None:
     """Return the state to continue from, or None for a new training.
 
@@ -262,8 +301,7 @@ def _checkpoint(file: Path, identity: dict[str, Any], resume: bool, restart: boo
                 f"There is no unfinished training to resume ({file} does not exist). Leave out --resume to start one."
             )
         return None
-    if restart:
-        file.unlink()
+    if restart:  # it is replaced once the new one has begun
         return None
     try:
         state = torch.load(io.BytesIO(unsealed(file)), map_location="cpu", weights_only=True)
@@ -375,21 +413,12 @@ def _saved(
     folder: Path,
 ) -> Trained:
     """Write weights, history, curve and card; the checkpoint goes once all are there."""
-    from pci_bench.training.card import write_card
+    from pci_bench.training.card import card_of
 
     tensors = {}
     for key, value in network.state_dict().items():
         array = value.detach().cpu().contiguous().numpy()
         tensors[key] = array.astype(np.float16) if array.ndim > 1 else array
-    file = weight_files.save(
-        meta.name,
-        name,
-        tensors,
-        channels=tuple(c.role for c in cells.channels),
-        config=dict(network.config),  # type: ignore[arg-type]  # every trainable network has one
-        source=f"trained on {cells.meta.name} {cells.meta.version} (sha256 {cells.sha256[:16]}) for {recipe.epochs} epochs",
-        trained_on=objective.trained_on,
-    )
     facts = {
         "model": meta.name,
         "version": meta.version,
@@ -411,6 +440,15 @@ def _saved(
         "measured": measured,
         "history": history,
     }
-    card = write_card(file, facts)
+    file = weight_files.save(
+        meta.name,
+        name,
+        tensors,
+        channels=tuple(c.role for c in cells.channels),
+        config=dict(network.config),  # type: ignore[arg-type]  # every trainable network has one
+        source=f"trained on {cells.meta.name} {cells.meta.version} (sha256 {cells.sha256[:16]}) for {recipe.epochs} epochs",
+        trained_on=objective.trained_on,
+        card=card_of(weight_files.file_of(meta.name, name), facts),
+    )
     (folder / "checkpoint.pt").unlink(missing_ok=True)
-    return Trained(f"{meta.name}@{name}", file, history, references, card)
+    return Trained(f"{meta.name}@{name}", file, history, references, file.with_suffix(".md"))

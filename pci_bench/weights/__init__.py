@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import tomllib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from importlib.resources import files
@@ -22,10 +25,22 @@ import numpy as np
 from pci_bench.cells import Channel
 from pci_bench.checksums import DamagedError
 from pci_bench.errors import UserError
-from pci_bench.files import atomic_file, cache_folder, escape, sha256_of
+from pci_bench.files import atomic_file, cache_folder, escape, finished, sha256_of
 from pci_bench.registry import Registry, origin_of
 
 HEADER = "pci_bench"
+CARD = (".json", ".png", ".md")  # what a training writes beside its weights
+NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._+-]*[A-Za-z0-9_+-])?")
+LONGEST_NAME = 100
+RESERVED = {
+    "con",
+    "prn",
+    "aux",
+    "nul",
+    *(f"{device}{n}" for device in ("com", "lpt") for n in range(1, 10)),
+}  # on Windows
+
+_overwriting: ContextVar[bool] = ContextVar("overwriting", default=False)
 
 Importer = Callable[[Path, str], tuple[str, tuple[str, ...]]]
 Fetcher = Callable[[str], Path]
@@ -82,6 +97,69 @@ def default_name(family: str, dataset: str) -> str | None:
 def folders() -> tuple[Path, ...]:
     """Return where weights lie: the package's own folder and the cache."""
     return Path(str(files("pci_bench.weights"))), cache_folder() / "weights"
+
+
+def file_of(family: str, name: str) -> Path:
+    """Return the file in the cache that weights of a name are written to."""
+    return cache_folder() / "weights" / f"{escape(f'{family}@{name}')}.safetensors"
+
+
+def shipped(family: str, name: str) -> Path | None:
+    """Return the file of weights that come with the package, or None; such a file is used before one in the cache."""
+    file = folders()[0] / f"{escape(f'{family}@{name}')}.safetensors"
+    return file if file.is_file() else None
+
+
+def check_name(name: str) -> None:
+    """Raise where a text cannot name weights."""
+    if not NAME.fullmatch(name) or len(name) > LONGEST_NAME or name.partition(".")[0].lower() in RESERVED:
+        shown = name if len(name) <= LONGEST_NAME else f"{name[:40]}…"
+        raise UserError(
+            f"'{shown}' cannot name weights: use letters, digits, dots and dashes, {LONGEST_NAME} characters at most, with a "
+            "letter or digit first, and no name that Windows keeps for a device. Give another --name."
+        )
+
+
+def legal_name(text: str) -> str:
+    """Return a name for weights that is as near to a text as the rules allow: ``"My cells (2)"`` gives ``"My-cells-2"``."""
+    name = re.sub(r"[^A-Za-z0-9._+-]+", "-", text).strip("-._+")[:LONGEST_NAME].strip("-._+")
+    try:
+        check_name(name)
+    except UserError:
+        name = f"weights-{hashlib.sha256(text.encode(errors='surrogateescape')).hexdigest()[:8]}"
+    return name
+
+
+def check_free(family: str, name: str) -> None:
+    """Raise where weights of a name would replace others, or never be used; within `overwriting`, only for a wrong name.
+
+    Raises
+    ------
+    UserError
+        For a name that cannot be, that shipped weights have, or that is there already.
+    """
+    check_name(name)
+    if _overwriting.get():
+        return
+    if shipped(family, name):
+        raise UserError(
+            f"{family}@{name} is the name of weights that come with pci-bench, which are always used in place of others of "
+            "that name. Give another --name, or make a file to be copied into the package by --overwrite."
+        )
+    if (file := file_of(family, name)).exists():
+        raise UserError(
+            f"There are weights {family}@{name} already: {file}. Give another --name, or replace them, with their card, by --overwrite."
+        )
+
+
+@contextmanager
+def overwriting(allowed: bool = True) -> Iterator[None]:
+    """Let weights that are saved within the block replace those of the same name."""
+    token = _overwriting.set(allowed)
+    try:
+        yield
+    finally:
+        _overwriting.reset(token)
 
 
 def find(family: str, name: str) -> Path | None:
@@ -227,8 +305,11 @@ def save(
     config: dict[str, Any],
     source: str,
     trained_on: dict[str, str] | None = None,
+    card: Mapping[str, bytes] | None = None,
 ) -> Path:
     """Write weights to the cache and return the file.
+
+    All files of one name are replaced together: no card of older weights stays beside new ones.
 
     Parameters
     ----------
@@ -245,18 +326,29 @@ def save(
     trained_on
         Whose labels they learned: ``{"dataset": name}``, and ``"split"`` where only cells with this value in the column
         ``split`` were training cells. None for weights that saw no labels.
+    card
+        What a training writes beside them, by suffix.
+
+    Raises
+    ------
+    UserError
+        As `check_free`; weights that are there already may be saved once more.
     """
     from safetensors.numpy import save_file
 
-    if not name or "@" in name or "/" in name:
-        raise UserError(f"'{name}' cannot name weights: use letters, digits, dots and dashes.")
-    file = cache_folder() / "weights" / f"{escape(f'{family}@{name}')}.safetensors"
+    file = file_of(family, name)
     header = {"family": family, "name": name, "channels": channels, "config": config, "source": source}
     if trained_on is not None:
         header["trained_on"] = trained_on
+    beside = {file.with_suffix(suffix): (card or {}).get(suffix) for suffix in CARD}
+    check_name(name)
     header["sha256"] = _digest(header, tensors.items())
-    with atomic_file(file) as temporary:
+    with atomic_file(file, beside) as temporary:
         save_file(tensors, temporary, metadata={HEADER: json.dumps(header)})
+        if file.is_file() and card is None and sha256_of(file) == sha256_of(temporary):
+            beside.clear()  # the same once more: what stands beside it still belongs to it
+        else:
+            check_free(family, name)
     return file
 
 
@@ -264,7 +356,7 @@ def at_hand() -> dict[tuple[str, str], Path]:
     """Return every weights file there is, by (family, name)."""
     found: dict[tuple[str, str], Path] = {}
     for folder in folders():
-        for file in sorted(folder.glob("*.safetensors")):
+        for file in sorted(finished(folder.glob("*.safetensors"))):
             family, _, name = file.stem.partition("@")
             found.setdefault((family, unquote(name)), file)
     return found

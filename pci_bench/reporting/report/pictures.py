@@ -6,6 +6,7 @@ import base64
 from dataclasses import dataclass
 from pathlib import Path
 
+from pci_bench.files import finished
 from pci_bench.reporting.report.record import RunRecord
 
 LARGEST = 3_000_000  # bytes of all embedded figures together
@@ -25,7 +26,7 @@ def pictures(folder: Path, record: RunRecord | None) -> tuple[list[Picture], lis
     Those that the record names, in its order; without a record, all by name. A figure that comes in two palettes is shown
     in the colour-blind-safe one.
     """
-    here = {file.name: file for file in sorted((folder / "figures").glob("*.png")) if file.is_file()}
+    here = {file.name: file for file in sorted(finished((folder / "figures").glob("*.png"))) if file.is_file()}
     named = [Path(f).name for f in record.figures] if record else list(here)
     files = [here[n] for n in dict.fromkeys(named) if n in here and not n.endswith("-yellow-blue.png")]
     shown: list[Picture] = []
