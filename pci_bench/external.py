@@ -9,6 +9,7 @@ import numpy as np
 
 from pci_bench.errors import UserError
 from pci_bench.features import ExtractorMeta, register_extractor
+from pci_bench.foreign import opened_hdf5, read_npz
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -91,19 +92,20 @@ def read_features(path: Path) -> AnnData:
         raise UserError(f"{path} ends in '{kind}'; features are read from {', '.join(KINDS)}.")
     try:
         if kind == ".h5ad":
-            adata = anndata.read_h5ad(path)
+            with opened_hdf5(path):  # checked, before anything of it is read
+                adata = anndata.read_h5ad(path)
             values = adata.X.toarray() if hasattr(adata.X, "toarray") else np.asarray(adata.X)
             adata.X = values.astype(np.float32)
             return adata
         if kind == ".npz":
-            with np.load(path, allow_pickle=False) as arrays:
-                if not {"X", "cell"} <= set(arrays):
-                    raise UserError(
-                        f"{path} holds {', '.join(arrays) or 'nothing'}; it needs the arrays X (n, d) and cell (n,)."
-                    )
-                values, cells = arrays["X"], arrays["cell"].astype(str)
-                names = arrays["names"].astype(str) if "names" in arrays else [f"x{i}" for i in range(values.shape[-1])]
-                labels = {"label": arrays["label"].astype(str)} if "label" in arrays else {}
+            arrays = read_npz(path)
+            if not {"X", "cell"} <= set(arrays):
+                raise UserError(
+                    f"{path} holds {', '.join(arrays) or 'nothing'}; it needs the arrays X (n, d) and cell (n,)."
+                )
+            values, cells = arrays["X"], arrays["cell"].astype(str)
+            names = arrays["names"].astype(str) if "names" in arrays else [f"x{i}" for i in range(values.shape[-1])]
+            labels = {"label": arrays["label"].astype(str)} if "label" in arrays else {}
             if values.ndim != 2 or len(values) != len(cells) or len(names) != values.shape[1]:
                 raise UserError(
                     f"The arrays of {path} do not fit together: X {values.shape}, cell {cells.shape}, {len(names)} names."

@@ -480,7 +480,7 @@ def _computed(
                 advance(min(size, len(cells) - start))
     found: dict[FeatureSet, AnnData | NotRun] = {}
     for job in jobs:
-        values = np.concatenate([np.load(job.part(start // size)) for start in parts])
+        values = np.concatenate([np.load(job.part(start // size), allow_pickle=False) for start in parts])
         job.provenance["device"] = device_name(device)
         adata = _annotated(job, cells, values)
         with atomic_file(job.file()) as temporary:
@@ -560,7 +560,7 @@ def _work(
 
 def _whole_part(job: _Job, start: int, n: int) -> bool:
     try:
-        part = np.load(job.part(start // job.cells_per_part), mmap_mode="r")
+        part = np.load(job.part(start // job.cells_per_part), mmap_mode="r", allow_pickle=False)
         return part.ndim == 2 and len(part) == min(job.cells_per_part, n - start)
     except (OSError, ValueError, EOFError):
         return False

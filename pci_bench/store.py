@@ -284,8 +284,10 @@ def open_store(folder: Path) -> Cells:
             raise BrokenStoreError(f"The store {folder} is damaged: {name} {state}.")
     try:
         obs = pd.read_parquet(folder / "obs.parquet")
-        crops = zarr.open_array(folder / "crops.zarr", mode="r")
-        masks = zarr.open_array(folder / "masks.zarr", mode="r") if (folder / "masks.zarr").exists() else None
+        crops = zarr.open_array(folder / "crops.zarr", mode="r", zarr_format=3)
+        masks = None
+        if (folder / "masks.zarr").exists():
+            masks = zarr.open_array(folder / "masks.zarr", mode="r", zarr_format=3)
     except Exception as error:  # Zarr and Arrow raise many kinds
         raise BrokenStoreError(f"The store {folder} cannot be read: {error}.") from error
     if crops.shape[:2] != (len(obs), len(channels)):

@@ -37,7 +37,7 @@ def stored_crops(cells: Cells, progress: Progress) -> np.ndarray:
             _copy(cells, mapped, progress)
             mapped.flush()
             del mapped
-    return np.load(file, mmap_mode="r")
+    return np.load(file, mmap_mode="r", allow_pickle=False)
 
 
 def _copy(cells: Cells, into: np.ndarray, progress: Progress) -> None:
