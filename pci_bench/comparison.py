@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 import pydantic
@@ -17,6 +16,7 @@ from pci_bench.errors import UserError
 from pci_bench.evaluators.base import EVALUATORS
 from pci_bench.evaluators.intervals import LEVEL, stratified_jackknife, training_variance_of
 from pci_bench.evaluators.metrics import share_spreads
+from pci_bench.foreign import files_within, first_fault, toml_value
 from pci_bench.results import Result, key_and_defaults, read_result, read_results
 
 if TYPE_CHECKING:
@@ -30,11 +30,11 @@ PIXELS = "pixels"  # the column of a table of pictures (evaluators.examples)
 class Tolerance(pydantic.BaseModel):
     """How far a metric may move: |Δ| ≤ max(absolute, cells / n), or what ``metrics`` says of a metric by name."""
 
-    model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
+    model_config = pydantic.ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     absolute: float = pydantic.Field(0.005, ge=0)
     cells: float = pydantic.Field(2.0, ge=0)
-    metrics: dict[str, float] = {}
+    metrics: dict[str, Annotated[float, pydantic.Field(ge=0)]] = {}
 
     def of(self, metric: str, n_cells: int) -> float:
         """Return the largest difference of a metric (or of a class's recall) over n cells that is no change."""
@@ -49,7 +49,7 @@ class Tolerance(pydantic.BaseModel):
 def default_tolerance() -> Tolerance:
     """Return the packaged tolerance, ``tables/expected/tolerance.toml``."""
     text = files("pci_bench_tables").joinpath("expected/tolerance.toml").read_text(encoding="utf-8")
-    return Tolerance(**tomllib.loads(text))
+    return Tolerance(**toml_value(text))
 
 
 def read_tolerance(file: Path) -> Tolerance:
@@ -62,14 +62,12 @@ def read_tolerance(file: Path) -> Tolerance:
     """
     default = default_tolerance()
     try:
-        given = Tolerance(
-            **{**default.model_dump(exclude={"metrics"}), **tomllib.loads(file.read_text(encoding="utf-8"))}
-        )
+        given = Tolerance(**{**default.model_dump(exclude={"metrics"}), **toml_value(file.read_text(encoding="utf-8"))})
         return given.model_copy(update={"metrics": default.metrics | given.metrics})
     except (OSError, ValueError) as error:  # TOML's and pydantic's errors are ValueErrors
-        first = error.errors()[0]["msg"] if isinstance(error, pydantic.ValidationError) else error
+        what = first_fault(error) if isinstance(error, pydantic.ValidationError) else error
         raise UserError(
-            f"{file} is not a tolerance ({first}). It may hold absolute = 0.005, cells = 2 and a table [metrics]."
+            f"{file} is not a tolerance ({what}). It may hold absolute = 0.005, cells = 2 and a table [metrics]."
         ) from error
 
 
@@ -154,7 +152,7 @@ def read_any(where: Path) -> list[Result]:
         return read_results(where)
     if not where.exists():
         raise UserError(f"There is no {where}. Name a folder that `pci-bench run` wrote, or one of its result files.")
-    found = sorted(f for f in where.rglob("*.json") if f.name != "run.json")
+    found = [f for f in files_within(where, "*.json") if f.name != "run.json"]
     if not found:
         raise UserError(
             f"There are no results in {where}. Name a folder that `pci-bench run` wrote, or one of its result files."

@@ -28,7 +28,7 @@ from pci_bench.reporting.report.library import plot_library
 from pci_bench.reporting.report.neighbours import Galleries, galleries, gallery_views
 from pci_bench.reporting.report.pictures import Picture, pictures
 from pci_bench.reporting.report.tables import paper_tables, result_tables
-from pci_bench.results import Result, read_results
+from pci_bench.results import Result, RunFile, read_results
 
 
 def write_report(folder: Path, out: Path | None = None) -> Path:
@@ -61,7 +61,7 @@ def write_report(folder: Path, out: Path | None = None) -> Path:
 
 def rendered(
     results: Sequence[Result],
-    record: run_record.RunRecord | None,
+    record: RunFile | None,
     name: str,
     figures: Sequence[Picture],
     not_shown: Sequence[str],
