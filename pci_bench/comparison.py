@@ -18,6 +18,8 @@ from pci_bench.evaluators.intervals import LEVEL, stratified_jackknife, training
 from pci_bench.evaluators.metrics import share_spreads
 from pci_bench.foreign import files_within, first_fault, toml_value
 from pci_bench.results import Result, key_and_defaults, read_result, read_results
+from pci_bench.text import markdown as in_markdown
+from pci_bench.text import markdown_table, xml_text
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -423,19 +425,17 @@ def verdict(comparison: Comparison) -> str:
 
 def markdown(comparison: Comparison) -> str:
     """Return the comparison as Markdown, for a comment on a pull request."""
-    from tabulate import tabulate
-
     changed = rows(comparison)
     text = f"**pci-bench compare**: {verdict(comparison)}\n"
     if changed:
-        text += f"\n{tabulate(changed, headers='keys', tablefmt='github', disable_numparse=True)}\n"
+        text += f"\n{markdown_table(list(changed[0]), [list(row.values()) for row in changed])}\n"
     for title, entries in (
         ("Missing", comparison.missing),
         ("New", comparison.new),
         ("Not compared", comparison.notes),
     ):
         if entries:
-            text += f"\n{title}:\n" + "".join(f"- {e}\n" for e in entries)
+            text += f"\n{title}:\n" + "".join(f"- {in_markdown(e)}\n" for e in entries)
     return text
 
 
@@ -451,12 +451,12 @@ def junit(comparison: Comparison) -> str:
         failures=str(failures),
     )
     for d in comparison.differences:
-        case = ElementTree.SubElement(suite, "testcase", classname=d.key, name=d.what)
+        case = ElementTree.SubElement(suite, "testcase", classname=xml_text(d.key), name=xml_text(d.what))
         if d.changed:
             n = d.decimals
             message = f"{d.old:.{n}f} became {d.new:.{n}f} ({d.delta:+.{n}f}, allowed ±{d.allowed:.{n}f})"
             ElementTree.SubElement(case, "failure", message=message)
     for key in comparison.missing:
-        case = ElementTree.SubElement(suite, "testcase", classname=key, name="present")
+        case = ElementTree.SubElement(suite, "testcase", classname=xml_text(key), name="present")
         ElementTree.SubElement(case, "failure", message="missing in the new results")
     return '<?xml version="1.0" encoding="utf-8"?>\n' + ElementTree.tostring(suite, encoding="unicode")

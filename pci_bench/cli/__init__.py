@@ -17,6 +17,7 @@ from pci_bench.cli import listing, run, train, read, compare, check, data, weigh
 from pci_bench.cli.app import app
 from pci_bench.cli.terminal import err
 from pci_bench.errors import UserError
+from pci_bench.text import one_line
 
 INTERRUPTED = 130  # what a shell calls the end by Ctrl-C
 
@@ -33,7 +34,7 @@ def main() -> None:
         if code:
             sys.exit(code)
     except UserError as error:
-        err.print(f"Error: {error}", markup=False, highlight=False, soft_wrap=True)
+        err.print(f"Error: {one_line(str(error))}", markup=False, highlight=False, soft_wrap=True)
         sys.exit(2)
     except (KeyboardInterrupt, typer.Abort):
         err.print("Interrupted. Run the same command again: it continues where it stopped.", markup=False)

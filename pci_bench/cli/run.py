@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -21,6 +20,7 @@ from pci_bench.cli.terminal import err, print_results, print_tables, say
 from pci_bench.errors import UserError
 from pci_bench.progress import ConsoleProgress
 from pci_bench.segmentation.base import DEFAULT_SEGMENTER
+from pci_bench.text import json_line
 
 SetOption = Annotated[
     list[str] | None,
@@ -111,7 +111,7 @@ def run(
             progress=progress,
         )
     if as_json:
-        typer.echo(json.dumps([r.model_dump(by_alias=True) for r in output], ensure_ascii=False, allow_nan=False))
+        typer.echo(json_line([r.model_dump(by_alias=True) for r in output]))
         return
     from pci_bench.reporting.candidates import balanced_where_known
 
@@ -219,7 +219,7 @@ def evaluate(
     if out_folder is not None:
         runner.write_results(results, out_folder)
     if as_json:
-        typer.echo(json.dumps([r.model_dump(by_alias=True) for r in results], ensure_ascii=False, allow_nan=False))
+        typer.echo(json_line([r.model_dump(by_alias=True) for r in results]))
         return
     print_results(results, f"{file.name}: {adata.n_obs:,} cells × {adata.n_vars} features")
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
@@ -29,6 +28,7 @@ from pci_bench.reporting.report.neighbours import Galleries, galleries, gallery_
 from pci_bench.reporting.report.pictures import Picture, pictures
 from pci_bench.reporting.report.tables import paper_tables, result_tables
 from pci_bench.results import Result, RunFile, read_results
+from pci_bench.text import json_in_html
 
 
 def write_report(folder: Path, out: Path | None = None) -> Path:
@@ -131,7 +131,7 @@ def rendered(
         style=(here / "report.css").read_text(encoding="utf-8"),
         script=(here / "report.js").read_text(encoding="utf-8"),
         library=plot_library() if any(any(views.values()) for views in data) else "",
-        data=json.dumps(payload, ensure_ascii=False, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c"),
+        data=json_in_html(payload),
     )
 
 
