@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -96,6 +97,7 @@ def read_features(path: Path) -> AnnData:
                 adata = anndata.read_h5ad(path)
             values = adata.X.toarray() if hasattr(adata.X, "toarray") else np.asarray(adata.X)
             adata.X = values.astype(np.float32)
+            _check_origin(adata)
             return adata
         if kind == ".npz":
             arrays = read_npz(path)
@@ -124,6 +126,19 @@ def read_features(path: Path) -> AnnData:
         raise UserError(
             f"{path} cannot be read as {kind} features: it is truncated or of another kind ({error})."
         ) from error
+
+
+def _check_origin(adata: AnnData) -> None:
+    """Raise ValueError where what an ``.h5ad`` says of its origin (``uns["pci_bench"]``) is not as this package writes it."""
+    known = adata.uns.get("pci_bench", {})
+    if not isinstance(known, Mapping):
+        raise ValueError(f"uns['pci_bench'] is a {type(known).__name__}, not a group")
+    for part in ("dataset", "features"):
+        if not isinstance(known.get(part, {}), Mapping):
+            raise ValueError(f"uns['pci_bench']['{part}'] is a {type(known[part]).__name__}, not a group")
+        for name, value in known.get(part, {}).items():
+            if np.ndim(value) and name not in ("trained_on", "classes"):
+                raise ValueError(f"uns['pci_bench']['{part}']['{name}'] is an array; expected one value")
 
 
 def _from_table(path: Path, table: pd.DataFrame) -> AnnData:

@@ -7,6 +7,7 @@ name and what to do.
 from __future__ import annotations
 
 import json
+import math
 import os
 import zipfile
 from collections.abc import Iterator, Sequence
@@ -51,22 +52,24 @@ def json_value(text: str) -> Any:
             raise ValueError(f"'{next(n for n in names if names.count(n) > 1)}' is there twice")
         return found
 
-    def constant(name: str) -> float:
-        raise ValueError(f"{name} is no number of JSON")
-
-    def finite(digits: str) -> float:
-        number = float(digits)
-        if number in (float("inf"), float("-inf")):
-            raise ValueError(f"{digits[:20]} is too large a number")
-        return number
-
     try:
-        value = json.loads(text, object_pairs_hook=once, parse_constant=constant, parse_float=finite)
+        value = json.loads(text, object_pairs_hook=once)
         if "\\u" in text:
             json.dumps(value, ensure_ascii=False).encode()  # a lone surrogate cannot be written anywhere
+        for path, number in _not_finite(value):
+            raise ValueError(f"{path or 'its content'} is {number}, which is no number of JSON")
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
     return value
+
+
+def _not_finite(value: Any, path: str = "") -> Iterator[tuple[str, float]]:
+    """Yield where a value is NaN or infinite: Python reads NaN, and 1e999."""
+    if isinstance(value, float) and not math.isfinite(value):
+        yield path, value
+    elif isinstance(value, dict | list):
+        for key, item in value.items() if isinstance(value, dict) else enumerate(value):
+            yield from _not_finite(item, f"{path}.{key}".strip("."))
 
 
 def read_json(file: Path) -> Any:

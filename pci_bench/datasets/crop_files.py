@@ -15,6 +15,7 @@ import numpy as np
 
 from pci_bench.cells import Channel
 from pci_bench.errors import UserError
+from pci_bench.foreign import check_plane
 from pci_bench.registry import natural_key
 
 READABLE = (".tif", ".tiff", ".png", ".bmp", ".jpg", ".jpeg")
@@ -166,9 +167,12 @@ def read_plane(tree: FileTree, name: str) -> np.ndarray:
     data = io.BytesIO(tree.read(name))
     try:
         if name.lower().endswith((".tif", ".tiff")):
-            plane = tifffile.imread(data)
+            with tifffile.TiffFile(data) as file:
+                check_plane(file.series[0].shape)
+                plane = file.asarray()
         else:
             with Image.open(data) as image:
+                check_plane(image.size)
                 plane = np.asarray(image.convert("RGB") if image.mode == "P" else image)  # never a palette's indices
     except Exception as error:  # decoders raise many kinds
         raise UserError(

@@ -13,17 +13,21 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import unquote
 
 from pci_bench.cells import Channel
 from pci_bench.errors import UserError
 from pci_bench.files import atomic_file, cache_folder, escape
+from pci_bench.foreign import first_fault, json_value, read_tensors
 from pci_bench.registry import Registry, origin_of
 
 if TYPE_CHECKING:
     import numpy as np
+    from torch import nn
 
+Network = TypeVar("Network", bound="nn.Module")
+Setting = TypeVar("Setting")
 HEADER = "pci_bench"
 
 Importer = Callable[[Path, str], tuple[str, tuple[str, ...]]]
@@ -145,24 +149,73 @@ def read_header(file: Path) -> WeightsHeader:
     UserError
         Where the file is damaged or was not written by pci-bench.
     """
+    from pydantic import TypeAdapter, ValidationError
     from safetensors import SafetensorError, safe_open
 
     try:
         with safe_open(file, framework="numpy") as opened:
             metadata = opened.metadata() or {}
-        header = json.loads(metadata[HEADER])
-        return WeightsHeader(
-            header["family"],
-            header["name"],
-            tuple(header["channels"]),
-            header["config"],
-            header["source"],
-            header.get("trained_on"),
-        )
+        return TypeAdapter(WeightsHeader).validate_python(json_value(metadata[HEADER]))
     except (SafetensorError, OSError, KeyError, ValueError, TypeError) as error:
+        what = first_fault(error) if isinstance(error, ValidationError) else error
         raise UserError(
-            f"{file} is not a weights file of pci-bench, or is damaged ({error}). Delete it and import the weights again."
+            f"{file} is not a weights file of pci-bench, or is damaged ({what}). Delete it and import the weights again."
         ) from error
+
+
+def setting(file: Path, name: str, kind: type[Setting]) -> Setting:
+    """Return what a weights file says of one thing its network is constructed with.
+
+    Raises
+    ------
+    UserError
+        Where it does not say it, or says something of another kind.
+    """
+    value = read_header(file).config.get(name)
+    if not isinstance(value, kind):
+        raise UserError(
+            f"The header of {file} has config.{name} = {str(value)[:40]}; expected a {kind.__name__}. Import the weights again."
+        )
+    return value
+
+
+def network_in(file: Path, make: Callable[[], Network]) -> Network:
+    """Return a network with the weights of a pci-bench file, floats as float32, ready for evaluation.
+
+    Parameters
+    ----------
+    file
+        The file.
+    make
+        Constructs the network that the header describes. It is called twice, first without memory: a header that asks for more
+        weights than the file has is refused before any are made.
+
+    Raises
+    ------
+    UserError
+        Where the header describes no network, or another one than the file holds.
+    """
+    import torch
+
+    try:
+        state = read_tensors(file)
+        with torch.device("meta"):
+            expected = {name: tuple(tensor.shape) for name, tensor in make().state_dict().items()}
+        held = {name: tuple(tensor.shape) for name, tensor in state.items()}
+        if differing := sorted(n for n in {*held, *expected} if held.get(n) != expected.get(n)):
+            name = differing[0]
+            raise ValueError(
+                f"{name} is {held.get(name, 'missing')} in it; expected {expected.get(name, 'no such weights')}"
+            )
+        network = make()
+        network.load_state_dict({n: t.float() if t.is_floating_point() else t for n, t in state.items()})
+    except UserError:
+        raise
+    except (RuntimeError, ValueError, TypeError, KeyError, OverflowError, AttributeError) as error:
+        raise UserError(
+            f"{file} does not hold the network that its header describes ({error}). Import or train the weights again."
+        ) from error
+    return network.eval()
 
 
 def unfit(file: Path, channels: tuple[Channel, ...]) -> str | None:
