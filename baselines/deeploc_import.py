@@ -1,12 +1,11 @@
 """Import of DeepLoc's weights: a ``.npz`` of the variables of its TensorFlow checkpoint (``docs/deeploc.md``)."""
 
-import zipfile
-
 import numpy as np
 
 from pci_bench import UserError, register_importer, weights
 from pci_bench.datasets.chong2015 import DECLARATION
 from pci_bench.files import sha256_of
+from pci_bench.foreign import read_npz
 
 LAYERS = (*(f"conv_{i}" for i in range(1, 9)), "fc_1", "fc_2", "final_layer")
 # What an array is, by the last part of its variable's name. Running means and variances are called Squeeze and Squeeze_1 by
@@ -72,9 +71,8 @@ def read_arrays(file):
     if not file.is_file():
         raise UserError(f"There is no file {file}. Expected the .npz of a DeepLoc checkpoint's variables; {SEE}.")
     try:
-        with np.load(file, allow_pickle=False) as opened:
-            content = {name: opened[name] for name in opened.files}
-    except (OSError, ValueError, TypeError, zipfile.BadZipFile) as error:  # TypeError: a single array
+        content = read_npz(file)
+    except (OSError, ValueError) as error:
         raise UserError(f"{file} cannot be read as a .npz of plain arrays ({error}). {SEE}.") from error
     classes = content.pop("classes", None)
     arrays, names = {}, {}

@@ -7,9 +7,11 @@ from functools import cache
 from pci_bench import ExtractorMeta, UserError, import_timm, register_extractor, register_fetcher, register_importer
 from pci_bench.files import sha256_of
 from pci_bench.timm_import import downloaded, load_network, pretrained_config, state_of
-from pci_bench.weights import read_header, save
+from pci_bench.weights import network_in, read_header, save, setting
 
 CROPS_PER_PASS = 16  # as for VGG16: measured there
+LARGEST_SIDE = 4096  # pixels
+INTERPOLATIONS = ("bicubic", "bilinear")  # that can be done with antialiasing
 PREPARATION = ("input_size", "mean", "std", "interpolation")
 IMPORT = "`pci-bench weights import timm FILE --name {}` takes a .safetensors or .pth file"
 
@@ -60,17 +62,18 @@ class TimmFeatures:
 
     def unfit(self, output, channels, weights):
         """Return why these weights are not this model's, or None."""
-        wanted, given = self.model.partition(".")[0], read_header(weights).config["model"].partition(".")[0]
+        wanted, given = self.model.partition(".")[0], setting(weights, "model", str).partition(".")[0]
         return None if wanted == given else f"{weights.stem} are weights of {given}, not of {wanted}"
 
     def open(self, channels, weights, device):
         """Return the network's pass, which ends at the layer."""
         import torch
-        from safetensors.torch import load_file
 
-        config = read_header(weights).config
-        network = import_timm().create_model(registered(config["model"]), pretrained=False, num_classes=0).eval()
-        network.load_state_dict(load_file(weights))
+        config = preparation_in(weights)
+        timm = import_timm()
+        network = network_in(
+            weights, lambda: timm.create_model(registered(config["model"]), pretrained=False, num_classes=0)
+        )
         network.to(device=device, memory_format=torch.channels_last)
         protein = next(i for i, c in enumerate(channels) if c.role == "protein")
         pooling = layout(config["model"], self.layer)
@@ -81,6 +84,24 @@ class TimmFeatures:
                 return {"": pooled(output_of(network, self.layer, prepared(grey, config)), pooling).cpu().numpy()}
 
         return compute
+
+
+def preparation_in(weights):
+    """Return what a weights file says of its model and of how images are prepared for it, checked."""
+    config = read_header(weights).config
+    size = config.get("input_size")
+    fits = isinstance(size, list) and len(size) == 3 and all(isinstance(n, int) and 0 < n <= LARGEST_SIDE for n in size)
+    numbers = [config.get(key) for key in ("mean", "std")]
+    if fits and all(
+        isinstance(n, list) and all(isinstance(v, int | float) for v in n) and len(n) == size[0] for n in numbers
+    ):
+        setting(weights, "model", str)
+        if config.get("interpolation") in INTERPOLATIONS:
+            return config
+    raise UserError(
+        f"The header of {weights} does not say how images are prepared: expected config.model, input_size [channels, rows, columns], "
+        f"mean and std of each channel, and interpolation ({', '.join(INTERPOLATIONS)}). Import the weights again."
+    )
 
 
 def prepared(grey, config):

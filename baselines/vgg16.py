@@ -6,7 +6,7 @@ import numpy as np
 
 from pci_bench import ExtractorMeta, UserError, import_timm, register_extractor
 from pci_bench.cells import rescaled
-from pci_bench.weights import declared, read_header
+from pci_bench.weights import declared, setting
 
 WIDTHS = {
     f"block{block}_conv{number}": width
@@ -200,7 +200,7 @@ class VGG16Layers:
         strategy, _ = split(output)
         if strategy in ("rgb", "concatenated") and not any(c.role == "marker" for c in channels):
             return f"{strategy} needs a marker channel beside the protein, and there is none. Take gfp-only"
-        if output == FC2 and not read_header(weights).config["fully_connected"]:
+        if output == FC2 and not setting(weights, "fully_connected", bool):
             url = declared()["vgg16"]["oxford"]["url_with_fully_connected_layers"]
             return (
                 f"the weights {weights.stem} have no fully connected layers ('notop'). Download {url}, "
@@ -238,7 +238,7 @@ class VGG16Features(VGG16Layers):
         """Return the passes with these weights."""
         from safetensors.numpy import load_file
 
-        preprocessing = read_header(weights).config["preprocessing"]
+        preprocessing = setting(weights, "preprocessing", str)
         return self.on_stretched(vgg16_compute(load_file(weights), preprocessing, channels, device), channels)
 
 

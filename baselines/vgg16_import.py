@@ -5,6 +5,7 @@ from pci_bench_baselines.vgg16 import FC2_WIDTH, FULLY_CONNECTED, POSITIONS, WID
 
 from pci_bench import UserError, register_fetcher, register_importer
 from pci_bench.files import sha256_of
+from pci_bench.foreign import opened_hdf5
 from pci_bench.timm_import import downloaded, load_network, state_of
 from pci_bench.weights import declared, how_to_get, save
 
@@ -59,19 +60,17 @@ def read_keras_vgg16(file):
     UserError
         Where the file is not HDF5, is truncated, or holds another network; the message names the first layer that differs.
     """
-    import h5py
-
     if not file.is_file():
         raise UserError(
             f"There is no file {file}. Expected Keras' HDF5 file of VGG16, with or without 'notop' in its name."
         )
     try:
-        with h5py.File(file, "r") as opened:
+        with opened_hdf5(file) as opened:
             return _keras_state(file, opened.get("model_weights", opened))
-    except (OSError, KeyError, RuntimeError) as error:
-        raise UserError(
-            f"{file} cannot be read as Keras' weights of VGG16: it is truncated or of another kind ({error}). Download it again."
-        ) from error
+    except UserError:
+        raise
+    except (ValueError, TypeError, AttributeError) as error:  # an attribute or a group that is something else
+        raise UserError(f"{file} cannot be read as Keras' weights of VGG16: {error}. Download it again.") from error
 
 
 def _keras_state(file, group):
@@ -101,16 +100,17 @@ def _kernel_and_bias(file, group, layers, layer, shape):
         raise UserError(
             f"{file} is not VGG16: it has no layer {layer} (its layers: {', '.join(layers)[:200] or 'none'})."
         )
-    arrays = [np.asarray(group[layer][_text(name)]) for name in group[layer].attrs["weight_names"]]
-    found = [array.shape for array in arrays]
+    stored = [group[layer][_text(name)] for name in group[layer].attrs["weight_names"]]
+    found = [array.shape for array in stored]
     if found != [shape, shape[-1:]]:
         raise UserError(
             f"The layer {layer} of {file} has arrays of the shapes {found}; expected a kernel {shape} and a bias {shape[-1:]}, "
             "in TensorFlow's order of dimensions."
         )
+    arrays = [np.asarray(array, np.float32) for array in stored]
     if not all(np.isfinite(array).all() for array in arrays):
         raise UserError(f"The layer {layer} of {file} holds NaN or infinite weights.")
-    return [array.astype(np.float32, copy=False) for array in arrays]
+    return arrays
 
 
 def as_convolution(kernel, size):

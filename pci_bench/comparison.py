@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
@@ -17,8 +16,10 @@ from pci_bench.errors import UserError
 from pci_bench.evaluators.base import EVALUATORS
 from pci_bench.evaluators.intervals import LEVEL, stratified_jackknife, training_variance_of
 from pci_bench.evaluators.metrics import share_spreads
-from pci_bench.files import finished
+from pci_bench.foreign import files_within, first_fault, toml_value
 from pci_bench.results import Result, key_and_defaults, read_result, read_results
+from pci_bench.text import markdown as in_markdown
+from pci_bench.text import markdown_table, xml_text
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -50,7 +51,7 @@ class Tolerance(pydantic.BaseModel):
 def default_tolerance() -> Tolerance:
     """Return the packaged tolerance, ``tables/expected/tolerance.toml``."""
     text = files("pci_bench_tables").joinpath("expected/tolerance.toml").read_text(encoding="utf-8")
-    return Tolerance(**tomllib.loads(text))
+    return Tolerance(**toml_value(text))
 
 
 def read_tolerance(file: Path) -> Tolerance:
@@ -63,14 +64,12 @@ def read_tolerance(file: Path) -> Tolerance:
     """
     default = default_tolerance()
     try:
-        given = Tolerance(
-            **{**default.model_dump(exclude={"metrics"}), **tomllib.loads(file.read_text(encoding="utf-8"))}
-        )
+        given = Tolerance(**{**default.model_dump(exclude={"metrics"}), **toml_value(file.read_text(encoding="utf-8"))})
         return given.model_copy(update={"metrics": default.metrics | given.metrics})
     except (OSError, ValueError) as error:  # TOML's and pydantic's errors are ValueErrors
-        first = error.errors()[0]["msg"] if isinstance(error, pydantic.ValidationError) else error
+        what = first_fault(error) if isinstance(error, pydantic.ValidationError) else error
         raise UserError(
-            f"{file} is not a tolerance ({first}). It may hold absolute = 0.005, cells = 2 and a table [metrics]."
+            f"{file} is not a tolerance ({what}). It may hold absolute = 0.005, cells = 2 and a table [metrics]."
         ) from error
 
 
@@ -155,7 +154,7 @@ def read_any(where: Path) -> list[Result]:
         return read_results(where)
     if not where.exists():
         raise UserError(f"There is no {where}. Name a folder that `pci-bench run` wrote, or one of its result files.")
-    found = sorted(f for f in finished(where.rglob("*.json")) if f.name != "run.json")
+    found = [f for f in files_within(where, "*.json") if f.name != "run.json"]
     if not found:
         raise UserError(
             f"There are no results in {where}. Name a folder that `pci-bench run` wrote, or one of its result files."
@@ -426,19 +425,17 @@ def verdict(comparison: Comparison) -> str:
 
 def markdown(comparison: Comparison) -> str:
     """Return the comparison as Markdown, for a comment on a pull request."""
-    from tabulate import tabulate
-
     changed = rows(comparison)
     text = f"**pci-bench compare**: {verdict(comparison)}\n"
     if changed:
-        text += f"\n{tabulate(changed, headers='keys', tablefmt='github', disable_numparse=True)}\n"
+        text += f"\n{markdown_table(list(changed[0]), [list(row.values()) for row in changed])}\n"
     for title, entries in (
         ("Missing", comparison.missing),
         ("New", comparison.new),
         ("Not compared", comparison.notes),
     ):
         if entries:
-            text += f"\n{title}:\n" + "".join(f"- {e}\n" for e in entries)
+            text += f"\n{title}:\n" + "".join(f"- {in_markdown(e)}\n" for e in entries)
     return text
 
 
@@ -454,12 +451,12 @@ def junit(comparison: Comparison) -> str:
         failures=str(failures),
     )
     for d in comparison.differences:
-        case = ElementTree.SubElement(suite, "testcase", classname=d.key, name=d.what)
+        case = ElementTree.SubElement(suite, "testcase", classname=xml_text(d.key), name=xml_text(d.what))
         if d.changed:
             n = d.decimals
             message = f"{d.old:.{n}f} became {d.new:.{n}f} ({d.delta:+.{n}f}, allowed ±{d.allowed:.{n}f})"
             ElementTree.SubElement(case, "failure", message=message)
     for key in comparison.missing:
-        case = ElementTree.SubElement(suite, "testcase", classname=key, name="present")
+        case = ElementTree.SubElement(suite, "testcase", classname=xml_text(key), name="present")
         ElementTree.SubElement(case, "failure", message="missing in the new results")
     return '<?xml version="1.0" encoding="utf-8"?>\n' + ElementTree.tostring(suite, encoding="unicode")

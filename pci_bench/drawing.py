@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pci_bench.files import atomic_file
+from pci_bench.text import plot_text
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -51,13 +52,13 @@ def caption(figure: Figure, text: str) -> Text:
 
 def _wrapped(figure: Figure, text: str, points: float) -> str:
     per_line = max(20, int(0.97 * figure.get_figwidth() * 72 / (0.5 * points)))
-    return "\n".join(textwrap.fill(line, per_line, break_on_hyphens=False) for line in text.splitlines())
+    return "\n".join(textwrap.fill(plot_text(line), per_line, break_on_hyphens=False) for line in text.splitlines())
 
 
 def shortened(name: str, most: int = 40) -> str:
-    """Return a name whose middle is left out where it is longer than so many characters."""
+    """Return a name to draw, as it is; its middle is left out where it is longer than so many characters."""
     half = (most - 1) // 2
-    return name if len(name) <= most else f"{name[:half]}…{name[-half:]}"
+    return plot_text(name if len(name) <= most else f"{name[:half]}…{name[-half:]}")
 
 
 def save(figure: Figure, path: Path) -> list[Path]:

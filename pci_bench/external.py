@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,7 @@ from pci_bench.cells import as_float32
 from pci_bench.errors import UserError
 from pci_bench.features import ExtractorMeta, register_extractor
 from pci_bench.files import atomic_file, user_path
+from pci_bench.foreign import opened_hdf5, read_npz
 from pci_bench.shortages import raise_shortage
 from pci_bench.tabular import read_csv
 
@@ -113,9 +115,11 @@ def read_features(path: Path) -> AnnData:
 def _from_h5ad(path: Path) -> AnnData:
     import anndata
 
-    adata = anndata.read_h5ad(path)
+    with opened_hdf5(path):  # checked, before anything of it is read
+        adata = anndata.read_h5ad(path)
     values = adata.X.toarray() if hasattr(adata.X, "toarray") else np.asarray(adata.X)
     adata.X = as_float32(values, str(path))
+    _check_origin(adata)
     return adata
 
 
@@ -123,14 +127,12 @@ def _from_npz(path: Path) -> AnnData:
     import anndata
     import pandas as pd
 
-    with np.load(path, allow_pickle=False) as arrays:
-        if not {"X", "cell"} <= set(arrays):
-            raise UserError(
-                f"{path} holds {', '.join(arrays) or 'nothing'}; it needs the arrays X (n, d) and cell (n,)."
-            )
-        values, cells = arrays["X"], arrays["cell"].astype(str)
-        names = arrays["names"].astype(str) if "names" in arrays else [f"x{i}" for i in range(values.shape[-1])]
-        labels = {"label": arrays["label"].astype(str)} if "label" in arrays else {}
+    arrays = read_npz(path)
+    if not {"X", "cell"} <= set(arrays):
+        raise UserError(f"{path} holds {', '.join(arrays) or 'nothing'}; it needs the arrays X (n, d) and cell (n,).")
+    values, cells = arrays["X"], arrays["cell"].astype(str)
+    names = arrays["names"].astype(str) if "names" in arrays else [f"x{i}" for i in range(values.shape[-1])]
+    labels = {"label": arrays["label"].astype(str)} if "label" in arrays else {}
     if values.ndim != 2 or len(values) != len(cells) or len(names) != values.shape[1]:
         raise UserError(
             f"The arrays of {path} do not fit together: X {values.shape}, cell {cells.shape}, {len(names)} names."
@@ -151,6 +153,19 @@ def _from_csv(path: Path) -> AnnData:
 
 
 _READERS = {".h5ad": _from_h5ad, ".parquet": _from_parquet, ".csv": _from_csv, ".npz": _from_npz}
+
+
+def _check_origin(adata: AnnData) -> None:
+    """Raise ValueError where what an ``.h5ad`` says of its origin (``uns["pci_bench"]``) is not as this package writes it."""
+    known = adata.uns.get("pci_bench", {})
+    if not isinstance(known, Mapping):
+        raise ValueError(f"uns['pci_bench'] is a {type(known).__name__}, not a group")
+    for part in ("dataset", "features"):
+        if not isinstance(known.get(part, {}), Mapping):
+            raise ValueError(f"uns['pci_bench']['{part}'] is a {type(known[part]).__name__}, not a group")
+        for name, value in known.get(part, {}).items():
+            if np.ndim(value) and name not in ("trained_on", "classes"):
+                raise ValueError(f"uns['pci_bench']['{part}']['{name}'] is an array; expected one value")
 
 
 def _from_table(path: Path, table: pd.DataFrame) -> AnnData:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import tomllib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib.resources import files
@@ -18,8 +17,9 @@ import pydantic
 from pci_bench import comparison, runner
 from pci_bench.errors import UserError
 from pci_bench.files import escape, write_json
+from pci_bench.foreign import first_fault, json_value, toml_value
 from pci_bench.progress import Progress
-from pci_bench.results import Result
+from pci_bench.results import Result, validated
 
 KEPT = ("per_class",)  # of a result's details
 PROVENANCE = ("package", "git", "started", "versions", "blas", "device", "threads", "seed")
@@ -49,7 +49,13 @@ def folder() -> Traversable:
 
 def declared_runs() -> list[GatedRun]:
     """Return the runs of the packaged ``gate.toml``."""
-    return [GatedRun(**r) for r in _declaration()["run"]]
+    try:
+        return [GatedRun(**r) for r in _declaration()["run"]]
+    except (KeyError, TypeError, pydantic.ValidationError) as error:
+        what = (
+            first_fault(error) if isinstance(error, pydantic.ValidationError) else f"it has no tables [[run]] ({error})"
+        )
+        raise UserError(f"{folder().joinpath('gate.toml')} does not declare the gate's runs: {what}.") from error
 
 
 def metrics_only() -> set[str]:
@@ -58,7 +64,11 @@ def metrics_only() -> set[str]:
 
 
 def _declaration() -> dict[str, Any]:
-    return tomllib.loads(folder().joinpath("gate.toml").read_text(encoding="utf-8"))
+    file = folder().joinpath("gate.toml")
+    try:
+        return toml_value(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{file} cannot be read as TOML ({error}).") from error
 
 
 def gated_results(
@@ -137,18 +147,26 @@ def expected(dataset: str | None = None) -> list[Result]:
             f"There are no expected numbers of {dataset}; there are of {', '.join(sorted(names)) or 'none'}."
         )
     chosen = sorted(names) if dataset is None else [escape(dataset)]
-    return [
-        _read_record(record)
-        for name in chosen
-        for record in json.loads(names[name].read_text(encoding="utf-8"))["results"]
-    ]
+    return [result for name in chosen for result in _read_expected(names[name])]
+
+
+def _read_expected(file: Traversable) -> list[Result]:
+    """Return the results of a file of expected numbers."""
+    try:
+        records = json_value(file.read_text(encoding="utf-8-sig"))["results"]
+        return [_read_record(record) for record in records]
+    except pydantic.ValidationError as error:
+        what = first_fault(error)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        what = f"{type(error).__name__}: {error}"
+    raise UserError(f"{file} does not hold expected numbers ({what}). {HOW_TO_ACCEPT}")
 
 
 def _read_record(record: dict[str, Any]) -> Result:
     import pandas as pd
 
     tables = {name: pd.DataFrame(**table) for name, table in record.pop("tables", {}).items()}
-    return Result.model_validate({**record, "run": {}, "intervals": {}}).with_tables(None, tables)
+    return validated({**record, "run": {}, "intervals": {}}).with_tables(None, tables)
 
 
 def compared(before: Sequence[Result], results: Sequence[Result]) -> comparison.Comparison:

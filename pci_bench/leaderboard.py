@@ -11,6 +11,8 @@ from pci_bench.evaluators.base import EVALUATORS
 from pci_bench.evaluators.intervals import LEVEL
 from pci_bench.reporting.tables import CHANCE, decimals_and_scale
 from pci_bench.results import Result, key_and_defaults
+from pci_bench.text import csv_table, markdown_table
+from pci_bench.text import markdown as in_markdown
 
 
 @dataclass(frozen=True)
@@ -158,13 +160,12 @@ EXPLANATION = (
 
 def markdown(found: Sequence[Ranking]) -> str:
     """Return the rankings as Markdown."""
-    from tabulate import tabulate
-
-    parts = [
-        f"## {r.title}\n\n{tabulate(rows(r), headers='keys', tablefmt='github', disable_numparse=True)}\n"
-        for r in found
-    ]
+    parts = [f"## {in_markdown(r.title)}\n\n{_table(rows(r))}\n" for r in found]
     return "\n".join([*parts, f"{EXPLANATION}\n"])
+
+
+def _table(listed: list[dict[str, str]]) -> str:
+    return markdown_table(list(listed[0]), [list(row.values()) for row in listed])
 
 
 def csv(found: Sequence[Ranking]) -> str:
@@ -188,4 +189,4 @@ def csv(found: Sequence[Ranking]) -> str:
         )
         for r in found
     ]
-    return str(pd.concat(frames, ignore_index=True).to_csv(index=False))
+    return csv_table(pd.concat(frames, ignore_index=True))

@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from pci_bench.text import terminal
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -42,9 +44,14 @@ class ConsoleProgress(Progress):
         started = time.perf_counter()
         try:
             if self.console.is_terminal:
-                columns = [TextColumn("  {task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()]
+                columns = [
+                    TextColumn("  {task.description}", markup=False),
+                    BarColumn(),
+                    MofNCompleteColumn(),
+                    TimeRemainingColumn(),
+                ]
                 with Bars(*columns, console=self.console, transient=True) as bars:
-                    task = bars.add_task(title, total=total)
+                    task = bars.add_task(terminal(title), total=total)
                     yield lambda n: bars.advance(task, n)
             else:
                 yield lambda n: None

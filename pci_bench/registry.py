@@ -311,10 +311,12 @@ class Registry(Generic[T]):
 
 
 def natural_key(name: str) -> list[tuple[int, int, str]]:
-    """Return a sort key that reads numbers as numbers."""
+    """Return a sort key that reads numbers as numbers: runs of the digits 0 to 9, however long. ``10²`` holds one, 10."""
     import re
 
-    return [(0, int(part), "") if part.isdigit() else (1, 0, part) for part in re.split(r"(\d+)", name) if part]
+    parts = [part for part in re.split("([0-9]+)", name) if part]
+    numbers = [part.lstrip("0") if part[0] in "0123456789" else None for part in parts]
+    return [(1, 0, p) if n is None else (0, len(n), n) for p, n in zip(parts, numbers, strict=True)]
 
 
 _state: dict[str, bool] = {"loaded": False}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,7 +10,8 @@ import pydantic
 
 from pci_bench.errors import UserError
 from pci_bench.evaluators.base import EVALUATORS
-from pci_bench.files import atomic_file, copy_if_different, escape, finished, json_text
+from pci_bench.files import atomic_file, copy_if_different, escape, json_text
+from pci_bench.foreign import check_within, files_within, first_fault, read_json
 from pci_bench.segmentation.base import DEFAULT_SEGMENTER
 from pci_bench.shortages import raise_shortage
 from pci_bench.tabular import read_csv
@@ -32,9 +32,9 @@ class DatasetRecord(_Part):
     name: str
     version: str
     sha256: str
-    n_cells: int
-    classes: dict[str, int]
-    limit: int | None = None
+    n_cells: int = pydantic.Field(ge=0)
+    classes: dict[str, Annotated[int, pydantic.Field(ge=0)]]
+    limit: Annotated[int, pydantic.Field(ge=0)] | None = None
 
 
 class FeaturesRecord(_Part):
@@ -67,6 +67,66 @@ class PaperRecord(_Part):
     value: float
     table: str
     metrics: dict[str, float] = {}
+
+
+class _Confusion(pydantic.BaseModel):
+    """Numbers of cells by true class (rows) and predicted class (columns; the last may be "no neighbour")."""
+
+    model_config = pydantic.ConfigDict(allow_inf_nan=False)
+    labels: list[str] = pydantic.Field(min_length=1)
+    counts: list[list[Annotated[float, pydantic.Field(ge=0, le=2**53)]]]
+
+    @pydantic.model_validator(mode="after")
+    def _rectangular(self) -> _Confusion:
+        if {len(row) for row in self.counts} != {len(self.labels)} or len(self.counts) > len(self.labels):
+            raise ValueError(f"the rows of counts do not have one number for each of {len(self.labels)} labels")
+        return self
+
+
+class _Level(_Part):
+    mean: float
+    low: float
+    high: float
+
+
+class _Others(_Part):
+    model_config = pydantic.ConfigDict(extra="allow", allow_inf_nan=False)
+    n: int = pydantic.Field(ge=0)
+    metrics: dict[str, float] = {}
+    intervals: dict[str, tuple[float, float]] = {}
+
+
+class _TrainingCells(pydantic.BaseModel):
+    n: int = pydantic.Field(ge=0)
+    others: _Others
+
+
+class _Details(pydantic.BaseModel):
+    """What of an evaluator's details is read when results are compared, ranked, or put into tables and reports."""
+
+    interval: str = ""
+    confusion: _Confusion | None = None
+    per_class: dict[str, float] = {}
+    chance: dict[str, _Level] = {}
+    unreachable_classes: list[str] = []
+    training_cells: _TrainingCells | None = None
+    model_config = pydantic.ConfigDict(extra="allow", allow_inf_nan=False)
+
+
+class _Neighbors(pydantic.BaseModel):
+    """What of a classifier's parameters is read by name; others may hold anything that JSON does."""
+
+    k: Annotated[int, pydantic.Field(ge=1)] | None = None
+    model_config = pydantic.ConfigDict(extra="allow", allow_inf_nan=False)
+
+
+class _Run(pydantic.BaseModel):
+    """What of a result's provenance is read by name."""
+
+    seed: int = 0
+    started: str = ""
+    package: str = ""
+    model_config = pydantic.ConfigDict(extra="allow", allow_inf_nan=False)
 
 
 class Result(_Part):
@@ -167,6 +227,25 @@ def write_result(result: Result, file: Path) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
+def validated(content: Any) -> Result:
+    """Return a result, with those of its details and parameters that are read anywhere checked, too.
+
+    Raises
+    ------
+    pydantic.ValidationError
+        Where anything does not fit.
+    """
+    result = Result.model_validate(content)
+    details = dict(result.details)
+    if isinstance(details.get("chance"), dict):  # beside the levels of metrics it says how they were made
+        details["chance"] = {name: level for name, level in details["chance"].items() if name in result.metrics}
+    _Details.model_validate(details)
+    _Run.model_validate(result.run)
+    if "confusion" in details:
+        _Neighbors.model_validate(result.evaluator.params)
+    return result
+
+
 def read_result(file: Path) -> Result:
     """Return a result file, validated, with its predictions where they lie beside it.
 
@@ -178,7 +257,7 @@ def read_result(file: Path) -> Result:
     import pandas as pd
 
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
+        content = read_json(file)
     except (OSError, ValueError) as error:
         raise_shortage(error)
         raise UserError(
@@ -189,17 +268,21 @@ def read_result(file: Path) -> Result:
     if content["schema"] != SCHEMA:
         raise UserError(f"{file} has schema {content['schema']}; this version reads {SCHEMA}. Update pci-bench.")
     try:
-        result = Result.model_validate(content)
+        result = validated(content)
     except pydantic.ValidationError as error:
-        first = error.errors()[0]
-        raise UserError(
-            f"{file} is not a result of pci-bench: {'.'.join(map(str, first['loc']))}: {first['msg']}."
-        ) from error
+        place = {"_Details": "details.", "_Neighbors": "evaluator.params.", "_Run": "run."}.get(error.title, "")
+        raise UserError(f"{file} is not a result of pci-bench: {place}{first_fault(error)}.") from error
     parquet = file.with_suffix(".parquet")
-    predictions = _read(pd.read_parquet, parquet, "Parquet") if parquet.is_file() else None
+    predictions = None
+    if parquet.is_file():
+        check_within(file.parent, parquet)
+        predictions = _read(pd.read_parquet, parquet, "Parquet")
+        _check_predictions(predictions, parquet)
 
     start = f"{file.stem}."
     found = [f for f in sorted(file.parent.glob("*.csv")) if f.name.startswith(start)]
+    for beside in found:
+        check_within(file.parent, beside)
     tables = {f.stem.removeprefix(start): _read(read_csv, f, "CSV") for f in found}
     return result.with_tables(predictions, tables)
 
@@ -207,7 +290,9 @@ def read_result(file: Path) -> Result:
 def _read(reader: Callable[[Path], pd.DataFrame], file: Path, form: str) -> pd.DataFrame:
     try:
         return reader(file)
-    except (OSError, ValueError) as error:  # Arrow's and pandas' errors are ValueErrors
+    except (
+        Exception
+    ) as error:  # Arrow's and pandas' errors are ValueErrors, but those on damaged metadata are of any kind
         raise_shortage(error)
         raise UserError(
             f"{file} cannot be read as {form} ({error}). Run the benchmark again to write it anew."
@@ -216,18 +301,69 @@ def _read(reader: Callable[[Path], pd.DataFrame], file: Path, form: str) -> pd.D
 
 def read_results(folder: Path) -> list[Result]:
     """Return all results below an output folder: those of its last run in the run's order, then others by their paths."""
-    files = sorted(finished((folder / "results").rglob("*.json")))
-    try:
-        listed = json.loads((folder / "run.json").read_text(encoding="utf-8"))["results"]
-        order = {folder / path: position for position, path in enumerate(listed)}
-    except (OSError, ValueError, KeyError, TypeError):  # `pci-bench evaluate` writes no run.json
-        order = {}
+    check_within(folder, folder / "results")
+    files = files_within(folder / "results", "*.json")
+    listed = read_run_file(folder / "run.json").results if (folder / "run.json").exists() else []
+    order = {folder / path: position for position, path in enumerate(listed)}
     files.sort(key=lambda file: order.get(file, len(order)))
     if not files:
         raise UserError(
             f"There are no results in {folder}: expected {folder / 'results'} as `pci-bench run` writes it."
         )
     return [read_result(file) for file in files]
+
+
+def _check_predictions(table: pd.DataFrame, file: Path) -> None:
+    """Raise a sentence where a column that is read as numbers holds none."""
+    import pandas as pd
+
+    for column in ("correct", "umap_1", "umap_2", "score"):
+        if column in table and not pd.api.types.is_numeric_dtype(table[column]):
+            raise UserError(
+                f"{file} has no numbers in its column '{column}'. Run the benchmark again to write it anew."
+            )
+
+
+class Reason(pydantic.BaseModel):
+    """What could not be run, and why."""
+
+    features: str = ""
+    evaluator: str = ""
+    dataset: str = ""
+    reason: str = "no reason is recorded"
+
+
+class RunFile(pydantic.BaseModel):
+    """What of an output folder's ``run.json`` its results are read with: their order, and what was not run."""
+
+    schema_: int = pydantic.Field(alias="schema")
+    arguments: dict[str, Any] = {}
+    results: list[str]
+    figures: list[str] = []
+    not_run: list[Reason] = []
+    notes: list[str] = []
+    run: dict[str, Any]
+
+
+def read_run_file(file: Path) -> RunFile:
+    """Return the content of a ``run.json`` that stands beside results.
+
+    Raises
+    ------
+    UserError
+        For a file that cannot be read, is a link out of its folder, or is not of pci-bench.
+    """
+    check_within(file.parent, file)
+    try:
+        content = read_json(file)
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"{file} cannot be read as JSON ({error}). Run the benchmark again to write it anew."
+        ) from error
+    try:
+        return RunFile.model_validate(content)
+    except pydantic.ValidationError as error:
+        raise UserError(f"{file} is not the record of a run of pci-bench: {first_fault(error)}.") from error
 
 
 class RunArguments(_Part):
@@ -270,7 +406,7 @@ def read_record(file: Path) -> dict[str, Any]:
     """
     name_it = "Name the run.json that `pci-bench run` wrote."
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
+        content = read_json(file)
     except (OSError, ValueError) as error:
         raise UserError(f"{file} is not the record of a run ({type(error).__name__}: {error}). {name_it}") from error
     if isinstance(content, dict) and content.get("schema", SCHEMA) != SCHEMA:
@@ -278,6 +414,4 @@ def read_record(file: Path) -> dict[str, Any]:
     try:
         return RunRecord.model_validate(content).model_dump()
     except pydantic.ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"])) or "its content"
-        raise UserError(f"{file} is not the record of a run ({where}: {first['msg']}). {name_it}") from error
+        raise UserError(f"{file} is not the record of a run ({first_fault(error)}). {name_it}") from error

@@ -337,8 +337,10 @@ def open_store(folder: Path) -> Cells:
     try:
         check_digests(folder, description.get("file_sha256", {}))  # stores made before there were checksums have none
         obs = pd.read_parquet(folder / "obs.parquet")
-        crops = zarr.open_array(folder / "crops.zarr", mode="r")
-        masks = zarr.open_array(folder / "masks.zarr", mode="r") if (folder / "masks.zarr").exists() else None
+        crops = zarr.open_array(folder / "crops.zarr", mode="r", zarr_format=3)
+        masks = None
+        if (folder / "masks.zarr").exists():
+            masks = zarr.open_array(folder / "masks.zarr", mode="r", zarr_format=3)
     except Exception as error:  # Zarr and Arrow raise many kinds
         raise_shortage(error)
         raise BrokenStoreError(f"The store {folder} cannot be read: {error}.") from error

@@ -19,7 +19,7 @@ def machine_cores() -> int:
 
 def available_cores() -> int:
     """Return how many threads this process may use: a core each, or fewer where ``OMP_NUM_THREADS`` says so."""
-    return min(machine_cores(), int(_SAID)) if _SAID.isdigit() and int(_SAID) else machine_cores()
+    return min(machine_cores(), int(_SAID)) if _SAID.isdecimal() and int(_SAID) else machine_cores()
 
 
 def set_threads(threads: int) -> int:

@@ -10,6 +10,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from pci_bench.errors import UserError
+from pci_bench.foreign import read_tensors
 
 if TYPE_CHECKING:
     from torch import nn
@@ -120,7 +121,8 @@ def load_network(model: str, file: Path) -> nn.Module:
         ``ARCHITECTURE.TAG``. Of a tag that timm does not know, the architecture is taken.
     file
         Its state, or a training checkpoint that holds it: ``.safetensors``, or any file that torch loads with
-        ``weights_only=True``. The number of classes is the file's own; the classifier is read and left out.
+        ``weights_only=True``. It is read here, and timm is given the state alone: some of its versions run what a file says.
+        The number of classes is the file's own; the classifier is read and left out.
 
     Raises
     ------
@@ -132,9 +134,10 @@ def load_network(model: str, file: Path) -> nn.Module:
         raise UserError(f"There is no file {file}. Expected weights of the timm model {model}, .safetensors or .pth.")
     name = model if pretrained_config(model) else model.partition(".")[0]
     try:
-        overlay: dict[str, Any] = {"file": str(file)}
+        state = timm.models.clean_state_dict(read_tensors(file))
+        overlay: dict[str, Any] = {"state_dict": state, "custom_load": False}
         if name != model:  # with as many classes as the file has, timm takes no weight too few and none too many
-            overlay |= {"num_classes": _classes_in(file, name), "label_offset": 0}
+            overlay |= {"num_classes": _classes_in(state, name), "label_offset": 0}
         network = timm.create_model(name, pretrained=True, pretrained_cfg_overlay=overlay)
     except Exception as error:  # torch, safetensors, pickle and timm's translations of keys each raise their own kinds
         reason = " ".join(str(error).split())[:300] or type(error).__name__
@@ -144,8 +147,8 @@ def load_network(model: str, file: Path) -> nn.Module:
     return network.eval()
 
 
-def _classes_in(file: Path, architecture: str) -> int:
-    """Return how many classes the classifier in a weights file has, 0 where it holds none."""
+def _classes_in(state: dict[str, Any], architecture: str) -> int:
+    """Return how many classes the classifier in a network's state has, 0 where it holds none."""
     import torch
 
     timm = import_timm()
@@ -156,7 +159,7 @@ def _classes_in(file: Path, architecture: str) -> int:
     classifier = network.get_classifier()
     first = classifier[0] if isinstance(classifier, tuple | list) else classifier
     (name,) = [name for name, module in network.named_modules() if module is first]
-    weight = timm.models.load_state_dict(str(file)).get(f"{name}.weight")
+    weight = state.get(f"{name}.weight")
     return 0 if weight is None else len(weight)
 
 

@@ -126,7 +126,7 @@ def test_any_name_is_one_safe_folder_and_two_names_never_share_one(names, exclud
         (json.dumps(content(schema="1")), "has schema 1; this version reads 1"),
         (json.dumps({**content(), "extra": 1}), "is not a result of pci-bench: extra"),
         (json.dumps(content(metrics={"accuracy": "high"})), "is not a result of pci-bench: metrics.accuracy"),
-        (json.dumps(content(metrics={"accuracy": math.nan})), "is not a result of pci-bench: metrics.accuracy"),
+        (json.dumps(content(metrics={"accuracy": math.nan})), "cannot be read as JSON .metrics.accuracy is nan"),
         (json.dumps(content(intervals={"accuracy": [1]})), "is not a result of pci-bench: intervals.accuracy.1"),
         (json.dumps({k: v for k, v in content().items() if k != "dataset"}), "is not a result of pci-bench: dataset"),
     ],

@@ -8,8 +8,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - its usual name
 
-from pci_bench import UserError
-
 CROP, INPUT = 64, 60
 CONVOLUTIONS = {f"conv_{i}": width for i, width in enumerate((64, 64, 128, 128, 256, 256, 256, 256), 1)}
 FULLY_CONNECTED = {"fc_1": 512, "fc_2": 512}
@@ -177,19 +175,12 @@ def load(file: Path) -> DeepLoc:
     In evaluation a batch norm is one factor and one summand per channel, which the layer's weights and bias can hold; results
     are the same up to rounding, and a sixth of the time is saved.
     """
-    from safetensors.torch import load_file
     from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
 
-    from pci_bench.weights import read_header
+    from pci_bench.weights import network_in, read_header
 
-    network = DeepLoc(**read_header(file).config)
-    try:
-        network.load_state_dict({name: tensor.float() for name, tensor in load_file(file).items()})
-    except RuntimeError as error:
-        raise UserError(
-            f"{file} does not hold the network that its header describes ({error}). Import or train the weights again."
-        ) from error
-    network.eval()
+    config = read_header(file).config
+    network = network_in(file, lambda: DeepLoc(**config))
     for name, layer in network.affine.items():
         fuse = fuse_conv_bn_eval if isinstance(layer, nn.Conv2d) else fuse_linear_bn_eval
         network.affine[name], network.norms[name] = fuse(layer, network.norms[name]), nn.Identity()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tomllib
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import pydantic
 
 from pci_bench.errors import UserError
+from pci_bench.foreign import first_fault, toml_value
 from pci_bench.registry import Origin, Registry
 
 
@@ -69,7 +69,7 @@ def register_benchmarks(file: Path) -> None:
     """
     try:
         text = file.read_text(encoding="utf-8")
-        declarations = tomllib.loads(text)
+        declarations = toml_value(text)
     except (OSError, ValueError) as error:
         raise UserError(f"{file} cannot be read as a benchmark declaration: {error}.") from error
     lines = text.splitlines()
@@ -78,7 +78,8 @@ def register_benchmarks(file: Path) -> None:
         try:
             benchmark = Benchmark(name=name, **declaration)
         except (pydantic.ValidationError, TypeError) as error:
-            raise UserError(f"The benchmark '{name}' in {file}:{line} is incomplete: {error}.") from error
+            what = first_fault(error) if isinstance(error, pydantic.ValidationError) else error
+            raise UserError(f"The benchmark '{name}' in {file}:{line} is incomplete: {what}.") from error
         BENCHMARKS.register(name, benchmark, origin=Origin(str(file), line))
 
 

@@ -23,6 +23,7 @@ from pci_bench.errors import UserError
 from pci_bench.interruption import end, ended_on_signals
 from pci_bench.registry import clause, is_own, place_in_plugins
 from pci_bench.shortages import refusal
+from pci_bench.text import one_line
 
 INTERRUPTED = 130  # what a shell calls the end by Ctrl-C
 CRASHED = 70  # EX_SOFTWARE of sysexits.h; never 1, which means that a number moved or a contract is broken
@@ -55,7 +56,7 @@ def _ended(arguments: list[str], *, debug: bool) -> int:
     except UserError as error:
         if debug:
             traceback.print_exception(error)
-        err.print(f"Error: {error}", markup=False, highlight=False, soft_wrap=True)
+        err.print(f"Error: {one_line(str(error))}", markup=False, highlight=False, soft_wrap=True)
         return 2
     except (KeyboardInterrupt, typer.Abort):
         end()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -33,6 +32,7 @@ def table(
 ) -> None:
     """Print a table of the paper, filled from the results of a run."""
     from pci_bench.reporting import enrichment, screens
+    from pci_bench.reporting.report.record import reasons, recorded
     from pci_bench.reporting.tables import TABLES, fill, render
     from pci_bench.results import read_results
 
@@ -58,16 +58,7 @@ def table(
             typer.echo(by_format[format_.value])
         return
     for one in [dataset] if dataset else names:
-        typer.echo(render(fill(declaration, found, _recorded_reasons(folder, one), one), format_.value))
-
-
-def _recorded_reasons(folder: Path, dataset: str) -> dict[str, str]:
-    """Return what ``run.json`` says could not be run on a dataset."""
-    try:
-        entries = json.loads((folder / "run.json").read_text(encoding="utf-8"))["not_run"]
-        return {e["features"]: e["reason"] for e in entries if e["dataset"] == dataset and "features" in e}
-    except (OSError, ValueError, KeyError, TypeError):
-        return {}
+        typer.echo(render(fill(declaration, found, reasons(recorded(folder), one), one), format_.value))
 
 
 @app.command()

@@ -9,14 +9,26 @@ from typing import Any
 
 import typer
 from rich.console import Console
+from rich.text import Text
 
 from pci_bench.cli.streams import forget_impossible_sizes, open_closed_streams
+from pci_bench.text import terminal
 
 open_closed_streams()
 forget_impossible_sizes()
 NARROWEST = 110  # columns where no terminal says how wide it is
-out = Console(width=None if sys.stdout.isatty() else NARROWEST)
-err = Console(stderr=True)
+
+
+class PlainConsole(Console):
+    """A console that shows every text as it is: no markup, no emoji, and control characters written out."""
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        """Return a text that holds nothing which a terminal obeys."""
+        return super().render_str(terminal(text), **{**options, "emoji": False, "markup": False, "highlight": False})
+
+
+out = PlainConsole(width=None if sys.stdout.isatty() else NARROWEST)
+err = PlainConsole(stderr=True)
 
 
 def say(sentence: str) -> None:
@@ -54,9 +66,9 @@ def show(rows: Sequence[tuple[str, ...]], title: str) -> None:
 
 def print_tables(tables: list[Any]) -> None:
     """Print filled tables as wide as the terminal, then what must be said about them."""
-    from pci_bench.reporting.tables import terminal
+    from pci_bench.reporting.tables import terminal as blocks
 
-    for part in terminal(tables, out.width):
+    for part in blocks(tables, out.width):
         out.print(part, markup=False, highlight=False, soft_wrap=isinstance(part, str))
 
 

@@ -28,7 +28,7 @@ def listed_weights() -> Sequence[tuple[str, ...]]:
     for family, named in weights.declared().items():
         for name, declaration in named.items():
             state = (
-                "at hand"
+                _state(here[family, name])
                 if (family, name) in here
                 else f"not here: {weights.how_to_get(family, name).partition('. ')[2]}"
             )
@@ -37,12 +37,29 @@ def listed_weights() -> Sequence[tuple[str, ...]]:
             default = f" Default for {', '.join(declaration['default_for'])}." if declaration["default_for"] else ""
             rows.append((f"{family}@{name}", f"{declaration['title']}.{default}", state))
     known = {(f, n) for f, named in weights.declared().items() for n in named}
-    rows += [
-        (f"{f}@{n}", f"From {weights.read_header(file).source}.", "at hand")
-        for (f, n), file in here.items()
-        if (f, n) not in known
-    ]
+    rows += [(f"{f}@{n}", _source(file), _state(file)) for (f, n), file in here.items() if (f, n) not in known]
     return rows
+
+
+def _source(file: Path) -> str:
+    """Return where weights came from, as far as their file says it."""
+    from pci_bench.weights import read_header
+
+    try:
+        return f"From {read_header(file).source}."
+    except UserError:
+        return f"The file {file.name}."
+
+
+def _state(file: Path) -> str:
+    """Return that weights are at hand, or how their file is damaged, so that one such file does not hide the others."""
+    from pci_bench.weights import read_header
+
+    try:
+        read_header(file)
+    except UserError as error:
+        return f"damaged: {error}"
+    return "at hand"
 
 
 @weights_app.command("get")

@@ -17,6 +17,7 @@ import numpy as np
 from pci_bench.cells import Channel, as_float32
 from pci_bench.errors import UserError
 from pci_bench.files import check_text
+from pci_bench.foreign import check_plane
 from pci_bench.registry import natural_key
 from pci_bench.shortages import raise_shortage
 
@@ -228,6 +229,7 @@ def _tiff(data: io.BytesIO) -> tuple[np.ndarray, str | None]:
     import tifffile
 
     with tifffile.TiffFile(data) as file:
+        check_plane(file.series[0].shape)
         plane, first = file.asarray(), file.pages.first
         if len(file.series) > 1:
             return plane, f"holds {len(file.series)} images"
@@ -245,6 +247,7 @@ def _other_image(data: io.BytesIO) -> tuple[np.ndarray, str | None]:
     from PIL import ExifTags, Image
 
     with Image.open(data) as image:
+        check_plane(image.size)
         images = getattr(image, "n_frames", 1)
         unlike = f"holds {images} images" if images > 1 else None
         orientation = image.getexif().get(ExifTags.Base.Orientation, 1)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pci_bench.errors import UserError
+from pci_bench.foreign import json_value, opened_hdf5
 
 if TYPE_CHECKING:
     import h5py
@@ -80,19 +80,17 @@ def load_keras_weights(file: str | Path) -> PairedCellInpainting:
 
 def read_keras_weights(file: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """Return (what the network is constructed with, its state as arrays by our layers' names)."""
-    import h5py
-
     if not file.is_file():
         raise UserError(
             f"There is no file {file}. Expected the Keras HDF5 file of the published weights, model_weights.h5."
         )
     try:
-        with h5py.File(file, "r") as opened:
+        with opened_hdf5(file) as opened:
             return _network(file, opened)
-    except OSError as error:
-        raise UserError(
-            f"{file} cannot be read as HDF5: it is truncated or of another kind ({error}). Download it again."
-        ) from error
+    except UserError:
+        raise
+    except ValueError as error:
+        raise UserError(f"{file} cannot be read as HDF5: {error}. Download it again.") from error
 
 
 def _network(file: Path, opened: h5py.File) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
@@ -119,7 +117,7 @@ def _network(file: Path, opened: h5py.File) -> tuple[dict[str, Any], dict[str, n
 
 def _layers(file: Path, model_config: str | bytes) -> dict[str, _Layer]:
     try:
-        config = json.loads(model_config)
+        config = json_value(model_config.decode() if isinstance(model_config, bytes) else str(model_config))
         listed = config["config"]["layers"]
         layers = {
             entry["config"]["name"]: _Layer(
@@ -127,7 +125,9 @@ def _layers(file: Path, model_config: str | bytes) -> dict[str, _Layer]:
             )
             for entry in listed
         }
-    except (ValueError, KeyError, TypeError) as error:
+        if not all(isinstance(layer.config, dict) and isinstance(name, str) for name, layer in layers.items()):
+            raise TypeError("a layer's config is no object, or its name no text")
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
         raise UserError(
             f"The model_config of {file} cannot be read ({type(error).__name__}: {error}). Download the file again."
         ) from error
@@ -217,14 +217,15 @@ def _check_graph(file: Path, layers: dict[str, _Layer]) -> dict[str, str]:
         for operation, layer_name in zip(operations, names, strict=True):
             config = layers[layer_name].config
             if operation == "norm":
-                if abs(config.get("epsilon", 1e-3) - 1e-3) > 1e-9:
+                epsilon = config.get("epsilon", 1e-3)
+                if not (isinstance(epsilon, int | float) and abs(epsilon - 1e-3) <= 1e-9):
                     raise UserError(
                         f"The batch norm {layer_name} of {file} has epsilon {config['epsilon']}; expected 0.001."
                     )
                 check_axis(layer_name)
                 norms[layer_name] = CONVOLUTIONS[start].replace("convs", "norms")
             for key in {"pool": ("pool_size", "strides"), "up": ("size",)}.get(operation, ()):
-                if list(config.get(key) or [2, 2]) != [2, 2]:
+                if (config.get(key) or [2, 2]) not in ([2, 2], 2):
                     raise UserError(f"The layer {layer_name} of {file} has {key} {config[key]}; expected 2 × 2.")
             if operation == "up" and config.get("interpolation", "nearest") != "nearest":
                 raise UserError(
@@ -298,8 +299,12 @@ def _check_shapes(file: Path, state: dict[str, np.ndarray]) -> dict[str, Any]:
             f"The channels of {file} do not add up: the source encoder takes {channels}, but there are {proteins} predicted protein and "
             f"{markers} marker channels. The source must be the proteins, then the markers."
         )
+    import torch
+
     config = {"proteins": proteins, "markers": markers, "width": first.shape[0] / SOURCE_WIDTHS[0]}
-    for name, tensor in PairedCellInpainting(**config).state_dict().items():
+    with torch.device("meta"):  # without memory, since the width is what the file says
+        expected = PairedCellInpainting(**config).state_dict()
+    for name, tensor in expected.items():
         if tuple(tensor.shape) != state[name].shape:
             raise UserError(f"{name} in {file} has the shape {state[name].shape}; expected {tuple(tensor.shape)}.")
     return config

@@ -303,15 +303,7 @@ Network = TypeVar("Network", PairedCellInpainting, Autoencoder)
 
 def load_network(file: Path, kind: type[Network] = PairedCellInpainting) -> Network:  # type: ignore[assignment]
     """Return the network of a pci-bench weights file, ready for evaluation."""
-    from safetensors.torch import load_file
+    from pci_bench.weights import network_in, read_header
 
-    from pci_bench.weights import read_header
-
-    network = kind(**read_header(file).config)
-    try:
-        network.load_state_dict({name: tensor.float() for name, tensor in load_file(file).items()})
-    except RuntimeError as error:
-        raise UserError(
-            f"{file} does not hold the network that its header describes ({error}). Import the weights again."
-        ) from error
-    return network.eval()
+    config = read_header(file).config
+    return network_in(file, lambda: kind(**config))

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 from pci_bench import __version__
 from pci_bench.files import escape
-from pci_bench.reporting.tables import Format, latex
+from pci_bench.reporting.tables import Format
 from pci_bench.results import Result
 from pci_bench.tabular import read_csv
+from pci_bench.text import csv_table, latex_table, markdown, markdown_table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -102,8 +103,6 @@ def beside_the_printed(short: pd.DataFrame, tests: pd.DataFrame, replaced: Mappi
 
 def rendered(result: Result) -> dict[Format, str]:
     """Return the table of one result by format; the printed values stand beside it where clusters bear the paper's names."""
-    from tabulate import tabulate
-
     columns = ["cluster", "term", "name", "fdr", "p", "n", "N"]
     frame = result.tables["short"].fillna({"name": "", "term": ""})[columns]
     named = bool(result.dataset.name == PAPERS_DATASET and result.evaluator.params["clusters"])
@@ -122,16 +121,11 @@ def rendered(result: Result) -> dict[Format, str]:
         f"Enrichments for clusters of proteins. Dataset: {result.dataset.name}, features: {result.features.full_name}"
     )
     notes = _notes(result, named)
-    markdown = tabulate(
-        [[cell.replace("|", "\\|") for cell in line] for line in body],
-        headers=header,
-        tablefmt="github",
-        disable_numparse=True,
-    )
+    listed = "".join(f"\n- {markdown(note)}" for note in notes)
     return {
-        "md": f"## {title}\n\n{markdown}\n" + "".join(f"\n- {note}" for note in notes) + "\n",
-        "csv": frame.to_csv(index=False),
-        "tex": _tex(header, body, f"{title}. {' '.join(notes)}"),
+        "md": f"## {markdown(title)}\n\n{markdown_table(header, body)}\n{listed}\n",
+        "csv": csv_table(frame),
+        "tex": latex_table(header, body, f"{title}. {' '.join(notes)}"),
     }
 
 
@@ -157,15 +151,6 @@ def _beside(row: Mapping[Any, Any]) -> list[str]:
         return [term, NOT_OURS, NOT_OURS, *theirs]
     name, *ours = _ours(row)
     return [name if name.casefold() == term.casefold() else f"{name} (printed: {term})", *ours, *theirs]
-
-
-def _tex(header: list[str], body: list[list[str]], caption: str) -> str:
-    import pandas as pd
-
-    styled = pd.DataFrame(body, columns=header).map(latex).rename(columns=latex).style.hide(axis="index")
-    return styled.to_latex(
-        hrules=True, caption=latex(caption), column_format="l" * len(header), position_float="centering"
-    )
 
 
 def _notes(result: Result, named: bool) -> list[str]:

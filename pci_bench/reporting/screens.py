@@ -9,8 +9,9 @@ from typing import Any
 
 from pci_bench.evaluators.class_distances import PERMUTATIONS, agreement, nearness
 from pci_bench.files import escape
-from pci_bench.reporting.tables import Format, latex
+from pci_bench.reporting.tables import Format
 from pci_bench.results import Result
+from pci_bench.text import csv_table, latex_table, markdown, markdown_table
 
 NAME, BENCHMARK, EVALUATOR = "figure3-agreement", "yeast-screens", "class-distances"
 TITLE = "Figure 3's text: agreement of screens on the distances between localization classes"
@@ -45,7 +46,6 @@ def agreement_tables(results: Sequence[Result]) -> Iterator[tuple[str, dict[Form
 def rendered(screens: dict[str, Result]) -> dict[Format, str]:
     """Return the table of one feature set's results by screen, and the classes that the paper says are near each other."""
     import pandas as pd
-    from tabulate import tabulate
 
     distances = {name: result.tables["distances"] for name, result in screens.items()}
     first = next(iter(screens.values()))
@@ -69,16 +69,10 @@ def rendered(screens: dict[str, Result]) -> dict[Format, str]:
         "Features: " + ", ".join(f"{r.features.full_name} on {name}" for name, r in screens.items()) + ".",
     ]
     title = f"Agreement of {len(screens)} screens on the distances between localization classes, {first.features.name}"
-    tables = [tabulate(rows, headers=head, tablefmt="github", disable_numparse=True) for rows, head in ((body, HEADER), (near, near_header))]  # fmt: skip
-    styled = [
-        pd.DataFrame(rows, columns=head).map(latex).rename(columns=latex).style.hide(axis="index")
-        for rows, head in ((body, HEADER), (near, near_header))
-    ]
+    tables = [markdown_table(HEADER, body), markdown_table(near_header, near)]
+    listed = "".join(f"\n- {markdown(note)}" for note in notes)
     return {
-        "md": f"## {title}\n\n" + "\n\n".join(tables) + "\n" + "".join(f"\n- {note}" for note in notes) + "\n",
-        "csv": frame.to_csv(index=False),
-        "tex": "\n".join(
-            s.to_latex(hrules=True, caption=latex(c), column_format="l" * len(s.columns), position_float="centering")
-            for s, c in zip(styled, (f"{title}. {notes[0]}", notes[1]), strict=True)
-        ),
+        "md": f"## {markdown(title)}\n\n" + "\n\n".join(tables) + f"\n{listed}\n",
+        "csv": csv_table(frame),
+        "tex": latex_table(HEADER, body, f"{title}. {notes[0]}") + "\n" + latex_table(near_header, near, notes[1]),
     }

@@ -22,6 +22,7 @@ from pci_bench.features import without_seed
 from pci_bench.registry import Origin, Registry
 from pci_bench.reporting.candidates import Candidates, balanced_where_known
 from pci_bench.results import PaperRecord, Result
+from pci_bench.text import csv_table, latex_table, markdown, markdown_table
 
 if TYPE_CHECKING:
     from rich.table import Table as RichTable
@@ -323,7 +324,7 @@ def _mean_entry(entries: Sequence[Entry | None]) -> Entry | None:
 
 def interval_words(interval: str) -> str:
     """Return what a result says of its intervals, as words; those of the first results end with a number of replicates."""
-    return f"{interval} replicates" if interval[-1:].isdigit() else interval
+    return f"{interval} replicates" if interval[-1:].isdecimal() else interval
 
 
 def interval_note(interval: str) -> str:
@@ -504,47 +505,15 @@ def render(table: FilledTable, form: Format) -> str:
         frame = pd.DataFrame(records)
         if "not run" in frame:
             frame["not run"] = frame.pop("not run")
-        return frame.to_csv(index=False)
+        return csv_table(frame)
     header, body = _cells(table)
-    frame = pd.DataFrame(body, columns=header)
     notes = [*(f"({number}) Not run: {reason}." for reason, number in _numbered_reasons(table).items()), *table.notes]
     if form == "md":
-        from tabulate import tabulate
-
-        headers, *rows = ([c.replace("|", "\\|") for c in line] for line in (header, *body))
-        return (
-            f"## {table.title}\n\n{tabulate(rows, headers=headers, tablefmt='github', disable_numparse=True)}\n"
-            + "".join(f"\n- {note}" for note in notes)
-            + "\n"
-        )
+        listed = "".join(f"\n- {markdown(note)}" for note in notes)
+        return f"## {markdown(table.title)}\n\n{markdown_table(header, body)}\n{listed}\n"
     if form == "tex":
-        escaped = frame.map(latex).rename(columns=latex)
-        caption = latex(f"{table.title}. {' '.join(notes)}")
-        styled = escaped.style.hide(axis="index")
-        return styled.to_latex(
-            hrules=True, caption=caption, column_format="l" * len(header), position_float="centering"
-        )
+        return latex_table(header, body, f"{table.title}. {' '.join(notes)}")
     raise UserError(f"There is no table format '{form}'. Use md, csv or tex.")
-
-
-_LATEX = str.maketrans(
-    {
-        **{character: f"\\{character}" for character in "&%$#_{}"},
-        "\\": "\\textbackslash{}",
-        "~": "\\textasciitilde{}",
-        "^": "\\textasciicircum{}",
-        "<": "\\textless{}",
-        ">": "\\textgreater{}",
-        "|": "\\textbar{}",
-        "–": "--",
-        "×": "$\\times$",
-    }
-)
-
-
-def latex(text: str) -> str:
-    """Return a text with everything escaped that LaTeX would read as a command."""
-    return text.translate(_LATEX)
 
 
 def terminal(tables: Sequence[FilledTable], width: int) -> list[RichTable | str]:

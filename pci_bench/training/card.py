@@ -8,6 +8,7 @@ from typing import Any
 
 from pci_bench.files import json_text
 from pci_bench.provenance import versions
+from pci_bench.text import markdown, plot_text
 
 
 def card_of(weights: Path, facts: dict[str, Any]) -> dict[str, bytes]:
@@ -30,9 +31,9 @@ def card_text(weights: Path, facts: dict[str, Any]) -> str:
         "",
     ]
     lines = [
-        f"# {facts['model']}@{facts['name']}",
+        f"# {markdown(facts['model'])}@{markdown(facts['name'])}",
         "",
-        f"Trained on {dataset['name']} {dataset['version']} (sha256 `{dataset['sha256']}`), {dataset['trained_on']:,} of "
+        f"Trained on {markdown(dataset['name'])} {dataset['version']} (sha256 `{dataset['sha256']}`), {dataset['trained_on']:,} of "
         f"{dataset['n_cells']:,} cells, {dataset.get('held_out', 'the rest held out by image')}: {recipe['epochs']} epochs, {seen:,} cells seen in all, "
         f"{facts['seconds'] / 60:.1f} minutes on {facts['device']} ({facts['threads']} threads), "
         f"{last['pairs_per_second']:.0f} per second.",
@@ -64,7 +65,7 @@ def _curve(facts: dict[str, Any]) -> bytes:
     axes.set_xlabel("epoch", fontsize=8.5)
     axes.set_ylabel(facts.get("loss", "mean squared error"), fontsize=8.5)
     axes.set_yscale("log")
-    axes.set_title(f"{facts['model']}@{facts['name']}: loss", fontsize=9.5, loc="left")
+    axes.set_title(plot_text(f"{facts['model']}@{facts['name']}: loss"), fontsize=9.5, loc="left")
     axes.legend(frameon=False, fontsize=8)
     axes.grid(color=FAINT, linewidth=0.6, which="both")
     axes.spines[["top", "right"]].set_visible(False)

@@ -45,7 +45,7 @@ def stored_crops(cells: Cells, progress: Progress) -> np.ndarray:
             mapped.flush()
             del mapped
             seal(temporary)
-    return np.load(file, mmap_mode="r")
+    return np.load(file, mmap_mode="r", allow_pickle=False)
 
 
 def _copy(cells: Cells, into: np.ndarray, progress: Progress) -> None:

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from functools import cache, lru_cache
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import unquote
 
 import numpy as np
@@ -26,8 +26,14 @@ from pci_bench.cells import Channel
 from pci_bench.checksums import DamagedError
 from pci_bench.errors import UserError
 from pci_bench.files import atomic_file, cache_folder, escape, finished, sha256_of
+from pci_bench.foreign import first_fault, json_value, read_tensors
 from pci_bench.registry import Registry, origin_of
 
+if TYPE_CHECKING:
+    from torch import nn
+
+Network = TypeVar("Network", bound="nn.Module")
+Setting = TypeVar("Setting")
 HEADER = "pci_bench"
 CARD = (".json", ".png", ".md")  # what a training writes beside its weights
 NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._+-]*[A-Za-z0-9_+-])?")
@@ -225,6 +231,7 @@ def read_header(file: Path) -> WeightsHeader:
     UserError
         Where the file is damaged, in its tensors too, or was not written by pci-bench.
     """
+    from pydantic import ValidationError
     from safetensors import SafetensorError
 
     _check_shipped(file)
@@ -232,29 +239,27 @@ def read_header(file: Path) -> WeightsHeader:
         state = file.stat()
         return _read_header(file, state.st_size, state.st_mtime_ns)
     except (SafetensorError, OSError, KeyError, ValueError, TypeError) as error:
+        what = first_fault(error) if isinstance(error, ValidationError) else error
         raise UserError(
-            f"{file} is not a weights file of pci-bench, or is damaged ({error}). Delete it and import the weights again."
+            f"{file} is not a weights file of pci-bench, or is damaged ({what}). Delete it and import the weights again."
         ) from error
 
 
 @lru_cache(maxsize=64)
 def _read_header(file: Path, size: int, modified: int) -> WeightsHeader:
+    from pydantic import TypeAdapter
     from safetensors import safe_open
 
     with safe_open(file, framework="numpy") as opened:
-        header = json.loads((opened.metadata() or {})[HEADER])
+        header = json_value((opened.metadata() or {})[HEADER])
+        if not isinstance(header, dict):
+            raise ValueError(f"its header is a {type(header).__name__}, not an object")
+        described = TypeAdapter(WeightsHeader).validate_python({k: v for k, v in header.items() if k != "sha256"})
         if "sha256" in header:  # older weights have none
             tensors = ((name, opened.get_tensor(name)) for name in opened.keys())  # noqa: SIM118 - it is no mapping
             if header["sha256"] != _digest(header, tensors):
                 raise DamagedError("its checksum is not that of what was written")
-    return WeightsHeader(
-        header["family"],
-        header["name"],
-        tuple(header["channels"]),
-        header["config"],
-        header["source"],
-        header.get("trained_on"),
-    )
+    return described
 
 
 def _check_shipped(file: Path) -> None:
@@ -276,6 +281,61 @@ def _digest(header: Mapping[str, Any], tensors: Iterable[tuple[str, np.ndarray]]
     for name, array in sorted(tensors, key=lambda pair: pair[0]):
         digest.update(f"{name} {array.dtype} {array.shape}".encode() + np.ascontiguousarray(array).tobytes())
     return digest.hexdigest()
+
+
+def setting(file: Path, name: str, kind: type[Setting]) -> Setting:
+    """Return what a weights file says of one thing its network is constructed with.
+
+    Raises
+    ------
+    UserError
+        Where it does not say it, or says something of another kind.
+    """
+    value = read_header(file).config.get(name)
+    if not isinstance(value, kind):
+        raise UserError(
+            f"The header of {file} has config.{name} = {str(value)[:40]}; expected a {kind.__name__}. Import the weights again."
+        )
+    return value
+
+
+def network_in(file: Path, make: Callable[[], Network]) -> Network:
+    """Return a network with the weights of a pci-bench file, floats as float32, ready for evaluation.
+
+    Parameters
+    ----------
+    file
+        The file.
+    make
+        Constructs the network that the header describes. It is called twice, first without memory: a header that asks for more
+        weights than the file has is refused before any are made.
+
+    Raises
+    ------
+    UserError
+        Where the header describes no network, or another one than the file holds.
+    """
+    import torch
+
+    try:
+        state = read_tensors(file)
+        with torch.device("meta"):
+            expected = {name: tuple(tensor.shape) for name, tensor in make().state_dict().items()}
+        held = {name: tuple(tensor.shape) for name, tensor in state.items()}
+        if differing := sorted(n for n in {*held, *expected} if held.get(n) != expected.get(n)):
+            name = differing[0]
+            raise ValueError(
+                f"{name} is {held.get(name, 'missing')} in it; expected {expected.get(name, 'no such weights')}"
+            )
+        network = make()
+        network.load_state_dict({n: t.float() if t.is_floating_point() else t for n, t in state.items()})
+    except UserError:
+        raise
+    except (RuntimeError, ValueError, TypeError, KeyError, OverflowError, AttributeError) as error:
+        raise UserError(
+            f"{file} does not hold the network that its header describes ({error}). Import or train the weights again."
+        ) from error
+    return network.eval()
 
 
 def unfit(file: Path, channels: tuple[Channel, ...]) -> str | None:

@@ -14,6 +14,7 @@ from pci_bench.registry import natural_key
 from pci_bench.reporting.candidates import Candidates, balanced_where_known
 from pci_bench.reporting.figures.base import described, register_figures
 from pci_bench.results import Result
+from pci_bench.text import plot_text
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -135,7 +136,7 @@ def accuracy_bars(results: Sequence[Result], *, metric: str, text: str) -> Figur
     axes.set_yticks(range(len(names)), [shortened(n) for n in names], fontsize=8.5)
     axes.set_ylim(-0.55, len(names) - 0.2)
     axes.set_xlim(0, 100)
-    axes.set_xlabel(f"{metric.replace('_', ' ')} (%), with 95 % interval", fontsize=8.5)
+    axes.set_xlabel(f"{plot_text(metric.replace('_', ' '))} (%), with 95 % interval", fontsize=8.5)
     title(figure, text)
     axes.spines[["top", "right", "left"]].set_visible(False)
     axes.tick_params(axis="y", length=0)
@@ -144,7 +145,7 @@ def accuracy_bars(results: Sequence[Result], *, metric: str, text: str) -> Figur
     axes.set_axisbelow(True)
     if len(kinds) > 1:
         figure.legend(
-            handles=[Patch(color=COLOURS[i], label=kind.words) for i, kind in enumerate(kinds)],
+            handles=[Patch(color=COLOURS[i], label=plot_text(kind.words)) for i, kind in enumerate(kinds)],
             loc="outside lower center",
             ncols=len(kinds),
             frameon=False,
@@ -276,7 +277,7 @@ def _legend_of_curves(axes: Axes, members: Sequence[str], kinds: Sequence[Candid
     ]
     if len(kinds) > 1:
         handles += [
-            Line2D([], [], color=INK, linestyle=style, label=f"neighbours: {kind.words}")
+            Line2D([], [], color=INK, linestyle=style, label=plot_text(f"neighbours: {kind.words}"))
             for kind, style in zip(kinds, STYLES, strict=False)
         ]
     axes.legend(
@@ -332,7 +333,7 @@ def confusion_matrix(results: Sequence[Result], *, text: str) -> Figure:
         axes.set_yticks(range(len(counts)), names[: len(counts)], fontsize=SMALLEST)
         accuracy = 100 * result.metrics["balanced_accuracy"]
         axes.set_title(
-            f"neighbours: {Candidates.of(result).words}\nbalanced accuracy {accuracy:.1f} %",
+            f"neighbours: {plot_text(Candidates.of(result).words)}\nbalanced accuracy {accuracy:.1f} %",
             fontsize=8,
         )
         axes.tick_params(length=0)

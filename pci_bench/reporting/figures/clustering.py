@@ -14,6 +14,7 @@ from pci_bench.files import escape
 from pci_bench.registry import natural_key
 from pci_bench.reporting.figures.base import described, register_figures
 from pci_bench.results import Result
+from pci_bench.text import plot_text
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -194,7 +195,7 @@ def _bars(outer: Any, inner: Any, proteins: pd.DataFrame, tall: float) -> dict[s
                 axes.text(
                     beside,
                     middle,
-                    name,
+                    plot_text(name),
                     ha="left" if beside else "center",
                     va="center",
                     fontsize=7,
@@ -229,7 +230,7 @@ def _list_clusters(listing: Axes, result: Result, proteins: pd.DataFrame, colour
         most = textwrap.wrap(distinct[counts.argmax()], 20)[:2] if len(distinct) else []
         listing.add_patch(Rectangle((0.02, top - 0.84 * line), 0.035, 0.8 * line, color=colours[name], linewidth=0))
         words = "\n".join([size, *most]) if line * tall > 0.3 else " ".join([size, *most])
-        listing.text(0.075, top - 0.44 * line, words, fontsize=7, va="center", color=INK, linespacing=1.0)
+        listing.text(0.075, top - 0.44 * line, plot_text(words), fontsize=7, va="center", color=INK, linespacing=1.0)
         for place in range(CROPS):
             if (name, place) in planes:
                 across = 0.143

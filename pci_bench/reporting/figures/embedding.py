@@ -13,6 +13,7 @@ from pci_bench.files import escape
 from pci_bench.registry import natural_key
 from pci_bench.reporting.figures.base import described, register_figures
 from pci_bench.results import Result
+from pci_bench.text import plot_text
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -91,13 +92,14 @@ def scatter(results: Sequence[Result], *, text: str) -> Figure:
     for letter, axes, result, table in zip("ABCDEFGHIJKLMNOPQRSTUVWXYZ" * 9, panels, results, tables, strict=False):
         _draw_points(axes, table, of)
         what = result.features.full_name + (f"\n{result.dataset.name}, {len(table):,} proteins" if several else "")
+        what = plot_text(what)
         axes.set_title(f"{letter}  {what}" if len(results) > 1 else what, fontsize=8, loc="left")
         if (trust := result.metrics.get("trustworthiness")) is not None:
             axes.set_xlabel(f"trustworthiness {trust:.3f}", fontsize=7.5, color=INK)
     for axes in panels[len(results) :]:
         axes.set_visible(False)
     handles = [
-        Line2D([], [], linestyle="", marker=SHAPES[shape]["marker"], color=colour, markersize=5.5, label=name,
+        Line2D([], [], linestyle="", marker=SHAPES[shape]["marker"], color=colour, markersize=5.5, label=plot_text(name),
                markeredgecolor=SHAPES[shape].get("edgecolors", colour), markeredgewidth=SHAPES[shape]["linewidths"])
         for name, (colour, shape) in zip(names, of.values(), strict=True)
     ]  # fmt: skip

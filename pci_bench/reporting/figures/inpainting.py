@@ -11,6 +11,7 @@ from pci_bench.evaluators.examples import from_table
 from pci_bench.files import escape
 from pci_bench.reporting.figures.base import described, register_figures
 from pci_bench.results import Result
+from pci_bench.text import plot_text
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -62,7 +63,7 @@ def examples_figure(result: Result, rows: Sequence[tuple[int, str]], *, text: st
             place.spines[:].set_visible(False)
         words = [label or "no label", f"→ {targets[label, example] or 'no label'}"]
         line[0].set_ylabel(
-            "\n".join(textwrap.fill(w, 24) for w in words), rotation=0, ha="right", va="center", fontsize=7
+            "\n".join(textwrap.fill(plot_text(w), 24) for w in words), rotation=0, ha="right", va="center", fontsize=7
         )
     for place, panel in zip(axes[0], panels, strict=True):
         place.set_title(panel.replace(" ", "\n", 1), fontsize=7.5, color=INK)

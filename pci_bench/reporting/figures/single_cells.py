@@ -13,6 +13,7 @@ from pci_bench.evaluators.examples import from_table
 from pci_bench.files import escape
 from pci_bench.reporting.figures.base import described, register_figures
 from pci_bench.results import Result
+from pci_bench.text import plot_text
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -87,7 +88,7 @@ def dendrogram(result: Result) -> Figure:
                 place.imshow(planes[clade, depth, channel], cmap="gray", vmin=0, vmax=1, interpolation="nearest")
                 place.set_axis_off()
                 if depth == 0:
-                    place.set_title(channel, fontsize=7, pad=2, color=INK)
+                    place.set_title(plot_text(channel), fontsize=7, pad=2, color=INK)
     return figure
 
 
@@ -109,7 +110,7 @@ def _name_clades(axes: Axes, cells: pd.DataFrame, colours: Sequence[str], tall: 
         axes.text(
             middle,
             -0.23 * inch,
-            "\n".join([size, *textwrap.wrap(_commonest(cells, clade), room)[:2]]),
+            "\n".join([size, *textwrap.wrap(plot_text(_commonest(cells, clade)), room)[:2]]),
             fontsize=7,
             color=INK,
             ha="center",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
@@ -28,7 +27,8 @@ from pci_bench.reporting.report.library import plot_library
 from pci_bench.reporting.report.neighbours import Galleries, galleries, gallery_views
 from pci_bench.reporting.report.pictures import Picture, pictures
 from pci_bench.reporting.report.tables import paper_tables, result_tables
-from pci_bench.results import Result, read_results
+from pci_bench.results import Result, RunFile, read_results
+from pci_bench.text import json_in_html
 
 
 def write_report(folder: Path, out: Path | None = None) -> Path:
@@ -62,7 +62,7 @@ def write_report(folder: Path, out: Path | None = None) -> Path:
 
 def rendered(
     results: Sequence[Result],
-    record: run_record.RunRecord | None,
+    record: RunFile | None,
     name: str,
     figures: Sequence[Picture],
     not_shown: Sequence[str],
@@ -132,7 +132,7 @@ def rendered(
         style=(here / "report.css").read_text(encoding="utf-8"),
         script=(here / "report.js").read_text(encoding="utf-8"),
         library=plot_library() if any(any(views.values()) for views in data) else "",
-        data=json.dumps(payload, ensure_ascii=False, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c"),
+        data=json_in_html(payload),
     )
 
 

@@ -6,8 +6,8 @@ import base64
 from dataclasses import dataclass
 from pathlib import Path
 
-from pci_bench.files import finished
-from pci_bench.reporting.report.record import RunRecord
+from pci_bench.foreign import check_within, files_within
+from pci_bench.results import RunFile
 
 LARGEST = 3_000_000  # bytes of all embedded figures together
 
@@ -20,13 +20,14 @@ class Picture:
     uri: str
 
 
-def pictures(folder: Path, record: RunRecord | None) -> tuple[list[Picture], list[str]]:
+def pictures(folder: Path, record: RunFile | None) -> tuple[list[Picture], list[str]]:
     """Return the figures of a folder that fit into the page, and the names of the others.
 
     Those that the record names, in its order; without a record, all by name. A figure that comes in two palettes is shown
     in the colour-blind-safe one.
     """
-    here = {file.name: file for file in sorted(finished((folder / "figures").glob("*.png"))) if file.is_file()}
+    check_within(folder, folder / "figures")
+    here = {file.name: file for file in files_within(folder / "figures", "*.png")}
     named = [Path(f).name for f in record.figures] if record else list(here)
     files = [here[n] for n in dict.fromkeys(named) if n in here and not n.endswith("-yellow-blue.png")]
     shown: list[Picture] = []

@@ -2,30 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import pydantic
-
-from pci_bench.errors import UserError
-from pci_bench.results import Result, key_and_defaults
+from pci_bench.results import Result, RunFile, key_and_defaults, read_run_file
 
 
-class RunRecord(pydantic.BaseModel):
-    """The part of ``run.json`` that a report reads."""
-
-    schema_: int = pydantic.Field(alias="schema")
-    arguments: dict[str, Any] = {}
-    results: list[str]
-    figures: list[str] = []
-    not_run: list[dict[str, str]] = []
-    notes: list[str] = []
-    run: dict[str, Any]
-
-
-def recorded(folder: Path) -> RunRecord | None:
+def recorded(folder: Path) -> RunFile | None:
     """Return the content of ``run.json``, or None where there is none (`pci-bench evaluate` writes none).
 
     Raises
@@ -34,42 +18,30 @@ def recorded(folder: Path) -> RunRecord | None:
         For a file that cannot be read, or that is not of pci-bench.
     """
     file = folder / "run.json"
-    if not file.exists():
-        return None
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(
-            f"{file} cannot be read as JSON ({error}). Run the benchmark again to write it anew."
-        ) from error
-    try:
-        return RunRecord.model_validate(content)
-    except pydantic.ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"])) or "the whole"
-        raise UserError(f"{file} is not the record of a run of pci-bench: {where}: {first['msg']}.") from error
+    return read_run_file(file) if file.exists() else None
 
 
-def not_run(record: RunRecord | None) -> list[dict[str, str]]:
+def not_run(record: RunFile | None) -> list[dict[str, str]]:
     """Return what was not run and why: ``what`` and ``reason``."""
     found = []
     for entry in record.not_run if record else []:
-        what = " on ".join(entry[key] for key in ("features", "evaluator", "dataset") if entry.get(key))
-        found.append({"what": what or "–", "reason": entry.get("reason", "no reason is recorded").rstrip(".") + "."})
+        what = " on ".join(part for part in (entry.features, entry.evaluator, entry.dataset) if part)
+        found.append({"what": what or "–", "reason": entry.reason.rstrip(".") + "."})
     return found
 
 
-def reasons(record: RunRecord | None, dataset: str) -> dict[str, str]:
+def reasons(record: RunFile | None, dataset: str) -> dict[str, str]:
     """Return the reasons why feature sets were not run on a dataset, by their names."""
     entries = record.not_run if record else []
-    return {e["features"]: e.get("reason", "") for e in entries if e.get("dataset") == dataset and "features" in e}
+    return {e.features: e.reason for e in entries if e.dataset == dataset and e.features}
 
 
-def provenance(record: RunRecord | None, results: Sequence[Result]) -> list[tuple[str, str]]:
+def provenance(record: RunFile | None, results: Sequence[Result]) -> list[tuple[str, str]]:
     """Return how the results were made, as pairs of a word and what it says."""
     newest = max(results, key=lambda r: str(r.run.get("started", "")))
     run = dict(record.run if record else newest.run)
     versions = run.pop("versions", {})
+    versions = versions if isinstance(versions, dict) else {}
     rows: list[tuple[str, str]] = []
     for name, value in (record.arguments if record else {}).items():
         if value not in (None, [], {}):
@@ -80,7 +52,7 @@ def provenance(record: RunRecord | None, results: Sequence[Result]) -> list[tupl
     return rows + _earlier(record, results)
 
 
-def _earlier(record: RunRecord | None, results: Sequence[Result]) -> list[tuple[str, str]]:
+def _earlier(record: RunFile | None, results: Sequence[Result]) -> list[tuple[str, str]]:
     """Return a row for every earlier run whose results lie in the folder beside those of the recorded one."""
     if record is None:
         return []
