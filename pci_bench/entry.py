@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+import sys
+
 from pci_bench.interruption import ended_on_signals
 
 
 @ended_on_signals(whole_process=True)
 def main() -> None:
     """Run the command line."""
-    from pci_bench.cli import main as command_line
+    try:
+        from pci_bench.cli import main as command_line
+    except Exception as error:  # too little memory for the libraries, or an installation that is not whole
+        from pci_bench.shortages import refusal
 
+        found = refusal(error)
+        sentence = found or (
+            f"pci-bench cannot be started: {type(error).__name__}: {error}. Install it again, or tell whoever maintains it here."
+        )
+        sys.stderr.write(f"Error: {sentence}\n")
+        sys.exit(2 if found else 70)
     command_line()

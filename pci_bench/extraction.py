@@ -702,7 +702,7 @@ def _whole_part(job: _Job, start: int, n: int) -> bool:
 
 
 def _read_part(job: _Job, start: int) -> np.ndarray:
-    return np.load(io.BytesIO(unsealed(job.part(start // job.cells_per_part))))
+    return np.load(io.BytesIO(unsealed(job.part(start // job.cells_per_part))), allow_pickle=False)
 
 
 def _compute_part(

@@ -460,6 +460,9 @@ def _check_asked(
             r is None for _, r in reasons(evaluator, declared)
         ):
             continue
+        if all(reason is not None for _, reason in tried):  # of whatever value it is
+            reason = "; ".join(dict.fromkeys(str(reason).rstrip(".") for _, reason in tried))
+            raise UserError(f"{name} cannot be run: {reason}.")
         unfit: dict[str, str] = {}
         for parameter, values in asked.items():
             for value in values:

@@ -379,10 +379,12 @@ def test_a_column_that_is_empty_for_the_labelled_cells_is_empty():
         pci_bench.evaluate("loo-knn", table(label=labels, field=fields), k=5, exclude="field")
 
 
-def test_the_rest_of_a_grid_is_evaluated_where_a_part_cannot_be(searches):
-    results = pci_bench.evaluate("loo-knn", table(), k=[5, 500], exclude=["cell", "plate"])
-    assert [r.evaluator.params for r in results] == [{"k": 5, "exclude": "cell", "scale": "all", "candidates": "all"}]
-    assert searches == [(5 + 2 + 10, 1)]
+def test_a_grid_of_which_a_part_cannot_be_evaluated_is_refused_with_every_value_at_fault(searches):
+    with pytest.raises(UserError) as caught:
+        pci_bench.evaluate("loo-knn", table(), k=[5, 500], exclude=["cell", "plate"])
+    assert str(caught.value).startswith("loo-knn cannot be run with k = 500: k = 500 needs at least 501 labelled cells")
+    assert "; nor with exclude = plate: planted has no column 'plate'" in str(caught.value)
+    assert searches == []
 
 
 WRONG = {
@@ -396,7 +398,7 @@ WRONG = {
     "k is a fraction": ({"k": 2.5}, "k = 2.5 does not fit loo-knn: input should be a valid integer"),
     "scale": ({"scale": "fold"}, "scale = 'fold' does not fit loo-knn: input should be 'all' or 'none'."),
     "exclude": ({"exclude": ""}, "exclude = '' does not fit loo-knn"),
-    "an empty grid": ({"k": []}, "loo-knn cannot be run: an empty grid was given."),
+    "an empty grid": ({"k": []}, "The parameter 'k' is given no value."),
 }
 
 

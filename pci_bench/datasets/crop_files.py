@@ -78,9 +78,10 @@ class FolderTree:
             ]:
                 raise UserError(f"{lost[0]} is a link that leads to no file. Remove the link, or bring its file back.")
             found += [(here / name).relative_to(self.root).as_posix() for name in files]
+        found.sort()
         for name in found:
             check_text(name, f"The file name in {self.root}")
-        return sorted(found)
+        return found
 
     def read(self, name: str) -> bytes:
         """Return one file's bytes."""

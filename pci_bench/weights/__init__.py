@@ -252,9 +252,7 @@ def _read_header(file: Path, size: int, modified: int) -> WeightsHeader:
 
     with safe_open(file, framework="numpy") as opened:
         header = json_value((opened.metadata() or {})[HEADER])
-        if not isinstance(header, dict):
-            raise ValueError(f"its header is a {type(header).__name__}, not an object")
-        described = TypeAdapter(WeightsHeader).validate_python({k: v for k, v in header.items() if k != "sha256"})
+        described = TypeAdapter(WeightsHeader).validate_python(header)
         if "sha256" in header:  # older weights have none
             tensors = ((name, opened.get_tensor(name)) for name in opened.keys())  # noqa: SIM118 - it is no mapping
             if header["sha256"] != _digest(header, tensors):

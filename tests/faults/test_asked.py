@@ -77,7 +77,7 @@ FAULTS = [
     asked(
         "evaluate: a colour that the table lacks",
         (*EVALUATE, "--with", "umap", "--set", "color=plait"),
-        "umap cannot be run with color = plait",
+        "umap cannot be run",
         "has no column 'plait'",
     ),
     Fault(

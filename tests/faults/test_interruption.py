@@ -63,7 +63,7 @@ def uninterrupted(tmp_path_factory) -> dict[str, object]:
         ("build", "SIGTERM", False),
         pytest.param("part", "SIGINT,SIGINT", True, marks=pytest.mark.slow),
         pytest.param("compiled", "SIGHUP", True, marks=pytest.mark.slow),
-        ("part", "SIGKILL", True),
+        pytest.param("part", "SIGKILL", True, marks=pytest.mark.slow),
     ],
 )
 def test_the_end_by_a_signal_is_one_sentence_and_costs_nothing(tmp_path, request, at, signals, continued):
