@@ -52,6 +52,7 @@ from pci_bench.results import (
     Result,
     key_and_defaults,
     read_record,
+    read_result,
     write_result,
 )
 from pci_bench.segmentation import DEFAULT_SEGMENTER, SEGMENTERS
@@ -740,6 +741,34 @@ def write_results(results: Sequence[Result], folder: Path) -> None:
     """Write results below an output folder, each in its place."""
     for result in results:
         write_result(result, folder / _path(result))
+
+
+def check_not_replaced(results: Sequence[Result], folder: Path) -> None:
+    """Raise where a result file would be replaced by another result: of another seed, or of other features of the same name.
+
+    Raises
+    ------
+    UserError
+        With the first such file.
+    """
+    for result in results:
+        file = folder / _path(result)
+        if file.is_file():
+            before = read_result(file)
+            differing = [
+                what
+                for what, then, now in (
+                    ("another seed", before.run.get("seed"), result.run.get("seed")),
+                    ("other cells", before.dataset, result.dataset),
+                    ("other features of this name", before.features, result.features),
+                    ("other features of this name, or another version", before.metrics, result.metrics),
+                )
+                if then != now
+            ]
+            if differing:
+                raise UserError(
+                    f"{file} is a result of {differing[0]}, and would be replaced. Name another folder with --out, or remove it."
+                )
 
 
 def _path(result: Result) -> Path:

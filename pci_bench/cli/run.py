@@ -244,6 +244,7 @@ def evaluate(
         grid: dict[str, Any] = {p: values for p, values in {**asked, **set_values}.items() if p in known[name]}
         results += runner.evaluate(name, adata, seed=seed, progress=ConsoleProgress(err), **grid)
     if out_folder is not None:
+        runner.check_not_replaced(results, out_folder)
         runner.write_results(results, out_folder)
     if as_json:
         print_json(results)

@@ -244,3 +244,16 @@ def test_a_recorded_k_that_cannot_be_run_is_refused_again(say, here, first):
     (here / "record.json").write_text(json.dumps(record))
     shutil.rmtree(first)
     refused(say("run", "--from", "record.json", "--out", "out", own=False), "cannot be run with k = 12")
+
+
+def test_a_result_of_other_features_or_of_another_seed_is_not_replaced(say, here):
+    file = with_table(here) / "f.csv"
+    command = (*EVALUATE, "--with", "loo-knn", "--k", "3")
+    assert say(*command, own=False).code == 0
+    before = {path: path.read_bytes() for path in (here / "out").rglob("*") if path.is_file()}
+    assert say(*command, own=False).code == 0  # the same once more
+    refused(say(*command, "--seed", "1", own=False), "is a result of another seed", "Name another folder with --out")
+    file.write_text(TABLE.replace(",6,", ",60,"))
+    refused(say(*command, own=False), "is a result of other features of this name")
+    assert {path for path in (here / "out").rglob("*") if path.is_file()} == set(before)
+    assert all(path.read_bytes() == content for path, content in before.items() if path.suffix != ".json")
