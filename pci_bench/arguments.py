@@ -64,3 +64,22 @@ def check_workers(workers: int | None) -> None:
     """Raise where there is nobody to work, or more than any machine has."""
     if workers is not None:
         whole_number(workers, "number of workers", 1, MAX_WORKERS)
+
+
+def whole_numbers(text: str, option: str) -> list[int]:
+    """Return the numbers of a list separated by commas.
+
+    Examples
+    --------
+    >>> whole_numbers("1,5,11", "--k")
+    [1, 5, 11]
+
+    Raises
+    ------
+    UserError
+        Where it is no such list; `option` is named.
+    """
+    try:
+        return [int(part) for part in split_list(text)]
+    except ValueError:
+        raise UserError(f"{option} {text} is not a list of whole numbers. Write for example {option} 1,5,11.") from None

@@ -322,3 +322,23 @@ def weights_in(file) -> np.ndarray:
     from safetensors.numpy import load_file
 
     return np.concatenate([array.ravel() for _, array in sorted(load_file(file).items())])
+
+
+def test_weights_kept_after_an_epoch_are_those_of_a_training_of_so_many_epochs():
+    from safetensors.numpy import load_file
+
+    from pci_bench import weights
+
+    train("pci", make_cells(), SMALL, name="long", keep=[1, 2])
+    for epochs in (1, 2):
+        short = train("pci", make_cells(), SMALL.model_copy(update={"epochs": epochs}), name=f"short{epochs}")
+        kept, alone = load_file(weights.find("pci", f"long-epoch{epochs}")), load_file(short.file)
+        assert kept.keys() == alone.keys()
+        for name in kept:
+            np.testing.assert_array_equal(kept[name], alone[name])
+
+
+@pytest.mark.parametrize("epoch", [0, 3, -1])
+def test_an_epoch_that_there_is_not_or_the_last_cannot_be_kept(epoch):
+    with pytest.raises(UserError, match=f"Epoch {epoch} cannot be kept: name epochs from 1 to 2"):
+        train("pci", make_cells(), SMALL, keep=[1, epoch])

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from pci_bench.arguments import check_limit, check_workers, split_list
+from pci_bench.arguments import check_limit, check_workers, split_list, whole_numbers
 from pci_bench.cli.app import (
     DeviceOption,
     PluginOption,
@@ -107,7 +107,7 @@ def run(
             benchmark,
             dataset=dataset,
             features=None if features is None else split_list(features),
-            k=_numbers(k) if k is not None else None,
+            k=whole_numbers(k, "--k") if k is not None else None,
             parameters=_settings(set_, k),
             limit=limit,
             out=folder,
@@ -230,7 +230,7 @@ def evaluate(
     )
     asked: dict[str, list[Any]] = {} if exclude is None else {"exclude": split_list(exclude)}
     if k is not None:
-        asked["k"] = _numbers(k)
+        asked["k"] = whole_numbers(k, "--k")
     set_values = _settings(set_, k)
     names = split_list(with_)
     known = {name: EVALUATORS.get(name).Params.model_fields for name in names}
@@ -250,13 +250,6 @@ def evaluate(
         print_json(results)
         return
     print_results(results, f"{file.name}: {adata.n_obs:,} cells × {adata.n_vars} features")
-
-
-def _numbers(text: str) -> list[int]:
-    try:
-        return [int(part) for part in split_list(text)]
-    except ValueError:
-        raise UserError(f"--k {text} is not a list of whole numbers. Write for example --k 1,5,11.") from None
 
 
 def _settings(texts: list[str] | None, k: str | None) -> dict[str, list[str]]:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from pci_bench.arguments import MAX_SEED, check_limit
+from pci_bench.arguments import MAX_SEED, check_limit, whole_numbers
 from pci_bench.cli.app import DeviceOption, PluginOption, app, load_plugins
 from pci_bench.cli.terminal import err, out, say
 from pci_bench.errors import UserError
@@ -66,6 +66,12 @@ def train(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace finished weights of this name, once the training is done.")
     ] = False,
+    keep: Annotated[
+        str | None,
+        typer.Option(
+            help="Epochs, separated by commas, after which the weights are saved as well, as NAME-epochN: for accuracy against pairs."
+        ),
+    ] = None,
     device: DeviceOption = "auto",
     plugin: PluginOption = None,
 ) -> None:
@@ -120,6 +126,7 @@ def train(
             resume=resume,
             restart=restart,
             overwrite=overwrite,
+            keep=() if keep is None else whole_numbers(keep, "--keep"),
             device=device,
             progress=progress,
         )

@@ -6,6 +6,7 @@ import io
 import json
 import math
 import time
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
@@ -135,6 +136,7 @@ def train(
     resume: bool = False,
     restart: bool = False,
     overwrite: bool = False,
+    keep: Collection[int] = (),
     device: str = "auto",
     progress: Progress | None = None,
 ) -> Trained:
@@ -158,6 +160,9 @@ def train(
         Discard an unfinished training of this name.
     overwrite
         Replace finished weights of this name, with their card, once the training is done.
+    keep
+        Numbers of epochs after which the weights are saved as well, as ``model@NAME-epochN`` and without a card: how features
+        change while a network learns is then seen by evaluating them.
     device
         ``"auto"``, ``"cpu"`` or ``"cuda"`` (bfloat16 where the GPU has it).
     progress
@@ -173,8 +178,11 @@ def train(
     progress, recipe = progress or Progress(), recipe or recipe_of(model)
     trainable: Any = MODELS.get(model)
     name = default_name(cells.meta.name) if name is None else name
+    if late := [epoch for epoch in keep if not 1 <= epoch < recipe.epochs]:
+        raise UserError(f"Epoch {late[0]} cannot be kept: name epochs from 1 to {recipe.epochs - 1}, before the last.")
     with weight_files.overwriting(overwrite):
-        check_name(model, name)
+        for taken in (name, *(() if resume else (f"{name}-epoch{epoch}" for epoch in keep))):
+            check_name(model, taken)
     folder = cache_folder() / "training" / escape(f"{model}@{name}")
     identity = {
         "schema": CHECKPOINT_SCHEMA,
@@ -244,6 +252,8 @@ def train(
                     temporary,
                 )
                 seal(temporary)
+            if epoch + 1 in keep:
+                _saved_tensors(trainable.meta, objective, network, cells, f"{name}-epoch{epoch + 1}", epoch + 1)
         _round(network)
         measured = objective.validate(network, crops, device)
         if measured:
@@ -415,10 +425,6 @@ def _saved(
     """Write weights, history, curve and card; the checkpoint goes once all are there."""
     from pci_bench.training.card import card_of
 
-    tensors = {}
-    for key, value in network.state_dict().items():
-        array = value.detach().cpu().contiguous().numpy()
-        tensors[key] = array.astype(np.float16) if array.ndim > 1 else array
     facts = {
         "model": meta.name,
         "version": meta.version,
@@ -440,15 +446,33 @@ def _saved(
         "measured": measured,
         "history": history,
     }
-    file = weight_files.save(
+    card = card_of(weight_files.file_of(meta.name, name), facts)
+    file = _saved_tensors(meta, objective, network, cells, name, recipe.epochs, card)
+    (folder / "checkpoint.pt").unlink(missing_ok=True)
+    return Trained(f"{meta.name}@{name}", file, history, references, file.with_suffix(".md"))
+
+
+def _saved_tensors(
+    meta: ModelMeta,
+    objective: Objective,
+    network: torch.nn.Module,
+    cells: Cells,
+    name: str,
+    epochs: int,
+    card: Mapping[str, bytes] | None = None,
+) -> Path:
+    """Save a network as it is after some epochs; weight arrays as float16, vectors (biases, batch norm) as float32."""
+    tensors = {}
+    for key, value in network.state_dict().items():
+        array = value.detach().cpu().contiguous().numpy()
+        tensors[key] = array.astype(np.float16) if array.ndim > 1 else array
+    return weight_files.save(
         meta.name,
         name,
         tensors,
         channels=tuple(c.role for c in cells.channels),
         config=dict(network.config),  # type: ignore[arg-type]  # every trainable network has one
-        source=f"trained on {cells.meta.name} {cells.meta.version} (sha256 {cells.sha256[:16]}) for {recipe.epochs} epochs",
+        source=f"trained on {cells.meta.name} {cells.meta.version} (sha256 {cells.sha256[:16]}) for {epochs} epochs",
         trained_on=objective.trained_on,
-        card=card_of(weight_files.file_of(meta.name, name), facts),
+        card=card,
     )
-    (folder / "checkpoint.pt").unlink(missing_ok=True)
-    return Trained(f"{meta.name}@{name}", file, history, references, file.with_suffix(".md"))
