@@ -20,7 +20,7 @@ from pci_bench.cli.app import (
 )
 from pci_bench.cli.terminal import err, print_json, print_results, print_tables, say
 from pci_bench.errors import UserError
-from pci_bench.files import check_replaceable, check_text
+from pci_bench.files import check_replaceable, check_text, check_writable
 from pci_bench.progress import ConsoleProgress
 from pci_bench.segmentation.base import DEFAULT_SEGMENTER
 
@@ -220,6 +220,8 @@ def evaluate(
     from pci_bench.external import check_finite, read_features
 
     check_text(str(file), "The features file")
+    if out_folder is not None:
+        check_writable(out_folder)  # before anything that takes long
     adata = read_features(file)
     for note in adata.uns.pop("pci_bench_notes", []):
         err.print(f"Note: {note}", markup=False, highlight=False)

@@ -68,6 +68,7 @@ FAULTS = [
     Fault("JUnit into a folder", ("compare", "expected", "expected", "--junit", "."), ("Could not write .: it is a folder",)),
     Fault("run.json is a folder", (*EVALUATION, "--out", "o"), ("Could not write", "run.json: it is a folder"), with_folder("o/run.json")),
     Fault("JUnit to a device", ("compare", "expected", "expected", "--junit", "/dev/null"), ("Could not write /dev/null: it is a device",)),
+    Fault("evaluate into a file, told before the features are read", ("evaluate", "f.csv", "--with", "loo-knn", "--out", "f.csv"), ("part of the path is a file",), lambda f: write(f, {"f.csv": "no table"})),
     Fault("a dataset's path is not UTF-8", ("data", "get", "folder:bad\udcff"), ("'bad\\udcff' is not UTF-8", "Rename it")),
     Fault("features' path is not UTF-8", ("evaluate", "bad\udcff.csv", "--with", "loo-knn"), ("is not UTF-8",)),
     Fault("an image's name is not UTF-8", EVALUATION, ("'bad\\udcff/0_gfp.tif' is not UTF-8",), lambda f: write(f / "crops", crops() | {f"bad\udcff/0{s}.tif": crops()["w0/0_gfp.tif"] for s in ("_gfp", "_rfp")})),
