@@ -53,7 +53,7 @@ def ended_on_signals(*, whole_process: bool = False) -> Iterator[None]:
     """Let SIGINT, SIGTERM and SIGHUP end the block, and with it the process; signals that are ignored stay so (``nohup``).
 
     Where the block is all that a process does, signals that come while the interpreter shuts down end it at once with the
-    exit status that it has reached: the work is done.
+    exit status that it has reached, or change nothing in its last moments: the work is done.
     """
     global _listening, _received
     if _listening or threading.current_thread() is not threading.main_thread():
@@ -61,6 +61,8 @@ def ended_on_signals(*, whole_process: bool = False) -> Iterator[None]:
         return
     numbers = [getattr(signal, name) for name in SENTENCES if hasattr(signal, name)]  # Windows has no SIGHUP
     heard = [number for number in numbers if signal.getsignal(number) is not signal.SIG_IGN]
+    if whole_process:  # registered first, so run last: what follows takes Python's handlers away
+        atexit.register(lambda: [signal.signal(number, signal.SIG_IGN) for number in heard])
     before = {number: signal.signal(number, _on_signal) for number in heard}
     _listening, _received = True, None
     code = 0
