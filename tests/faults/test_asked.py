@@ -110,7 +110,6 @@ FAULTS = [
         ("Note: The subset of --limit 3 has 4 cells of 12", "at least two cells"),
         with_crops(),
         code=0,
-        own=True,
     ),
     Fault(
         "a limit below two cells of each label, of features",

@@ -93,7 +93,18 @@ def test_a_missing_folder_and_a_file_in_its_place_are_sentences(say, here):
 def test_one_constant_crop_is_noted_and_run(say, here, write_crops):
     folder = write_crops(changed(**{"w1/1_gfp.tif": np.full((8, 8), 3, np.uint8)}))
     said = say(
-        *RUN, "--dataset", f"folder:{folder}", "--features", "intensity,raw-pixels,noise", "--k", "1", "--out", "out"
+        *(
+            *RUN,
+            "--dataset",
+            f"folder:{folder}",
+            "--features",
+            "intensity,raw-pixels,noise",
+            "--k",
+            "1",
+            "--out",
+            "out",
+        ),
+        own=False,
     )
     assert said.code == 0, said.err
     assert re.search(r"Note: 1 of 12 cells of folder:\S+ have a constant GFP crop; rescaled, it is all zeros", said.out)
@@ -130,7 +141,9 @@ def chong(folder: Path) -> Path:
 
 def test_chong2015_from_small_files_runs_and_stands_beside_no_printed_number(say, here):
     said = say(
-        *RUN, "--dataset", "chong2015", "--features", "intensity", "--k", "1", "--out", "out", data=chong(here / "data")
+        *(*RUN, "--dataset", "chong2015", "--features", "intensity", "--k", "1", "--out", "out"),
+        data=chong(here / "data"),
+        own=False,
     )
     assert said.code == 0, said.err
     assert "'chong2015' has 18 cells in 2 classes" in said.out
@@ -238,7 +251,7 @@ def test_a_wrong_name_or_number_is_a_sentence_before_anything_is_done(
 
 @pytest.mark.skipif(Path("/proc/driver/nvidia").exists(), reason="this machine has a GPU")
 def test_cuda_without_a_gpu_is_a_sentence(say, here):
-    refused(say(*RUN, "--device", "cuda"), "There is no CUDA device", "Use --device cpu.")
+    refused(say(*RUN, "--device", "cuda", own=False), "There is no CUDA device", "Use --device cpu.")
     assert list(here.iterdir()) == []
 
 
