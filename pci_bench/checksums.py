@@ -50,15 +50,22 @@ def check_seal(path: Path) -> None:
         stream.seek(0)
         while (left := content_bytes - stream.tell()) > 0 and (n := stream.readinto(block[: min(left, len(block))])):
             digest.update(block[:n])
+    _check_mark(mark, digest)
+
+
+def _check_mark(mark: bytes, digest: hashlib._Hash) -> None:
     if mark != MARK + digest.hexdigest().encode():
         raise DamagedError("its checksum is not that of what was written")
 
 
 def unsealed(path: Path) -> bytes:
-    """Return the bytes that were sealed, checked; all bytes of a file without a seal."""
-    check_seal(path)
+    """Return the bytes that were sealed, read once and checked; all bytes of a file without a seal."""
     content = path.read_bytes()
-    return content[:-SEAL_BYTES] if content[-SEAL_BYTES:].startswith(MARK) else content
+    mark = content[-SEAL_BYTES:]
+    if not mark.startswith(MARK):
+        return content
+    _check_mark(mark, hashlib.sha256(memoryview(content)[:-SEAL_BYTES]))
+    return content[:-SEAL_BYTES]
 
 
 def digests_of(folder: Path, files: Iterable[Path]) -> dict[str, str]:

@@ -410,7 +410,7 @@ def _precomputed(features: FeatureSet, cells: Cells, segmenter: str, progress: P
         names = list(names)
         for note in getattr(extractor, "notes", ()):  # what a file holds that is not used
             progress.say(f"Note: {note}")
-    values = _numbers(features, str(features), values, cells.obs["cell"].astype(str).tolist(), (len(cells), len(names)))
+    values = _numbers(features, str(features), values, _cell_names(cells, slice(None)), (len(cells), len(names)))
     _check_names(features, names, values.shape[1])
     job = _job(features, cells, "", segmenter)
     digest = hashlib.sha256(np.ascontiguousarray(values).tobytes()).hexdigest()
@@ -718,14 +718,14 @@ def _compute_part(
     stop = min(start + size, len(cells))
     collected: dict[FeatureSet, np.ndarray] = {}
     prepared = _prepared(first_job, cells, device, [str(job.features) for one in opened for job in one.jobs])
-    names = cells.obs["cell"].astype(str).tolist()
+    names = _cell_names(cells, slice(start, stop))
     span = max(batch_size, 512 // batch_size * batch_size)  # read a few chunks of the store at once
     for first in range(start, stop, span):
         crops = prepared(slice(first, min(first + span, stop)))
 
         def values_of(offset: int, crops: np.ndarray = crops, first: int = first) -> list[dict[str, np.ndarray]]:
             batch = crops[offset : offset + batch_size]
-            measured = names[first + offset : first + offset + len(batch)]
+            measured = names[first + offset - start : first + offset - start + len(batch)]
             if len(batch) < batch_size:
                 batch = np.concatenate([batch, np.zeros((batch_size - len(batch), *batch.shape[1:]), np.float32)])
             return [one.compute(batch, measured) for one in opened]
@@ -735,7 +735,7 @@ def _compute_part(
             rows = slice(first + offset - start, min(first + offset + batch_size, stop) - start)
             for one, by_output in zip(opened, values, strict=True):
                 for job in one.jobs:
-                    _collect(job, by_output, collected, rows, stop - start, names[start:stop][rows])
+                    _collect(job, by_output, collected, rows, stop - start, names[rows])
             advance(rows.stop - rows.start)
     for one in opened:
         for job in one.jobs:
@@ -761,6 +761,10 @@ def _collect(
         collected[job.features] = np.empty((n, array.shape[1]), np.float32)
     with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, and is refused by name
         collected[job.features][rows] = array[: rows.stop - rows.start]
+
+
+def _cell_names(cells: Cells, index: slice) -> list[str]:
+    return cells.obs["cell"].iloc[index].astype(str).tolist()
 
 
 def _cells_said(names: Sequence[str]) -> str:
@@ -854,7 +858,7 @@ def _prepared(job: _Job, cells: Cells, device: str, features: Sequence[str]) -> 
         segment = SEGMENTERS.get(segmenter).open(cells.channels, device)
 
     def crops_and_masks(index: slice) -> np.ndarray:
-        crops, names = cells.crops(index), cells.obs["cell"].astype(str).tolist()[index]
+        crops, names = cells.crops(index), _cell_names(cells, index)
         with SEGMENTERS.code(segmenter, f"on {_cells_said(names)}", features):
             masks = np.asarray(segment(crops))
         if masks.shape != (len(crops), *cells.crop_shape) or masks.dtype.kind not in "biu":

@@ -13,7 +13,7 @@ import zipfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from pci_bench.errors import UserError
 from pci_bench.files import finished
@@ -26,9 +26,6 @@ if TYPE_CHECKING:
 
 LARGEST_PLANE = 2**26  # pixels: 8,192 × 8,192
 LARGEST_UNWRITTEN = 2**24  # bytes of an HDF5 array of which nothing is in the file
-
-Model = TypeVar("Model", bound="pydantic.BaseModel")
-
 
 # ---- JSON and TOML
 

@@ -126,14 +126,18 @@ def clause(error: BaseException) -> str:
 
 def _place(error: BaseException, file: str) -> str:
     """Return file and line of the last frame of an error that is in a source file, or in the package that it is part of."""
-    root = source_root(file).resolve()
-    inside = [f for f in traceback.extract_tb(error.__traceback__) if Path(f.filename).resolve().is_relative_to(root)]
-    return f"{inside[-1].filename}:{inside[-1].lineno}" if inside else file
+    return _last_place(error, [source_root(file).resolve()]) or file
 
 
 def place_in_plugins(error: BaseException) -> str | None:
     """Return the last file and line of an error that are in somebody's plug-in; None where it never was in one."""
-    roots = [source_root(file).resolve() for file, digest in _sources.items() if digest] + _plugin_files
+    return _last_place(
+        error, [*(source_root(file).resolve() for file, digest in _sources.items() if digest), *_plugin_files]
+    )
+
+
+def _last_place(error: BaseException, roots: list[Path]) -> str | None:
+    """Return the last file and line of an error that are in one of some source files or folders, or None."""
     for frame in reversed(traceback.extract_tb(error.__traceback__)):
         if any(Path(frame.filename).resolve().is_relative_to(root) for root in roots):
             return f"{frame.filename}:{frame.lineno}"

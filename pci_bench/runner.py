@@ -40,7 +40,6 @@ from pci_bench.features import select
 from pci_bench.files import atomic_file, check_writable, escape, sha256_of, user_path, write_json
 from pci_bench.progress import Progress
 from pci_bench.provenance import peak_memory, provenance
-from pci_bench.registry import checked_reason
 from pci_bench.reporting.enrichment import enrichment_tables
 from pci_bench.reporting.figures import FIGURES, draw
 from pci_bench.reporting.screens import agreement_tables
@@ -218,23 +217,21 @@ def run(
     started, began = datetime.now(UTC).isoformat(timespec="seconds"), time.perf_counter()
     output = RunOutput(benchmark, folder)
     digest = None if annotations is None else sha256_of(Path(annotations))
-    used, subsets = [], {}
+    used, planned = [], []
     for cells in _datasets(declared, named, output, progress):  # all checked before any feature is computed
         cells = cells if annotations is None else annotate(cells, annotations)
-        taken = (
-            limit if limit is not None and limit < len(cells) else None
-        )  # the subset may have a few cells more or less
+        # The subset may have a few cells more or less.
+        taken = limit if limit is not None and limit < len(cells) else None
         cells = cells if taken is None else limited(cells, taken, seed)
-        used.append(cells)
-        subsets[cells.meta.name] = taken
-        evaluations = with_parameters(declared.evaluations_on(cells.meta.name), parameters)
-        _check_something_to_evaluate(cells, evaluations)
-        _check_asked(_probe(cells), declared.evaluations_on(cells.meta.name), evaluations, parameters)
+        without = declared.evaluations_on(cells.meta.name)
+        evaluations, probe = with_parameters(without, parameters), _probe(cells)
+        _check_something_to_evaluate(probe, evaluations)
+        _check_asked(probe, without, evaluations, parameters)
         if folder is not None:
             check_same_settings(folder, cells.meta.name, taken, seed, segmenter, digest)
-    for cells in used:
-        taken = subsets[cells.meta.name]
-        evaluations = with_parameters(declared.evaluations_on(cells.meta.name), parameters)
+        used.append(cells)
+        planned.append((cells, taken, evaluations))
+    for cells, taken, evaluations in planned:
         computed = extraction.ensure(
             wanted,
             cells,
@@ -450,8 +447,7 @@ def _check_asked(
         found = []
         for grid in (e.grid for e in of if e.name == evaluator.meta.name):
             for values in map(dict, itertools.product(*([(n, v) for v in vs] for n, vs in grid.items()))):
-                with EVALUATORS.code(evaluator.meta.name, "in skip()", [evaluator.meta.name]):
-                    found.append((values, why_not_asked(evaluator, adata, validated(evaluator, values), asked)))
+                found.append((values, _reason(evaluator, adata, validated(evaluator, values), asked)))
         return found
 
     for name in dict.fromkeys(e.name for e in evaluations):
@@ -473,6 +469,12 @@ def _check_asked(
         if unfit:
             said = "; nor with ".join(f"{what}: {reason.rstrip('.')}" for what, reason in unfit.items())
             raise UserError(f"{name} cannot be run with {said}.")
+
+
+def _reason(evaluator: Evaluator, adata: AnnData, params: Any, asked: Iterable[str] = ()) -> str | None:
+    """Return why an evaluator cannot be run with parameters, of which a user set those of the names `asked`, or None."""
+    with EVALUATORS.code(evaluator.meta.name, "in skip()", [evaluator.meta.name]):
+        return why_not_asked(evaluator, adata, params, asked)
 
 
 def _shortfalls(results: Iterable[Result]) -> list[str]:
@@ -536,22 +538,19 @@ def _setting(value: Any) -> str:
     return "none" if value is None else str(value)[:16]
 
 
-def _check_something_to_evaluate(cells: Cells, evaluations: Sequence[Evaluation]) -> None:
-    """Raise before any feature is computed where no evaluation can run on these cells, whatever the features.
+def _check_something_to_evaluate(probe: AnnData, evaluations: Sequence[Evaluation]) -> None:
+    """Raise before any feature is computed where no evaluation can run on the cells of a probe, whatever the features.
 
     Raises
     ------
     UserError
         With the reasons.
     """
-    probe = _probe(cells)
     reasons: list[str] = []
     for evaluation in evaluations:
         evaluator = EVALUATORS.get(evaluation.name)
         for params in _grid(evaluator, evaluation.grid):
-            with EVALUATORS.code(evaluation.name, "in skip()", [evaluation.name]):
-                reason = checked_reason(evaluator.skip(probe, params))
-            if reason is None:
+            if (reason := _reason(evaluator, probe, params)) is None:
                 return
             reasons.append(reason)
     raise UserError(f"Nothing can be evaluated: {'; '.join(dict.fromkeys(reasons))}.")
@@ -572,9 +571,7 @@ def _evaluated(
     adata, missing = _completed(adata)
     grid, reasons = [], []
     for params in itertools.chain.from_iterable(_grid(evaluator, values) for values in grids):
-        with EVALUATORS.code(evaluator.meta.name, "in skip()", [evaluator.meta.name]):
-            reason = checked_reason(evaluator.skip(adata, params))
-        if reason is None:
+        if (reason := _reason(evaluator, adata, params)) is None:
             grid.append(params)
         else:
             reasons.append(reason)

@@ -134,9 +134,9 @@ def xml_text(text: str) -> str:
     return _NOT_XML.sub(_visible, text)
 
 
-def json_line(value: Any) -> str:
+def json_line(value: Any, *, ascii_only: bool = False) -> str:
     """Return JSON in one line for a pipe or a terminal: control characters are escaped, in C1 and beyond too."""
-    text = json.dumps(value, ensure_ascii=False, allow_nan=False)
+    text = json.dumps(value, ensure_ascii=ascii_only, allow_nan=False)
     return _CONTROL.sub(lambda c: f"\\u{ord(c[0]):04x}", text)
 
 

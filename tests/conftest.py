@@ -13,8 +13,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # a core for each process; set before n
 import numpy as np
 import pandas as pd
 import pytest
-import tifffile
-from PIL import Image
+from files_in_folders import write
 
 from pci_bench import registry
 from pci_bench.cells import Cells, Channel, DatasetMeta, validated_obs
@@ -79,23 +78,10 @@ def toy_cache(_toy_stores, cache) -> Path:
 def write_crops(tmp_path) -> Callable[..., Path]:
     """A function that writes a folder of crops: ``{"image/name_gfp.tif": array}`` or ``{"images.csv": text}``."""
 
-    def write(files: Mapping[str, np.ndarray | str | bytes], name: str = "crops") -> Path:
-        root = tmp_path / name
-        root.mkdir(exist_ok=True)
-        for relative, content in files.items():
-            path = root / relative
-            path.parent.mkdir(parents=True, exist_ok=True)
-            if isinstance(content, str):
-                path.write_text(content)
-            elif isinstance(content, bytes):
-                path.write_bytes(content)
-            elif path.suffix in (".tif", ".tiff"):
-                tifffile.imwrite(path, content)
-            else:
-                Image.fromarray(content).save(path)
-        return root
+    def write_below(files: Mapping[str, np.ndarray | str | bytes], name: str = "crops") -> Path:
+        return write(tmp_path / name, files)
 
-    return write
+    return write_below
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -12,7 +11,7 @@ from rich.console import Console
 from rich.text import Text
 
 from pci_bench.cli.streams import forget_impossible_sizes, open_closed_streams
-from pci_bench.text import terminal
+from pci_bench.text import json_line, terminal
 
 open_closed_streams()
 forget_impossible_sizes()
@@ -40,7 +39,7 @@ def print_json(values: Sequence[Any]) -> None:
     """Print results as JSON; every stream can hold it, since what it cannot encode is escaped."""
     unicode = (sys.stdout.encoding or "").lower().startswith("utf")
     records = [value.model_dump(by_alias=True) for value in values]
-    typer.echo(json.dumps(records, ensure_ascii=not unicode, allow_nan=False))
+    typer.echo(json_line(records, ascii_only=not unicode))
 
 
 def show(rows: Sequence[tuple[str, ...]], title: str) -> None:

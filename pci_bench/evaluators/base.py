@@ -12,7 +12,7 @@ import numpy as np
 from pci_bench.arguments import MAX_COUNT
 from pci_bench.errors import UserError
 from pci_bench.progress import Progress
-from pci_bench.registry import Registry, origin_of
+from pci_bench.registry import Registry, checked_reason, origin_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -163,7 +163,7 @@ def why_not_asked(evaluator: Evaluator, adata: AnnData, params: Any, asked: Iter
 
     Beside the evaluator's own reason: a column that it uses where there is one must be there if a user names it.
     """
-    if reason := evaluator.skip(adata, params):
+    if reason := checked_reason(evaluator.skip(adata, params)):
         return reason
     for name in asked:
         info = type(params).model_fields.get(name)

@@ -9,6 +9,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 from command_line import Said, leftovers
+from files_in_folders import write
 
 RUN = ("run", "yeast-knn", "--device", "cpu")  # which spares every process the import of torch
 SUFFIXES = ("gfp", "rfp")
@@ -101,22 +102,6 @@ def changed(**changes: object) -> dict[str, np.ndarray | str]:
     """Return sound crops with some files replaced, or (None) left out."""
     files = {**crops(), **changes}
     return {name: content for name, content in files.items() if content is not None}
-
-
-def write(folder: Path, files: Mapping[str, np.ndarray | str | bytes]) -> Path:
-    """Write files by their paths below a folder: arrays as TIFF, text and bytes as they are; return the folder."""
-    import tifffile
-
-    for relative, content in files.items():
-        path = folder / relative
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if isinstance(content, str):
-            path.write_text(content, encoding="utf-8")
-        elif isinstance(content, bytes):
-            path.write_bytes(content)
-        else:
-            tifffile.imwrite(path, content)
-    return folder
 
 
 def with_crops(**changes: object) -> Callable[[Path], Path]:
