@@ -79,6 +79,7 @@ def own_folders() -> tuple[Path, ...]:
     return tuple(folders)
 
 
+@cache
 def is_own(file: str) -> bool:
     """Return whether a source file is of this package, and not of somebody else's plug-in."""
     return any(Path(file).resolve().is_relative_to(folder) for folder in own_folders())

@@ -21,7 +21,6 @@ from pci_bench.datasets.crop_files import (
     read_crops,
     read_plane,
 )
-from pci_bench.datasets.download import fetch
 from pci_bench.errors import UserError
 from pci_bench.files import user_data_folder
 
@@ -73,6 +72,8 @@ class AuthorsDemonstration(ABC):
             self._write(FolderTree(folder), store, remedy)
             return
         purpose = f"the dataset '{self.name}'"
+        from pci_bench.datasets.download import fetch  # with what speaks to servers, which no other command needs
+
         archive = fetch(d["url"], f"{self.name}.zip", purpose=purpose, instead=instead, progress=store.progress)
         try:
             self._write(ZipTree(archive, d["folder"]), store, f"Run again to fetch it anew, or {instead}")
