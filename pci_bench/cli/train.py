@@ -52,6 +52,13 @@ def train(
             help="Share of images kept for the validation loss; 0 trains on all, without one.", show_default="0.05"
         ),
     ] = None,
+    precision: Annotated[
+        str | None,
+        typer.Option(
+            help="float32, bfloat16 (faster on processors with AVX512-BF16 or AMX), or auto: bfloat16 on GPUs only.",
+            show_default="auto",
+        ),
+    ] = None,
     seed: Annotated[
         int, typer.Option(min=0, max=MAX_SEED, help="Drives the start, pairs, flips and held-out images.")
     ] = 0,
@@ -98,6 +105,7 @@ def train(
         "epsilon": epsilon,
         "order": order,
         "held_out": held_out,
+        "precision": precision,
         "seed": seed,
     }
     check_limit(limit)

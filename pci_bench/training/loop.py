@@ -39,6 +39,9 @@ DECAY, DECAY_STEPS = 0.96, 25  # of the exponential schedule (Kraus et al. 2017)
 class Recipe(pydantic.BaseModel):
     """The numbers of a training; the defaults are the paper's and its authors' code's, for paired cell inpainting.
 
+    ``precision`` is that of products and convolutions while training (sums, the loss, the optimizer and the held-out loss are
+    in float32 always): ``"auto"`` is bfloat16 on a GPU that has it, and float32 elsewhere.
+
     A model's own defaults are in its ``meta.recipe``; :func:`recipe_of` joins them with what a user wants otherwise.
     """
 
@@ -54,6 +57,7 @@ class Recipe(pydantic.BaseModel):
     epsilon: float = pydantic.Field(1e-8, gt=0, le=1)
     order: Literal["shuffled", "stored"] = "shuffled"
     held_out: float = pydantic.Field(0.05, ge=0, lt=1)
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
     seed: int = pydantic.Field(0, ge=0, le=MAX_SEED)
 
     def rate(self, step: int, steps: int) -> float:
@@ -164,7 +168,7 @@ def train(
         Numbers of epochs after which the weights are saved as well, as ``model@NAME-epochN`` and without a card: how features
         change while a network learns is then seen by evaluating them.
     device
-        ``"auto"``, ``"cpu"`` or ``"cuda"`` (bfloat16 where the GPU has it).
+        ``"auto"``, ``"cpu"`` or ``"cuda"``.
     progress
         Told of every epoch.
 
@@ -366,7 +370,7 @@ def _train_epoch(
         for step, arrays in enumerate(batches):
             for group in optimizer.param_groups:
                 group["lr"] = recipe.rate(number * len(batches) + step, steps)
-            with _precision(device):
+            with _precision(recipe.precision, device):
                 loss = objective.loss(network, tuple(tensor(array, device) for array in arrays))
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
@@ -388,14 +392,14 @@ def _train_epoch(
     }
 
 
-def _precision(device: str) -> Any:
-    """Return the context of a forward pass: bfloat16 on a GPU that has it, float32 elsewhere."""
+def _precision(wanted: str, device: str) -> Any:
+    """Return the context of a forward pass; what is not said is bfloat16 on a GPU that has it, float32 elsewhere."""
     import contextlib
 
     import torch
 
-    if device == "cuda" and torch.cuda.is_bf16_supported():
-        return torch.autocast("cuda", dtype=torch.bfloat16)
+    if wanted == "bfloat16" or (wanted == "auto" and device == "cuda" and torch.cuda.is_bf16_supported()):
+        return torch.autocast(device, dtype=torch.bfloat16)
     return contextlib.nullcontext()
 
 
