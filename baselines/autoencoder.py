@@ -1,16 +1,25 @@
 """An autoencoder of the same make: what the encoder learns from reconstructing its own input."""
 
-from pci_bench import ExtractorMeta, ModelMeta, register_extractor, register_model
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pci_bench import Channel, ExtractorMeta, ModelMeta, ReconstructionModel, register_extractor, register_model
+from pci_bench.api.extractor import Compute
 from pci_bench.inpainting.features import CROPS_PER_PASS, OUTPUTS, EncoderLayers, encoder_compute
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
 
 @register_model("autoencoder")
-class AutoencoderModel:
+class AutoencoderModel(ReconstructionModel):
     """The source cell encoder and the decoder of paired cell inpainting, without target markers; reconstructs its input."""
 
     meta = ModelMeta("autoencoder", "1", "Autoencoder: reconstruct the cell itself", pairs=False)
 
-    def skip(self, channels, crop_shape):
+    def unavailable_reason(self, channels: tuple[Channel, ...], crop_shape: tuple[int, int]) -> str | None:
         """Return why it cannot be trained on such crops, or None."""
         rows, columns = crop_shape
         return (
@@ -19,13 +28,13 @@ class AutoencoderModel:
             else None
         )
 
-    def build(self, channels, width):
+    def build(self, channels: tuple[Channel, ...], width: float, classes: tuple[str, ...] = ()) -> nn.Module:
         """Return a new network for these channels."""
         from pci_bench.inpainting.network import Autoencoder
 
         return Autoencoder(len(channels), width)
 
-    def predict(self, network, source, target):
+    def predict(self, network: nn.Module, source: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
         """Return the reconstruction and the cell itself."""
         return network(source), source
 
@@ -46,8 +55,9 @@ class AutoencoderFeatures(EncoderLayers):
         concurrent=True,
     )
 
-    def open(self, channels, weights, device):
+    def open(self, channels: tuple[Channel, ...], weights: Path | None, device: str) -> Compute:
         """Return the encoder's pass with these weights."""
         from pci_bench.inpainting.network import Autoencoder, load_network
 
+        assert weights is not None
         return encoder_compute(load_network(weights, Autoencoder).source_encoder, device)

@@ -1,11 +1,14 @@
 """CellProfiler's measurements of the cell in the middle: how it looks to the software that most laboratories use."""
 
 import warnings
+from collections.abc import Sequence
 from itertools import combinations
+from pathlib import Path
 
 import numpy as np
 
-from pci_bench import ExtractorMeta, UserError, register_extractor
+from pci_bench import Cells, Channel, Extractor, ExtractorMeta, UserError, register_extractor
+from pci_bench.api.extractor import Compute
 
 # Pixels between those that are compared: CellProfiler's default, and with 5 and 10 those of Cell Painting.
 SCALES = (3, 5, 10)
@@ -41,7 +44,7 @@ SHAPE = [
 
 
 @register_extractor("cellprofiler")
-class CellProfiler:
+class CellProfiler(Extractor):
     """What CellProfiler 4.2 measures of one cell, bud included, under CellProfiler's names."""
 
     meta = ExtractorMeta(
@@ -53,15 +56,15 @@ class CellProfiler:
         batch=32,
         masks=True,
         processes=True,
-        missing=True,
+        allows_nan=True,
     )
 
-    def skip(self, cells):
+    def unavailable_reason(self, cells: Cells) -> str | None:
         """Return that the crops' values are not CellProfiler's 0 to 1, or None."""
         first = cells.stored(slice(0, 256))
         return None if first.dtype.kind == "u" else out_of_range(first)
 
-    def names(self, output, channels):
+    def names(self, output: str, channels: tuple[Channel, ...], weights: Path | None = None) -> list[str]:
         """Return the columns: of the shape, of every channel, and of every two channels."""
         images = [channels[position].name for position in reading_order(channels)]
         return [
@@ -70,12 +73,12 @@ class CellProfiler:
             *(name for pair in combinations(images, 2) for name in names_of_pair(*pair)),
         ]
 
-    def open(self, channels, weights, device):
+    def open(self, channels: tuple[Channel, ...], weights: Path | None, device: str) -> Compute:
         """Return a function that measures crop by crop; where no cell was found, all is NaN."""
         order, names = reading_order(channels), self.names("", channels)
         images = [channels[position].name for position in order]
 
-        def compute(crops, outputs):
+        def compute(crops: np.ndarray, outputs: set[str]) -> dict[str, np.ndarray]:
             pixels, masks = crops[:, order], crops[:, -1]
             if reason := out_of_range(pixels):
                 raise UserError(f"The feature set cellprofiler cannot be measured: {reason}.")
@@ -91,12 +94,12 @@ class CellProfiler:
         return compute
 
 
-def reading_order(channels):
+def reading_order(channels: Sequence[Channel]) -> list[int]:
     """Return the positions of channels in the order of the columns, which does not depend on the dataset's: proteins first."""
     return sorted(range(len(channels)), key=lambda p: (channels[p].role != "protein", channels[p].name))
 
 
-def out_of_range(crops):
+def out_of_range(crops: np.ndarray) -> str | None:
     """Return what is wrong with pixel values that are not in CellProfiler's range of 0 to 1, or None."""
     if not crops.size or (crops.min() >= 0 and crops.max() <= 1):
         return None
@@ -106,7 +109,7 @@ def out_of_range(crops):
     )
 
 
-def names_of_image(image):
+def names_of_image(image: str) -> list[str]:
     """Return the columns that are measured of one channel."""
     directions = [(name, scale, direction) for scale in SCALES for direction in range(4) for name in HARALICK]
     return [
@@ -124,7 +127,7 @@ def names_of_image(image):
     ]
 
 
-def names_of_pair(first, second):
+def names_of_pair(first: str, second: str) -> list[str]:
     """Return the columns that are measured of two channels; what is not symmetric is measured both ways."""
     pairs = (f"{first}_{second}", f"{second}_{first}")
     return [
@@ -134,7 +137,7 @@ def names_of_pair(first, second):
     ]
 
 
-def measured(images, cell):
+def measured(images: dict[str, np.ndarray], cell: np.ndarray) -> dict[str, float]:
     """Return what CellProfiler measures of one cell, by name.
 
     Parameters
@@ -160,7 +163,7 @@ def measured(images, cell):
     return found
 
 
-def shape(cell):
+def shape(cell: np.ndarray) -> dict[str, float]:
     """Return size and shape, moments included."""
     from cp_measure.core.measureobjectsizeshape import get_feret, get_sizeshape
 
@@ -169,7 +172,7 @@ def shape(cell):
     return {f"AreaShape_{name}": value[0] for name, value in found.items()}
 
 
-def intensity(name, image, cell):
+def intensity(name: str, image: np.ndarray, cell: np.ndarray) -> dict[str, float]:
     """Return intensities in the cell and on its edge, and where the brightest pixel is."""
     from cp_measure.core.numba.measureobjectintensity import get_intensity
 
@@ -180,7 +183,7 @@ def intensity(name, image, cell):
     return {f"{measurement}_{name}": value[0] for measurement, value in found.items()}
 
 
-def texture(name, image, cell):
+def texture(name: str, image: np.ndarray, cell: np.ndarray) -> dict[str, float]:
     """Return Haralick's 13 texture features at every scale in 4 directions."""
     from cp_measure.core.numba.measuretexture import get_texture
 
@@ -192,20 +195,20 @@ def texture(name, image, cell):
     return found
 
 
-def stretched(image):
+def stretched(image: np.ndarray) -> np.ndarray:
     """Return an image rescaled to its own range, as CellProfiler's module RescaleIntensity does; a constant one becomes 0."""
     low, high = image.min(), image.max()
     return (image - low) / (high - low) if high > low else np.zeros_like(image)
 
 
-def granularity(name, image, cell):
+def granularity(name: str, image: np.ndarray, cell: np.ndarray) -> dict[str, float]:
     """Return the percentage of the cell's signal in structures of 1, 2 … 16 steps of opening."""
     from cp_measure.core.measuregranularity import get_granularity
 
     return {f"{key}_{name}": value[0] for key, value in get_granularity(cell.astype(np.intp), image).items()}
 
 
-def radial_distribution(images, cell):
+def radial_distribution(images: dict[str, np.ndarray], cell: np.ndarray) -> dict[str, float]:
     """Return how the signal is spread over rings from the cell's middle to its edge.
 
     The middle is the pixel that is farthest from the edge, and distances are measured within the cell: rings and wedges depend
@@ -224,7 +227,7 @@ def radial_distribution(images, cell):
     down, right = (places - place for places, place in zip(np.nonzero(inside), (row, column), strict=True))
     wedge = (down > 0) + 2 * (right > 0) + 4 * (abs(down) > abs(right))
 
-    def sums(weights=None):
+    def sums(weights: np.ndarray | None = None) -> np.ndarray:
         found = np.bincount(ring * WEDGES + wedge, weights, minlength=RINGS * WEDGES)
         return found.reshape(RINGS, WEDGES).astype(float)
 
@@ -246,7 +249,7 @@ def radial_distribution(images, cell):
     return found
 
 
-def zernike_moments(images, cell):
+def zernike_moments(images: dict[str, np.ndarray], cell: np.ndarray) -> dict[str, float]:
     """Return the magnitudes of the Zernike moments of the shape and of every image, in the smallest circle round the cell."""
     from centrosome import zernike
 
@@ -264,7 +267,9 @@ def zernike_moments(images, cell):
     return found
 
 
-def colocalization(first, first_image, second, second_image, cell):
+def colocalization(
+    first: str, first_image: np.ndarray, second: str, second_image: np.ndarray, cell: np.ndarray
+) -> dict[str, float]:
     """Return correlation and colocalization of two images in the cell."""
     from cp_measure.core import measurecolocalization as cp
 
@@ -286,7 +291,7 @@ def colocalization(first, first_image, second, second_image, cell):
     return found
 
 
-def costes(first, second, cell):
+def costes(first: np.ndarray, second: np.ndarray, cell: np.ndarray) -> tuple[float, float]:
     """Return Costes' coefficients both ways: as in CellProfiler, the thresholds are the whole image's, the sums the cell's."""
     from cp_measure.core.measurecolocalization import bisection_costes
 
@@ -302,10 +307,10 @@ def costes(first, second, cell):
     )
 
 
-def position_of_maximum(values):
+def position_of_maximum(values: np.ndarray) -> int:
     """Return where in the flattened array the maximum is; of several, the one that CellProfiler takes.
 
     CellProfiler takes the last of NumPy's unstable sort, which is another one on processors with vector instructions for it.
     Extended precision has no such instructions, so it is sorted alike everywhere, and as on CellProfiler's own NumPy.
     """
-    return np.argsort(values.astype(np.longdouble), axis=None)[-1]
+    return int(np.argsort(values.astype(np.longdouble), axis=None)[-1])

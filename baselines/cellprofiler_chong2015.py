@@ -2,12 +2,13 @@
 
 import numpy as np
 
-from pci_bench import ExtractorMeta, UserError, register_extractor
-from pci_bench.datasets.chong2015 import Chong2015, cell_name, info_columns, is_feature, read_info
+from pci_bench import Cells, ExtractorMeta, Precomputed, UserError, register_extractor
+from pci_bench.acquisition.deeploc_hdf5 import cell_name, info_columns, is_feature, read_info
+from pci_bench.datasets.chong2015 import Chong2015
 
 
 @register_extractor("cellprofiler-chong2015")
-class PublishedCellProfiler:
+class PublishedCellProfiler(Precomputed):
     """The columns ``Info`` of the three HDF5 files, matched to the cells by name."""
 
     meta = ExtractorMeta(
@@ -16,15 +17,15 @@ class PublishedCellProfiler:
         "CellProfiler, published with the cells",
         roles=(),
         groups=("paper",),
-        missing=True,
+        allows_nan=True,
     )
 
-    def skip(self, cells):
+    def unavailable_reason(self, cells: Cells) -> str | None:
         """Return that these are other cells, or that the files or their columns are missing; or None."""
         if cells.meta.name.partition(":")[0] != "chong2015":
             return f"it was published for chong2015 only; the feature set cellprofiler measures the crops of {cells.meta.name}"
         dataset = Chong2015()
-        if reason := dataset.skip():
+        if reason := dataset.unavailable_reason():
             return f"it is read from the files of chong2015, and {reason.rstrip('.')}"
         for path in dataset.paths().values():
             if not any(map(is_feature, info_columns(path))):
@@ -34,7 +35,7 @@ class PublishedCellProfiler:
                 )
         return None
 
-    def load(self, cells):
+    def load(self, cells: Cells) -> tuple[np.ndarray, list[str]]:
         """Return the values in the cells' order (n, d) float32, NaN where the files hold no number, and the columns' names.
 
         Raises

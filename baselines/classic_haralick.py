@@ -1,8 +1,11 @@
 """The paper's classic features of human cells: intensity, correlation with the markers, and Haralick's texture."""
 
+from pathlib import Path
+
 import numpy as np
 
-from pci_bench import ExtractorMeta, register_extractor
+from pci_bench import Cells, Channel, Extractor, ExtractorMeta, register_extractor
+from pci_bench.api.extractor import Compute
 
 DISTANCES = (1, 2, 4, 8, 16)
 TEXTURE = (
@@ -23,7 +26,7 @@ TEXTURE = (
 
 
 @register_extractor("classic-haralick")
-class ClassicHaralick:
+class ClassicHaralick(Extractor):
     """Sum, mean and SD of every protein channel, its Pearson correlation with every marker, and its texture at five scales.
 
     Intensity and correlation are of the raw crop (correlation does not depend on the scale; 0 where a channel is constant).
@@ -40,7 +43,7 @@ class ClassicHaralick:
         groups=("paper",),
     )
 
-    def skip(self, cells):
+    def unavailable_reason(self, cells: Cells) -> str | None:
         """Return why these crops do not fit, or None."""
         rows, columns = cells.crop_shape
         return (
@@ -49,20 +52,20 @@ class ClassicHaralick:
             else None
         )
 
-    def names(self, output, channels):
+    def names(self, output: str, channels: tuple[Channel, ...], weights: Path | None = None) -> list[str]:
         """Return GFP_sum, GFP_correlation_RFP, GFP_contrast_4px and so on, for every protein channel."""
         markers = [c.name for c in channels if c.role == "marker"]
         columns = ["sum", "mean", "sd", *(f"correlation_{m}" for m in markers)]
         columns += [f"{feature}_{d}px" for d in DISTANCES for feature in TEXTURE]
         return [f"{c.name}_{column}" for c in channels if c.role == "protein" for column in columns]
 
-    def open(self, channels, weights, device):
+    def open(self, channels: tuple[Channel, ...], weights: Path | None, device: str) -> Compute:
         """Return the measurement of a batch."""
-        from pci_bench_baselines.compiled.haralick import haralick
+        from .compiled.haralick import haralick
 
         proteins, markers = ([i for i, c in enumerate(channels) if c.role == r] for r in ("protein", "marker"))
 
-        def compute(crops, outputs):
+        def compute(crops: np.ndarray, outputs: set[str]) -> dict[str, np.ndarray]:
             columns = []
             for protein in crops[:, proteins].swapaxes(0, 1).astype(np.float64):
                 columns += [statistic(protein, axis=(1, 2)) for statistic in (np.sum, np.mean, np.std)]
@@ -79,11 +82,13 @@ def correlation(one: np.ndarray, other: np.ndarray) -> np.ndarray:
     one, other = (images - images.mean(axis=(1, 2), keepdims=True, dtype=np.float64) for images in (one, other))
     products = (one * other).sum(axis=(1, 2))
     sizes = np.sqrt((one**2).sum(axis=(1, 2)) * (other**2).sum(axis=(1, 2)))
-    return np.divide(products, sizes, out=np.zeros_like(products), where=varied)
+    correlations: np.ndarray = np.divide(products, sizes, out=np.zeros_like(products), where=varied)
+    return correlations
 
 
 def grey_levels(images: np.ndarray) -> np.ndarray:
     """Return images as uint8: minimum 0, maximum 255, rounded with halves to even; 0 where constant. (n, rows, columns)."""
     low = images.min(axis=(1, 2), keepdims=True)
     span = images.max(axis=(1, 2), keepdims=True) - low
-    return np.rint(255 * ((images - low) / np.where(span > 0, span, 1))).astype(np.uint8)
+    levels: np.ndarray = np.rint(255 * ((images - low) / np.where(span > 0, span, 1)))
+    return levels.astype(np.uint8)

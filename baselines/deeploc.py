@@ -1,14 +1,35 @@
 """DeepLoc, the paper's supervised upper bound: a network that learned the labels (Kraus et al. 2017)."""
 
-from pci_bench import ExtractorMeta, ModelMeta, register_extractor, register_model, weights
-from pci_bench.datasets.chong2015 import DECLARATION
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pci_bench import (
+    Cells,
+    Channel,
+    ClassificationModel,
+    Extractor,
+    ExtractorMeta,
+    ModelMeta,
+    register_extractor,
+    register_model,
+)
+from pci_bench import weights as weight_files
+from pci_bench.acquisition.deeploc_hdf5 import DECLARATION
+from pci_bench.api.extractor import Compute
+
+if TYPE_CHECKING:
+    from torch import nn
 
 CROP = 64
 CLASSES = tuple(DECLARATION["classes"])  # of the published network, in the order of its outputs
 ONE_COUNT = 1 / 65535  # of a 16-bit camera, in raw values
 
 
-def unsuited(channels, crop_shape):
+def unavailable_reason(channels: tuple[Channel, ...], crop_shape: tuple[int, int]) -> str | None:
     """Return why crops do not suit the network, or None."""
     if channels[0].role != "protein" or all(c.role == "protein" for c in channels):
         return "it needs a protein channel, first, and at least one marker channel"
@@ -18,7 +39,7 @@ def unsuited(channels, crop_shape):
 
 
 @register_model("deeploc")
-class DeepLocModel:
+class DeepLocModel(ClassificationModel):
     """DeepLoc trained on labels, with its published recipe (SD of weights, crops, flips, turns, Adam, decay).
 
     The default recipe is the published one: batches of 128, Adam at 0.1 × 0.96^⌊step / 25⌋; 30 epochs are 5,100 steps on the
@@ -40,29 +61,32 @@ class DeepLocModel:
         recipe={"epochs": 30, "batch": 128, "learning_rate": 0.1, "schedule": "exponential", "beta1": 0.9},
     )
 
-    def skip(self, channels, crop_shape):
+    def unavailable_reason(self, channels: tuple[Channel, ...], crop_shape: tuple[int, int]) -> str | None:
         """Return why it cannot be trained on such crops, or None."""
-        return unsuited(channels, crop_shape)
+        return unavailable_reason(channels, crop_shape)
 
-    def build(self, channels, width, classes):
+    def build(self, channels: tuple[Channel, ...], width: float, classes: tuple[str, ...] = ()) -> nn.Module:
         """Return a new network for these channels and classes."""
-        from pci_bench_baselines.networks.deeploc import DeepLoc
+        from .networks.deeploc import DeepLoc
 
         return DeepLoc(len(channels), classes, width, ONE_COUNT)
 
-    def augmented(self, crops, rng):
+    def augmented(self, crops: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """Return a random 60×60 part of each crop, stretched, flipped and turned."""
-        from pci_bench_baselines.networks import deeploc
+        from .networks import deeploc
 
         return deeploc.augmented(deeploc.stretched(crops, ONE_COUNT), rng)
 
-    def probabilities(self, network, crops, device):
+    def probabilities(self, network: nn.Module, crops: np.ndarray, device: str) -> np.ndarray:
         """Return the mean over the five parts of each crop of the softmax."""
+        from .networks.deeploc import DeepLoc
+
+        assert isinstance(network, DeepLoc)
         return network.of_cells(crops, ["predictions"], device)["predictions"]
 
 
 @register_extractor("deeploc")
-class DeepLocFeatures:
+class DeepLocFeatures(Extractor):
     """The supervised upper bound (paper: "Baseline Feature Extraction and Benchmarking"; Supplementary Tables 1 and 2).
 
     **Ours**: the paper does not say which of DeepLoc's five parts of a crop its features are of; here, the mean over them.
@@ -88,26 +112,25 @@ class DeepLocFeatures:
         concurrent=True,
     )
 
-    def skip(self, cells):
+    def unavailable_reason(self, cells: Cells) -> str | None:
         """Return why these crops do not fit, or None."""
-        return unsuited(cells.channels, cells.crop_shape)
+        return unavailable_reason(cells.channels, cells.crop_shape)
 
-    def names(self, output, channels):
-        """Return fc2_0, fc2_1 … at full width; for predictions, the published network's classes."""
-        return list(CLASSES) if output == "predictions" else [f"fc2_{i}" for i in range(512)]
+    def names(self, output: str, channels: tuple[Channel, ...], weights: Path | None = None) -> list[str]:
+        """Return fc2_0, fc2_1 … at full width; for predictions, the classes that the weights (by default the published) know."""
+        from .networks.deeploc import FULLY_CONNECTED, scaled
 
-    def names_with(self, output, channels, file):
-        """Return the names of the columns with these weights: for predictions, the classes that they learned."""
-        from pci_bench_baselines.networks.deeploc import FULLY_CONNECTED, scaled
-
-        config = weights.read_header(file).config
+        config: dict[str, Any] = (
+            {"classes": CLASSES, "width": 1.0} if weights is None else weight_files.read_header(weights).config
+        )
         if output == "predictions":
             return list(config["classes"])
-        return self.names(output, channels)[: scaled(FULLY_CONNECTED["fc_2"], config["width"])]
+        return [f"fc2_{i}" for i in range(scaled(FULLY_CONNECTED["fc_2"], config["width"]))]
 
-    def open(self, channels, weights, device):
+    def open(self, channels: tuple[Channel, ...], weights: Path | None, device: str) -> Compute:
         """Return the network's pass over five parts of each crop."""
-        from pci_bench_baselines.networks.deeploc import load
+        from .networks.deeploc import load
 
+        assert weights is not None
         network = load(weights).to(device)
         return lambda crops, outputs: network.of_cells(crops, outputs, device)

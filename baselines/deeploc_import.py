@@ -1,11 +1,13 @@
 """Import of DeepLoc's weights: a ``.npz`` of the variables of its TensorFlow checkpoint (``docs/deeploc.md``)."""
 
+from pathlib import Path
+
 import numpy as np
 
 from pci_bench import UserError, register_importer, weights
-from pci_bench.datasets.chong2015 import DECLARATION
-from pci_bench.files import sha256_of
-from pci_bench.foreign import read_npz
+from pci_bench.acquisition.deeploc_hdf5 import DECLARATION
+from pci_bench.system.files import sha256_of
+from pci_bench.system.foreign import read_npz
 
 LAYERS = (*(f"conv_{i}" for i in range(1, 9)), "fc_1", "fc_2", "final_layer")
 # What an array is, by the last part of its variable's name. Running means and variances are called Squeeze and Squeeze_1 by
@@ -34,7 +36,7 @@ SEE = "docs/deeploc.md lists the arrays of such a file, and how to write one"
 
 
 @register_importer("deeploc-npz")
-def import_deeploc(file, name):
+def import_deeploc(file: Path, name: str) -> tuple[str, tuple[str, ...]]:
     """Import the variables of a DeepLoc checkpoint as the weights ``deeploc@name``; return that name and the channel roles.
 
     Raises
@@ -66,7 +68,7 @@ def import_deeploc(file, name):
     return f"deeploc@{name}", roles
 
 
-def read_arrays(file):
+def read_arrays(file: Path) -> tuple[dict[tuple[str, str], np.ndarray], list[str] | None]:
     """Return the arrays of a ``.npz`` by (layer, kind), and the names of its classes or None; what an optimizer left is ignored."""
     if not file.is_file():
         raise UserError(f"There is no file {file}. Expected the .npz of a DeepLoc checkpoint's variables; {SEE}.")
@@ -75,7 +77,8 @@ def read_arrays(file):
     except (OSError, ValueError) as error:
         raise UserError(f"{file} cannot be read as a .npz of plain arrays ({error}). {SEE}.") from error
     classes = content.pop("classes", None)
-    arrays, names = {}, {}
+    arrays: dict[tuple[str, str], np.ndarray] = {}
+    names: dict[tuple[str, str], str] = {}
     for name, array in content.items():
         parts = [part for part in name.split("/") if part not in WRAPPERS]
         if not parts or parts[-1] in OF_THE_OPTIMIZER:  # a step counter has no name but Variable
@@ -91,9 +94,9 @@ def read_arrays(file):
     return arrays, None if classes is None else [str(name) for name in classes]
 
 
-def check_arrays(file, arrays):
+def check_arrays(file: Path, arrays: dict[tuple[str, str], np.ndarray]) -> tuple[int, float, int]:
     """Return the numbers of channels, the width and the number of classes of a file's network, all its arrays checked."""
-    from pci_bench_baselines.networks.deeploc import CONVOLUTIONS, shapes
+    from .networks.deeploc import CONVOLUTIONS, shapes
 
     for layer in LAYERS:
         for kind in OURS:
@@ -118,7 +121,7 @@ def check_arrays(file, arrays):
     return first[2], width, last[1]
 
 
-def _turned(array):
+def _turned(array: np.ndarray) -> np.ndarray:
     """Return weights in torch's order, outputs before inputs before rows and columns; vectors as they are."""
     order = {4: (3, 2, 0, 1), 2: (1, 0)}.get(array.ndim, (0,))
     return np.ascontiguousarray(array.transpose(order), dtype=np.float32)

@@ -6,10 +6,12 @@ paper used: not that software's numbers, and without its model of growth over th
 
 from dataclasses import replace
 from functools import cache
+from pathlib import Path
 
 import numpy as np
 
-from pci_bench import ExtractorMeta, register_extractor
+from pci_bench import Channel, Extractor, ExtractorMeta, register_extractor
+from pci_bench.api.extractor import Compute
 
 MOTHER, BUD = 1, 2
 MEASURES = {
@@ -24,7 +26,7 @@ MEASURES = {
 
 
 @register_extractor("designed")
-class Designed:
+class Designed(Extractor):
     """Seven features of the mother and of its bud for every protein channel, the ratio of their areas, and whether there is a bud.
 
     With w = raw protein less background, at least 0. Background is the median of the crop's pixels outside all cells, or the
@@ -47,21 +49,17 @@ class Designed:
         processes=True,
     )
 
-    def skip(self, cells):
-        """Return None: any crop will do, and cells without buds have zeros."""
-        return None
-
-    def names(self, output, channels):
+    def names(self, output: str, channels: tuple[Channel, ...], weights: Path | None = None) -> list[str]:
         """Return GFP_mother_mean … GFP_bud_variation for every protein channel, bud_to_mother_area and budded."""
         proteins = [c.name for c in channels if c.role == "protein"]
         measures = [f"{protein}_{part}_{m}" for protein in proteins for part in ("mother", "bud") for m in MEASURES]
         return [*measures, "bud_to_mother_area", "budded"]
 
-    def open(self, channels, weights, device):
+    def open(self, channels: tuple[Channel, ...], weights: Path | None, device: str) -> Compute:
         """Return the measurement of a batch whose last channel holds the masks."""
         proteins = [i for i, c in enumerate(channels) if c.role == "protein"]
 
-        def compute(crops, outputs):
+        def compute(crops: np.ndarray, outputs: set[str]) -> dict[str, np.ndarray]:
             return {"": np.array([designed(crop[proteins], crop[-1]) for crop in crops], dtype=np.float32)}
 
         return compute
@@ -144,7 +142,10 @@ def bud_neck(mother: np.ndarray, bud: np.ndarray) -> np.ndarray:
     """Return the pixels of mother and bud that touch the other one, at a side or a corner. (rows, columns) bool."""
     from scipy.ndimage import binary_dilation
 
-    return (mother & binary_dilation(bud, np.ones((3, 3)))) | (bud & binary_dilation(mother, np.ones((3, 3))))
+    neck: np.ndarray = (mother & binary_dilation(bud, np.ones((3, 3)))) | (
+        bud & binary_dilation(mother, np.ones((3, 3)))
+    )
+    return neck
 
 
 def distances_to(pixels: np.ndarray) -> np.ndarray:
@@ -163,11 +164,12 @@ def mean_separation(weights: np.ndarray) -> float:
     apart = _displacements(*weights.shape)
     spectrum = np.fft.rfft2(weights, apart.shape)
     together = np.fft.irfft2(spectrum.real**2 + spectrum.imag**2, apart.shape)
-    return max(0.0, (together * apart).sum() / weights.sum() ** 2)  # one bright pixel: 0 up to rounding
+    return max(0.0, float((together * apart).sum() / weights.sum() ** 2))  # one bright pixel: 0 up to rounding
 
 
 @cache
 def _displacements(rows: int, columns: int) -> np.ndarray:
     """Return the lengths of all displacements in a crop, in the order of a Fourier transform of twice its size."""
     down, right = (np.fft.fftfreq(2 * n, 1 / (2 * n)) for n in (rows, columns))
-    return np.hypot(down[:, None], right)
+    lengths: np.ndarray = np.hypot(down[:, None], right)
+    return lengths

@@ -1,10 +1,12 @@
 """Raw-intensity statistics: the control that every learned feature must beat."""
 
+from collections.abc import Callable
+
 import numpy as np
 
 from pci_bench import register_features
 
-STATISTICS = {"mean": np.mean, "sd": np.std, "min": np.min, "max": np.max}
+STATISTICS: dict[str, Callable[..., np.ndarray]] = {"mean": np.mean, "sd": np.std, "min": np.min, "max": np.max}
 
 
 @register_features(

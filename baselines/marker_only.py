@@ -1,13 +1,18 @@
 """The trained encoder without the protein: how much of an accuracy comes from the marker channels alone."""
 
-from pci_bench import ExtractorMeta, register_extractor
-from pci_bench.inpainting.features import CROPS_PER_PASS, WIDTHS, column_names, encoder_compute, why_not
+from pathlib import Path
+
+import numpy as np
+
+from pci_bench import Cells, Channel, Extractor, ExtractorMeta, register_extractor
+from pci_bench.api.extractor import Compute
+from pci_bench.inpainting.features import CROPS_PER_PASS, WIDTHS, column_names, encoder_compute, unavailable_reason
 
 LAYER = "conv4"
 
 
 @register_extractor("marker-only")
-class MarkerOnly:
+class MarkerOnly(Extractor):
     """pci-conv4 with every protein channel set to zero."""
 
     meta = ExtractorMeta(
@@ -22,22 +27,23 @@ class MarkerOnly:
         concurrent=True,
     )
 
-    def skip(self, cells):
+    def unavailable_reason(self, cells: Cells) -> str | None:
         """Return why these crops do not fit, or None."""
-        return why_not(cells)
+        return unavailable_reason(cells)
 
-    def names(self, output, channels):
+    def names(self, output: str, channels: tuple[Channel, ...], weights: Path | None = None) -> list[str]:
         """Return conv4_0, conv4_1 and so on."""
         return column_names(LAYER)
 
-    def open(self, channels, weights, device):
+    def open(self, channels: tuple[Channel, ...], weights: Path | None, device: str) -> Compute:
         """Return the encoder's pass on crops without protein."""
         from pci_bench.inpainting.network import load_network
 
+        assert weights is not None
         compute = encoder_compute(load_network(weights).source_encoder, device)
         is_protein = [c.role == "protein" for c in channels]
 
-        def without_protein(crops, outputs):
+        def without_protein(crops: np.ndarray, outputs: set[str]) -> dict[str, np.ndarray]:
             crops = crops.copy()
             crops[:, is_protein] = 0
             return {"": compute(crops, {LAYER})[LAYER]}

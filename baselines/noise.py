@@ -5,14 +5,14 @@ from functools import cache
 
 import numpy as np
 
-from pci_bench import ExtractorMeta, register_extractor
+from pci_bench import Cells, ExtractorMeta, Precomputed, register_extractor
 
 SIZE = 64
 STEPS = 4096  # per SD
 
 
 @register_extractor("noise")
-class Noise:
+class Noise(Precomputed):
     """Standard normal numbers that a cell's name decides, and nothing else: no pixel is read.
 
     They are the same on every machine: 16-bit integers of a hash, each looked up in a table of the normal distribution's
@@ -21,11 +21,7 @@ class Noise:
 
     meta = ExtractorMeta("noise", "3", "Gaussian noise", roles=(), groups=("controls",))
 
-    def skip(self, cells):
-        """Return None: every cell has a name."""
-        return None
-
-    def load(self, cells):
+    def load(self, cells: Cells) -> tuple[np.ndarray, list[str]]:
         """Return each cell's numbers (n, 64) and the columns' names."""
         values = [noise(name) for name in cells.obs["cell"].astype(str)]
         return np.array(values, np.float32).reshape(-1, SIZE), [f"noise_{i}" for i in range(SIZE)]
@@ -34,7 +30,7 @@ class Noise:
 def noise(name: str) -> np.ndarray:
     """Return the numbers of a cell's name. (64,) float32."""
     drawn = hashlib.shake_256(name.encode("utf-8", "surrogatepass")).digest(2 * SIZE)
-    return quantiles()[np.frombuffer(drawn, "<u2")]
+    return quantiles().take(np.frombuffer(drawn, "<u2"))
 
 
 @cache

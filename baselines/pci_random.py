@@ -1,12 +1,14 @@
 """The paper's encoder with random weights: what the architecture gives before any training."""
 
 import re
+from pathlib import Path
 
 import numpy as np
 
-from pci_bench import ExtractorMeta, UserError, register_extractor, register_fetcher
-from pci_bench.arguments import check_seed
+from pci_bench import Channel, ExtractorMeta, UserError, register_extractor, register_fetcher
+from pci_bench.api.extractor import Compute
 from pci_bench.inpainting.features import CROPS_PER_PASS, OUTPUTS, EncoderLayers, encoder_compute
+from pci_bench.system.arguments import check_seed
 from pci_bench.weights import read_header, save
 
 FAMILY = "pci-random"
@@ -35,16 +37,19 @@ class RandomEncoder(EncoderLayers):
         concurrent=True,
     )
 
-    def open(self, channels, weights, device):
+    def open(self, channels: tuple[Channel, ...], weights: Path | None, device: str) -> Compute:
         """Return the random encoder's pass."""
         import torch
+        from torch import nn
 
         from pci_bench.inpainting.network import SourceEncoder
 
+        assert weights is not None
         config = read_header(weights).config
         encoder = SourceEncoder(len(channels), config["width"])
         rng = np.random.default_rng(config["seed"])
         for conv in encoder.convs:
+            assert isinstance(conv, nn.Conv2d)
             outputs, inputs, *size = conv.weight.shape
             limit = np.sqrt(6 / ((inputs + outputs) * np.prod(size)))
             conv.weight.data = torch.from_numpy(rng.uniform(-limit, limit, conv.weight.shape).astype(np.float32))
@@ -52,7 +57,7 @@ class RandomEncoder(EncoderLayers):
 
 
 @register_fetcher(FAMILY)
-def drawn(name):
+def drawn(name: str) -> Path:
     """Return the weights file of a seed, made now: it holds the seed and the width, and the numbers are drawn when it is opened."""
     matched = re.fullmatch(r"seed(\d+)", name)
     if matched is None:

@@ -28,4 +28,5 @@ def raw_pixels(crops: np.ndarray) -> np.ndarray:
 
     (rows, heights), (columns, widths) = (edges(s) for s in crops.shape[2:])
     sums = np.add.reduceat(np.add.reduceat(crops, rows, axis=2), columns, axis=3)
-    return (sums / (heights[:, None] * widths)).astype(np.float32).reshape(len(crops), -1)
+    means: np.ndarray = sums / (heights[:, None] * widths)
+    return means.astype(np.float32).reshape(len(crops), -1)

@@ -1,13 +1,34 @@
 """``timm:MODEL[:layer]``: any network of timm, any of its layers."""
 
+from __future__ import annotations
+
 import difflib
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from pci_bench import ExtractorMeta, UserError, import_timm, register_extractor, register_fetcher, register_importer
-from pci_bench.files import sha256_of
-from pci_bench.timm_import import downloaded, load_network, pretrained_config, state_of
+import numpy as np
+
+from pci_bench import (
+    Cells,
+    Channel,
+    Extractor,
+    ExtractorMeta,
+    UserError,
+    import_timm,
+    register_extractor,
+    register_fetcher,
+    register_importer,
+)
+from pci_bench.api.extractor import Compute
+from pci_bench.system.files import sha256_of
+from pci_bench.system.timm_import import downloaded, load_network, pretrained_config, state_of
 from pci_bench.weights import network_in, read_header, save, setting
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
 CROPS_PER_PASS = 16  # as for VGG16: measured there
 LARGEST_SIDE = 4096  # pixels
@@ -17,7 +38,7 @@ IMPORT = "`pci-bench weights import timm FILE --name {}` takes a .safetensors or
 
 
 @register_extractor("timm", argument="MODEL[:layer]")
-class TimmFeatures:
+class TimmFeatures(Extractor):
     """Any network of timm, with its own weights, or with yours where MODEL's tag is the name of an imported file.
 
     ``timm:resnet50:layer3``, ``timm:vit_small_patch14_dinov2.lvd142m``; without a layer, what ``forward_features`` gives. Maps are
@@ -28,7 +49,7 @@ class TimmFeatures:
     ``pci-bench weights import timm FILE --name resnet50.mylab``, then ``timm:resnet50.mylab:layer3``.
     """
 
-    def __init__(self, argument):
+    def __init__(self, argument: str):
         self.model, _, self.layer = argument.partition(":")
         what = f"the layer {self.layer}" if self.layer else "the last features"
         self.meta = ExtractorMeta(
@@ -41,34 +62,37 @@ class TimmFeatures:
         )
 
     @staticmethod
-    def weights_in(argument):
+    def weights_in(argument: str) -> tuple[str, str | None]:
         """Return (ARCHITECTURE[:layer], weights or None) of MODEL[:layer][@weights]; a tag of MODEL's stands for the weights."""
         argument, _, weights = argument.partition("@")
         model, colon, layer = argument.partition(":")
         architecture, _, tag = model.partition(".")
         return f"{architecture}{colon}{layer}", weights or (model if tag else None)
 
-    def default_weights(self):
+    def default_weights(self) -> str:
         """Return the full name of timm's default weights of the architecture."""
         return full_name(self.model)
 
-    def skip(self, cells):
+    def unavailable_reason(self, cells: Cells) -> str | None:
         """Return None; a model or layer that there is not is an error, since the user named it."""
         layout(full_name(self.model), self.layer)
+        return None
 
-    def names(self, output, channels):
+    def names(self, output: str, channels: tuple[Channel, ...], weights: Path | None = None) -> list[str]:
         """Return layer3_0, layer3_1 and so on."""
         return [f"{self.layer or 'features'}_{i}" for i in range(layout(full_name(self.model), self.layer).width)]
 
-    def unfit(self, output, channels, weights):
+    def output_unavailable_reason(self, output: str, channels: tuple[Channel, ...], weights: Path | None) -> str | None:
         """Return why these weights are not this model's, or None."""
+        assert weights is not None
         wanted, given = self.model.partition(".")[0], setting(weights, "model", str).partition(".")[0]
         return None if wanted == given else f"{weights.stem} are weights of {given}, not of {wanted}"
 
-    def open(self, channels, weights, device):
+    def open(self, channels: tuple[Channel, ...], weights: Path | None, device: str) -> Compute:
         """Return the network's pass, which ends at the layer."""
         import torch
 
+        assert weights is not None
         config = preparation_in(weights)
         timm = import_timm()
         network = network_in(
@@ -78,7 +102,7 @@ class TimmFeatures:
         protein = next(i for i, c in enumerate(channels) if c.role == "protein")
         pooling = layout(config["model"], self.layer)
 
-        def compute(crops, outputs):
+        def compute(crops: np.ndarray, outputs: set[str]) -> dict[str, np.ndarray]:
             grey = torch.from_numpy(crops[:, protein : protein + 1]).to(device)
             with torch.inference_mode():
                 return {"": pooled(output_of(network, self.layer, prepared(grey, config)), pooling).cpu().numpy()}
@@ -86,14 +110,18 @@ class TimmFeatures:
         return compute
 
 
-def preparation_in(weights):
+def preparation_in(weights: Path) -> dict[str, Any]:
     """Return what a weights file says of its model and of how images are prepared for it, checked."""
     config = read_header(weights).config
     size = config.get("input_size")
-    fits = isinstance(size, list) and len(size) == 3 and all(isinstance(n, int) and 0 < n <= LARGEST_SIDE for n in size)
     numbers = [config.get(key) for key in ("mean", "std")]
-    if fits and all(
-        isinstance(n, list) and all(isinstance(v, int | float) for v in n) and len(n) == size[0] for n in numbers
+    if (
+        isinstance(size, list)
+        and len(size) == 3
+        and all(isinstance(n, int) and 0 < n <= LARGEST_SIDE for n in size)
+        and all(
+            isinstance(n, list) and all(isinstance(v, int | float) for v in n) and len(n) == size[0] for n in numbers
+        )
     ):
         setting(weights, "model", str)
         if config.get("interpolation") in INTERPOLATIONS:
@@ -104,7 +132,7 @@ def preparation_in(weights):
     )
 
 
-def prepared(grey, config):
+def prepared(grey: Tensor, config: dict[str, Any]) -> Tensor:
     """Return crops as a network was trained to see images.
 
     Tensor (b, 1, rows, columns) in [0, 1] -> (b, channels, rows, columns) of the network's input size. Bicubic interpolation
@@ -122,12 +150,12 @@ class _Reached(Exception):  # noqa: N818 - not an error: it ends a pass
     """Carries a layer's output out of the network, so that nothing behind it is computed."""
 
 
-def output_of(network, layer, images):
+def output_of(network: Any, layer: str, images: Tensor) -> Any:
     """Return the output of a layer, or of ``forward_features`` where none is named."""
     if not layer:
         return network.forward_features(images)
 
-    def stop(module, inputs, output):
+    def stop(module: nn.Module, inputs: Any, output: Any) -> None:
         raise _Reached(output)
 
     hook = network.get_submodule(layer).register_forward_hook(stop)
@@ -159,7 +187,7 @@ class Layout:
     prefix: int = 0
 
 
-def pooled(output, layout):
+def pooled(output: Tensor, layout: Layout) -> Tensor:
     """Return one row per crop of a layer's output: maps' maximum over space, the class token, or the mean of tokens."""
     if layout.kind == "map":
         return output.amax(dim=(2, 3))
@@ -173,7 +201,7 @@ def pooled(output, layout):
 
 
 @cache
-def layout(model, layer):
+def layout(model: str, layer: str) -> Layout:
     """Return the layout of a layer's output, from a pass without numbers (which takes no time and no memory).
 
     Raises
@@ -206,7 +234,7 @@ def layout(model, layer):
     return map_layout(network, output.shape) if output.ndim == 4 else token_layout(network, output.shape)
 
 
-def map_layout(network, shape):
+def map_layout(network: nn.Module, shape: Sequence[int]) -> Layout:
     """Return the layout of maps: most are square, so the side that differs is the channels; else it is as timm declares."""
     _, first, second, third = shape
     if (first == second) != (second == third):
@@ -216,7 +244,7 @@ def map_layout(network, shape):
     return Layout("map, channels last", third) if last else Layout("map", first)
 
 
-def token_layout(network, shape):
+def token_layout(network: nn.Module, shape: Sequence[int]) -> Layout:
     """Return the layout of tokens; layers before the class token is added have as many tokens as the image has patches."""
     _, tokens, width = shape
     of_the_image = getattr(getattr(network, "patch_embed", None), "num_patches", None)
@@ -229,7 +257,7 @@ def token_layout(network, shape):
 # ---- models and weights by name
 
 
-def full_name(model):
+def full_name(model: str) -> str:
     """Return ``ARCHITECTURE.TAG``; of an architecture alone, with the tag of timm's default weights, where it has any.
 
     Raises
@@ -248,19 +276,19 @@ def full_name(model):
     return model if tag or not (config and config.tag) else f"{architecture}.{config.tag}"
 
 
-def nearest(name, known):
+def nearest(name: str, known: Iterable[str]) -> str:
     """Return a question that names what a user may have meant, or nothing."""
     near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
     return f"Did you mean {' or '.join(near)}? " if near else ""
 
 
-def registered(model):
+def registered(model: str) -> str:
     """Return the name under which timm makes a model: without a tag that is the user's own."""
     return model if pretrained_config(model) else model.partition(".")[0]
 
 
 @register_fetcher("timm")
-def fetch_timm(name):
+def fetch_timm(name: str) -> Path:
     """Download a timm model's own weights from the Hugging Face hub, save them as ``timm@name`` and return the file.
 
     Raises
@@ -278,7 +306,7 @@ def fetch_timm(name):
 
 
 @register_importer("timm")
-def import_timm_weights(file, name):
+def import_timm_weights(file: Path, name: str) -> tuple[str, tuple[str, ...]]:
     """Import weights of a timm model as ``timm@ARCHITECTURE.NAME``: the name says which network they are of.
 
     Raises
@@ -291,7 +319,7 @@ def import_timm_weights(file, name):
     return f"timm@{name}", ()
 
 
-def save_timm(name, file, source):
+def save_timm(name: str, file: Path, source: str) -> Path:
     """Save a timm model's weights with how images are prepared for them, and return the file."""
     network = load_network(name, file)
     preparation = import_timm().data.resolve_model_data_config(network)

@@ -1,12 +1,21 @@
 """VGG16 trained on ImageNet: every convolution, under three ways to show a cell to a network that knows photographs."""
 
+from __future__ import annotations
+
 from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from pci_bench import ExtractorMeta, UserError, import_timm, register_extractor
-from pci_bench.cells import rescaled
+from pci_bench import Cells, Channel, Extractor, ExtractorMeta, UserError, import_timm, register_extractor
+from pci_bench.api.extractor import Compute
+from pci_bench.data.cells import rescaled
 from pci_bench.weights import declared, setting
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
 WIDTHS = {
     f"block{block}_conv{number}": width
@@ -37,8 +46,10 @@ HUMAN_MARKERS = {"nucleus", "microtubules"}
 BGR_MEAN = (103.939, 116.779, 123.68)
 RGB_MEAN, RGB_SD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
+Way = int | Literal["rgb"]  # how crops are shown: as `shown` says
 
-def stretched(crops, channels):
+
+def stretched(crops: np.ndarray, channels: tuple[Channel, ...]) -> np.ndarray:
     """Return raw crops as VGG16 is shown them: yeast (and any other) min–max rescaled, human cells unchanged.
 
     (b, channels, rows, columns) float32 -> the same shape. Human: the authors' script takes the raw crop in [0, 1]. Yeast is
@@ -49,7 +60,7 @@ def stretched(crops, channels):
     return rescaled(crops, channels, "minmax")
 
 
-def prepared(images, preprocessing):
+def prepared(images: Tensor, preprocessing: str) -> Tensor:
     """Return images as the network was trained to see them. Tensor (b, 3, rows, columns) RGB in [0, 1] -> the same shape.
 
     Parameters
@@ -68,7 +79,7 @@ def prepared(images, preprocessing):
     )
 
 
-def shown(crops, channels, way):
+def shown(crops: Tensor, channels: Sequence[Channel], way: Way) -> Tensor:
     """Return crops as RGB images. Tensor (b, channels, rows, columns) -> (b, 3, rows, columns).
 
     `way` is the position of the channel to show as grey, or ``"rgb"``: the protein green, the first marker red, and the
@@ -83,7 +94,7 @@ def shown(crops, channels, way):
     return torch.stack([crops[:, markers[0]], crops[:, protein], blue], dim=1)
 
 
-def protein_then_markers(channels):
+def protein_then_markers(channels: Sequence[Channel]) -> list[int]:
     """Return the positions of the first protein channel and of all markers."""
     return [
         next(i for i, c in enumerate(channels) if c.role == "protein"),
@@ -91,22 +102,23 @@ def protein_then_markers(channels):
     ]
 
 
-def ways_of(strategy, channels):
+def ways_of(strategy: str, channels: Sequence[Channel]) -> Sequence[Way]:
     """Return the passes that a strategy is made of, as `shown` takes them."""
     if strategy == "rgb":
         return ["rgb"]
     return protein_then_markers(channels) if strategy == "concatenated" else protein_then_markers(channels)[:1]
 
 
-def split(output):
+def split(output: str) -> tuple[str, str]:
     """Return (strategy, layer) of an output: ``gfp-only``, ``block4_conv1``."""
     strategy, _, layer = output.rpartition("-")
     return strategy, layer
 
 
-def activations(features, images, layers):
+def activations(features: nn.Sequential, images: Tensor, layers: set[str]) -> dict[str, Tensor]:
     """Return {layer: (b, width)} from one pass that ends at the deepest of the layers; no map is kept."""
-    found, start = {}, 0
+    found: dict[str, Tensor] = {}
+    start = 0
     for layer, position in POSITIONS.items():
         if len(found) == len(layers):
             break
@@ -118,12 +130,12 @@ def activations(features, images, layers):
     return found
 
 
-def network(state):
+def network(state: dict[str, np.ndarray]) -> nn.Module:
     """Return timm's VGG16 without its last layer, with these weights (arrays); the fully connected layers may be absent."""
     import torch
 
     with torch.device("meta"):  # neither memory nor random numbers for what is replaced at once
-        model = import_timm().create_model("vgg16", pretrained=False, num_classes=0)
+        model: nn.Module = import_timm().create_model("vgg16", pretrained=False, num_classes=0)
     try:
         absent, unknown = model.load_state_dict(
             {name: torch.from_numpy(array) for name, array in state.items()}, strict=False, assign=True
@@ -137,20 +149,25 @@ def network(state):
     return model.eval()
 
 
-def vgg16_compute(state, preprocessing, channels, device):
+def vgg16_compute(
+    state: dict[str, np.ndarray], preprocessing: str, channels: tuple[Channel, ...], device: str
+) -> Compute:
     """Return the function of (crops, outputs) that makes as few and as short passes as the outputs need."""
     import torch
+    from torch import nn
     from torch.nn import functional
 
     model = network(state)
-    features = model.features.to(device=device, memory_format=torch.channels_last)
-    fully_connected = model.pre_logits.to(device) if set(FULLY_CONNECTED) <= set(state) else None
+    features = model.get_submodule("features")
+    assert isinstance(features, nn.Sequential)
+    features.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stubs lack it
+    fully_connected = model.get_submodule("pre_logits").to(device) if set(FULLY_CONNECTED) <= set(state) else None
 
-    def seen(images):
+    def seen(images: Tensor) -> Tensor:
         return prepared(images, preprocessing).contiguous(memory_format=torch.channels_last)
 
-    def compute(crops, outputs):
-        needed = defaultdict(set)
+    def compute(crops: np.ndarray, outputs: set[str]) -> dict[str, np.ndarray]:
+        needed: dict[Way, set[str]] = defaultdict(set)
         for strategy, layer in map(split, outputs - {FC2}):
             for way in ways_of(strategy, channels):
                 needed[way].add(layer)
@@ -163,6 +180,7 @@ def vgg16_compute(state, preprocessing, channels, device):
                 strategy, layer = split(output)
                 values[output] = torch.cat([passes[way][layer] for way in ways_of(strategy, channels)], dim=1)
             if FC2 in outputs:
+                assert fully_connected is not None
                 grey = shown(batch, channels, *ways_of("gfp-only", channels))
                 large = functional.interpolate(grey, (FC2_SIZE, FC2_SIZE), mode="bilinear", align_corners=False)
                 values[FC2] = fully_connected(features(seen(large))).flatten(1)
@@ -171,21 +189,21 @@ def vgg16_compute(state, preprocessing, channels, device):
     return compute
 
 
-class VGG16Layers:
+class VGG16Layers(Extractor):
     """What both sets of feature sets have in common: which crops fit, and the columns' names."""
 
-    def on_stretched(self, compute, channels):
+    def on_stretched(self, compute: Compute, channels: tuple[Channel, ...]) -> Compute:
         """Return a function of raw crops that computes from them as they are shown."""
         return lambda crops, outputs: compute(stretched(crops, channels), outputs)
 
-    def skip(self, cells):
+    def unavailable_reason(self, cells: Cells) -> str | None:
         """Return why these crops do not fit, or None."""
         rows, columns = cells.crop_shape
         if min(rows, columns) < SMALLEST:
             return f"crops of {rows}×{columns} px are too small for five blocks: at least {SMALLEST}×{SMALLEST} px are needed"
         return None
 
-    def names(self, output, channels):
+    def names(self, output: str, channels: tuple[Channel, ...], weights: Path | None = None) -> list[str]:
         """Return block4_conv1_0 and so on; GFP_block4_conv1_0 where several channels' features stand side by side."""
         if output == FC2:
             return [f"fc2_{i}" for i in range(FC2_WIDTH)]
@@ -193,14 +211,14 @@ class VGG16Layers:
         columns = [f"{layer}_{i}" for i in range(WIDTHS[layer])]
         if strategy != "concatenated":
             return columns
-        return [f"{channels[way].name}_{column}" for way in ways_of(strategy, channels) for column in columns]
+        return [f"{channels[way].name}_{column}" for way in protein_then_markers(channels) for column in columns]
 
-    def unfit(self, output, channels, weights):
+    def output_unavailable_reason(self, output: str, channels: tuple[Channel, ...], weights: Path | None) -> str | None:
         """Return why an output cannot be had with these channels and weights, or None."""
         strategy, _ = split(output)
         if strategy in ("rgb", "concatenated") and not any(c.role == "marker" for c in channels):
             return f"{strategy} needs a marker channel beside the protein, and there is none. Take gfp-only"
-        if output == FC2 and not setting(weights, "fully_connected", bool):
+        if output == FC2 and weights is not None and not setting(weights, "fully_connected", bool):
             url = declared()["vgg16"]["oxford"]["url_with_fully_connected_layers"]
             return (
                 f"the weights {weights.stem} have no fully connected layers ('notop'). Download {url}, "
@@ -234,10 +252,11 @@ class VGG16Features(VGG16Layers):
         concurrent=True,
     )
 
-    def open(self, channels, weights, device):
+    def open(self, channels: tuple[Channel, ...], weights: Path | None, device: str) -> Compute:
         """Return the passes with these weights."""
         from safetensors.numpy import load_file
 
+        assert weights is not None
         preprocessing = setting(weights, "preprocessing", str)
         return self.on_stretched(vgg16_compute(load_file(weights), preprocessing, channels, device), channels)
 
@@ -259,9 +278,10 @@ class RandomVGG16(VGG16Layers):
         concurrent=True,
     )
 
-    def open(self, channels, weights, device):
+    def open(self, channels: tuple[Channel, ...], weights: Path | None, device: str) -> Compute:
         """Return the passes with random weights."""
-        rng, state, inputs = np.random.default_rng(SEED), {}, 3
+        rng, inputs = np.random.default_rng(SEED), 3
+        state: dict[str, np.ndarray] = {}
         for layer, width in WIDTHS.items():
             limit = np.sqrt(6 / (9 * inputs))
             kernel = rng.uniform(-limit, limit, (width, inputs, 3, 3))
@@ -270,6 +290,6 @@ class RandomVGG16(VGG16Layers):
         return self.on_stretched(vgg16_compute(state, "imagenet-rgb", channels, device), channels)
 
 
-def convolution(position, weight, bias):
+def convolution(position: int, weight: np.ndarray, bias: np.ndarray) -> dict[str, np.ndarray]:
     """Return a layer's arrays by timm's names."""
     return {f"features.{position}.weight": weight, f"features.{position}.bias": bias}

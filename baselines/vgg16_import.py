@@ -1,17 +1,21 @@
 """VGG16's weights: Oxford's from Keras' HDF5 files, torchvision's through timm."""
 
+from pathlib import Path
+from typing import Any
+
 import numpy as np
-from pci_bench_baselines.vgg16 import FC2_WIDTH, FULLY_CONNECTED, POSITIONS, WIDTHS, convolution
 
 from pci_bench import UserError, register_fetcher, register_importer
-from pci_bench.files import sha256_of
-from pci_bench.foreign import opened_hdf5
-from pci_bench.timm_import import downloaded, load_network, state_of
+from pci_bench.system.files import sha256_of
+from pci_bench.system.foreign import opened_hdf5
+from pci_bench.system.timm_import import downloaded, load_network, state_of
 from pci_bench.weights import declared, how_to_get, save
+
+from .vgg16 import FC2_WIDTH, FULLY_CONNECTED, POSITIONS, WIDTHS, convolution
 
 
 @register_fetcher("vgg16")
-def fetch_vgg16(name):
+def fetch_vgg16(name: str) -> Path:
     """Download torchvision's weights through timm, save them as ``vgg16@tv_in1k`` and return the file.
 
     Raises
@@ -32,7 +36,7 @@ def fetch_vgg16(name):
 
 
 @register_importer("keras-vgg16")
-def import_keras_vgg16(file, name):
+def import_keras_vgg16(file: Path, name: str) -> tuple[str, tuple[str, ...]]:
     """Import Oxford's weights from the Keras HDF5, with or without fully connected layers, as ``vgg16@name``.
 
     Raises
@@ -46,13 +50,13 @@ def import_keras_vgg16(file, name):
     return f"vgg16@{name}", ()
 
 
-def save_vgg16(name, state, preprocessing, source):
+def save_vgg16(name: str, state: dict[str, np.ndarray], preprocessing: str, source: str) -> Path:
     """Save weights with how images are prepared for them, and return the file."""
     config = {"preprocessing": preprocessing, "fully_connected": set(FULLY_CONNECTED) <= set(state)}
     return save("vgg16", name, state, channels=(), config=config, source=source)
 
 
-def read_keras_vgg16(file):
+def read_keras_vgg16(file: Path) -> dict[str, np.ndarray]:
     """Return VGG16's state by timm's names from a Keras HDF5 file: 13 convolutions, and fc1 and fc2 where it has them.
 
     Raises
@@ -73,12 +77,13 @@ def read_keras_vgg16(file):
         raise UserError(f"{file} cannot be read as Keras' weights of VGG16: {error}. Download it again.") from error
 
 
-def _keras_state(file, group):
+def _keras_state(file: Path, group: Any) -> dict[str, np.ndarray]:
     if "layer_names" not in group.attrs:
         raise UserError(
             f"{file} is an HDF5 file, but not of Keras weights: it has no attribute layer_names (it holds {', '.join(group) or 'nothing'})."
         )
-    layers, state, inputs = [_text(name) for name in group.attrs["layer_names"]], {}, 3
+    layers, inputs = [_text(name) for name in group.attrs["layer_names"]], 3
+    state: dict[str, np.ndarray] = {}
     for layer, width in WIDTHS.items():
         kernel, bias = _kernel_and_bias(file, group, layers, layer, (3, 3, inputs, width))
         state |= convolution(POSITIONS[layer], np.ascontiguousarray(kernel.transpose(3, 2, 0, 1)), bias)
@@ -90,11 +95,11 @@ def _keras_state(file, group):
     return state
 
 
-def _text(name):
+def _text(name: str | bytes) -> str:
     return name.decode() if isinstance(name, bytes) else str(name)
 
 
-def _kernel_and_bias(file, group, layers, layer, shape):
+def _kernel_and_bias(file: Path, group: Any, layers: list[str], layer: str, shape: tuple[int, ...]) -> list[np.ndarray]:
     """Return a layer's two arrays, checked; whatever Keras called them (block1_conv1_W_1:0, block1_conv1/kernel:0)."""
     if layer not in layers:
         raise UserError(
@@ -113,7 +118,7 @@ def _kernel_and_bias(file, group, layers, layer, shape):
     return arrays
 
 
-def as_convolution(kernel, size):
+def as_convolution(kernel: np.ndarray, size: int) -> np.ndarray:
     """Return a dense layer's kernel on flattened maps as that of a convolution over the whole map.
 
     (size × size × inputs, outputs), whose rows Keras orders by rows, columns, channels -> (outputs, inputs, size, size).

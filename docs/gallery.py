@@ -81,7 +81,7 @@ def photographed() -> None:
     """Write the report of a run as it looks on a desktop and on a phone."""
     from playwright.sync_api import sync_playwright
 
-    from pci_bench.reporting.report import write_report
+    from pci_bench.reporting.html import write_report
 
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
         pci_bench.run("yeast-knn", dataset="yeast-sim", out=Path(folder, "yeast-knn"))

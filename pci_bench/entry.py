@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from pci_bench.interruption import ended_on_signals
+from pci_bench.system.interruption import ended_on_signals
 
 
 @ended_on_signals(whole_process=True)
@@ -13,7 +13,7 @@ def main() -> None:
     try:
         from pci_bench.cli import main as command_line
     except Exception as error:  # too little memory for the libraries, or an installation that is not whole
-        from pci_bench.shortages import refusal
+        from pci_bench.system.shortages import refusal
 
         found = refusal(error)
         sentence = found or (

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from pci_bench.reporting.tables import TableDeclaration
-from pci_bench.results import Result
+from pci_bench.reporting.tables.declaration import TableDeclaration
+from pci_bench.runs.results import Result
 
 # The rows of the paper's yeast tables.
 CONV4 = "pci-conv4@lu2019-yeast"

@@ -1,4 +1,4 @@
-"""What all reproductions share: the paper's own runs where its data and weights are at hand, and the same code on embedded data.
+"""What all reproductions share: the paper's own runs where its data and weights are available, and the same code on bundled simulated data.
 
 A test that takes the fixture ``paper`` has ``[paper]`` in its id; every other one says ``[embedded]``.
 """
@@ -17,12 +17,13 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # a core for each process; set before n
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
-from at_hand import TO_COMPARE_WITH, Paper
+from availability import TO_COMPARE_WITH, Paper
 
 import pci_bench
-from pci_bench import comparison, gate
-from pci_bench.progress import Progress
-from pci_bench.results import Result
+from pci_bench.reporting import comparison as comparison_text
+from pci_bench.runs import comparison, gate
+from pci_bench.runs.results import Result
+from pci_bench.system.progress import Progress
 
 LACKS = "pci-bench lacks"  # the property of a test's report that holds one lacking thing
 BESIDE = "pci-bench beside"  # and one sentence of ours beside what the paper states
@@ -78,7 +79,7 @@ class Embedded:
             self.ran[benchmark] = gate.gated_results([quick], cache=self.cache)
         return self.ran[benchmark]
 
-    def run(self, benchmark: str, **arguments: Any) -> pci_bench.runner.RunOutput:
+    def run(self, benchmark: str, **arguments: Any) -> pci_bench.runs.runner.RunOutput:
         """Return a run that the gate does not hold still."""
         with self.in_use():
             return pci_bench.run(benchmark, device="cpu", progress=Progress(), **arguments)
@@ -93,7 +94,7 @@ class Embedded:
         asked = {comparison.key_of(r) for r in results}
         expected = [r for r in gate.expected(results[0].dataset.name) if comparison.key_of(r) in asked]
         found = gate.compared(expected, results)
-        assert found.same, f"{comparison.markdown(found)}\n{gate.HOW_TO_ACCEPT}"
+        assert found.same, f"{comparison_text.markdown(found)}\n{gate.HOW_TO_ACCEPT}"
         assert not found.new
         assert found.compared == len(asked)
 
@@ -132,7 +133,7 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
     wanted = Counter(
         sentence
         for report in terminalreporter.getreports("skipped")
-        for name, sentence in report.user_properties
+        for name, sentence in getattr(report, "user_properties", ())
         if name == LACKS
     )
     if wanted:

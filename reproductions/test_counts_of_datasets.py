@@ -3,8 +3,8 @@
 import pytest
 
 import pci_bench
+from pci_bench.data.counts import counts, said_of
 from pci_bench.datasets import DATASETS
-from pci_bench.datasets.counts import counts, said_of
 
 SCREENS = ["cyclops-wt2", "nop1pr-orf", "nup49-orf", "hpa-v18"]
 

@@ -7,12 +7,12 @@ of their own, which the user would have to bring; features of another screen's n
 
 import numpy as np
 import pytest
-from at_hand import lacking
+from availability import lacking
 from claims import CONV4
 from test_supplementary_figure3 import assert_a_map_of_cells
 
 from pci_bench.evaluators.class_distances import agreement, nearness
-from pci_bench.reporting.screens import printed_in_text
+from pci_bench.reporting.tables.screens import printed_in_text
 
 SCREENS = {  # and the network trained on each; only the first is published
     "cyclops-wt2": "pci-conv4@lu2019-yeast",

@@ -5,19 +5,20 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pci_bench import extraction, gate
-from pci_bench.comparison import markdown
+from pci_bench.api.skipped import Skipped
+from pci_bench.reporting.comparison import markdown
+from pci_bench.runs import gate, runner
 
 RELATIVE = 1e-6  # ten times the rounding of float32
 
 
-def shaken(ensure):
-    """Return what gives the features of `ensure`, each number changed by up to a millionth of itself."""
+def shaken(compute_features):
+    """Return what gives the features of `compute_features`, each number changed by up to a millionth of itself."""
 
     def shaking(*arguments, **options):
-        found = ensure(*arguments, **options)
+        found = compute_features(*arguments, **options)
         for number, (features, adata) in enumerate(found.items()):
-            if not isinstance(adata, extraction.NotRun):
+            if not isinstance(adata, Skipped):
                 changes = np.random.default_rng(number).uniform(-RELATIVE, RELATIVE, adata.shape)
                 adata = adata.copy()
                 adata.X = (adata.X * (1 + changes)).astype(np.float32)
@@ -31,7 +32,7 @@ def shaken(ensure):
 def test_no_gated_number_moves_when_features_move_by_a_millionth(embedded, monkeypatch, benchmark):
     before = embedded.results(benchmark)
     (declared,) = [r for r in gate.declared_runs() if r.benchmark == benchmark]
-    monkeypatch.setattr(extraction, "ensure", shaken(extraction.ensure))
+    monkeypatch.setattr(runner, "compute_features", shaken(runner.compute_features))
     quick = declared.model_copy(update={"features": declared.quick})
     found = gate.compared(before, gate.gated_results([quick], cache=embedded.cache))
     assert found.same, markdown(found)

@@ -11,10 +11,10 @@ import zipfile
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-import at_hand
+import availability
 import numpy as np
 import pytest
-from at_hand import Paper, fetch_chong2015, fetch_lacking, lacking
+from availability import Paper, fetch_chong2015, fetch_lacking, lacking
 from claims import POINTS, assert_as_printed, compared
 from sklearn.metrics import balanced_accuracy_score
 from sklearn.neighbors import KNeighborsClassifier
@@ -22,8 +22,8 @@ from sklearn.neighbors import KNeighborsClassifier
 import pci_bench
 from pci_bench import UserError, weights
 from pci_bench.inpainting import PairedCellInpainting
-from pci_bench.reporting import tables
-from pci_bench.reporting.tables import TABLES, TableDeclaration
+from pci_bench.reporting.tables import declaration
+from pci_bench.reporting.tables.declaration import TABLES, TableDeclaration
 
 CONV3, CONV4 = "pci-conv3@lu2019-yeast", "pci-conv4@lu2019-yeast"
 CELLS_PER_FILE = 57  # three of each of the 19 classes
@@ -112,12 +112,12 @@ def declared(in_use, monkeypatch):
         numbers[2] += off
         table = TableDeclaration(name="small-table", **tomllib.loads(DECLARED.format(*numbers)))
         monkeypatch.setattr(TABLES, "_entries", dict(TABLES._entries))
-        TABLES.register(table.name, table, origin=pci_bench.registry.Origin(__file__, 1))
-        tables._printed.cache_clear()
+        TABLES.register(table.name, table, origin=pci_bench.api.registry.Origin(__file__, 1))
+        declaration._printed.cache_clear()
         return table
 
     yield declare
-    tables._printed.cache_clear()
+    declaration._printed.cache_clear()
 
 
 def ran():
@@ -240,7 +240,7 @@ def test_fetch_gets_the_archive_and_imports_the_weights_by_their_links(small_wor
     with zipfile.ZipFile(archive, "w") as opened:
         for file in (small_world / "data" / "chong2015").iterdir():
             opened.write(file, f"DeepLoc_full_datasets/{file.name}")
-    monkeypatch.setitem(at_hand.DECLARATION, "url", server("/all.zip", archive.getvalue()))
+    monkeypatch.setitem(availability.DECLARATION, "url", server("/all.zip", archive.getvalue()))
     link = server("/model_weights.h5", (small_world / "model_weights.h5").read_bytes())
     monkeypatch.setitem(weights.declared()["pci"]["lu2019-yeast"], "url", link)
     assert len(lacking("chong2015", [CONV4])) == 2

@@ -2,11 +2,11 @@
 
 from claims import UNSUPERVISED
 
+from pci_bench.acquisition.deeploc_hdf5 import DECLARATION
 from pci_bench.datasets import DATASETS
-from pci_bench.datasets.chong2015 import DECLARATION
-from pci_bench.reporting.enrichment import printed
-from pci_bench.reporting.screens import printed_in_text
-from pci_bench.reporting.tables import TABLES
+from pci_bench.reporting.tables.declaration import TABLES
+from pci_bench.reporting.tables.enrichment import printed
+from pci_bench.reporting.tables.screens import printed_in_text
 
 KS = [1, 5, 11, 25, 50]
 VGG16, AUTOENCODER, CELLPROFILER, _ = UNSUPERVISED

@@ -3,10 +3,10 @@
 import pytest
 from claims import compared, metric_of
 
-from pci_bench import gate
-from pci_bench.comparison import compare
-from pci_bench.features import select
-from pci_bench.reporting.tables import TABLES
+from pci_bench.features.names import select
+from pci_bench.reporting.tables.declaration import TABLES
+from pci_bench.runs import gate
+from pci_bench.runs.comparison import compare
 
 STRATEGIES = ("rgb", "concatenated", "gfp-only")
 LAYERS = [f"block{block}_conv{conv}" for block, convs in enumerate((2, 2, 3, 3, 3), 1) for conv in range(1, convs + 1)]
@@ -48,5 +48,5 @@ def test_the_same_benchmark_gives_the_expected_numbers_for_features_that_need_no
 
 def test_without_weights_the_benchmark_says_how_to_get_them(embedded):
     output = embedded.run("vgg16-layers", dataset="yeast-sim", features=["intensity", VGG16[0]])
-    (reason,) = {n["reason"] for n in output.not_run if n.get("features") == VGG16[0]}
+    (reason,) = {n.reason for n in output.not_run if n.features == VGG16[0]}
     assert "pci-bench weights import keras-vgg16" in reason

@@ -6,8 +6,8 @@ With the paper's 30,889 cells, a random forest of 500 trees would take about hal
 import pytest
 from claims import CONV4, SUPERVISED, UNSUPERVISED, assert_above, metric_of
 
+from pci_bench.api.evaluator import EVALUATORS
 from pci_bench.benchmarks import BENCHMARKS
-from pci_bench.evaluators.base import EVALUATORS
 
 CLASSIFIERS = ["logistic-regression", "random-forest"]
 

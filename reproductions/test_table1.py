@@ -4,7 +4,7 @@ import pytest
 from claims import CONV4, POINTS, SUPERVISED, UNSUPERVISED, assert_above, assert_as_printed, metric_of
 
 from pci_bench.inpainting import PairedCellInpainting
-from pci_bench.reporting.tables import TABLES
+from pci_bench.reporting.tables.declaration import TABLES
 
 LAYERS = [f"pci-conv{i}@lu2019-yeast" for i in (1, 2, 3, 4, 5)]
 KS = [1, 5, 11, 25, 50]

@@ -3,7 +3,7 @@
 import pytest
 from claims import metric_of
 
-from pci_bench.reporting.tables import TABLES
+from pci_bench.reporting.tables.declaration import TABLES
 
 CONV4 = "pci-conv4@lu2019-human"
 PCI = ["pci-conv3@lu2019-human", CONV4]

@@ -36,7 +36,7 @@ def main() -> None:
     options = parser.parse_args()
 
     from pci_bench import evaluate, extract
-    from pci_bench.datasets.human_sim import SETTINGS, parameters_of, simulate
+    from pci_bench.simulation.human.collection import SETTINGS, parameters_of, simulate
 
     begun = time.process_time()
     cells = simulate(parameters_of(options.collection), changed(SETTINGS, options.assignments)).cells()

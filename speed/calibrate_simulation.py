@@ -18,7 +18,7 @@ ONE_CYCLE_PEAK = 4e-3
 def read(screen: str, signal_to_noise: float | None) -> tuple[np.ndarray, np.ndarray]:
     """Return crops (n, 2, 64, 64) float16, each channel from 0 to 1, and labels (n,)."""
     from pci_bench import load_dataset
-    from pci_bench.cells import rescaled
+    from pci_bench.data.cells import rescaled
     from pci_bench.datasets import yeast_sim
 
     if signal_to_noise is None:

@@ -8,7 +8,7 @@ import sys
 import numpy as np
 
 HEADER = """\
-# SHA-256 of the pixels and masks of every generated dataset (`pci_bench.store.pixel_checksum`): the same on every processor.
+# SHA-256 of the pixels and masks of every generated dataset (`pci_bench.data.store.pixel_checksum`): the same on every processor.
 # Building a dataset and `pci-bench data verify` check them. `source` says of which parameters; other pixels are another version.
 # `python speed/checksums.py` draws all of them and prints this file.
 """
@@ -27,12 +27,12 @@ def drawn(name: str) -> tuple[np.ndarray, np.ndarray]:
 
 
 def main() -> None:
+    from pci_bench.data.store import pixel_checksum
     from pci_bench.datasets import DATASETS
-    from pci_bench.store import pixel_checksum
 
     print(HEADER)
     for name in sys.argv[1:] or NAMES:
-        source = DATASETS.get(name).source()
+        source = DATASETS.get(name).source_fingerprint()
         print(f'[{name}]\nsource = "{source}"\nsha256 = "{pixel_checksum(*drawn(name))}"\n', flush=True)
 
 

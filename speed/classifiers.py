@@ -38,8 +38,8 @@ times, found = [], {}
 if name == "forest":
     from sklearn.ensemble import RandomForestClassifier
 else:
-    from pci_bench.evaluators.classifiers import balanced_weights
-    from pci_bench.evaluators.compiled.logistic import l1_logistic_regression
+    from pci_bench.statistics.folds import balanced_weights
+    from pci_bench.statistics.compiled.logistic import l1_logistic_regression
     from sklearn.linear_model import LogisticRegression
     warm = np.random.default_rng(0).normal(size=(200, 9))  # compiled code is loaded before the clock starts
     l1_logistic_regression(warm, warm[:, 0] > 0, 1.0, 1.0)

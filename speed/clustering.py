@@ -15,7 +15,7 @@ import sys
 MEASURE = r"""
 import json, resource, sys, time
 import numpy as np
-from pci_bench.evaluators.hierarchical_clustering import cut, leaf_order, ward_linkage
+from pci_bench.statistics.linkage import cut, leaf_order, ward_linkage
 name, n, d = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
 rng = np.random.default_rng(0)
 features = (rng.normal(size=(200, d))[rng.integers(200, size=n)] + rng.normal(0, 2, (n, d)))

@@ -81,11 +81,11 @@ def annotated(values: np.ndarray, columns: dict[str, np.ndarray], confounder: st
 
 def evaluated(name: str, adata: Any, seed: int = 0, **params: Any) -> Any:
     """Return a result without its record of the machine, which takes longer than the evaluation."""
-    from pci_bench.evaluators.base import EVALUATORS, Run
-    from pci_bench.results import Result
+    from pci_bench.api.evaluator import EVALUATORS, EvaluationContext
+    from pci_bench.runs.results import Result
 
     evaluator = EVALUATORS.get(name)
-    (outcome,) = evaluator(adata, [evaluator.Params(**params)], Run(seed))
+    (outcome,) = evaluator(adata, [evaluator.Params(**params)], EvaluationContext(seed))
     data = {"name": "synthetic", "version": "1", "sha256": "", "n_cells": adata.n_obs, "classes": {}}
     of = {"name": "set", "weights": None, "version": "1", "weights_sha256": None, "dim": adata.n_vars, "precision": ""}
     return Result(
@@ -98,7 +98,7 @@ def evaluated(name: str, adata: Any, seed: int = 0, **params: Any) -> Any:
         intervals=outcome.intervals,
         details=outcome.details,
         run={},
-    ).with_tables(outcome.predictions, outcome.tables)
+    ).with_tables(outcome.per_cell, outcome.tables)
 
 
 def of_result(result: Any, prefix: str, metrics: tuple[str, ...] = ()) -> Estimates:
@@ -111,7 +111,7 @@ def of_result(result: Any, prefix: str, metrics: tuple[str, ...] = ()) -> Estima
 
 def classification(evaluator: str, images: Images, exclude: str, **params: Any) -> Callable[..., Estimates]:
     """Return what draws images, evaluates two equally good feature sets, and gives intervals of one and of their difference."""
-    from pci_bench.comparison import paired_interval
+    from pci_bench.runs.paired import paired_interval
 
     def replicate(rng: np.random.Generator) -> Estimates:
         first, second = (evaluated(evaluator, a, exclude=exclude, **params) for a in images.annotated(rng, 2))
@@ -124,7 +124,7 @@ def classification(evaluator: str, images: Images, exclude: str, **params: Any) 
 
 def recall(images: Images) -> Callable[..., Estimates]:
     """Return what gives the interval of one class's recall, as the report draws it."""
-    from pci_bench.reporting.report.classes import Predictions, recall_intervals
+    from pci_bench.reporting.html.classes import Predictions, recall_intervals
 
     def replicate(rng: np.random.Generator) -> Estimates:
         result = evaluated("loo-knn", images.annotated(rng)[0], k=11)
@@ -136,7 +136,7 @@ def recall(images: Images) -> Callable[..., Estimates]:
 
 def ranking(images: Images, sets: int) -> Callable[..., Estimates]:
     """Return what ranks equally good feature sets: "covered" where all get one letter."""
-    from pci_bench.leaderboard import rankings
+    from pci_bench.runs.leaderboard import rankings
 
     def replicate(rng: np.random.Generator) -> Estimates:
         results = []
@@ -261,7 +261,7 @@ def inpainting(images: int, cells: int, pairs: int, between: float = 0.5) -> Cal
         own = rng.gamma(4, 1 / 4, size=len(image))
         errors = {
             "matched": target[image[drawn.targets]] * own[drawn.targets],
-            "mismatched": target[image[drawn.targets]] * own[drawn.targets] + source[image[drawn.strangers]],
+            "mismatched": target[image[drawn.targets]] * own[drawn.targets] + source[image[drawn.mismatched]],
         }
         found = error_intervals(errors, drawn, image)
         return {f"inpainting-error: {n}": (float(e.mean()), *found[n]) for n, e in errors.items()}

@@ -17,9 +17,9 @@ from typing import Any
 
 import numpy as np
 
-from pci_bench.evaluators.jackknife import units_and_strata
-from pci_bench.evaluators.knn import expected_confusion, neighborhoods
-from pci_bench.evaluators.metrics import classification_metrics, confusion_counts
+from pci_bench.statistics.jackknife import units_and_strata
+from pci_bench.statistics.metrics import classification_metrics, confusion_counts
+from pci_bench.statistics.neighbors import expected_confusion, neighborhoods
 
 KINDS = {"cell": ("cell", False), "image": ("image", False), "image, balanced": ("image", True)}
 

@@ -29,7 +29,7 @@ def peak():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 if name == "ours":
-    from pci_bench.evaluators.compiled.distances import column_scale, mean_distances
+    from pci_bench.statistics.compiled.distances import column_scale, mean_distances
     mean_distances(x[:200], images[:200], pairs[:1] * 0)  # compiled code is loaded before the clock starts
     def scale():
         return column_scale(x, np.arange(len(x)))
@@ -86,8 +86,8 @@ print(json.dumps({"scaling": middle - begun, "seconds": seconds, "cpu": cpu, "gr
 FULL = r"""
 import json, resource, sys, time
 import anndata, numpy as np, pandas as pd
-from pci_bench.evaluators.base import EVALUATORS, Run
-from pci_bench.threads import set_threads
+from pci_bench.api.evaluator import EVALUATORS, EvaluationContext, unavailable_reason
+from pci_bench.system.threads import set_threads
 name, n_pairs, n_images, d, threads = sys.argv[1], *map(int, sys.argv[2:])
 set_threads(threads)
 rng = np.random.default_rng(0)
@@ -117,10 +117,10 @@ def peak():
 evaluator = EVALUATORS.get(name)
 params = evaluator.Params()
 before, begun, used = peak(), time.perf_counter(), time.process_time()
-reason = evaluator.skip(adata, params)
+reason = unavailable_reason(evaluator, adata, params)
 assert reason is None, reason
 asked = time.perf_counter() - begun
-(outcome,) = evaluator(adata, [params], Run(0, threads))
+(outcome,) = evaluator(adata, [params], EvaluationContext(0, threads))
 print(json.dumps({"asked": asked, "seconds": time.perf_counter() - begun - asked, "cpu": time.process_time() - used, "grown_mb": peak() - before,
                   "headline": outcome.metrics[evaluator.meta.headline], "cells": len(image),
                   "details": {k: outcome.details[k] for k in ("proteins", "images") if k in outcome.details}}))

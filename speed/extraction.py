@@ -15,7 +15,7 @@ import torch
 from pci_bench.inpainting import PairedCellInpainting
 from pci_bench.inpainting.features import CROPS_PER_PASS, encoder_compute
 from pci_bench.inpainting.network import LAYERS
-from pci_bench.threads import available_cores, set_threads
+from pci_bench.system.threads import available_cores, set_threads
 
 
 def main() -> None:

@@ -16,7 +16,7 @@ MEASURE = r"""
 import json, resource, sys, time
 import numpy as np
 from mahotas.features import haralick as mahotas
-from pci_bench.datasets.yeast_sim import draw, plan, sample
+from pci_bench.simulation.yeast.screen import draw, plan, sample
 from pci_bench_baselines.classic_haralick import DISTANCES, grey_levels
 from pci_bench_baselines.compiled.haralick import haralick
 name, n = sys.argv[1], int(sys.argv[2])

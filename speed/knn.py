@@ -24,7 +24,7 @@ def peak():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 if name.startswith("ours"):
-    from pci_bench.evaluators.compiled.neighbors import nearest
+    from pci_bench.statistics.compiled.neighbors import nearest
     groups = [np.arange(n)] if name == "ours" else [np.arange(n), rng.integers(0, 300, n)]
     nearest(x[:200], k, [g[:200] for g in groups])  # compiled code is loaded before the clock starts
     search = lambda: nearest(x, k, groups)[0]

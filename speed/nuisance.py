@@ -19,7 +19,7 @@ FIELDS, CELLS = 4, 10
 
 def own_group_rate(features: np.ndarray, groups: np.ndarray) -> tuple[float, float]:
     """Return how often the nearest other row is of the row's own group, and how often a random other row would be."""
-    from pci_bench.evaluators.knn import loo_neighbors
+    from pci_bench.statistics.neighbors import loo_neighbors
 
     nearest = loo_neighbors(features, 1)[0][:, 0]
     sizes = np.bincount(groups)[groups]
@@ -48,10 +48,11 @@ def rates(features: np.ndarray, labels: np.ndarray, groups: np.ndarray, draws: i
 def one_protein_on_one_plate(settings: dict):
     """Return cells in memory: four images of the first protein of every class, all on one plate."""
     from pci_bench.datasets import yeast_sim
+    from pci_bench.simulation.yeast.screen import CLASSES
 
     first = {image.label: image for image in reversed(yeast_sim.plan("yeast-sim", settings))}
     images: list[yeast_sim.ImagePlan] = []
-    for label in yeast_sim.CLASSES:
+    for label in CLASSES:
         for _ in range(FIELDS):
             number = 10_000 + len(images)  # beyond all images of the screen
             cells = 30 if label.startswith(("BUD", "SPINDLE")) else 14
@@ -70,7 +71,7 @@ def main() -> None:
     options = parser.parse_args()
     from pci_bench import extract, load_dataset
     from pci_bench.datasets import yeast_sim
-    from pci_bench.evaluators.base import standardized
+    from pci_bench.statistics.scaling import standardized
 
     settings = dict(yeast_sim.SETTINGS)
     if options.nuisance is not None:

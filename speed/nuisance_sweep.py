@@ -64,7 +64,7 @@ def measured(proteins: int) -> list[dict[str, object]]:
 
 def drawn(rows: list[dict[str, object]], path: Path) -> None:
     """Draw accuracy against strength, a thin line for each seed and a thick one for their mean."""
-    from pci_bench.drawing import COLOURS, caption, new_figure, save, title
+    from pci_bench.system.drawing import COLOURS, caption, new_figure, save, title
 
     figure = new_figure(7.5, 3.6)
     axes = figure.subplots(1, 2, sharey=True)

@@ -103,7 +103,7 @@ def subclusters(adata, permutations: int) -> dict[str, str]:
 def terms(adata, annotations: str) -> dict[str, str]:
     """Return how many planted and null terms are significant in any of 13 clusters and the 27 finer ones among them."""
     from pci_bench import evaluate
-    from pci_bench.datasets.human_ontology import ONTOLOGY, null_ids, ontology_text
+    from pci_bench.simulation.human.ontology import ONTOLOGY, null_ids, ontology_text
 
     with tempfile.TemporaryDirectory() as folder:
         obo, gaf = Path(folder) / "sim.obo", Path(folder) / "sim.gaf"
@@ -124,7 +124,7 @@ def between_lines(adata, permutations: int) -> dict[str, str]:
     from scipy.spatial.distance import cdist
 
     from pci_bench import evaluate
-    from pci_bench.evaluators.base import standardized
+    from pci_bench.statistics.scaling import standardized
 
     (result,) = evaluate("pairwise-distance-cell-line", adata, minimum_proteins=3)
     low, high = result.intervals["difference"]
@@ -166,8 +166,8 @@ def between_lines(adata, permutations: int) -> dict[str, str]:
 def collections():
     """Yield title, cells, annotations, and which questions are asked."""
     from pci_bench import load_dataset
-    from pci_bench.datasets.human_ontology import annotations_text
-    from pci_bench.datasets.human_sim import Parameters, easy_settings, parameters_of, simulate
+    from pci_bench.simulation.human.collection import Parameters, easy_settings, parameters_of, simulate
+    from pci_bench.simulation.human.ontology import annotations_text
 
     annotations = annotations_text(parameters_of("human-sim"))
     yield "human-sim", load_dataset("human-sim"), annotations, {"pairs", "clusters", "lines"}

@@ -55,7 +55,7 @@ def picture(crops: np.ndarray) -> np.ndarray:
 
 def mosaic(simulated, real, file: str, across: int = 5) -> None:
     """Draw all blocks."""
-    from pci_bench.drawing import INK, new_figure
+    from pci_bench.system.drawing import INK, new_figure
 
     pictures = blocks(simulated, real)
     down = -(-len(pictures) // across)

@@ -19,9 +19,9 @@ import tifffile
 from skimage.measure import regionprops
 
 from pci_bench import load_dataset
-from pci_bench.cells import Channel, rescaled
+from pci_bench.api.segmenter import BUD, MOTHER
+from pci_bench.data.cells import Channel, rescaled
 from pci_bench.segmentation import DEFAULT_SEGMENTER, SEGMENTERS
-from pci_bench.segmentation.base import BUD, MOTHER
 
 CROP = 64
 CYTOPLASM = (Channel("cytoplasm", "marker"),)
@@ -105,7 +105,7 @@ def main() -> None:
     parser.add_argument("--segmenter", default=DEFAULT_SEGMENTER)
     parser.add_argument("--cells", type=int, default=2060)
     options = parser.parse_args()
-    if reason := SEGMENTERS.get(options.segmenter).skip():
+    if reason := SEGMENTERS.get(options.segmenter).unavailable_reason():
         parser.exit(1, f"{options.segmenter} cannot be run: {reason}\n")
     simulated(options.segmenter, options.cells)
     folder = Path(os.environ.get("PCI_BENCH_TEST_DATA", "")) / "fields-yeast"

@@ -3,7 +3,7 @@
     python speed/throughput.py [--cells 512] [--features vgg16-random,designed,…] [--device auto]
 
 Each family is computed by the harness in a process of its own, from simulated yeast, twice; the second time is shown (the first
-one compiles). The loop calls the same extractor with one cell at a time. Networks without weights at hand are skipped, with the
+one compiles). The loop calls the same extractor with one cell at a time. Networks without weights available locally are skipped, with the
 reason. The paper: VGG16 at 64 px up to block4_conv1 0.02 s per image (50 per second), at 224 px with fully connected layers
 0.31 s (3 per second), on hardware that it does not name.
 """
@@ -26,8 +26,12 @@ def measure(family: str, n: int, device: str) -> dict[str, object]:
     import numpy as np
 
     from pci_bench import load_dataset
-    from pci_bench.extraction import NotRun, ensure, resolve_device, resolve_weights
-    from pci_bench.features import EXTRACTORS, select
+    from pci_bench.api.extractor import EXTRACTORS
+    from pci_bench.api.skipped import Skipped
+    from pci_bench.features.availability import resolve_weights
+    from pci_bench.features.extraction import ExtractionOptions, compute_features
+    from pci_bench.features.names import select
+    from pci_bench.system.devices import resolve_device
     from pci_bench.weights import find
 
     cells = load_dataset("yeast-sim")
@@ -35,11 +39,11 @@ def measure(family: str, n: int, device: str) -> dict[str, object]:
     wanted = select([family])
     extractor = EXTRACTORS.get(wanted[0].extractor_name)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    found = list(ensure(wanted, cells, refresh="always", device=device).values())
-    if all(isinstance(f, NotRun) for f in found):
+    found = list(compute_features(wanted, cells, ExtractionOptions(refresh="always", device=device)).values())
+    if all(isinstance(f, Skipped) for f in found):
         return {"family": family, "reason": found[0].reason.partition(". ")[0]}
     started = time.perf_counter()
-    ensure(wanted, cells, refresh="always", device=device)
+    compute_features(wanted, cells, ExtractionOptions(refresh="always", device=device))
     rate = len(cells) / (time.perf_counter() - started)
     after = max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
     outputs = {f.output for f in wanted}
@@ -68,8 +72,8 @@ def main() -> None:
     if options.one:
         print(json.dumps(measure(options.one, options.cells, options.device)))
         return
-    from pci_bench.features import EXTRACTORS
-    from pci_bench.threads import available_cores
+    from pci_bench.api.extractor import EXTRACTORS
+    from pci_bench.system.threads import available_cores
 
     families = options.features.split(",") if options.features else EXTRACTORS.names()
     print(f"{options.cells} cells of 64×64 px and two channels, {available_cores()} cores")

@@ -85,11 +85,11 @@ def main() -> None:
     if has_keras:
         import tensorflow
 
-        from pci_bench.threads import available_cores
+        from pci_bench.system.threads import available_cores
 
         tensorflow.config.threading.set_intra_op_parallelism_threads(options.threads or available_cores())
         tensorflow.config.threading.set_inter_op_parallelism_threads(1)
-    from pci_bench.threads import available_cores, set_threads
+    from pci_bench.system.threads import available_cores, set_threads
 
     threads = set_threads(options.threads or available_cores())
     crops = np.random.default_rng(0).random((options.batch, 2, 64, 64), dtype=np.float32)

@@ -30,7 +30,7 @@ def main() -> None:
     import torch
     from pci_bench_baselines import vgg16
 
-    from pci_bench.cells import Channel
+    from pci_bench.data.cells import Channel
 
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--images", type=int, default=16)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # a core for each process; set before numpy starts its threads
@@ -15,10 +16,16 @@ import pandas as pd
 import pytest
 from files_in_folders import write
 
-from pci_bench import registry
-from pci_bench.cells import Cells, Channel, DatasetMeta, validated_obs
+from pci_bench.api import registry
+from pci_bench.api.evaluator import EVALUATORS
+from pci_bench.api.extractor import EXTRACTORS
+from pci_bench.api.model import MODELS
+from pci_bench.api.segmenter import SEGMENTERS
+from pci_bench.benchmarks import BENCHMARKS
+from pci_bench.data.cells import Cells, Channel, DatasetMeta, validated_obs
 from pci_bench.datasets import DATASETS
-from pci_bench.features import EXTRACTORS
+from pci_bench.reporting.figures import FIGURES
+from pci_bench.reporting.tables import TABLES
 
 YEAST = (Channel("GFP", "protein"), Channel("RFP", "marker"))
 
@@ -46,12 +53,15 @@ def cache(tmp_path, monkeypatch) -> Path:
 
 
 @pytest.fixture
-def own_registries(monkeypatch):
+def own_registries(monkeypatch) -> Iterator[None]:
     """Let a test register what it likes; afterwards the registries are as they were."""
     registry.load_plugins()
-    for one in (EXTRACTORS, DATASETS):
-        monkeypatch.setattr(one, "_entries", dict(one._entries))
     monkeypatch.setattr(registry, "_plugin_files", list(registry._plugin_files))
+    monkeypatch.setattr(registry, "_plugin_folders", list(registry._plugin_folders))
+    with ExitStack() as stack:
+        for one in (EXTRACTORS, DATASETS, EVALUATORS, SEGMENTERS, MODELS, BENCHMARKS, TABLES, FIGURES):
+            stack.enter_context(one.temporary())
+        yield
 
 
 @pytest.fixture(scope="session")
@@ -104,6 +114,6 @@ def make_cells() -> Callable[..., Cells]:
         obs = pd.DataFrame({"cell": [f"cell{i}" for i in range(n)], "image": [f"image{i % 3}" for i in range(n)]})
         obs = validated_obs(obs.assign(**columns), name)
         digest = f"{name}-{seed}-{crops.shape}"
-        return Cells(obs, channels, DatasetMeta(name, "1", "Planted cells", confounder="image"), digest, crops)
+        return Cells(obs, channels, DatasetMeta(name, "1", "Synthetic cells", confounder="image"), digest, crops)
 
     return make

@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from pci_bench import runner
-from pci_bench.cells import Channel, DatasetMeta
-from pci_bench.results import Result, read_results, write_result
+from pci_bench import Dataset
+from pci_bench.data.cells import Channel, DatasetMeta
+from pci_bench.runs import runner
+from pci_bench.runs.results import Result, read_results, write_result
 
 SIZE, PER_CLASS, IMAGES = 24, 15, 3
 CLASSES = ("ring", "spot", "stripe", '<b>odd</b> & "quoted" name, it\'s long')
@@ -19,14 +20,14 @@ CROPLESS = 2  # points of the embedding that are no cells of the data set
 
 
 @dataclass
-class Painted:
+class Painted(Dataset):
     """Sixty cells of four classes in twelve images, two channels, 24×24 pixels."""
 
     meta: DatasetMeta = field(
         default_factory=lambda: DatasetMeta("painted", "1", "Painted cells", confounder="image", label="localization")
     )
 
-    def skip(self):
+    def unavailable_reason(self):
         return None
 
     def build(self, store):

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from pci_bench import UserError
-from pci_bench.annotations import annotate
-from pci_bench.runner import run
+from pci_bench.data.annotations import annotate
+from pci_bench.runs.runner import run
 
 
 @pytest.fixture

@@ -10,14 +10,15 @@ from test_knn import table
 
 import pci_bench
 from pci_bench.errors import UserError
-from pci_bench.evaluators.balanced import DRAWS, left_out_groups
-from pci_bench.evaluators.chance import permuted_labels
-from pci_bench.evaluators.compiled import neighbors
-from pci_bench.evaluators.knn import expected_confusion, neighborhoods
-from pci_bench.evaluators.metrics import share_spreads
-from pci_bench.evaluators.training_cells import without_training_cells
 from pci_bench.reporting.figures.classification import knn_figures
-from pci_bench.reporting.tables import CHANCE_ROW, TABLES, fill
+from pci_bench.reporting.tables.declaration import TABLES
+from pci_bench.reporting.tables.fill import CHANCE_ROW, fill
+from pci_bench.runs.training_cells import without_training_cells
+from pci_bench.statistics.balanced import DRAWS, left_out_groups
+from pci_bench.statistics.chance import permuted_labels
+from pci_bench.statistics.compiled import neighbors
+from pci_bench.statistics.metrics import share_spreads
+from pci_bench.statistics.neighbors import expected_confusion, neighborhoods
 
 
 def screen(rng, *, classes=4, groups=5, size=10, d=5, separation=0.0, strength=0.0):

@@ -18,10 +18,12 @@ from pci_bench_baselines import cellprofiler
 
 import pci_bench
 from pci_bench import Channel, UserError
-from pci_bench.cells import Cells, DatasetMeta, validated_obs
-from pci_bench.evaluators.base import completed
-from pci_bench.extraction import annotated, why_not
-from pci_bench.features import parse
+from pci_bench.data.cells import Cells, DatasetMeta, validated_obs
+from pci_bench.data.provenance import Provenance
+from pci_bench.features.availability import unavailable_reason
+from pci_bench.features.extraction import annotated
+from pci_bench.features.names import parse
+from pci_bench.statistics.scaling import impute_nan
 
 YEAST = (Channel("GFP", "protein"), Channel("RFP", "marker"))
 HUMAN = (Channel("nucleus", "marker"), Channel("antibody", "protein"), Channel("microtubules", "marker"))
@@ -32,7 +34,7 @@ def cells_of(crops, masks, channels=YEAST, **columns):
     """Cells in memory with masks of their own."""
     obs = pd.DataFrame({"cell": [f"cell{i}" for i in range(len(crops))], "image": "one"}).assign(**columns)
     digest = f"{crops.sum()}-{masks.sum()}-{channels}"
-    meta = DatasetMeta("planted", "1", "Planted cells")
+    meta = DatasetMeta("planted", "1", "Synthetic cells")
     return Cells(validated_obs(obs, "planted"), channels, meta, digest, crops, masks=masks)
 
 
@@ -225,9 +227,9 @@ def test_crops_that_are_no_images_of_0_to_1_are_refused_with_a_sentence(disc):
     mask, crop = disc
     extractor = cellprofiler.CellProfiler()
     counts = cells_of(crop[None] * 900, mask[None].astype(np.uint16))
-    assert "hold floats from 1.034 to 899.8. Store counts as uint8 or uint16" in extractor.skip(counts)
-    assert extractor.skip(cells_of(crop[None], mask[None])) is None
-    assert extractor.skip(cells_of((crop[None] * 65535).astype(np.uint16), mask[None])) is None
+    assert "hold floats from 1.034 to 899.8. Store counts as uint8 or uint16" in extractor.unavailable_reason(counts)
+    assert extractor.unavailable_reason(cells_of(crop[None], mask[None])) is None
+    assert extractor.unavailable_reason(cells_of((crop[None] * 65535).astype(np.uint16), mask[None])) is None
     with pytest.raises(UserError, match=r"0 to 1, and these crops hold floats from -0\.5 to 1\. .*divide"):
         table(np.stack([crop, np.where(mask, -0.5, 1)[None].repeat(2, 0)]), np.stack([mask, mask]))
 
@@ -259,11 +261,11 @@ def test_extraction_declares_what_is_missing_and_evaluation_counts_it(oracle, tm
     st.permutations(range(7)),
 )
 def test_a_missing_value_is_its_columns_mean_whatever_the_order_of_the_cells(values, order):
-    filled, note = completed(values)
+    filled, note = impute_nan(values)
     expected = pd.DataFrame(values.astype(np.float64)).pipe(lambda t: t.fillna(t.mean())).fillna(0)
     np.testing.assert_allclose(filled, expected, rtol=1e-6, atol=1e-4)
     np.testing.assert_array_equal(filled[~np.isnan(values)], values[~np.isnan(values)])
-    np.testing.assert_array_equal(completed(values[order])[0], filled[order])
+    np.testing.assert_array_equal(impute_nan(values[order])[0], filled[order])
     assert filled.dtype == np.float32
     count = int(np.isnan(values).sum())
     assert note.get("values", 0) == count
@@ -275,12 +277,12 @@ def test_missing_values_that_no_extractor_declares_are_still_refused(make_cells)
     values = np.random.default_rng(0).random((12, 3))
     values[2, 1] = np.nan
     with pytest.raises(UserError, match="NaN"):
-        pci_bench.evaluate("loo-knn", annotated(values, ["a", "b", "c"], cells, {}), k=3)
+        pci_bench.evaluate("loo-knn", annotated(values, ["a", "b", "c"], cells, Provenance()), k=3)
 
 
 # ---- the features that were published with chong2015
 
-CLASSES = pci_bench.datasets.chong2015.DECLARATION["classes"]
+CLASSES = pci_bench.acquisition.deeploc_hdf5.DECLARATION["classes"]
 FILES = {"train": "Chong_train_set.hdf5", "valid": "Chong_valid_set.hdf5", "test": "Chong_test_set.hdf5"}
 COLUMNS = [
     "ImageNumber",
@@ -359,7 +361,7 @@ def test_published_columns_go_to_the_cells_that_have_their_names(folder, sizes, 
     }.items(),
 )
 def test_a_number_name_place_or_label_is_no_feature(column, kept):
-    assert pci_bench.datasets.chong2015.is_feature(column) == kept
+    assert pci_bench.acquisition.deeploc_hdf5.is_feature(column) == kept
 
 
 def test_missing_published_values_are_completed_and_counted(folder):
@@ -389,18 +391,18 @@ def test_without_named_columns_the_published_features_are_not_run(folder):
     for split, name in FILES.items():
         write(folder / name, None if split == "test" else INFO[split])
     cells = pci_bench.load_dataset("chong2015")
-    reason = why_not(parse("cellprofiler-chong2015"), cells)
+    reason = unavailable_reason(parse("cellprofiler-chong2015"), cells)
     assert "Chong_test_set.hdf5 holds no named CellProfiler columns" in reason
     assert "The feature set cellprofiler measures the crops instead" in reason
     assert any("'cellprofiler-chong2015' cannot be had" in note for note in cells.notes)
     write(folder / FILES["test"], INFO["test"][:, [3]], columns=COLUMNS[3:4])
-    assert "holds no named CellProfiler columns" in why_not(parse("cellprofiler-chong2015"), cells)
+    assert "holds no named CellProfiler columns" in unavailable_reason(parse("cellprofiler-chong2015"), cells)
     (folder / FILES["valid"]).unlink()
-    assert "Chong_valid_set.hdf5 is missing" in why_not(parse("cellprofiler-chong2015"), cells)
+    assert "Chong_valid_set.hdf5 is missing" in unavailable_reason(parse("cellprofiler-chong2015"), cells)
 
 
 def test_other_cells_have_no_published_features(make_cells):
-    reason = why_not(parse("cellprofiler-chong2015"), make_cells())
+    reason = unavailable_reason(parse("cellprofiler-chong2015"), make_cells())
     assert reason == "it was published for chong2015 only; the feature set cellprofiler measures the crops of planted"
 
 

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from pci_bench.cells import Cells, Channel, DatasetMeta, halved, limited, rescaled, validated_obs
+from pci_bench.data.cells import Cells, Channel, DatasetMeta, halved, rescaled, subsample, validated_obs
 from pci_bench.errors import UserError
 
 PROTEIN, MARKER = Channel("GFP", "protein"), Channel("RFP", "marker")
@@ -186,13 +186,13 @@ def labelled(make_cells, counts: dict[str | None, int]) -> Cells:
 
 def test_a_limit_keeps_each_label_in_proportion_and_at_least_two_of_each(make_cells):
     cells = labelled(make_cells, {"A": 600, "B": 300, "C": 96, "rare": 4})
-    counts = limited(cells, 100, 0).obs["label"].value_counts()
+    counts = subsample(cells, 100, 0).obs["label"].value_counts()
     assert counts.to_dict() == {"A": 60, "B": 30, "C": 10, "rare": 2}
 
 
 def test_a_limit_keeps_the_cells_order_and_names_cells_of_the_whole(make_cells):
     cells = labelled(make_cells, {"A": 50, "B": 50})
-    chosen = limited(cells, 20, 3)
+    chosen = subsample(cells, 20, 3)
     positions = [int(name.removeprefix("cell")) for name in chosen.obs["cell"]]
     assert positions == sorted(set(positions))
     np.testing.assert_array_equal(chosen.crops(slice(None)), cells.crops(positions))
@@ -200,22 +200,22 @@ def test_a_limit_keeps_the_cells_order_and_names_cells_of_the_whole(make_cells):
 
 def test_a_limit_depends_on_the_seed_alone(make_cells):
     cells = labelled(make_cells, {"A": 50, "B": 50})
-    assert limited(cells, 20, 3).sha256 == limited(cells, 20, 3).sha256
-    assert len({limited(cells, 20, seed).sha256 for seed in range(5)}) == 5
+    assert subsample(cells, 20, 3).sha256 == subsample(cells, 20, 3).sha256
+    assert len({subsample(cells, 20, seed).sha256 for seed in range(5)}) == 5
 
 
 def test_unlabelled_cells_are_limited_in_proportion_too(make_cells):
     cells = labelled(make_cells, {"A": 50, None: 50})
-    chosen = limited(cells, 20, 0)
+    chosen = subsample(cells, 20, 0)
     assert len(chosen) == 20
     assert int(chosen.obs["label"].isna().sum()) == 10
-    assert len(limited(make_cells(50, (2, 2)), 20, 0)) == 20  # no label column at all
+    assert len(subsample(make_cells(50, (2, 2)), 20, 0)) == 20  # no label column at all
 
 
 def test_a_limit_of_all_cells_or_more_changes_nothing(make_cells):
     cells = make_cells(10, (2, 2))
-    assert limited(cells, 10, 0) is cells
-    assert limited(cells, 11, 0) is cells
+    assert subsample(cells, 10, 0) is cells
+    assert subsample(cells, 11, 0) is cells
 
 
 # ---- the table

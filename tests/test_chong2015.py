@@ -10,10 +10,11 @@ import pytest
 
 import pci_bench
 from pci_bench import UserError
+from pci_bench.acquisition.deeploc_hdf5 import DECLARATION
+from pci_bench.api.registry import Origin, Registry
+from pci_bench.data.provenance import Provenance
 from pci_bench.datasets import DATASETS
-from pci_bench.datasets.chong2015 import DECLARATION
-from pci_bench.extraction import annotated
-from pci_bench.registry import Origin, Registry
+from pci_bench.features.extraction import annotated
 
 # fmt: off
 CLASSES = [
@@ -119,7 +120,7 @@ def test_every_part_may_name_its_columns_in_its_own_order(folder):
 
 
 def test_files_larger_than_one_block_are_read_whole(folder, monkeypatch):
-    monkeypatch.setattr("pci_bench.datasets.chong2015.CELLS_PER_BLOCK", 4)
+    monkeypatch.setattr("pci_bench.acquisition.deeploc_hdf5.CELLS_PER_BLOCK", 4)
     write_all(folder, sizes=[9, 10])
     cells = pci_bench.load_dataset("chong2015:merge-and-drop")
     kept = [row for row in range(57) if row % 19 < 17]
@@ -127,7 +128,7 @@ def test_files_larger_than_one_block_are_read_whole(folder, monkeypatch):
 
 
 def test_no_more_than_a_block_of_pixels_is_read_at_once(folder, monkeypatch):
-    monkeypatch.setattr("pci_bench.datasets.chong2015.CELLS_PER_BLOCK", 4)
+    monkeypatch.setattr("pci_bench.acquisition.deeploc_hdf5.CELLS_PER_BLOCK", 4)
     write_all(folder)
     sizes, read = [], h5py.Dataset.__getitem__
 
@@ -292,7 +293,7 @@ def test_an_identifier_that_only_some_files_hold_is_not_used(folder):
 def test_features_can_be_extracted_without_images(folder):
     write_all(folder)
     cells = pci_bench.load_dataset("chong2015")
-    adata = annotated(cells.crops(slice(None)).mean(axis=(2, 3)), ["GFP", "RFP"], cells, {})
+    adata = annotated(cells.crops(slice(None)).mean(axis=(2, 3)), ["GFP", "RFP"], cells, Provenance())
     adata.write_h5ad(folder / "features.h5ad")
     assert len(adata) == 57
 
@@ -339,13 +340,13 @@ def test_without_any_file_all_three_are_named(folder, monkeypatch, state):
     if state == "no folder":
         folder.rmdir()
     assert "Chong_train_set.hdf5, Chong_valid_set.hdf5 and Chong_test_set.hdf5 are missing in" in message(folder)
-    assert "are missing" in DATASETS.get("chong2015").skip()
+    assert "are missing" in DATASETS.get("chong2015").unavailable_reason()
 
 
 def test_nothing_is_missing_when_the_files_are_there(folder):
     write_all(folder)
-    assert DATASETS.get("chong2015").skip() is None
-    assert DATASETS.get("chong2015:drop").skip() is None
+    assert DATASETS.get("chong2015").unavailable_reason() is None
+    assert DATASETS.get("chong2015:drop").unavailable_reason() is None
 
 
 def test_a_truncated_file_is_named(folder):

@@ -13,8 +13,8 @@ from sklearn.preprocessing import StandardScaler
 
 from pci_bench import UserError, evaluate
 from pci_bench.evaluators.class_distances import agreement, class_distances, mantel, nearness
-from pci_bench.reporting.screens import agreement_tables, printed_in_text
-from pci_bench.runner import write_results
+from pci_bench.reporting.tables.screens import agreement_tables, printed_in_text
+from pci_bench.runs.runner import write_results
 
 CENTRES = {
     "nucleus": (0, 0),

@@ -8,21 +8,16 @@ import pytest
 from anndata import AnnData
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from liblinear import l1_regression
 from sklearn.ensemble import RandomForestClassifier
-from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import balanced_accuracy_score
 from sklearn.multiclass import OneVsRestClassifier
 from sklearn.svm import LinearSVC
 
 from pci_bench import UserError, evaluate
-from pci_bench.evaluators.base import Run
-from pci_bench.evaluators.classifiers import (
-    LogisticRegressionEvaluator,
-    LogisticRegressionParams,
-    Part,
-    balanced_weights,
-    stratified_folds,
-)
+from pci_bench.api.evaluator import EvaluationContext
+from pci_bench.evaluators.classifiers import LogisticRegressionEvaluator, LogisticRegressionParams, Part
+from pci_bench.statistics.folds import balanced_weights, stratified_folds
 
 
 def table(features, labels, fields=None, names=None) -> AnnData:
@@ -84,9 +79,9 @@ def test_held_out_predictions_are_those_of_a_classifier_fitted_on_the_other_fold
         else:
             weights = balanced_weights(labels[~inside], 3)
             fits = [
-                LogisticRegression(
-                    solver="liblinear", l1_ratio=1.0, class_weight={0: 1.0, 1: weights[c]}, tol=1e-8, random_state=0
-                ).fit(training, labels[~inside] == c)
+                l1_regression(class_weight={0: 1.0, 1: weights[c]}, tol=1e-8, random_state=0).fit(
+                    training, labels[~inside] == c
+                )
                 for c in range(3)
             ]
             expected = np.array(["a", "b", "c"])[np.argmax([f.decision_function(held_out) for f in fits], axis=0)]
@@ -102,7 +97,7 @@ def test_logistic_regression_is_close_to_plain_one_against_the_rest():
     features, labels = planted(n=300, shift=2.5)
     from sklearn.model_selection import cross_val_score
 
-    plain = OneVsRestClassifier(LogisticRegression(solver="liblinear", l1_ratio=1.0, class_weight="balanced"))
+    plain = OneVsRestClassifier(l1_regression(class_weight="balanced"))
     theirs = cross_val_score(plain, features, labels, cv=5, scoring="balanced_accuracy").mean()
     (ours,) = evaluate("logistic-regression", table(features, [f"k{v}" for v in labels]))
     assert ours.metrics["balanced_accuracy"] == pytest.approx(theirs, abs=0.05)
@@ -116,7 +111,9 @@ def test_predictions_are_the_same_for_any_number_of_threads(scale):
     def predictions(threads):
         parts = (Part.of(features, labels, np.arange(300), folds == fold, scale) for fold in range(5))
         said: dict[str, int] = {}
-        found = LogisticRegressionEvaluator().predict(parts, LogisticRegressionParams(), Run(threads=threads), said)
+        found = LogisticRegressionEvaluator().predict(
+            parts, LogisticRegressionParams(), EvaluationContext(threads=threads), said
+        )
         return np.concatenate(found), said
 
     alone, said = predictions(1)

@@ -24,7 +24,7 @@ from sklearn.metrics import accuracy_score, balanced_accuracy_score, f1_score
 from sklearn.neighbors import NearestNeighbors
 from sklearn.preprocessing import StandardScaler
 
-from pci_bench.results import Result
+from pci_bench.runs.results import Result
 
 KS = (1, 5, 11, 25, 50)
 EXCLUSIONS = ("cell", "field")
@@ -368,16 +368,16 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from pci_bench import Channel, DatasetMeta, register_dataset, register_features
+from pci_bench import Channel, Dataset, DatasetMeta, register_dataset, register_features
 
 N = 4096 + 512
 
 
 @register_dataset("counted")
-class Counted:
+class Counted(Dataset):
     meta = DatasetMeta("counted", "1", "Cells whose first pixel is their number")
 
-    def skip(self):
+    def unavailable_reason(self):
         return None
 
     def build(self, store):

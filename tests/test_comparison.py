@@ -12,20 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pci_bench import UserError
-from pci_bench.comparison import (
-    Difference,
-    Tolerance,
-    compare,
-    joined,
-    junit,
-    markdown,
-    paired_interval,
-    read_any,
-    read_tolerance,
-    verdict,
-)
-from pci_bench.evaluators.intervals import TRAINING_VARIANCE
-from pci_bench.results import Result, write_result
+from pci_bench.reporting.comparison import junit, markdown, verdict
+from pci_bench.runs.comparison import Difference, compare, read_any
+from pci_bench.runs.paired import joined, paired_interval
+from pci_bench.runs.results import Result, write_result
+from pci_bench.runs.tolerance import Tolerance, read_tolerance
+from pci_bench.statistics.intervals import TRAINING_VARIANCE
 
 
 def result(

@@ -13,9 +13,13 @@ import pydantic
 import pytest
 from command_line import call
 
-from pci_bench import contracts
-from pci_bench.cells import Cells, Channel, DatasetMeta
-from pci_bench.contracts import (
+from pci_bench import Dataset, Evaluator, Extractor, Precomputed, Segmenter
+from pci_bench import conformance as contracts
+from pci_bench.api.evaluator import EVALUATORS, EvaluatorMeta, Outcome
+from pci_bench.api.extractor import EXTRACTORS, ExtractorMeta
+from pci_bench.api.registry import Origin, load_plugin
+from pci_bench.api.segmenter import SegmenterMeta
+from pci_bench.conformance import (
     Finding,
     check_dataset,
     check_evaluator,
@@ -27,28 +31,24 @@ from pci_bench.contracts import (
     features,
     segmenters,
 )
-from pci_bench.contracts.base import NotApplicableError, Once, checked_contracts
-from pci_bench.contracts.evaluators import EvaluatorTrial, planted_features
-from pci_bench.contracts.features import FeatureTrial
-from pci_bench.contracts.planted import AWKWARD, LAYOUTS, planted, with_channels
-from pci_bench.contracts.segmenters import SegmenterTrial, expect_masks
+from pci_bench.conformance.base import NotApplicableError, Once, checked_contracts
+from pci_bench.conformance.evaluators import EvaluatorTrial, planted_features
+from pci_bench.conformance.features import FeatureTrial
+from pci_bench.conformance.planted import AWKWARD, LAYOUTS, planted, with_channels
+from pci_bench.conformance.segmenters import SegmenterTrial, expect_masks
+from pci_bench.data.cells import Cells, Channel, DatasetMeta
 from pci_bench.datasets import DATASETS
 from pci_bench.errors import UserError
-from pci_bench.evaluators.base import EVALUATORS, EvaluatorMeta, Outcome
-from pci_bench.features import EXTRACTORS, ExtractorMeta, FeatureSet, known_feature_sets, select
-from pci_bench.registry import Origin, load_plugin_file
+from pci_bench.features.names import FeatureSet, known_feature_sets, select
 from pci_bench.segmentation import SEGMENTERS
-from pci_bench.segmentation.base import SegmenterMeta
 from pci_bench.weights import save
 
 GFP, RFP = LAYOUTS["yeast"]
 
 
 @pytest.fixture(autouse=True)
-def registries(own_registries, monkeypatch):
-    """Let every test register what it likes, of all four kinds."""
-    for one in (EVALUATORS, SEGMENTERS):
-        monkeypatch.setattr(one, "_entries", dict(one._entries))
+def registries(own_registries):
+    """Let every test register what it likes."""
 
 
 def states(findings: Iterable[Finding]) -> dict[str, str]:
@@ -113,7 +113,7 @@ def test_every_evaluator_of_ours_keeps_all_contracts(name):
 def test_every_segmenter_of_ours_keeps_all_contracts(name):
     found = list(check_segmenter(name))
     assert sentences(found) == {}
-    if SEGMENTERS.get(name).skip() is None:
+    if SEGMENTERS.get(name).unavailable_reason() is None:
         assert set(states(found).values()) == {"passed"}
 
 
@@ -133,7 +133,7 @@ def test_a_folder_of_crops_keeps_all_contracts(write_crops):
     assert "6 cells" in next(f.sentence for f in found if f.contract == "it can be built")
 
 
-# ---- planted cells
+# ---- synthetic cells
 
 
 def test_planted_cells_of_every_type_have_exactly_the_same_raw_values():
@@ -204,7 +204,7 @@ def test_what_could_not_be_computed_fails_once_and_is_then_not_applicable():
 # ---- feature sets that break one contract
 
 
-class Toy:
+class Toy(Extractor):
     """Mean and peak of every channel, each named by its channel: sound in every respect."""
 
     def __init__(self, **changes):
@@ -212,10 +212,10 @@ class Toy:
         self.meta = dataclasses.replace(meta, **changes)
         self.calls = 0
 
-    def skip(self, cells):
+    def unavailable_reason(self, cells):
         return None
 
-    def names(self, output, channels):
+    def names(self, output, channels, weights=None):
         return [f"{output} {c.name}" for c in channels]
 
     def open(self, channels, weights, device):
@@ -255,7 +255,7 @@ def test_a_sound_feature_set_keeps_all_contracts(cache):
     found = states(tried(Toy()))
     assert found.pop(IN_TWO_PROCESSES) == "not applicable"  # of a class that no other process can import
     assert set(found.values()) == {"passed"}
-    assert len(found) == 14
+    assert len(found) == 15
     assert not list(cache.rglob("*.h5ad"))  # nothing of a trial stays
 
 
@@ -293,8 +293,8 @@ def alone_in_its_batch(values, crops):
         (toy(lambda v, c: v[:, :1]), "one float32 column per name", ["as many columns as names() gives", "(2); found 1"]),
         (toy(lambda v, c: v[:, 0]), "one float32 column per name", ["one row per crop, (4, d)", "the shape (4,)"]),
         (toy(lambda v, c: v[:2]), "one float32 column per name", ["one row per crop, (4, d)", "the shape (2, 2)"]),
-        (toy(nan_where(is_constant)), "values are finite, or NaN where declared", ["missing=True", "nan in the column 'mean GFP'", "constant"]),
-        (toy(lambda v, c: np.where(is_constant(c)[:, None], np.float32(np.inf), v), missing=True), "values are finite, or NaN where declared", ["inf", "constant"]),
+        (toy(nan_where(is_constant)), "values are finite, or NaN where declared", ["allows_nan=True", "nan in the column 'mean GFP'", "constant"]),
+        (toy(lambda v, c: np.where(is_constant(c)[:, None], np.float32(np.inf), v), allows_nan=True), "values are finite, or NaN where declared", ["inf", "constant"]),
         (toy(lambda v, c: v - v.mean(axis=0)), "bit-equal in any order and subset", ["toy-mean for", "cells (", "in place of", "in the column 'mean"]),
         (toy(lambda v, c: v + np.arange(len(v), dtype=np.float32)[:, None]), "bit-equal in any order and subset", ["backwards"]),
         (toy(alone_in_its_batch, batch=16), "bit-equal for one cell", ["for a dataset of one cell", "cell1"]),
@@ -344,12 +344,12 @@ def test_a_warning_is_told_that_only_awkward_crops_cause():
 
 def test_a_reason_that_is_no_sentence_and_a_question_that_cannot_bear_zero_cells_are_told():
     silent = Toy()
-    silent.skip = lambda cells: ""
+    silent.unavailable_reason = lambda cells: ""
     found = tried(silent)
-    fails(found, "one float32 column per name", "skip() to return None or a sentence", "''")
+    fails(found, "one float32 column per name", "unavailable_reason() to return None or a sentence", "''")
     assert states(found)["bit-equal for one cell"] == "not applicable"  # one failure is enough
     curious = Toy()
-    curious.skip = lambda cells: None if cells.obs["cell"].iloc[0] else "no"
+    curious.unavailable_reason = lambda cells: None if cells.obs["cell"].iloc[0] else "no"
     toy_fails(curious, "zero cells are refused with a sentence", "IndexError", f"{__file__}:")
 
 
@@ -470,7 +470,7 @@ def test_threads_and_error_handling_that_opening_changes_are_told():
 
 def test_features_that_depend_on_the_type_of_the_pixels_are_told():
     typed = Toy()
-    typed.skip = lambda cells: setattr(typed, "kind", cells.stored(slice(0, 1)).dtype.kind)
+    typed.unavailable_reason = lambda cells: setattr(typed, "kind", cells.stored(slice(0, 1)).dtype.kind)
     typed.changed = lambda values, crops, outputs: values + np.float32(typed.kind == "f")
     toy_fails(typed, "bit-equal for uint8, uint16 and float32 crops", "float32 and uint16", "equal raw values")
 
@@ -495,7 +495,9 @@ def test_a_protein_that_is_taken_from_the_first_channel_is_told():
     toy_fails(ordered, contract, "columns of the same names", "mean 0 RFP")
     refusing = Toy()
     refusing.names, refusing.changed = first.names, first.changed
-    refusing.skip = lambda cells: None if cells.channels[0].role == "protein" else "the protein must come first"
+    refusing.unavailable_reason = lambda cells: (
+        None if cells.channels[0].role == "protein" else "the protein must come first"
+    )
     assert states(tried(refusing, contract))[contract] == "passed"
 
 
@@ -543,8 +545,8 @@ def plugin(folder: Path, name: str, expression: str = "values") -> Path:
 
 
 def test_features_that_differ_in_another_process_are_told_and_others_pass(tmp_path):
-    load_plugin_file(plugin(tmp_path, "sound-elsewhere"))
-    load_plugin_file(plugin(tmp_path, "odd-elsewhere", f"values + np.float32(os.getpid() != {os.getpid()})"))
+    load_plugin(plugin(tmp_path, "sound-elsewhere"))
+    load_plugin(plugin(tmp_path, "odd-elsewhere", f"values + np.float32(os.getpid() != {os.getpid()})"))
     assert set(states(check_features(select(["sound-elsewhere"]), cells=2, size=16)).values()) <= {
         "passed",
         "not applicable",
@@ -560,7 +562,7 @@ def test_without_weights_what_needs_them_is_not_applicable_and_with_them_it_is_t
     assert sentences(found) == {}
     reasons = sentences(found, "not applicable")
     reason = reasons["one float32 column per name"]
-    assert reason == "no weights toyweights@… that fit are at hand: `pci-bench weights list` shows what there is"
+    assert reason == "no weights toyweights@… that fit are available: `pci-bench weights list` shows what there is"
     assert {"its description is complete", "channel roles are declared"} <= set(sentences(found, "passed"))
     save(
         "toyweights", "mine", {"w": np.ones(1, np.float32)}, channels=("protein", "marker"), config={}, source="a test"
@@ -573,7 +575,7 @@ def test_without_weights_what_needs_them_is_not_applicable_and_with_them_it_is_t
 
 def test_features_that_run_on_no_planted_cells_are_not_applicable_with_their_reason():
     choosy = Toy()
-    choosy.skip = lambda cells: "it measures the cells of one dataset"
+    choosy.unavailable_reason = lambda cells: "it measures the cells of one dataset"
     found = tried(choosy)
     assert sentences(found) == {}
     assert sentences(found, "not applicable")["bit-equal for one cell"] == "it measures the cells of one dataset"
@@ -582,7 +584,7 @@ def test_features_that_run_on_no_planted_cells_are_not_applicable_with_their_rea
 # ---- features that are read
 
 
-class Read:
+class Read(Precomputed):
     """Features by name, from a table."""
 
     meta = ExtractorMeta("read", "1", "Read", roles=())
@@ -591,7 +593,7 @@ class Read:
         self.join, self.names = join, list(names)
         self.values = np.arange(14, dtype=np.float32).reshape(7, 2) if values is None else values
 
-    def skip(self, cells):
+    def unavailable_reason(self, cells):
         return None
 
     def load(self, cells):
@@ -629,7 +631,7 @@ def test_features_that_are_read_wrongly_are_told(make_cells, read, contract, par
 # ---- datasets that break one contract
 
 
-class Screen:
+class Screen(Dataset):
     """Six cells of three images, with masks: sound in every respect."""
 
     def __init__(self, **changes):
@@ -637,7 +639,7 @@ class Screen:
         self.channels = (GFP, RFP)
         self.turn = 0
 
-    def skip(self):
+    def unavailable_reason(self):
         return None
 
     def obs(self):
@@ -666,7 +668,7 @@ def screened(screen: Screen, **options) -> list[Finding]:
 def test_a_sound_dataset_keeps_all_contracts(cache):
     found = screened(Screen())
     assert set(states(found).values()) == {"passed"}
-    assert len(found) == 8
+    assert len(found) == 9
     assert not cache.exists()  # it was built elsewhere
 
 
@@ -706,8 +708,8 @@ def reseeding(s):
     [
         (Screen(name="other"), "its description is complete", ["'screen', as registered", "'other'"]),
         (Screen(title=""), "its description is complete", ["meta.title"]),
-        (screen(source=lambda s: str(np.random.default_rng().random())), "its description is complete", ["source()"]),
-        (screen(skip=lambda s: ""), "skip() says why it cannot be had, or nothing", ["None or a sentence", "''"]),
+        (screen(source_fingerprint=lambda s: str(np.random.default_rng().random())), "its description is complete", ["source_fingerprint()"]),
+        (screen(unavailable_reason=lambda s: ""), "it says why it cannot be had, or nothing", ["None or a sentence", "''"]),
         (screen(crops=lambda s: Screen.crops(s)[:5]), "it can be built", ["masks of shape"]),
         (screen(crops=reseeding), "it can be built", ["building to leave global state alone", "NumPy's"]),
         (screen(obs=obs_with(cell="c")), "it can be built", ["named twice", "'c'"]),
@@ -729,11 +731,11 @@ def test_a_dataset_that_breaks_a_contract_is_told_so(broken, contract, parts):
     fails(screened(broken), contract, *parts)
 
 
-def test_a_dataset_that_is_not_at_hand_or_has_many_cells_is_not_applicable_with_why(monkeypatch):
-    found = screened(screen(skip=lambda s: "ask the authors"))
+def test_a_dataset_that_is_not_available_or_has_many_cells_is_not_applicable_with_why(monkeypatch):
+    found = screened(screen(unavailable_reason=lambda s: "ask the authors"))
     assert sentences(found) == {}
     assert sentences(found, "not applicable")["it can be built"] == "it cannot be had here: ask the authors"
-    monkeypatch.setattr("pci_bench.contracts.datasets.MANY_CELLS", 5)
+    monkeypatch.setattr("pci_bench.conformance.datasets.MANY_CELLS", 5)
     large = Screen()
     found = screened(large)
     assert "has 6 cells" in sentences(found, "not applicable")["two builds are the same"]
@@ -751,15 +753,17 @@ class Params(pydantic.BaseModel):
     vote: str = pydantic.Field("first", description="who wins")
 
 
-class Judge:
+class Judge(Evaluator):
     """A prediction of the class by the first feature's rank: sound in every respect."""
 
     def __init__(self, params: type[pydantic.BaseModel] = Params, **changes):
-        self.meta = dataclasses.replace(EvaluatorMeta("judge", "1", "Judge", "accuracy", any_order=True), **changes)
+        self.meta = dataclasses.replace(
+            EvaluatorMeta("judge", "1", "Judge", "accuracy", order_invariant=True), **changes
+        )
         self.Params = params
         self.turn = 0
 
-    def skip(self, adata, params):
+    def unavailable_reason(self, adata, params):
         if "label" not in adata.obs or (adata.obs["label"].astype(str) == "").all():
             return "there are no labels"
         return None if adata.n_obs > 2 else "too few cells"
@@ -784,7 +788,7 @@ def judged(judge: Judge, contract: str | None = None) -> list[Finding]:
 def test_a_sound_evaluator_keeps_all_contracts():
     found = judged(Judge())
     assert set(states(found).values()) == {"passed"}
-    assert len(found) == 9
+    assert len(found) == 10
 
 
 def judge(outcome: Callable, **changes) -> Judge:
@@ -807,8 +811,8 @@ def with_metric(value: Callable) -> Callable:
 
 
 def misaligned(j, outcome, *_):
-    table = outcome.predictions
-    return dataclasses.replace(outcome, predictions=table.assign(cell=np.roll(table["cell"], 1)))
+    table = outcome.per_cell
+    return dataclasses.replace(outcome, per_cell=table.assign(cell=np.roll(table["cell"], 1)))
 
 
 def scaling(j, outcome, adata, *_):
@@ -835,7 +839,7 @@ class Required(Params):
 
 def skipping(reason: Callable) -> Judge:
     found = Judge()
-    found.skip = lambda adata, params: reason(adata)
+    found.unavailable_reason = lambda adata, params: reason(adata)
     return found
 
 
@@ -857,9 +861,9 @@ def skipping(reason: Callable) -> Judge:
         (judge(replaced(details={"x": float("nan")})), "metrics are finite, an outcome for each of the grid", ["not JSON compliant"]),
         (judge(lambda j, o, a, params, grid, run: dataclasses.replace(o, params=grid[-1].model_dump())), "metrics are finite, an outcome for each of the grid", ["in the order of the grid"]),
         (judge(misaligned), "predictions are aligned to cells", ["each cell beside its own label", "cell"]),
-        (judge(lambda j, o, *_: dataclasses.replace(o, predictions=o.predictions.assign(cell=[f"x{i}" for i in range(len(o.predictions))]))), "predictions are aligned to cells", ["rows named x0"]),
-        (judge(lambda j, o, *_: dataclasses.replace(o, predictions=pd.concat([o.predictions] * 2))), "predictions are aligned to cells", ["one row per cell"]),
-        (judge(lambda j, o, *_: dataclasses.replace(o, predictions=o.predictions.drop(columns="cell"))), "predictions are aligned to cells", ["a column 'cell'"]),
+        (judge(lambda j, o, *_: dataclasses.replace(o, per_cell=o.per_cell.assign(cell=[f"x{i}" for i in range(len(o.per_cell))]))), "predictions are aligned to cells", ["rows named x0"]),
+        (judge(lambda j, o, *_: dataclasses.replace(o, per_cell=pd.concat([o.per_cell] * 2))), "predictions are aligned to cells", ["one row per cell"]),
+        (judge(lambda j, o, *_: dataclasses.replace(o, per_cell=o.per_cell.drop(columns="cell"))), "predictions are aligned to cells", ["a column 'cell'"]),
         (judge(with_metric(lambda j, *_: np.random.default_rng().random())), "the same seed gives the same numbers", ["metrics", "in place of"]),
         (judge(with_metric(lambda j, a, p, grid, run: 1 / len(grid))), "a grid gives what its parts give", ["to give alone", "metrics"]),
         (judge(scaling), "its input and global state are left alone", ["features to be left"]),
@@ -883,8 +887,8 @@ def test_an_evaluator_that_does_not_run_on_planted_features_is_not_applicable_wi
     assert sentences(found) == {}
     reason = sentences(found, "not applicable")["the same seed gives the same numbers"]
     assert reason == "it does not run on planted features: it needs pairs of images"
-    quiet = judged(Judge(any_order=False))
-    assert "any_order" in sentences(quiet, "not applicable")["the order of cells is irrelevant"]
+    quiet = judged(Judge(order_invariant=False))
+    assert "order_invariant" in sentences(quiet, "not applicable")["the order of cells is irrelevant"]
 
 
 def test_planted_features_can_be_told_apart_but_not_perfectly():
@@ -898,14 +902,14 @@ def test_planted_features_can_be_told_apart_but_not_perfectly():
 # ---- segmenters that break one contract
 
 
-class Cutter:
+class Cutter(Segmenter):
     """The square in the middle is the cell, where the marker varies: sound in every respect."""
 
     def __init__(self, **changes):
         self.meta = dataclasses.replace(SegmenterMeta("cutter", "1", "Cutter"), **changes)
         self.turn = 0
 
-    def skip(self):
+    def unavailable_reason(self):
         return None
 
     def open(self, channels, device):
@@ -931,7 +935,7 @@ def cut(cutter: Cutter, contract: str | None = None) -> list[Finding]:
 def test_a_sound_segmenter_keeps_all_contracts():
     found = cut(Cutter())
     assert set(states(found).values()) == {"passed"}
-    assert len(found) == 7
+    assert len(found) == 8
 
 
 def cutter(changed: Callable) -> Cutter:
@@ -974,13 +978,13 @@ def test_a_segmenter_that_breaks_a_contract_is_told_so(broken, contract, parts):
 
 def test_a_segmenter_that_cannot_be_run_here_is_not_applicable_with_the_command():
     absent = Cutter()
-    absent.skip = lambda: "install pci-bench[cutter]"
+    absent.unavailable_reason = lambda: "install pci-bench[cutter]"
     found = cut(absent)
     assert sentences(found) == {}
     assert (
         sentences(found, "not applicable")["the middle cell is 1"] == "it cannot be run here: install pci-bench[cutter]"
     )
-    absent.skip = lambda: ""
+    absent.unavailable_reason = lambda: ""
     fails(cut(absent), "its description is complete", "None or a sentence")
 
 
@@ -1063,7 +1067,7 @@ def test_a_features_file_is_tried_on_a_dataset(capsys, monkeypatch, tmp_path, wr
     assert call(capsys, monkeypatch, "extract", "intensity", "--dataset", dataset, "--out", tmp_path / "f.csv", "--device", "cpu").code == 0  # fmt: skip
     said = call(capsys, monkeypatch, "test", f"file:{tmp_path / 'f.csv'}", "--dataset", dataset)
     assert said.code == 0, said.out
-    assert said.out.splitlines()[-1] == "4 contracts passed, 0 failed."
+    assert said.out.splitlines()[-1] == "5 contracts passed, 0 failed."
     assert "4 cells × 8 columns" in said.out
 
 

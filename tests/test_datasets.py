@@ -18,7 +18,7 @@ import pytest
 import tifffile
 
 from pci_bench import load_dataset
-from pci_bench.cells import Channel
+from pci_bench.data.cells import Channel
 from pci_bench.datasets import toy
 from pci_bench.errors import UserError
 

@@ -13,11 +13,12 @@ from sklearn.metrics import balanced_accuracy_score
 
 import pci_bench
 from pci_bench import UserError, weights
-from pci_bench.cells import Channel
-from pci_bench.evaluators.training_cells import training_cells, without_training_cells
-from pci_bench.features import EXTRACTORS
-from pci_bench.models import MODELS
-from pci_bench.reporting.tables import TABLES, fill
+from pci_bench.api.extractor import EXTRACTORS
+from pci_bench.api.model import MODELS
+from pci_bench.data.cells import Channel
+from pci_bench.reporting.tables.declaration import TABLES
+from pci_bench.reporting.tables.fill import fill
+from pci_bench.runs.training_cells import training_cells, without_training_cells
 from pci_bench.training.loop import recipe_of, train
 from pci_bench.weights import IMPORTERS
 
@@ -273,7 +274,7 @@ def test_two_hundred_steps_learn_the_training_cells_by_heart(labelled):
     cells = labelled()
     said = []
 
-    class Listener(pci_bench.progress.Progress):
+    class Listener(pci_bench.system.progress.Progress):
         def say(self, text):
             said.append(text)
 
@@ -335,8 +336,8 @@ def test_resuming_a_supervised_training_equals_one_that_was_never_interrupted(la
 
 
 def test_a_declared_split_decides_what_is_trained_on_and_cells_without_a_label_are_left_out(labelled):
-    from pci_bench.progress import Progress
-    from pci_bench.training.classification import Classification
+    from pci_bench.system.progress import Progress
+    from pci_bench.training.objectives.classification import Classification
 
     split = np.repeat(["train", "valid", "test"], [50, 20, 10])
     label = [None if i % 10 == 0 else f"class{i % 3}" for i in range(80)]
@@ -355,8 +356,8 @@ def test_a_declared_split_decides_what_is_trained_on_and_cells_without_a_label_a
 
 
 def test_an_epoch_is_shuffled_by_seed_and_number_or_left_as_stored(labelled):
-    from pci_bench.progress import Progress
-    from pci_bench.training.classification import Classification
+    from pci_bench.system.progress import Progress
+    from pci_bench.training.objectives.classification import Classification
 
     def epoch(number, **changes):
         recipe = recipe_of("deeploc", **SMALL, **changes)

@@ -11,10 +11,10 @@ from pci_bench_baselines.designed import MEASURES, Designed, bud_neck, designed
 from test_yeast_sim import CLEAN
 
 from pci_bench import extract
-from pci_bench.cells import Cells, Channel
-from pci_bench.datasets.yeast_sim import CLASSES, SETTINGS, draw, plan, sample
-from pci_bench.extraction import ensure
-from pci_bench.features import parse
+from pci_bench.data.cells import Cells, Channel
+from pci_bench.features.extraction import compute_features
+from pci_bench.features.names import parse
+from pci_bench.simulation.yeast.screen import CLASSES, SETTINGS, draw, plan, sample
 
 NAMES = Designed().names("", (Channel("P", "protein"),))
 RNG = np.random.default_rng(0)
@@ -331,7 +331,7 @@ def test_cells_without_masks_are_segmented_first(make_cells):
     rows, columns = np.indices((64, 64))
     round_cell = (np.hypot(rows - 31.5, columns - 31.5) < 12).astype(np.float32)
     crops = np.stack([np.stack([round_cell * (columns < 32), round_cell])] * 2)
-    ((_, found),) = ensure([parse("designed")], make_cells(crops=crops)).items()
+    ((_, found),) = compute_features([parse("designed")], make_cells(crops=crops)).items()
     values = found.to_df().iloc[0]
     assert values["GFP_mother_mean"] > 0
     assert values["GFP_mother_fraction"] == 1

@@ -9,7 +9,7 @@ from anndata import AnnData
 from sklearn.manifold import trustworthiness
 
 from pci_bench import UserError, evaluate
-from pci_bench.evaluators.embedding import judged, most_common, protein_means
+from pci_bench.evaluators.embedding import embedding_quality, most_common, protein_means
 
 
 def blobs(per=25, d=6, seed=0, **columns) -> AnnData:
@@ -68,7 +68,7 @@ def test_trust_is_what_scikit_learn_says_and_agreement_is_a_share_of_neighbours(
     rng = np.random.default_rng(0)
     features, coordinates = rng.normal(size=(60, 5)), rng.normal(size=(60, 2))
     labels = np.where(np.arange(60) < 20, "", np.array(["u", "v"])[np.arange(60) % 2])
-    found = judged(features, coordinates, labels, 0)
+    found = embedding_quality(features, coordinates, labels, 0)
     assert found["trustworthiness"] == pytest.approx(trustworthiness(features, coordinates, n_neighbors=15))
     agreeing = []
     for i in range(20, 60):

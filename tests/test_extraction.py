@@ -21,14 +21,18 @@ import pandas as pd
 import pytest
 from scipy.stats import kstest, norm
 
-from pci_bench import UserError, extract, extraction, load_dataset, register_features, store
-from pci_bench.cells import Cells, Channel, DatasetMeta, limited
-from pci_bench.extraction import NotRun, ensure
-from pci_bench.features import EXTRACTORS, ExtractorMeta, known_feature_sets, parse, select
-from pci_bench.progress import Progress
-from pci_bench.registry import load_plugin_file
+from pci_bench import Dataset, Extractor, Segmenter, UserError, extract, load_dataset, register_features
+from pci_bench.api import dataset as datasets
+from pci_bench.api.extractor import EXTRACTORS, ExtractorMeta
+from pci_bench.api.registry import load_plugin
+from pci_bench.api.segmenter import SegmenterMeta
+from pci_bench.api.skipped import Skipped
+from pci_bench.data.cells import Cells, Channel, DatasetMeta, subsample
+from pci_bench.features import compute, jobs
+from pci_bench.features.extraction import ExtractionOptions, compute_features
+from pci_bench.features.names import known_feature_sets, parse, select
 from pci_bench.segmentation import SEGMENTERS, register_segmenter
-from pci_bench.segmentation.base import SegmenterMeta
+from pci_bench.system.progress import Progress
 from pci_bench.weights import overwriting, save
 
 GFP, RFP = Channel("GFP", "protein"), Channel("RFP", "marker")
@@ -42,7 +46,7 @@ class Heard(Progress):
         self.sentences.append(sentence)
 
 
-class Counting:
+class Counting(Extractor):
     """Two outputs of every crop's pixels, the number of crops seen, and a failure on demand."""
 
     def __init__(self):
@@ -51,10 +55,10 @@ class Counting:
         self.fail_after: int | None = None
         self.error: BaseException = RuntimeError("the power went off")
 
-    def skip(self, cells):
+    def unavailable_reason(self, cells):
         return None
 
-    def names(self, output, channels):
+    def names(self, output, channels, weights=None):
         return [f"{output} {c.name}" for c in channels]
 
     def open(self, channels, weights, device):
@@ -81,7 +85,7 @@ def counting(own_registries) -> Counting:
 
 @pytest.fixture
 def small_parts(monkeypatch) -> int:
-    monkeypatch.setattr(extraction, "CELLS_PER_PART", 8)
+    monkeypatch.setattr(jobs, "CELLS_PER_PART", 8)
     return 8
 
 
@@ -98,7 +102,7 @@ def test_a_cells_features_are_bit_equal_in_any_order_subset_and_limit(toy_cache,
     cells = load_dataset("toy-yeast")[rng.permutation(1642)[:21]]
     whole = np.asarray(extract(name, cells).X)
     row = {cell: i for i, cell in enumerate(cells.obs["cell"])}
-    views = [cells[::-1], cells[rng.permutation(21)], cells[3:20], cells[[20]], limited(cells, 12, 1)]
+    views = [cells[::-1], cells[rng.permutation(21)], cells[3:20], cells[[20]], subsample(cells, 12, 1)]
     assert len({view.sha256 for view in views} | {cells.sha256}) == 6  # none comes from another's cache
     for view in views:
         found = extract(name, view)
@@ -108,20 +112,20 @@ def test_a_cells_features_are_bit_equal_in_any_order_subset_and_limit(toy_cache,
 def test_parts_do_not_change_the_numbers(toy_cache, monkeypatch):
     cells = load_dataset("toy-human")[:21]
     whole = np.asarray(extract("pci-random-conv3", cells).X)
-    monkeypatch.setattr(extraction, "CELLS_PER_PART", 5)
+    monkeypatch.setattr(jobs, "CELLS_PER_PART", 5)
     assert same_bits(np.asarray(extract("pci-random-conv3", cells, refresh="always").X), whole)
 
 
-class Tiny:
+class Tiny(Dataset):
     """More cells than one part, of few pixels."""
 
     meta = DatasetMeta("tiny", "1", "Tiny")
 
-    def skip(self):
+    def unavailable_reason(self):
         return None
 
     def build(self, writer):
-        n = extraction.CELLS_PER_PART + 60
+        n = jobs.CELLS_PER_PART + 60
         crops = np.random.default_rng(0).integers(0, 256, (n, 2, 4, 4), dtype=np.uint8)
         obs = pd.DataFrame({"cell": [f"c{i}" for i in range(n)], "image": "i"})
         writer.begin(obs, (GFP, RFP), crop_shape=(4, 4), dtype="uint8")
@@ -153,18 +157,21 @@ def who(crops):
 def test_several_workers_give_the_same_bits_as_one_also_in_another_cache_and_with_a_plugin_file(
     tmp_path, monkeypatch, own_registries
 ):
-    monkeypatch.setattr(extraction, "available_cores", lambda: 2)
+    monkeypatch.setattr(compute, "available_cores", lambda: 2)
     (tmp_path / "mine.py").write_text(PLUGIN)
-    load_plugin_file(tmp_path / "mine.py")
+    load_plugin(tmp_path / "mine.py")
     wanted = select(["pci-conv5@mine", "spread"])
     found = {}
     for place, workers in (("one", 1), ("two", 2), ("three", 2)):
         monkeypatch.setenv("PCI_BENCH_CACHE", str(tmp_path / place))  # worker processes outlive a call
         weights_of(2, ("protein", "marker"), "mine")
-        cells = store.load(Tiny())
-        found[place] = {str(f): np.asarray(a.X) for f, a in ensure(wanted, cells, workers=workers).items()}
+        cells = datasets.load(Tiny())
+        found[place] = {
+            str(f): np.asarray(a.X)
+            for f, a in compute_features(wanted, cells, ExtractionOptions(workers=workers)).items()
+        }
     for name, values in found["one"].items():
-        assert len(values) > extraction.CELLS_PER_PART
+        assert len(values) > jobs.CELLS_PER_PART
         assert same_bits(found["two"][name], values), name
         assert same_bits(found["three"][name], values), name
     raw = cells.crops(slice(None), rescale="raw")
@@ -176,7 +183,7 @@ def test_a_random_encoder_is_the_same_in_every_process(make_cells, tmp_path):
     np.save(tmp_path / "crops.npy", make_cells(5).crops(slice(None), rescale="raw"))
     code = f"""
         import numpy as np, pandas as pd
-        from pci_bench.cells import Cells, Channel, DatasetMeta
+        from pci_bench.data.cells import Cells, Channel, DatasetMeta
         from pci_bench import extract
         crops = np.load({str(tmp_path / "crops.npy")!r})
         obs = pd.DataFrame({{"cell": [str(i) for i in range(5)], "image": "i"}})
@@ -195,9 +202,9 @@ def test_a_random_encoder_is_the_same_in_every_process(make_cells, tmp_path):
 
 def test_what_is_in_the_cache_is_not_computed_again(counting, make_cells):
     cells = make_cells(10)
-    first = ensure(select(["counting"]), cells)
+    first = compute_features(select(["counting"]), cells)
     assert (counting.seen, counting.opened) == (10, 1)  # one pass for both outputs
-    second = ensure(select(["counting"]), cells)
+    second = compute_features(select(["counting"]), cells)
     assert (counting.seen, counting.opened) == (10, 1)
     for features, adata in first.items():
         assert same_bits(np.asarray(second[features].X), np.asarray(adata.X))
@@ -212,7 +219,7 @@ def test_only_the_output_that_lacks_is_computed(counting, make_cells):
     asked = []
     compute = counting.open((GFP, RFP), None, "cpu")
     counting.open = lambda *_: lambda crops, outputs: asked.append(set(outputs)) or compute(crops, outputs)
-    ensure(select(["counting"]), cells)
+    compute_features(select(["counting"]), cells)
     assert asked
     assert all(outputs == {"peak"} for outputs in asked)
 
@@ -272,8 +279,8 @@ def test_a_damaged_part_is_computed_again(counting, small_parts, make_cells, cac
 def test_refresh_always_computes_all_anew_and_never_computes_nothing(counting, small_parts, make_cells):
     cells = make_cells(20)
     feature_set = parse("counting-mean")
-    nothing = ensure([feature_set], cells, refresh="never")[feature_set]
-    assert isinstance(nothing, NotRun)
+    nothing = compute_features([feature_set], cells, ExtractionOptions(refresh="never"))[feature_set]
+    assert isinstance(nothing, Skipped)
     assert "not in the cache" in nothing.reason
     assert counting.seen == 0
     with pytest.raises(UserError, match="not in the cache"):
@@ -394,7 +401,7 @@ def test_a_wrong_option_is_a_sentence(counting, make_cells, options, sentence):
 
 def test_ten_lines_in_a_plugin_file_are_a_feature_set(own_registries, tmp_path, make_cells):
     (tmp_path / "mine.py").write_text(PLUGIN)
-    load_plugin_file(tmp_path / "mine.py")
+    load_plugin(tmp_path / "mine.py")
     cells = make_cells(7)
     adata = extract("spread", cells)
     crops = cells.crops(slice(None), rescale="raw")
@@ -439,9 +446,9 @@ def test_a_feature_set_that_computes_wrongly_is_named(own_registries, make_cells
 # ---- what cannot be had is data
 
 
-def not_run(name: str, cells: Cells) -> NotRun:
-    (result,) = ensure(select([name]), cells).values()
-    assert isinstance(result, NotRun), f"{name} was run"
+def not_run(name: str, cells: Cells) -> Skipped:
+    (result,) = compute_features(select([name]), cells).values()
+    assert isinstance(result, Skipped), f"{name} was run"
     return result
 
 
@@ -475,25 +482,25 @@ def test_why_a_feature_set_cannot_be_had_is_said_with_the_command(make_cells):
 
 
 def test_the_datasets_default_weights_are_named_in_full(make_cells):
-    (name,) = ensure(select(["pci-conv4"]), make_cells(3, name="chong2015"))
+    (name,) = compute_features(select(["pci-conv4"]), make_cells(3, name="chong2015"))
     assert str(name) == "pci-conv4@lu2019-yeast"
-    (name,) = ensure(select(["pci-conv4"]), make_cells(3, name="toy-human"))
+    (name,) = compute_features(select(["pci-conv4"]), make_cells(3, name="toy-human"))
     assert str(name) == "pci-conv4@lu2019-human"
 
 
 def test_the_papers_weights_are_preferred_to_the_shipped_ones_once_they_are_imported(make_cells):
     cells = make_cells(3, name="toy-yeast")
-    (shipped,) = ensure(select(["pci-conv4"]), cells)
+    (shipped,) = compute_features(select(["pci-conv4"]), cells)
     weights_of(2, ("protein", "marker"), "lu2019-yeast")
-    (imported,) = ensure(select(["pci-conv4"]), cells)
+    (imported,) = compute_features(select(["pci-conv4"]), cells)
     assert [str(shipped), str(imported)] == ["pci-conv4@yeast-sim", "pci-conv4@lu2019-yeast"]
 
 
 def test_what_cannot_be_had_does_not_stop_what_can(make_cells):
     asked = ["pci-conv4@mine", "intensity", "pci-random-conv3@seed0", "raw-pixels"]
-    found = ensure(select(asked), make_cells(3, channels=(GFP,)))
+    found = compute_features(select(asked), make_cells(3, channels=(GFP,)))
     assert [str(f) for f in found] == asked
-    assert [isinstance(r, NotRun) for r in found.values()] == [True, False, True, False]
+    assert [isinstance(r, Skipped) for r in found.values()] == [True, False, True, False]
 
 
 @pytest.fixture
@@ -502,10 +509,10 @@ def two_segmenters(own_registries, monkeypatch):
     monkeypatch.setattr(SEGMENTERS, "_entries", dict(SEGMENTERS._entries))
 
     @register_segmenter("left-half")
-    class LeftHalf:
+    class LeftHalf(Segmenter):
         meta = SegmenterMeta("left-half", "1", "The left half of every crop")
 
-        def skip(self):
+        def unavailable_reason(self):
             return None
 
         def open(self, channels, device):
@@ -520,7 +527,7 @@ def two_segmenters(own_registries, monkeypatch):
     class Elsewhere(LeftHalf):
         meta = SegmenterMeta("elsewhere", "1", "Not here")
 
-        def skip(self):
+        def unavailable_reason(self):
             return "it is not installed: pip install elsewhere"
 
 
@@ -559,7 +566,7 @@ def test_masks_that_a_simulation_drew_from_are_used_by_what_asks_for_them_only(t
     assert extract("area", simulated, segmenter="left-half").X.ravel().tolist() == [128, 128, 128]
     assert extract("true-area", simulated, segmenter="left-half").X.ravel().tolist() == [0, 6, 0]
     real = Cells(cells.obs, cells.channels, cells.meta, "real", crops, masks=labels)
-    (found,) = ensure(select(["true-area"]), real, segmenter="left-half").values()
+    (found,) = compute_features(select(["true-area"]), real, ExtractionOptions(segmenter="left-half")).values()
     assert "true masks of simulated cells" in found.reason
 
 
@@ -572,7 +579,7 @@ def test_features_of_another_segmenter_are_other_features(two_segmenters, make_c
 
 def test_features_that_need_masks_are_not_run_where_no_segmenter_can(two_segmenters, make_cells):
     area_of_the_mask()
-    (found,) = ensure(select(["area"]), make_cells(3), segmenter="elsewhere").values()
+    (found,) = compute_features(select(["area"]), make_cells(3), ExtractionOptions(segmenter="elsewhere")).values()
     assert "pip install elsewhere" in found.reason
 
 
@@ -846,15 +853,15 @@ def test_memory_does_not_grow_with_the_number_of_cells(tmp_path):
         """
         import resource, sys
         import numpy as np, pandas as pd
-        from pci_bench.cells import Cells, Channel, DatasetMeta
-        from pci_bench.extraction import ensure
-        from pci_bench.features import select
+        from pci_bench.data.cells import Cells, Channel, DatasetMeta
+        from pci_bench.features.extraction import ExtractionOptions, compute_features
+        from pci_bench.features.names import select
         n = int(sys.argv[1])
         crops = np.random.default_rng(0).random((n, 2, 64, 64), dtype=np.float32)
         obs = pd.DataFrame({"cell": [f"c{i}" for i in range(n)], "image": "one"})
         channels = (Channel("GFP", "protein"), Channel("RFP", "marker"))
         cells = Cells(obs, channels, DatasetMeta("planted", "1", "Planted"), f"planted{n}", crops)
-        ensure(select(["pci-random"]), cells, workers=1)
+        compute_features(select(["pci-random"]), cells, ExtractionOptions(workers=1))
         print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
         """
     )
@@ -878,7 +885,7 @@ def test_groups_hold_a_random_network_with_three_seeds_and_its_name_alone_is_the
     for group in ("controls", "pci-random"):
         assert [str(f) for f in select([group]) if f.output == "conv3"] == seeds
     assert [str(f) for f in select(["all"]) if f.family == "pci-random"] == ["pci-random-conv3"]
-    found = ensure(select([*seeds, "pci-random-conv3@seed7"]), make_cells(4))
+    found = compute_features(select([*seeds, "pci-random-conv3@seed7"]), make_cells(4))
     values = [np.asarray(a.X) for a in found.values()]
     assert len({v.tobytes() for v in values}) == 4
     alone = extract("pci-random-conv3", make_cells(4))
@@ -910,7 +917,7 @@ def test_extractors_with_the_same_weights_share_one_pass_over_the_crops(make_cel
     reads: list[int] = []
     crops = Cells.crops
     monkeypatch.setattr(Cells, "crops", lambda *a, **k: reads.append(1) or crops(*a, **k))
-    together = ensure(wanted, cells, progress=heard)
+    together = compute_features(wanted, cells, progress=heard)
     assert heard.sentences == ["extracting pci@mine, conv4, conv1; marker-only@mine", "extracting intensity"]
     assert len(reads) == 2
     monkeypatch.setattr(Cells, "crops", crops)
@@ -924,17 +931,17 @@ def test_concurrent_batches_give_the_same_bits_in_the_same_rows(make_cells, monk
     cells = make_cells(53)
     found, seen = {}, set()
     for cores in (1, 3):
-        monkeypatch.setattr(extraction, "available_cores", lambda cores=cores: cores)
+        monkeypatch.setattr(compute, "available_cores", lambda cores=cores: cores)
         found[cores] = np.asarray(extract("pci-conv5@mine", cells, refresh="always").X)
     assert same_bits(found[1], found[3])
 
-    class Beside:
+    class Beside(Extractor):
         meta = ExtractorMeta("beside", "1", "Beside", rescale="raw", batch=4, concurrent=True)
 
-        def skip(self, cells):
+        def unavailable_reason(self, cells):
             return None
 
-        def names(self, output, channels):
+        def names(self, output, channels, weights=None):
             return ["mean"]
 
         def open(self, channels, weights, device):
@@ -948,7 +955,7 @@ def test_concurrent_batches_give_the_same_bits_in_the_same_rows(make_cells, monk
             return compute
 
     EXTRACTORS.register("beside", Beside())
-    monkeypatch.setattr(extraction, "available_cores", lambda: 2)
+    monkeypatch.setattr(compute, "available_cores", lambda: 2)
     values = np.asarray(extract("beside", cells[:48]).X)[:, 0]
     np.testing.assert_allclose(values, cells[:48].crops(slice(None), rescale="raw").mean(axis=(1, 2, 3)), rtol=1e-6)
     assert len(seen) == 2
@@ -958,14 +965,14 @@ def test_little_work_is_done_without_starting_processes_and_much_is_shared_out(
     own_registries, make_cells, monkeypatch, tmp_path
 ):
     (tmp_path / "mine.py").write_text(PLUGIN_OF_PROCESSES)
-    load_plugin_file(tmp_path / "mine.py")
-    monkeypatch.setattr(extraction, "available_cores", lambda: 2)
-    monkeypatch.setattr(extraction, "machine_cores", lambda: 2)
-    part = extraction.CELLS_PER_SMALL_PART
+    load_plugin(tmp_path / "mine.py")
+    monkeypatch.setattr(compute, "available_cores", lambda: 2)
+    monkeypatch.setattr(compute, "machine_cores", lambda: 2)
+    part = jobs.CELLS_PER_SMALL_PART
     cells, ours = make_cells(2 * part + 9, (4, 4)), os.getpid() % 100_003
     assert set(np.asarray(extract("who", cells).X).ravel()) == {ours}
     assert ours not in np.asarray(extract("who", cells, refresh="always", workers=2).X)
-    monkeypatch.setattr(extraction, "SECONDS_WORTH_PROCESSES", 0.0)
+    monkeypatch.setattr(compute, "SECONDS_WORTH_PROCESSES", 0.0)
     shared = np.asarray(extract("who", cells, refresh="always").X).ravel()
     assert set(shared[:part]) == {ours}
     assert ours not in shared[part:]

@@ -16,12 +16,12 @@ from matplotlib.text import Text
 from PIL import Image
 
 import pci_bench
-from pci_bench.drawing import SMALLEST, distinct_colours, new_figure, save, shortened, title
-from pci_bench.evaluators.examples import as_table, from_table, of_clusters, spread_over_scores
+from pci_bench.data.examples import as_table, from_table, of_clusters, spread_over_scores
 from pci_bench.reporting.figures import FIGURES, draw
 from pci_bench.reporting.figures.base import described, provenance_of
 from pci_bench.reporting.figures.embedding import LARGEST, looks
-from pci_bench.results import Result, read_result, write_result
+from pci_bench.runs.results import Result, read_result, write_result
+from pci_bench.system.drawing import SMALLEST, distinct_colours, new_figure, save, shortened, title
 
 LONG = "a very long name of something that nobody would ever want to put into a figure, and yet did"
 

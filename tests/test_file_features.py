@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pci_bench import UserError, extract
-from pci_bench.cells import limited
+from pci_bench.data.cells import subsample
 
 KINDS = (".h5ad", ".parquet", ".csv", ".npz")
 
@@ -53,7 +53,7 @@ def test_every_order_of_rows_and_of_cells_gives_each_cell_its_own_row(tmp_path, 
 def test_a_limit_takes_the_same_rows_as_the_whole(tmp_path, make_cells):
     cells = make_cells(30, label=list("ABC") * 10)
     file = write(tmp_path / "mine.csv", numbered(30)[::-1], [f"cell{i}" for i in reversed(range(30))])
-    few = limited(cells, 9, seed=3)
+    few = subsample(cells, 9, seed=3)
     adata = extract(f"file:{file}", few)
     assert [f"cell{int(v)}" for v in adata.X[:, 0]] == few.obs["cell"].tolist()
 

@@ -12,9 +12,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from pci_bench import files
 from pci_bench.errors import UserError
-from pci_bench.files import atomic_file, atomic_folder, cache_folder, escape, lock, sha256_of, user_data_folder
+from pci_bench.system import files
+from pci_bench.system.files import atomic_file, atomic_folder, cache_folder, escape, lock, sha256_of, user_data_folder
 
 # ---- names
 

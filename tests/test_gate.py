@@ -13,14 +13,19 @@ import pytest
 from command_line import call
 from painted import CLASSES, Painted
 
-from pci_bench import UserError, registry
-from pci_bench.comparison import Tolerance, compare, default_tolerance, markdown, read_tolerance
+from pci_bench import UserError
+from pci_bench.api import registry
+from pci_bench.api.evaluator import EVALUATORS, EvaluatorMeta
+from pci_bench.api.extractor import EXTRACTORS
 from pci_bench.datasets import DATASETS
 from pci_bench.evaluators import knn
-from pci_bench.evaluators.base import EVALUATORS, EvaluatorMeta
-from pci_bench.features import EXTRACTORS, select
-from pci_bench.gate import compared, declared_runs, expected, gated_results, write_expected
-from pci_bench.results import Result, read_result, write_result
+from pci_bench.features.names import select
+from pci_bench.reporting.comparison import markdown
+from pci_bench.runs.comparison import compare
+from pci_bench.runs.gate import compared, declared_runs, expected, gated_results, write_expected
+from pci_bench.runs.results import Result, read_result, write_result
+from pci_bench.runs.tolerance import Tolerance, default_tolerance, read_tolerance
+from pci_bench.statistics import neighbors
 
 RUNS = """
 [[run]]
@@ -40,7 +45,7 @@ def accepted(tmp_path_factory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(DATASETS, "_entries", dict(DATASETS._entries))
         DATASETS.register("painted", Painted(), origin=registry.Origin("tests/painted.py", 1))
-        patch.setattr("pci_bench.gate.folder", lambda: folder)
+        patch.setattr("pci_bench.runs.gate.folder", lambda: folder)
         write_expected(gated_results(declared_runs()), folder)
     return folder
 
@@ -51,7 +56,7 @@ def gate(accepted, own_registries, capsys, monkeypatch, tmp_path):
     folder = tmp_path / "expected"
     shutil.copytree(accepted, folder)
     DATASETS.register("painted", Painted(), origin=registry.Origin("tests/painted.py", 1))
-    monkeypatch.setattr("pci_bench.gate.folder", lambda: folder)
+    monkeypatch.setattr("pci_bench.runs.gate.folder", lambda: folder)
 
     def run(*arguments):
         return call(capsys, monkeypatch, "gate", "--workers", 1, *arguments)
@@ -84,7 +89,7 @@ def late_ties(neighbor_labels, n_classes):
 
 
 def test_a_vote_that_breaks_ties_the_other_way_is_caught_and_named(gate, monkeypatch):
-    monkeypatch.setattr(knn, "majority_vote", late_ties)
+    monkeypatch.setattr(neighbors, "majority_vote", late_ties)
     said = gate("--format", "md")
     assert said.code == 1
     assert "painted / intensity / loo-knn exclude=cell,k=2" in said.out
@@ -127,7 +132,7 @@ def test_the_users_cache_is_left_alone(gate, cache):
 
 
 def test_accept_writes_numbers_that_are_then_expected_and_says_what_made_them(gate, monkeypatch, tmp_path):
-    monkeypatch.setattr(knn, "majority_vote", late_ties)
+    monkeypatch.setattr(neighbors, "majority_vote", late_ties)
     said = gate("--accept", gate.folder)
     assert said.code == 0
     assert f"Accepted: {gate.folder / 'painted.json'}" in said.out
@@ -148,7 +153,7 @@ def test_a_dataset_without_expected_numbers_or_without_runs_is_a_sentence(gate):
 
 
 def test_an_evaluator_of_another_version_is_not_compared_and_it_is_said_how_to_accept_it(accepted, monkeypatch):
-    monkeypatch.setattr("pci_bench.gate.folder", lambda: accepted)
+    monkeypatch.setattr("pci_bench.runs.gate.folder", lambda: accepted)
     old, new = expected("painted"), expected("painted")
     new[0].evaluator.version = "next"
     with pytest.raises(
@@ -174,7 +179,7 @@ def test_the_packaged_gate_declares_runs_that_have_expected_numbers():
         assert found, run
         names = {r.features.name for r in found}
         assert {f.base for f in select(run.quick)} <= names == {f.base for f in select(run.features)}
-        assert not any(EVALUATORS.get(r.evaluator.name).meta.picture for r in found)
+        assert all(EVALUATORS.get(r.evaluator.name).meta.other_metrics.reproducible for r in found)
 
 
 def test_expected_numbers_hold_small_tables_as_they_were():

@@ -16,11 +16,11 @@ from hypothesis import strategies as st
 from scipy.stats import fisher_exact, hypergeom, kstest
 
 from pci_bench import UserError
+from pci_bench.data.ontology import annotated_terms, memberships, read_gaf, read_obo
 from pci_bench.evaluators.go_enrichment import enrichment
-from pci_bench.ontology import annotated_terms, memberships, read_gaf, read_obo
-from pci_bench.reporting.enrichment import enrichment_tables, printed
-from pci_bench.results import read_results
-from pci_bench.runner import evaluate, write_results
+from pci_bench.reporting.tables.enrichment import enrichment_tables, printed
+from pci_bench.runs.results import read_results
+from pci_bench.runs.runner import evaluate, write_results
 
 # T:6 (peroxisome) is obsolete; T:3 is part of T:2, which is a T:1; T:5 is both a T:1 and part of T:3.
 OBO = """format-version: 1.2

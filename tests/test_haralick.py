@@ -18,9 +18,9 @@ from pci_bench_baselines.classic_haralick import DISTANCES, TEXTURE, correlation
 from pci_bench_baselines.compiled.haralick import haralick
 
 from pci_bench import UserError, extract
-from pci_bench.cells import Channel
-from pci_bench.extraction import ensure
-from pci_bench.features import parse
+from pci_bench.data.cells import Channel
+from pci_bench.features.extraction import compute_features
+from pci_bench.features.names import parse
 
 RNG = np.random.default_rng(0)
 
@@ -244,5 +244,7 @@ def test_several_proteins_are_measured_each_by_its_name_and_no_marker_is_needed(
 def test_black_crops_have_finite_features_and_small_crops_are_not_run(make_cells):
     features = extract("classic-haralick", make_cells(crops=np.zeros((2, 2, 17, 17), np.float32)))
     assert np.isfinite(features.X).all()
-    ((_, result),) = ensure([parse("classic-haralick")], make_cells(crops=np.zeros((2, 2, 16, 40), np.float32))).items()
+    ((_, result),) = compute_features(
+        [parse("classic-haralick")], make_cells(crops=np.zeros((2, 2, 16, 40), np.float32))
+    ).items()
     assert "16 px apart" in result.reason

@@ -12,24 +12,19 @@ from scipy.stats import false_discovery_control, fisher_exact
 from sklearn.metrics import adjusted_rand_score
 
 from pci_bench import UserError
-from pci_bench.drawing import save
-from pci_bench.evaluators import hierarchical_clustering as clustering
 from pci_bench.evaluators.hierarchical_clustering import (
-    clade,
-    cophenetic_correlation,
-    cut,
-    cut_at,
-    leaf_order,
     letters,
     levels,
     named,
     proteins_of,
     read_clusters,
     recovered_classes,
-    ward_linkage,
 )
 from pci_bench.reporting.figures.clustering import branches, clustering_figures
-from pci_bench.runner import evaluate
+from pci_bench.runs.runner import evaluate
+from pci_bench.statistics import linkage as trees
+from pci_bench.statistics.linkage import clade, cophenetic_correlation, cut, cut_at, leaf_order, ward_linkage
+from pci_bench.system.drawing import save
 
 # Leaves 0–4: 0 joins 1 (node 5), 3 joins 4 (6), 2 joins them (7), then all (8).
 HAND_MADE = np.array([[0, 1, 1, 2], [3, 4, 2, 2], [2, 6, 3, 3], [5, 7, 5, 5]], float)
@@ -53,7 +48,7 @@ def blobs(clusters=4, proteins=6, cells=5, spread=0.05, seed=0):
 @pytest.mark.parametrize("largest", [10_000, 1])
 @pytest.mark.parametrize("shape", [(2, 1), (30, 3), (200, 12)])
 def test_linkage_is_scipys(shape, largest, monkeypatch):
-    monkeypatch.setattr(clustering, "CONDENSED", largest)  # 1: distances are computed as they are needed
+    monkeypatch.setattr(trees, "MAX_CONDENSED_ROWS", largest)  # 1: distances are computed as they are needed
     values = np.random.default_rng(1).normal(size=shape)
     ours, theirs = ward_linkage(values), linkage(values, method="ward")
     np.testing.assert_allclose(ours[:, 2], theirs[:, 2], rtol=1e-9)
@@ -263,9 +258,9 @@ def test_nan_features_few_proteins_and_other_files_are_said(tmp_path):
     (tmp_path / "other.csv").write_text("gene,cluster\nP000,A\n")
     with pytest.raises(UserError, match="no column 'protein'"):
         evaluate("hierarchical-clustering", blobs(), clusters=str(tmp_path / "other.csv"))
-    (tmp_path / "strangers.csv").write_text("protein,cluster\nX,A\n")
+    (tmp_path / "mismatched.csv").write_text("protein,cluster\nX,A\n")
     with pytest.raises(UserError, match=r"no protein of .* is among the 24"):
-        evaluate("hierarchical-clustering", blobs(), clusters=str(tmp_path / "strangers.csv"))
+        evaluate("hierarchical-clustering", blobs(), clusters=str(tmp_path / "mismatched.csv"))
 
 
 def test_constant_features_give_one_height_and_finite_numbers():

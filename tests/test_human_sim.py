@@ -17,17 +17,18 @@ import pytest
 from scipy.ndimage import binary_dilation, distance_transform_edt, label
 from scipy.stats import spearmanr
 
-from pci_bench.cells import validated_obs
-from pci_bench.datasets import DATASETS, human_sim
-from pci_bench.datasets.base import shipped_checksum
-from pci_bench.datasets.human_compartments import TERMS
-from pci_bench.datasets.human_ontology import ONTOLOGY, annotations_text, null_ids, ontology_text, planted_ids
-from pci_bench.datasets.human_optics import render
-from pci_bench.datasets.human_sim import (
+from pci_bench.api.dataset import load, shipped_checksum, verify
+from pci_bench.data.cells import validated_obs
+from pci_bench.data.store import pixel_checksum
+from pci_bench.datasets import DATASETS
+from pci_bench.datasets.human_sim import SimulatedCollection
+from pci_bench.errors import UserError
+from pci_bench.simulation.arithmetic import Random
+from pci_bench.simulation.human.collection import (
     LINES,
     SETTINGS,
     Parameters,
-    SimulatedCollection,
+    Simulation,
     draw,
     nuclear_masks,
     parameters_of,
@@ -37,9 +38,9 @@ from pci_bench.datasets.human_sim import (
     simulate,
     table,
 )
-from pci_bench.errors import UserError
-from pci_bench.simulation.arithmetic import Random
-from pci_bench.store import load, pixel_checksum, verify
+from pci_bench.simulation.human.compartments import TERMS
+from pci_bench.simulation.human.ontology import ONTOLOGY, annotations_text, null_ids, ontology_text, planted_ids
+from pci_bench.simulation.human.optics import render
 
 SMALL = parameters_of("human-sim")
 
@@ -60,7 +61,7 @@ CLEAN = clean_settings()
 
 
 @cache
-def clean(term: str, seed: int = 5) -> human_sim.Simulation:
+def clean(term: str, seed: int = 5) -> Simulation:
     """One clean protein of a term (of each of its variants), in all four cell lines."""
     wanted = Parameters(
         seed=seed,
@@ -73,7 +74,7 @@ def clean(term: str, seed: int = 5) -> human_sim.Simulation:
     return simulate(wanted, CLEAN)
 
 
-def light_of(simulation: human_sim.Simulation) -> np.ndarray:
+def light_of(simulation: Simulation) -> np.ndarray:
     """Antibody (n, 64, 64) of the cell in the middle, 0 elsewhere."""
     return np.where(simulation.masks == 1, simulation.crops[:, 0], 0).astype(float)
 
@@ -131,14 +132,14 @@ def test_all_three_are_registered_and_train_on_the_same():
         meta = DATASETS.get(name).meta
         assert meta.name == name
         assert meta.training == "human-sim-train"
-        assert DATASETS.get(name).skip() is None
+        assert DATASETS.get(name).unavailable_reason() is None
 
 
 # --- determinism -----------------------------------------------------------------------------------------------------
 
 DIGESTS = """
 import hashlib, sys
-from pci_bench.datasets.human_sim import draw, parameters_of, plan, sample, table
+from pci_bench.simulation.human.collection import draw, parameters_of, plan, sample, table
 p = parameters_of("human-sim")
 for number in map(int, sys.argv[1:]):
     one = sample(p, plan(p)[number])
@@ -180,19 +181,19 @@ def built(tmp_path_factory):
 
 
 def test_the_small_collection_has_the_shipped_checksum(built):
-    checksum = shipped_checksum("human-sim", DATASETS.get("human-sim").source())
+    checksum = shipped_checksum("human-sim", DATASETS.get("human-sim").source_fingerprint())
     masks = built.crops(slice(None), masks=True)[:, 3]
     assert checksum == pixel_checksum(built.stored(slice(None)), masks)
 
 
 @pytest.mark.parametrize("name", ["human-sim", "human-sim-train", "human-sim-full"])
 def test_every_collection_ships_a_checksum_of_its_present_parameters(name):
-    assert shipped_checksum(name, DATASETS.get(name).source()) is not None
+    assert shipped_checksum(name, DATASETS.get(name).source_fingerprint()) is not None
 
 
 def test_importing_the_generator_imports_nothing_heavy():
     code = (
-        "import sys; import pci_bench.datasets.human_ontology; "
+        "import sys; import pci_bench.simulation.human.ontology; "
         "print([m for m in ('torch', 'sklearn', 'pandas', 'zarr', 'scipy', 'matplotlib') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -226,14 +227,14 @@ def test_a_collection_is_stored_with_masks_and_a_hash_that_follows_every_paramet
         {"seed": 1, "line_strength": 0.5},
         {"seed": 1, "lines_per_protein": 3},
     ]
-    assert len({dataset.source(), *(Tiny(**change).source() for change in changes)}) == 5
+    assert len({dataset.source_fingerprint(), *(Tiny(**change).source_fingerprint() for change in changes)}) == 5
 
 
 # --- obs -------------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
-def kinds() -> human_sim.Simulation:
+def kinds() -> Simulation:
     """Clean proteins of every kind: single, with variants, mixed and variable."""
     wanted = Parameters(
         seed=8, terms=("vesicles", "cytosol"), proteins_per_term=1, proteins_per_variant=1, mixed_proteins=1,

@@ -9,10 +9,10 @@ import torch
 from anndata import AnnData
 
 from pci_bench import UserError, evaluate
-from pci_bench.cells import Cells, Channel, DatasetMeta
+from pci_bench.api.evaluator import EVALUATORS, EvaluationContext
+from pci_bench.data.cells import Cells, Channel, DatasetMeta
+from pci_bench.data.examples import as_table, from_table
 from pci_bench.evaluators import inpainting_error
-from pci_bench.evaluators.base import EVALUATORS, Run
-from pci_bench.evaluators.examples import as_table, from_table
 from pci_bench.evaluators.inpainting_error import InpaintingParams, draw_pairs, squared_errors
 
 CHANNELS = (Channel("GFP", "protein"), Channel("RFP", "marker"))
@@ -48,7 +48,7 @@ def planted(n_images=6, per=8, seed=0):
 def outcome(monkeypatch, tmp_path):
     monkeypatch.setattr("pci_bench.inpainting.network.load_network", lambda file: Copies())
     cells, adata = planted()
-    run = Run(seed=0, cells=cells, weights=tmp_path / "any")
+    run = EvaluationContext(seed=0, cells=cells, weights=tmp_path / "any")
     (found,) = EVALUATORS.get("inpainting-error")(adata, [InpaintingParams(pairs=200)], run)
     return cells, found
 
@@ -78,7 +78,7 @@ def test_pairs_are_of_one_image_and_strangers_of_another_kind():
     pairs = draw_pairs(images, kinds, names, 3000, seed=1)
     assert (images[pairs.targets] == images[pairs.sources]).all()
     assert (pairs.targets != pairs.sources).all()
-    assert (kinds[pairs.targets] != kinds[pairs.strangers]).all()
+    assert (kinds[pairs.targets] != kinds[pairs.mismatched]).all()
     counts = np.bincount(images[pairs.targets], minlength=10)
     assert ((counts - 300) ** 2 / 300).sum() < 27.9  # chi-square, 9 degrees of freedom, p = 0.001
 
@@ -90,7 +90,7 @@ def test_pairs_do_not_depend_on_the_order_of_the_cells():
     order = np.random.default_rng(0).permutation(24)
     other = draw_pairs(images[order], images[order], names[order], 50, seed=2)
     assert names[first.targets].tolist() == names[order][other.targets].tolist()
-    assert names[first.strangers].tolist() == names[order][other.strangers].tolist()
+    assert names[first.mismatched].tolist() == names[order][other.mismatched].tolist()
 
 
 def test_an_error_is_the_mean_of_squares():

@@ -12,9 +12,9 @@ from scipy import stats
 from scipy.spatial.distance import cdist
 
 import pci_bench
-from pci_bench.evaluators.base import standardized
-from pci_bench.evaluators.intervals import Spread, item_spread, mean_spread, pair_spread, training_variance_of
-from pci_bench.evaluators.pairwise_distance import gradient, normalized
+from pci_bench.statistics.intervals import Spread, item_spread, mean_spread, pair_spread, training_variance_of
+from pci_bench.statistics.pairwise import gradient, normalized
+from pci_bench.statistics.scaling import standardized
 
 
 @pytest.mark.parametrize("df", [1, 3.5, 200, np.inf])

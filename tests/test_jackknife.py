@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from scipy.stats import binom, t
 
-from pci_bench.evaluators.balanced import holdings, left_out_groups
-from pci_bench.evaluators.compiled.neighbors import nearest, nearest_of
-from pci_bench.evaluators.compiled.votes import deletions
-from pci_bench.evaluators.jackknife import interval_of, jackknife_variance, slopes, strata_of, units_and_strata
-from pci_bench.evaluators.metrics import classification_metrics
+from pci_bench.statistics.balanced import holdings, left_out_groups
+from pci_bench.statistics.compiled.neighbors import nearest, nearest_of
+from pci_bench.statistics.compiled.votes import deletions
+from pci_bench.statistics.jackknife import interval_of, jackknife_variance, slopes, strata_of, units_and_strata
+from pci_bench.statistics.metrics import classification_metrics
 
 METRICS = ("balanced_accuracy", "macro_f1", "accuracy")
 

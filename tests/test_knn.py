@@ -17,11 +17,12 @@ from sklearn.neighbors import KNeighborsClassifier, NearestNeighbors
 from sklearn.preprocessing import StandardScaler
 
 import pci_bench
+from pci_bench.api.evaluator import EVALUATORS, EvaluationContext
+from pci_bench.data.observations import exclusion_groups
 from pci_bench.errors import UserError
-from pci_bench.evaluators.base import EVALUATORS, Run, exclusion_groups
-from pci_bench.evaluators.compiled import neighbors
-from pci_bench.evaluators.knn import majority_vote, neighborhoods
-from pci_bench.evaluators.labelled import unreachable_classes
+from pci_bench.statistics.compiled import neighbors
+from pci_bench.statistics.folds import unreachable_classes
+from pci_bench.statistics.neighbors import majority_vote, neighborhoods
 
 
 def by_scikit_learn(features, labels, k, groups=None):
@@ -139,7 +140,7 @@ def test_classes_of_one_group_are_unreachable():
 def test_missing_values_of_a_column_are_groups_of_their_own():
     column = ["a", None, "", "b", "a", np.nan, ""]
     for values in (column, pd.Categorical(column), pd.array(column, dtype="string")):
-        groups = exclusion_groups(anndata.AnnData(np.zeros((7, 1)), obs=pd.DataFrame({"field": values}, index=list("1234567"))), "field")  # fmt: skip
+        groups = exclusion_groups(pd.DataFrame({"field": values}), "field")
         assert groups[0] == groups[4]
         assert len(set(groups.tolist())) == 6
 
@@ -290,9 +291,9 @@ def test_a_class_in_one_field_is_unreachable_without_its_field_only():
 def test_cells_without_any_possible_neighbour_are_wrong_and_shown_as_such():
     evaluator = EVALUATORS.get("loo-knn")
     adata = table(group="same")  # `evaluate` would refuse it
-    (outcome,) = evaluator(adata, [evaluator.Params(k=3, exclude="group")], Run())
+    (outcome,) = evaluator(adata, [evaluator.Params(k=3, exclude="group")], EvaluationContext())
     assert outcome.metrics == {"balanced_accuracy": 0, "macro_f1": 0, "accuracy": 0}
-    assert outcome.predictions["predicted"].isna().all()
+    assert outcome.per_cell["predicted"].isna().all()
     assert outcome.details["confusion"]["labels"] == ["ER", "Golgi", "nucleus", "(no neighbour)"]
     assert outcome.details["confusion"]["counts"] == [[0, 0, 0, 40]] * 3
 

@@ -9,8 +9,8 @@ import pandas as pd
 import pytest
 
 from pci_bench import UserError
-from pci_bench.leaderboard import csv, markdown, rankings, separable
-from pci_bench.results import Result
+from pci_bench.runs.leaderboard import csv, markdown, rankings, separable
+from pci_bench.runs.results import Result
 
 
 def result(name, right, *, n=400, sha256="abc", started="2026-01-01", predictions=True, interval=0.02):

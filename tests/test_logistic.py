@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from liblinear import l1_regression
 from scipy.optimize import minimize
-from sklearn.linear_model import LogisticRegression
 from threadpoolctl import threadpool_limits
 
-from pci_bench.evaluators.compiled.logistic import TOLERANCE, _rows, l1_logistic_regression
+from pci_bench.statistics.compiled.logistic import TOLERANCE, _rows, l1_logistic_regression
 
 
 def planted(n=400, d=12, share=0.2, shift=1.0, seed=0):
@@ -30,9 +30,7 @@ def objective(w, x, positive, weight, c):
 
 
 def liblinear(x, positive, weight, c, tol=1e-4):
-    model = LogisticRegression(
-        solver="liblinear",
-        l1_ratio=1.0,
+    model = l1_regression(
         C=c,
         class_weight={0: 1.0, 1: weight},
         max_iter=10_000,

@@ -10,14 +10,14 @@ from hypothesis.extra import numpy as hnp
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, confusion_matrix, f1_score, recall_score
 from sklearn.preprocessing import StandardScaler
 
-from pci_bench.evaluators.base import standardized
-from pci_bench.evaluators.metrics import (
+from pci_bench.statistics.metrics import (
     classification_metrics,
     classification_spreads,
     confusion_counts,
     recall_spreads,
     recalls,
 )
+from pci_bench.statistics.scaling import standardized
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:y_pred contains classes not in y_true"),

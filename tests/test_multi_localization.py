@@ -17,10 +17,14 @@ from sklearn.preprocessing import StandardScaler
 
 import pci_bench
 from pci_bench.benchmarks import BENCHMARKS
-from pci_bench.contracts import evaluators as contracts
+from pci_bench.conformance import evaluators as contracts
 from pci_bench.errors import UserError
-from pci_bench.evaluators.base import standardized
-from pci_bench.evaluators.multi_localization import (
+from pci_bench.evaluators.multi_localization import variability
+from pci_bench.reporting.figures import draw
+from pci_bench.reporting.tables.declaration import TABLES
+from pci_bench.reporting.tables.fill import fill
+from pci_bench.runs.results import read_result, write_result
+from pci_bench.statistics.compartments import (
     NEAREST,
     Units,
     _weighted_median,
@@ -30,12 +34,9 @@ from pci_bench.evaluators.multi_localization import (
     scores_of_averages,
     separation,
     summary,
-    variability,
     weighted_summary,
 )
-from pci_bench.reporting.figures import draw
-from pci_bench.reporting.tables import TABLES, fill
-from pci_bench.results import read_result, write_result
+from pci_bench.statistics.scaling import standardized
 
 
 def mixed(*, proteins=8, lines=2, cells=10, d=12, apart=4.0, noise=0.6, seed=0, name="planted", **columns):
@@ -78,7 +79,7 @@ def by_loop(features, annotation, groups=None):
 @pytest.mark.parametrize("grouped", [False, True])
 @pytest.mark.parametrize("n", [30, 400])
 def test_the_score_is_the_log_ratio_of_the_distances_to_both_averages(n, grouped, monkeypatch):
-    monkeypatch.setattr("pci_bench.evaluators.multi_localization.AT_ONCE", 64)
+    monkeypatch.setattr("pci_bench.statistics.compartments.BLOCK_ROWS", 64)
     rng = np.random.default_rng(n)
     features = (rng.normal(size=(n, 9)) * rng.uniform(0.1, 30, 9) + 50).astype(np.float32)
     annotation, groups = rng.integers(0, 3, n), rng.integers(0, 7, n) if grouped else None
@@ -229,7 +230,7 @@ def test_mean_and_sd_are_by_protein_and_line_and_the_ten_most_variable_images_co
     assert images["sd"].tolist() == pytest.approx(expected.tolist())
 
 
-# Results on planted cells
+# Results on synthetic cells
 
 
 def test_planted_mixtures_order_the_scores_and_variable_proteins_their_sd():

@@ -12,9 +12,9 @@ from hypothesis.extra import numpy as hnp
 from sklearn.neighbors import NearestNeighbors
 
 from pci_bench.errors import UserError
-from pci_bench.evaluators.compiled import neighbors
-from pci_bench.evaluators.compiled.neighbors import nearest
-from pci_bench.evaluators.knn import loo_neighbors
+from pci_bench.statistics.compiled import neighbors
+from pci_bench.statistics.compiled.neighbors import nearest
+from pci_bench.statistics.neighbors import loo_neighbors
 
 
 def by_loop(features, k, groups=None):
@@ -134,7 +134,7 @@ def test_any_integers_and_any_groups_give_the_exact_lexicographic_order(data, n,
     k = data.draw(st.integers(1, n - 1))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(neighbors, "BLOCK", block_size)
-        patch.setattr(neighbors, "SPARE", data.draw(st.sampled_from([0, 1, 14])))
+        patch.setattr(neighbors, "EXTRA_CANDIDATES", data.draw(st.sampled_from([0, 1, 14])))
         indices, _ = loo_neighbors(grid, k, groups)
     np.testing.assert_array_equal(indices, lexicographic(grid, k, groups))
 
@@ -146,7 +146,7 @@ def test_any_float32_features_give_the_distances_of_a_float64_loop(data, n, d, k
     features = data.draw(hnp.arrays(np.float32, (n, d), elements=element))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(neighbors, "BLOCK", 8)
-        patch.setattr(neighbors, "SPARE", 2)
+        patch.setattr(neighbors, "EXTRA_CANDIDATES", 2)
         assert_same(features, min(k, n - 1), order=False)
 
 
@@ -213,7 +213,7 @@ def test_more_rows_than_one_batch_of_the_second_search_are_right(searched_again)
 
 
 def test_without_spare_nominations_the_answer_is_the_same(monkeypatch, searched_again):
-    monkeypatch.setattr(neighbors, "SPARE", 0)
+    monkeypatch.setattr(neighbors, "EXTRA_CANDIDATES", 0)
     assert_same(np.random.default_rng(0).normal(size=(300, 8)), 3)
     assert searched_again
 

@@ -10,9 +10,10 @@ import pytest
 from command_line import call, refused
 
 from pci_bench import UserError
-from pci_bench.comparison import compare
-from pci_bench.reporting.report import write_report
-from pci_bench.results import SCHEMA, parameters, read_record, read_result, read_results
+from pci_bench.reporting.html import write_report
+from pci_bench.runs.comparison import compare
+from pci_bench.runs.record import RunRecord
+from pci_bench.runs.results import SCHEMA, parameters, read_result, read_results
 
 WRITTEN = Path(__file__).parent / "results"
 FOLDERS = sorted(WRITTEN.glob("schema-*/*"))
@@ -119,7 +120,7 @@ def test_a_report_of_old_results_is_a_page(copy):
 
 def test_the_first_record_repeats_and_gives_the_same_numbers_today(test_data, toy_cache, tmp_path, monkeypatch, say):
     monkeypatch.setenv("PCI_BENCH_DATA", str(test_data))
-    arguments = read_record(FIRST / "run.json")["arguments"]
+    arguments = RunRecord.read(FIRST / "run.json").repeatable(FIRST / "run.json").model_dump()
     assert arguments["dataset"] == ["toy-yeast"]  # it says "toy-yeast"
     assert say("run", "--from", FIRST / "run.json", "--out", tmp_path / "again").code == 0
     again = {parameters(r): r for r in read_results(tmp_path / "again")}

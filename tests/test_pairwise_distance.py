@@ -16,12 +16,16 @@ from scipy.stats import chisquare, kstest, ortho_group
 from sklearn.preprocessing import StandardScaler
 
 import pci_bench
+from pci_bench.api.evaluator import EVALUATORS
 from pci_bench.benchmarks import BENCHMARKS, Benchmark
-from pci_bench.contracts import evaluators as contracts
+from pci_bench.conformance import evaluators as contracts
 from pci_bench.errors import UserError
-from pci_bench.evaluators.base import EVALUATORS, standardized
-from pci_bench.evaluators.compiled.distances import column_scale, mean_distances
-from pci_bench.evaluators.pairwise_distance import (
+from pci_bench.evaluators.pairwise_distance_cell_line import SETS, draw_constrained_pairs, impossible_pairs
+from pci_bench.reporting.figures import draw
+from pci_bench.reporting.tables.declaration import TABLES, printed_value
+from pci_bench.runs.results import Result
+from pci_bench.statistics.compiled.distances import column_scale, mean_distances
+from pci_bench.statistics.pairwise import (
     draw_pairs,
     localized_proteins,
     normalized,
@@ -29,10 +33,7 @@ from pci_bench.evaluators.pairwise_distance import (
     proteins_to_shuffle,
     term_scores,
 )
-from pci_bench.evaluators.pairwise_distance_cell_line import SETS, draw_constrained_pairs, impossible_pairs
-from pci_bench.reporting.figures import draw
-from pci_bench.reporting.tables import TABLES, printed_value
-from pci_bench.results import Result
+from pci_bench.statistics.scaling import standardized
 
 
 def by_cdist(features, images, pairs):
@@ -340,7 +341,7 @@ def test_planted_terms_are_closer_and_significant():
 
 
 def test_features_that_know_no_terms_score_0_and_their_p_is_uniform(monkeypatch):
-    monkeypatch.setattr("pci_bench.evaluators.pairwise_distance.permutation_p", partial(permutation_p, permutations=99))
+    monkeypatch.setattr("pci_bench.statistics.pairwise.permutation_p", partial(permutation_p, permutations=99))
     nulls = [pci_bench.evaluate("pairwise-distance", human(term=0.0, seed=s), minimum_proteins=10, pairs=100, seed=s)[0] for s in range(25)]  # fmt: skip
     scores = np.array([null.metrics["normalized_distance"] for null in nulls])
     low, high = np.array([null.intervals["normalized_distance"] for null in nulls]).T

@@ -11,8 +11,8 @@ import tifffile
 from command_line import call
 
 from pci_bench import load_dataset
+from pci_bench.data.counts import beside_the_papers, counts
 from pci_bench.datasets import DATASETS
-from pci_bench.datasets.counts import beside_the_papers, counts
 
 SCREENS = {"cyclops-wt2": ("gfp", "rfp"), "nop1pr-orf": ("gfp", "bf"), "nup49-orf": ("gfp", "rfp"), "hpa-v18": None}
 

@@ -16,10 +16,8 @@ import pytest
 from command_line import Said, call, environment
 
 from pci_bench import extract, load_dataset
-from pci_bench.contracts import checked
-from pci_bench.evaluators.base import EVALUATORS
-from pci_bench.registry import load_plugin_file
-from pci_bench.segmentation import SEGMENTERS
+from pci_bench.api.registry import load_plugin
+from pci_bench.conformance import checked
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 BLOCKS = {
@@ -36,9 +34,8 @@ NAMES = {
 
 
 @pytest.fixture
-def registries(own_registries, monkeypatch):
-    for one in (EVALUATORS, SEGMENTERS):
-        monkeypatch.setattr(one, "_entries", dict(one._entries))
+def registries(own_registries):
+    """Let every test register what it likes."""
 
 
 # ---- the plug-ins of the documentation
@@ -47,7 +44,7 @@ def registries(own_registries, monkeypatch):
 def loaded(folder: Path, block: str) -> Path:
     file = folder / f"{block}.py"
     file.write_text(BLOCKS[block])
-    load_plugin_file(file)
+    load_plugin(file)
     return file
 
 
@@ -95,7 +92,7 @@ def test_printed_plug_ins_work_together_in_one_run(tmp_path, registries, capsys,
 
 def test_the_readme_of_the_example_is_linked_and_its_feature_set_is_what_a_loop_finds(tmp_path, own_registries):
     assert "example-plugin/README.md" in (DOCS / "plugins.md").read_text()
-    load_plugin_file(DOCS / "example-plugin" / "ring_means.py")
+    load_plugin(DOCS / "example-plugin" / "rings" / "ring_means.py")
     loaded(tmp_path, "discs")
     cells = load_dataset("discs")[:3]
     adata = extract("ring-means", cells)
@@ -134,7 +131,7 @@ def python(tmp_path_factory) -> Path:
         timeout=120,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    assert Path(site, "ring_means.py").is_file()
+    assert Path(site, "rings", "benchmarks", "rings.toml").is_file()
     return python
 
 
@@ -145,7 +142,8 @@ def fresh(python: Path, *arguments: object, cache: Path, cwd: Path) -> Said:
     return Said(done.returncode, done.stdout, done.stderr)
 
 
-def test_an_installed_package_is_run_and_tested_by_name(python, tmp_path, write_crops):
+def disc_and_rim(write_crops) -> str:
+    """Write four images of four cells, the protein in the middle or at the rim, and return the dataset's name."""
     rng = np.random.default_rng(0)
     files: dict[str, np.ndarray | str] = {"images.csv": "image,label\nw0,middle\nw1,rim\nw2,middle\nw3,rim\n"}
     y, x = np.mgrid[-1:1:20j, -1:1:20j]
@@ -155,7 +153,11 @@ def test_an_installed_package_is_run_and_tested_by_name(python, tmp_path, write_
             for channel, bright in (("gfp", protein), ("rfp", np.hypot(y, x) < 0.8)):
                 crop = rng.integers(0, 60, (20, 20)) + 100 * bright
                 files[f"w{image}/c{cell}_{channel}.tif"] = crop.astype(np.uint8)
-    dataset = f"folder:{write_crops(files)}"
+    return f"folder:{write_crops(files)}"
+
+
+def test_an_installed_package_is_run_and_tested_by_name(python, tmp_path, write_crops):
+    dataset = disc_and_rim(write_crops)
     said = fresh(
         *(python, "run", "yeast-knn", "--dataset", dataset, "--features", "ring-means,intensity", "--k", "3"),
         *("--device", "cpu", "--out", "out"),
@@ -173,7 +175,63 @@ def test_an_installed_package_is_run_and_tested_by_name(python, tmp_path, write_
     assert lines[0].startswith("Feature set ring-means, ")
     assert str(python.parents[1]) in lines[0]  # the installed copy, not the one in the checkout
     assert "  passed          bit-equal in two processes: the same bits as one process, 5 and 6 cells" in lines
-    assert lines[-1] == "14 contracts passed, 0 failed, 1 not applicable (these were not tried)."
+    assert lines[-1] == "15 contracts passed, 0 failed, 1 not applicable (these were not tried)."
+
+
+def test_an_installed_package_brings_a_benchmark_with_its_table_and_figure(
+    python, tmp_path, write_crops, capsys, monkeypatch
+):
+    dataset, here = disc_and_rim(write_crops), {"cache": tmp_path / "cache", "cwd": tmp_path}
+    said = fresh(python, "run", "rings", "--dataset", dataset, "--device", "cpu", "--out", "out", **here)
+    assert said.code == 0, said.err
+    assert "Silhouettes of the classes" in said.out
+    out = tmp_path / "out"
+    assert re.search(r"^\| ring-means +\|", (out / "tables" / "silhouettes.md").read_text(), re.MULTILINE)
+    assert (out / "figures" / "silhouettes.png").stat().st_size > 0
+    said = call(capsys, monkeypatch, "leaderboard", out)  # results are ranked without the plug-in that made them
+    assert said.code == 0, said.err
+    assert "class-silhouette" in said.out
+
+
+def test_an_installed_package_brings_a_model_with_an_objective_of_its_own(python, tmp_path, write_crops):
+    dataset, here = disc_and_rim(write_crops), {"cache": tmp_path / "cache", "cwd": tmp_path}
+    recipe = ("--epochs", "2", "--width", "0.1", "--batch", "4", "--held-out", "0.25", "--learning-rate", "1e-3")
+    said = fresh(python, "train", "contrastive", "--dataset", dataset, *recipe, "--name", "mine", **here)
+    assert said.code == 0, said.err
+    assert "normalised temperature-scaled cross-entropy" in (tmp_path / "cache/weights/contrastive@mine.md").read_text()
+    again = fresh(python, "train", "contrastive", "--dataset", dataset, *recipe, "--name", "again", **here)
+    assert again.code == 0, again.err
+    first, second = ((tmp_path / f"cache/weights/contrastive@{n}.json").read_text() for n in ("mine", "again"))
+    assert [h["loss"] for h in json.loads(first)["history"]] == [h["loss"] for h in json.loads(second)["history"]]
+    run = ("run", "yeast-knn", "--dataset", dataset, "--features", "contrastive@mine", "--k", "1", "--device", "cpu")
+    said = fresh(python, *run, "--out", "out", **here)
+    assert said.code == 0, said.err
+
+
+def test_a_folder_is_a_plug_in_too_and_a_benchmark_can_be_a_file(tmp_path, registries, capsys, monkeypatch):
+    (tmp_path / "mine" / "benchmarks").mkdir(parents=True)
+    shutil.copy(DOCS / "example-plugin" / "rings" / "ring_means.py", tmp_path / "mine" / "features.py")
+    (tmp_path / "discs.py").write_text(BLOCKS["discs"])
+    declaration = """[%s]
+title = "Discs"
+datasets = ["discs"]
+features = ["ring-means"]
+evaluate = [{ name = "loo-knn", k = [3], exclude = ["cell"] }]
+"""
+    (tmp_path / "mine" / "benchmarks" / "any.toml").write_text(declaration % "mine")
+    (tmp_path / "other.toml").write_text(declaration % "other")
+    plugins = ("--plugin", tmp_path / "mine", "--plugin", tmp_path / "discs.py")
+    for benchmark in ("mine", tmp_path / "other.toml"):
+        out = tmp_path / "out" / Path(benchmark).stem
+        said = call(capsys, monkeypatch, "run", benchmark, "--out", out, "--device", "cpu", *plugins)
+        assert said.code == 0, said.err
+        assert len(list((out / "results").rglob("*.json"))) == 1
+
+
+def test_a_folder_without_a_plug_in_is_a_sentence(tmp_path, capsys, monkeypatch):
+    said = call(capsys, monkeypatch, "list", "features", "--plugin", tmp_path)
+    assert said.code == 2
+    assert "holds no Python file" in said.err
 
 
 def test_where_the_package_is_not_installed_its_name_is_unknown(capsys, monkeypatch):

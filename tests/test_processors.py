@@ -12,7 +12,9 @@ import numpy as np
 import pytest
 
 from pci_bench import evaluate, extract
-from pci_bench.comparison import compare, default_tolerance, markdown
+from pci_bench.reporting.comparison import markdown
+from pci_bench.runs.comparison import compare
+from pci_bench.runs.tolerance import default_tolerance
 
 TOLERANCE = 1e-4  # of a column's largest value: what the features of networks may differ by between machines
 # Rounding grows with what a unit sums up, not with what is left of it: for units that hardly fire, a column counts as large
@@ -22,7 +24,7 @@ NETWORKS = """
 import sys
 import numpy as np, pandas as pd, torch
 from pci_bench import extract
-from pci_bench.cells import Cells, Channel, DatasetMeta
+from pci_bench.data.cells import Cells, Channel, DatasetMeta
 
 rng = np.random.default_rng(0)
 rows, columns = np.mgrid[:64, :64]
@@ -69,11 +71,11 @@ def test_networks_features_agree_between_processors(tmp_path):
 def real_cells(test_data):
     """300 real cells of toy-yeast as an array in memory, and as the same with five pixels one grey level off."""
     from pci_bench import load_dataset
-    from pci_bench.cells import Cells, limited
+    from pci_bench.data.cells import Cells, subsample
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PCI_BENCH_DATA", str(test_data))
-        cells = limited(load_dataset("toy-yeast"), 300, 0)
+        cells = subsample(load_dataset("toy-yeast"), 300, 0)
         crops = cells.crops(slice(None), rescale="raw")
     moved, rng = crops.copy(), np.random.default_rng(1)
     for cell in rng.choice(len(cells), 5, replace=False):

@@ -12,9 +12,14 @@ from pathlib import Path
 
 import pytest
 
+from pci_bench.api.dataset import DATASETS
+from pci_bench.api.evaluator import EVALUATORS
+from pci_bench.api.extractor import EXTRACTORS
+from pci_bench.api.model import MODELS
+from pci_bench.api.registry import Origin, Registry, load_plugin, natural_key, plugin_files
+from pci_bench.api.segmenter import SEGMENTERS
 from pci_bench.errors import UserError
-from pci_bench.features import EXTRACTORS, FeatureSet, groups, known_feature_sets, parse, select
-from pci_bench.registry import Origin, Registry, load_plugin_file, natural_key, plugin_files
+from pci_bench.features.names import FeatureSet, groups, known_feature_sets, parse, select
 
 
 @pytest.fixture
@@ -148,8 +153,8 @@ def brightest(crops):
 def test_a_plugin_file_adds_a_feature_set_and_may_be_loaded_twice(tmp_path, own_registries):
     file = tmp_path / "mine.py"
     file.write_text(PLUGIN)
-    load_plugin_file(file)
-    load_plugin_file(file)
+    load_plugin(file)
+    load_plugin(file)
     assert "brightest" in known_feature_sets()
     assert EXTRACTORS.get("brightest").meta.title == "Brightest pixel of every channel."
     assert EXTRACTORS.origin("brightest").file == str(file)
@@ -160,7 +165,7 @@ def test_a_plugin_file_that_takes_one_of_our_names_is_refused_with_both_places(t
     file = tmp_path / "clash.py"
     file.write_text(PLUGIN.replace('"brightest"', '"intensity"'))
     with pytest.raises(UserError, match="Two plug-ins register the feature set 'intensity'") as error:
-        load_plugin_file(file)
+        load_plugin(file)
     assert f"{file}:5" in str(error.value)
     assert "intensity.py:" in str(error.value)
 
@@ -178,7 +183,7 @@ def test_a_plugin_file_that_fails_is_named_with_its_line(tmp_path, own_registrie
     file = tmp_path / "broken.py"
     file.write_text(code)
     with pytest.raises(UserError, match=what) as error:
-        load_plugin_file(file)
+        load_plugin(file)
     assert str(file) in str(error.value)
     assert where in str(error.value)
     assert file.resolve() not in plugin_files()
@@ -188,7 +193,7 @@ def test_a_plugin_file_that_fails_is_named_with_its_line(tmp_path, own_registrie
 def test_a_plugin_that_is_no_python_file_is_a_sentence(tmp_path, own_registries, name):
     (tmp_path / "notes.txt").write_text("hello")
     with pytest.raises(UserError, match=name):
-        load_plugin_file(tmp_path / name)
+        load_plugin(tmp_path / name)
 
 
 def install(folder: Path, package: str, code: str) -> None:
@@ -207,7 +212,7 @@ def test_a_strangers_installed_package_registers_and_a_broken_one_is_left_out_wi
     install(site, "wreck", "import a_library_that_nobody_has\n")
     done = run_python(
         """
-        from pci_bench.features import known_feature_sets
+        from pci_bench.features.names import known_feature_sets
         names = list(known_feature_sets())
         assert "brightest" in names and "intensity" in names and "pci-conv4" in names, names
         """,
@@ -226,7 +231,8 @@ def test_listing_everything_imports_no_heavy_library():
         import json, sys
         import pci_bench
         from pci_bench.datasets import DATASETS
-        from pci_bench.features import EXTRACTORS, groups, known_feature_sets
+        from pci_bench.api.extractor import EXTRACTORS
+        from pci_bench.features.names import groups, known_feature_sets
         listed = [EXTRACTORS.names(), list(known_feature_sets()), list(groups()), DATASETS.names()]
         assert all(listed)
         titles = [DATASETS.get(n).meta.title for n in DATASETS.names()]
@@ -236,3 +242,10 @@ def test_listing_everything_imports_no_heavy_library():
     )
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout) == []
+
+
+@pytest.mark.parametrize("registry", [DATASETS, EVALUATORS, EXTRACTORS, MODELS, SEGMENTERS], ids=lambda r: r.kind)
+def test_no_class_of_ours_has_a_method_by_a_former_name_which_nothing_would_call(registry):
+    for name, entry in registry._loaded().items():
+        kind = entry.value if isinstance(entry.value, type) else type(entry.value)
+        assert not {"skip", "unfit", "source", "names_with"} & set(dir(kind)), name

@@ -14,12 +14,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pci_bench import UserError, runner
-from pci_bench.evaluators.base import EvaluatorMeta, Outcome
-from pci_bench.extraction import annotated
-from pci_bench.files import write_json
-from pci_bench.provenance import blas, git_revision, provenance, versions
-from pci_bench.results import Result, read_result, read_results, write_result
+from pci_bench import UserError
+from pci_bench.api.evaluator import Evaluator, EvaluatorMeta, Metric, Outcome
+from pci_bench.data.provenance import FeaturesProvenance, Provenance
+from pci_bench.features.extraction import annotated
+from pci_bench.runs import evaluation
+from pci_bench.runs.results import Result, headline, metric_of, read_result, read_results, write_result
+from pci_bench.system.files import write_json
+from pci_bench.system.machine import blas, git_revision, run_facts, versions
 
 KEY, DEFAULTS = ("k", "exclude"), {"k": 11, "exclude": "cell", "scale": "all"}
 
@@ -33,7 +35,16 @@ def content(**changes) -> dict:
         | {"limit": None},
         "features": {"name": "pci-conv4", "weights": "yeast-sim", "version": "1", "weights_sha256": "cd" * 32}
         | {"dim": 384, "precision": "float32"},
-        "evaluator": {"name": "loo-knn", "version": "1", "params": {"k": 11, "exclude": "cell", "scale": "all"}},
+        "evaluator": {
+            "name": "loo-knn",
+            "version": "1",
+            "params": {"k": 11, "exclude": "cell", "scale": "all"},
+            "title": "Neighbours",
+            "key": ["k", "exclude"],
+            "defaults": {"k": 11, "exclude": "cell", "scale": "all"},
+            "headline": "accuracy",
+            "metrics": {"accuracy": {"unit": "percent", "decimals": 2, "higher_is_better": True, "reproducible": True}},
+        },
         "metrics": {"balanced_accuracy": 0.5, "macro_f1": 1 / 3, "accuracy": 0.5},
         "intervals": {"balanced_accuracy": [0.1 + 0.2, 0.53]},
         "details": {"per_class": {"a": 1.0, "b": 0.0}, "confusion": {"labels": ["a", "b"], "counts": [[2, 0], [2, 0]]}},
@@ -64,6 +75,7 @@ def test_what_is_written_is_read_back_with_its_predictions(tmp_path):
     assert back.intervals["balanced_accuracy"] == (0.1 + 0.2, 0.53)
     pd.testing.assert_frame_equal(back.predictions, predictions())
     assert json.loads(file.read_text()) == content()
+    assert metric_of(back, headline(back)) == Metric("percent", 2)  # without asking the evaluator
     assert read_results(tmp_path) == [result]
     assert sorted(p.name for p in file.parent.iterdir()) == ["k=11,exclude=cell.json", "k=11,exclude=cell.parquet"]
 
@@ -168,7 +180,7 @@ def test_a_number_that_is_not_finite_is_never_written(tmp_path, bad):
     assert list(tmp_path.glob("**/*.*")) == []
 
 
-class Careless:
+class Careless(Evaluator):
     """An evaluator whose metric, or its interval, is not a number."""
 
     meta = EvaluatorMeta("careless", "1", "Careless", "score")
@@ -179,7 +191,7 @@ class Careless:
     def __init__(self, metric, interval):
         self.outcome = Outcome({}, {"score": metric}, {"score": interval})
 
-    def skip(self, adata, params):
+    def unavailable_reason(self, adata, params):
         return None
 
     def __call__(self, adata, grid, run):
@@ -188,17 +200,17 @@ class Careless:
 
 @pytest.mark.parametrize(("metric", "interval"), [(math.nan, (0.0, 1.0)), (0.5, (0.0, math.inf))])
 def test_an_evaluator_that_gives_no_number_is_named(make_cells, monkeypatch, metric, interval):
-    monkeypatch.setattr(runner.EVALUATORS, "get", lambda name: Careless(metric, interval))
-    adata = annotated(np.zeros((20, 1)), ["x"], make_cells(), {"features": {"name": "mine"}})
+    monkeypatch.setattr(evaluation.EVALUATORS, "get", lambda name: Careless(metric, interval))
+    adata = annotated(np.zeros((20, 1)), ["x"], make_cells(), Provenance(features=FeaturesProvenance("mine")))
     with pytest.raises(UserError, match=r"careless gave score = .* for mine; results hold finite numbers only"):
-        runner.evaluate("careless", adata)
+        evaluation.evaluate("careless", adata)
 
 
 def test_provenance_names_versions_that_are_installed_and_is_json():
     import scipy
     import sklearn
 
-    found = provenance(device="a processor", threads=2, seed=3, seconds=1.23456, started="2026-11-22")
+    found = run_facts(device="a processor", threads=2, seed=3, seconds=1.23456, started="2026-11-22")
     assert versions()["numpy"] == np.__version__
     assert versions()["scipy"] == scipy.__version__
     assert versions()["scikit-learn"] == sklearn.__version__

@@ -11,9 +11,12 @@ import pytest
 from command_line import call, refused
 from painted import Painted
 
-from pci_bench import UserError, registry, runner, store
+from pci_bench import UserError
+from pci_bench.api import dataset as datasets
+from pci_bench.api import registry
 from pci_bench.datasets import DATASETS
-from pci_bench.results import read_results
+from pci_bench.runs import runner
+from pci_bench.runs.results import read_results
 from pci_bench.segmentation import SEGMENTERS
 
 LIMIT, SEED = 40, 7
@@ -147,8 +150,8 @@ def test_a_repetition_needs_a_place_of_its_own(here, say):
         (b'{"schema": 1, "argum', ["is not the record of a run (JSONDecodeError"]),
         (b"\xff\xfe\x00", ["is not the record of a run (UnicodeDecodeError"]),
         (b"[1, 2]", ["is not the record of a run"]),
-        (b'{"images": [], "annotations": []}', ["is not the record of a run (schema: Field required)"]),
-        (b'{"schema": 1}', ["is not the record of a run (arguments: Field required)"]),
+        (b'{"images": [], "annotations": []}', ["is not the record of a run (run: Field required)"]),
+        (b'{"schema": 1}', ["is not the record of a run (run: Field required)"]),
         (b'{"schema": 2, "arguments": {}}', ["has schema 2; this version reads 1. Update pci-bench."]),
     ],
     ids=["absent", "empty", "truncated", "binary", "list", "other tool", "half", "newer"],
@@ -202,7 +205,7 @@ def test_data_and_annotations_that_are_not_the_recorded_ones_are_refused(here, s
     (here / "labels.csv").write_text("protein,label\nring0,other\n")
     file = change(here, "first", annotations=str(here / "labels.csv"))
     refused(say("run", "--from", file, "--out", "again"), "labels.csv are not those of the recorded run, or are gone")
-    cells = store.load(DATASETS.get("painted"))
+    cells = datasets.load(DATASETS.get("painted"))
     file = change(here, datasets=[{"name": "painted", "sha256": "0" * 64}])
     refused(
         say("run", "--from", file, "--out", "again"),

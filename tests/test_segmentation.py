@@ -16,14 +16,14 @@ from skimage.measure import label as connected
 from skimage.measure import regionprops
 
 from pci_bench import UserError
-from pci_bench.cells import Channel, rescaled
-from pci_bench.datasets.yeast_sim import CLASSES, ImagePlan, draw, sample
-from pci_bench.describe import described
+from pci_bench.api.segmenter import BUD, MOTHER, OTHERS
+from pci_bench.data.cells import Channel, rescaled
+from pci_bench.reporting.describe import described
 from pci_bench.segmentation import DEFAULT_SEGMENTER, SEGMENTERS
-from pci_bench.segmentation.base import BUD, MOTHER, OTHERS
 from pci_bench.segmentation.otsu import without_vacuoles
 from pci_bench.segmentation.outlines import hull_area, inside, reaches
 from pci_bench.segmentation.split import cut_off, lobe, mother_and_bud, with_bud_split
+from pci_bench.simulation.yeast.screen import CLASSES, ImagePlan, draw, sample
 
 GFP, RFP = Channel("GFP", "protein"), Channel("RFP", "marker")
 SIZE = 64
@@ -389,7 +389,7 @@ def test_an_optional_segmenter_chooses_the_middle_cell_and_splits_its_bud(name, 
     calls = request.getfixturevalue(name)
     mother, bud, other = disc(31, 28, 12), disc(31, 43, 6), disc(55, 55, 7)
     crops = np.concatenate([photograph(mother, bud, other), np.zeros((1, 2, SIZE, SIZE), np.float32)])
-    assert SEGMENTERS.get(name).skip() is None
+    assert SEGMENTERS.get(name).unavailable_reason() is None
     masks = SEGMENTERS.get(name).open((GFP, RFP), "cpu")(crops)
     assert masks.dtype == np.uint16
     assert overlap(mother, masks[0] == MOTHER) > 0.8
@@ -434,7 +434,7 @@ def test_weights_that_cannot_be_had_are_named_with_where_they_belong(name, reque
 @pytest.mark.parametrize("name", ["cellpose", "stardist"])
 def test_what_is_not_installed_is_said_with_the_command_that_installs_it(name, monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda module: None)
-    reason = SEGMENTERS.get(name).skip()
+    reason = SEGMENTERS.get(name).unavailable_reason()
     assert re.search(rf"{name}.* not installed: pip install 'pci-bench\[{name}\]'", reason)
 
 
@@ -452,7 +452,7 @@ def test_describe_says_what_a_segmenter_is_and_whether_it_can_be_run():
     ((title, rows),) = described("otsu-watershed")
     said = dict(rows)
     assert title == "segmenter otsu-watershed"
-    assert (said["version"], said["at hand"]) == (SEGMENTERS.get(DEFAULT_SEGMENTER).meta.version, "yes")
+    assert (said["version"], said["available"]) == (SEGMENTERS.get(DEFAULT_SEGMENTER).meta.version, "yes")
     assert "otsu.py:" in said["defined in"]
     with pytest.raises(UserError, match="no segmenter named 'otsu'"):
         described("segmenter:otsu")

@@ -17,10 +17,12 @@ import pandas as pd
 import pytest
 import zarr
 
-from pci_bench.cells import Channel, DatasetMeta
+from pci_bench import Dataset
+from pci_bench.api.dataset import load, store_folder, verify
+from pci_bench.data.cells import Channel, DatasetMeta
+from pci_bench.data.store import CELLS_PER_CHUNK, BrokenStoreError, open_store, pixel_checksum
 from pci_bench.errors import UserError
-from pci_bench.progress import Progress
-from pci_bench.store import CELLS_PER_CHUNK, BrokenStoreError, load, open_store, pixel_checksum, store_folder, verify
+from pci_bench.system.progress import Progress
 
 CHANNELS = (Channel("GFP", "protein"), Channel("nucleus", "marker", 0.05))
 N = 2 * CELLS_PER_CHUNK + 37
@@ -36,7 +38,7 @@ class Heard(Progress):
         self.sentences.append(sentence)
 
 
-class Planted:
+class Planted(Dataset):
     """A data set of given crops, written in batches of given sizes."""
 
     def __init__(self, crops, batches=None, *, masks=None, dtype=None, name="planted", version="1", **columns):
@@ -50,7 +52,7 @@ class Planted:
         self.checksum: str | None = None
         self.built = 0
 
-    def skip(self):
+    def unavailable_reason(self):
         return self.reason
 
     def build(self, store):
@@ -302,10 +304,10 @@ def test_single_constant_crops_are_noted_with_their_number_and_channel():
     assert load(Planted(random_crops("uint8", 300), name="fine")).notes == ()
 
 
-def test_a_dataset_that_is_not_at_hand_gives_its_own_reason():
+def test_a_dataset_that_is_not_available_gives_its_own_reason():
     dataset = Planted(random_crops("uint8"))
     dataset.reason = "ask its authors"
-    with pytest.raises(UserError, match="'planted' is not at hand: ask its authors"):
+    with pytest.raises(UserError, match="'planted' is not available: ask its authors"):
         load(dataset)
 
 
@@ -400,10 +402,10 @@ def test_a_stage_ends_when_a_build_breaks_off():
 
 def test_a_rebuilt_store_of_a_changed_source_lies_beside_the_old_one():
     dataset = Planted(random_crops("uint8"))
-    dataset.source = lambda: "monday"
+    dataset.source_fingerprint = lambda: "monday"
     load(dataset)
     monday = store_folder(dataset)
-    dataset.source = lambda: "tuesday"
+    dataset.source_fingerprint = lambda: "tuesday"
     load(dataset)
     assert dataset.built == 2
     assert monday != store_folder(dataset)
@@ -428,14 +430,14 @@ def test_two_processes_that_want_the_same_dataset_build_it_once_and_both_have_it
             import sys, time
             from pathlib import Path
             import numpy as np, pandas as pd
-            from pci_bench.cells import Channel, DatasetMeta
-            from pci_bench.store import load
+            from pci_bench.data.cells import Channel, DatasetMeta
+            from pci_bench.api.dataset import Dataset, load
 
             here, me = Path(sys.argv[1]), sys.argv[2]
 
-            class Slow:
+            class Slow(Dataset):
                 meta = DatasetMeta("slow", "1", "Slow")
-                def skip(self): return None
+                def unavailable_reason(self): return None
                 def build(self, store):
                     (here / f"built-by-{me}").touch()
                     obs = pd.DataFrame({"cell": ["a", "b"], "image": "i"})

@@ -13,8 +13,10 @@ import pytest
 from rich.console import Console
 
 from pci_bench import UserError
-from pci_bench.reporting.tables import PRINTED, TABLES, Column, TableDeclaration, fill, printed_value, render, terminal
-from pci_bench.results import Result
+from pci_bench.reporting.tables.declaration import TABLES, Column, TableDeclaration, printed_value
+from pci_bench.reporting.tables.fill import fill
+from pci_bench.reporting.tables.render import PRINTED, render, terminal
+from pci_bench.runs.results import Result
 
 # Typed again from the design's SCIENCE.md, section 4 (Table 1 and Supplementary Table 1 of the paper).
 TABLE_1 = {1: 43.09, 2: 70.52, 3: 84.30, 4: 87.98, 5: 81.89}
@@ -154,7 +156,7 @@ def test_the_printed_value_stands_in_its_own_column_beside_cell_only():
     assert lines["pci-conv4@lu2019-yeast"] == ["87.5 [40.0, 60.0]", "87.98 (-0.48)", "70.0 [40.0, 60.0]"]
     assert lines["intensity"] == ["20.0 [40.0, 60.0]", "", "–"]
     (row,) = [r for r in csv.DictReader(io.StringIO(render(table, "csv"))) if r["feature set"].startswith("pci-conv4")]
-    assert row["k = 11 ours less paper"] == "-0.48"
+    assert row["k = 11 ours minus paper"] == "-0.48"
     assert (row["k = 11"], row["k = 11 low"], row["k = 11 high"], row["k = 11 paper"]) == (
         "87.5",
         "40.0",
@@ -202,8 +204,8 @@ def test_a_table_without_any_result_can_be_written():
 
 
 def test_results_of_another_dataset_evaluator_or_parameter_stay_out():
-    strangers = [result(dataset="toy-yeast"), result(evaluator="umap"), result(k=7), result(scale="none")]
-    table = fill(declared(rows=["pci-conv4"]), strangers, {}, "chong2015")
+    mismatched = [result(dataset="toy-yeast"), result(evaluator="umap"), result(k=7), result(scale="none")]
+    table = fill(declared(rows=["pci-conv4"]), mismatched, {}, "chong2015")
     assert [entries for _, entries in table.rows] == [[None]]  # k = 7 and unscaled are chong2015's, but fit no column
 
 

@@ -21,10 +21,13 @@ from PIL import Image
 from torch import nn
 from torch.nn import functional as F  # noqa: N812 - its usual name
 
-from pci_bench import UserError, extract, import_timm, timm_import, weights
-from pci_bench.cells import Channel
-from pci_bench.extraction import NotRun, ensure
-from pci_bench.features import EXTRACTORS, FeatureSet, parse
+from pci_bench import UserError, extract, import_timm, weights
+from pci_bench.api.extractor import EXTRACTORS
+from pci_bench.api.skipped import Skipped
+from pci_bench.data.cells import Channel
+from pci_bench.features.extraction import compute_features
+from pci_bench.features.names import FeatureSet, parse
+from pci_bench.system import timm_import
 
 SMALL = "resnet10t"
 
@@ -34,7 +37,7 @@ SMALL = "resnet10t"
 
 def run_python(code: str, **packages: str) -> subprocess.CompletedProcess:
     """Run code that finds these packages, {name: text of its __init__}, before the installed ones."""
-    header = "import sys; sys.path.insert(0, sys.argv[1]); from pci_bench.timm_import import import_timm\n"
+    header = "import sys; sys.path.insert(0, sys.argv[1]); from pci_bench.system.timm_import import import_timm\n"
     folder = Path(packages.pop("folder"))
     for name, text in packages.items():
         (folder / name).mkdir()
@@ -422,7 +425,7 @@ def test_a_file_that_does_not_fit_is_a_sentence_and_nothing_is_left_random(tmp_p
 def test_weights_of_another_network_are_not_run(make_cells, tmp_path):
     own_weights(SMALL, tmp_path / "mine.safetensors")
     timm_models.import_timm_weights(tmp_path / "mine.safetensors", "resnet10t.mine")
-    (result,) = ensure([parse("timm:vgg16@resnet10t.mine")], make_cells(1)).values()
+    (result,) = compute_features([parse("timm:vgg16@resnet10t.mine")], make_cells(1)).values()
     assert result.reason == "timm@resnet10t.mine are weights of resnet10t, not of vgg16"
 
 
@@ -440,9 +443,9 @@ def hub(tmp_path, monkeypatch):
 def test_offline_a_model_is_not_run_within_seconds_and_the_sentence_says_what_to_do(hub, make_cells, cache):
     started = time.monotonic()
     names = ["timm:resnet10t", "timm:resnet10t:layer3", "timm:resnet10t:layer2@resnet10t.mine"]
-    found = ensure([parse(name) for name in names], make_cells(1))
+    found = compute_features([parse(name) for name in names], make_cells(1))
     assert time.monotonic() - started < 20  # the hub's own client tries for a minute
-    assert all(isinstance(result, NotRun) for result in found.values())
+    assert all(isinstance(result, Skipped) for result in found.values())
     first, second, third = (result.reason for result in found.values())
     assert first == second
     for part in (
@@ -482,7 +485,7 @@ def test_a_hub_that_answers_and_refuses_is_a_sentence(hub, make_cells, monkeypat
 
     monkeypatch.setattr(timm_import, "_hub_answers", lambda: True)
     monkeypatch.setattr("huggingface_hub.hf_hub_download", refuse)
-    (result,) = ensure([parse("timm:resnet10t")], make_cells(1)).values()
+    (result,) = compute_features([parse("timm:resnet10t")], make_cells(1)).values()
     assert "could not be downloaded: 404 Client Error. With a connection" in result.reason
 
 

@@ -7,11 +7,11 @@ import pytest
 from scipy import stats
 
 from pci_bench import UserError
-from pci_bench.cells import Cells, Channel, DatasetMeta, validated_obs
-from pci_bench.progress import Progress
+from pci_bench.data.cells import Cells, Channel, DatasetMeta, validated_obs
+from pci_bench.system.progress import Progress
 from pci_bench.training.loop import Recipe, train
+from pci_bench.training.objectives.reconstruction import validation_pairs
 from pci_bench.training.pairs import draw_epoch, draw_targets, flipped, held_out_images
-from pci_bench.training.reconstruction import validation_pairs
 
 CHANNELS = (Channel("GFP", "protein"), Channel("RFP", "marker"))
 SMALL = Recipe(epochs=3, width=1 / 24, batch=8, learning_rate=2e-3, held_out=0.2)
@@ -177,7 +177,7 @@ def test_a_checkpoint_from_before_an_option_existed_is_resumed_as_if_it_had_the_
     import torch
     from safetensors.numpy import load_file
 
-    from pci_bench.files import cache_folder
+    from pci_bench.system.files import cache_folder
     from pci_bench.training import loop
 
     cells = make_cells()
@@ -187,7 +187,7 @@ def test_a_checkpoint_from_before_an_option_existed_is_resumed_as_if_it_had_the_
         raise StopHereError
 
     with monkeypatch.context() as patch, pytest.raises(StopHereError):
-        patch.setattr(loop, "_saved", stopped)
+        patch.setattr(loop, "save_trained", stopped)
         train("pci", cells, SMALL, name="older")
     file = cache_folder() / "training" / "pci@older" / "checkpoint.pt"
     state = torch.load(file, weights_only=True)
@@ -217,7 +217,7 @@ def test_pairs_have_no_stored_order():
 
 
 def test_a_damaged_checkpoint_is_named_and_can_be_replaced(monkeypatch):
-    from pci_bench.files import cache_folder
+    from pci_bench.system.files import cache_folder
 
     file = cache_folder() / "training" / "pci@damaged" / "checkpoint.pt"
     file.parent.mkdir(parents=True)
@@ -231,8 +231,8 @@ def test_a_damaged_checkpoint_is_named_and_can_be_replaced(monkeypatch):
 def test_a_checkpoint_in_which_a_bit_flipped_is_not_resumed(tmp_path, where):
     import torch
 
-    from pci_bench.checksums import seal
-    from pci_bench.training.loop import _checkpoint
+    from pci_bench.system.checksums import seal
+    from pci_bench.training.checkpoint import read_checkpoint
 
     identity = {"schema": 1, "recipe": SMALL.model_dump()}
     file = tmp_path / "checkpoint.pt"
@@ -240,11 +240,11 @@ def test_a_checkpoint_in_which_a_bit_flipped_is_not_resumed(tmp_path, where):
     torch.save(state, file)
     seal(file)
     whole = file.read_bytes()
-    assert torch.equal(_checkpoint(file, identity, True, False)["network"]["w"], state["network"]["w"])
+    assert torch.equal(read_checkpoint(file, identity, True, False)["network"]["w"], state["network"]["w"])
     position = int(len(whole) * where)
     file.write_bytes(whole[:position] + bytes([whole[position] ^ 4]) + whole[position + 1 :])
     with pytest.raises(UserError, match="damaged or of another origin"):
-        _checkpoint(file, identity, True, False)
+        read_checkpoint(file, identity, True, False)
 
 
 @pytest.mark.parametrize(

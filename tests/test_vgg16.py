@@ -16,10 +16,14 @@ from pci_bench_baselines import vgg16, vgg16_import
 from torch import nn
 from torch.nn import functional as F  # noqa: N812 - its usual name
 
-from pci_bench import UserError, extract, import_timm, timm_import, weights
-from pci_bench.cells import Channel
-from pci_bench.extraction import NotRun, ensure, why_not
-from pci_bench.features import EXTRACTORS, groups, parse, select
+from pci_bench import UserError, extract, import_timm, weights
+from pci_bench.api.extractor import EXTRACTORS
+from pci_bench.api.skipped import Skipped
+from pci_bench.data.cells import Channel
+from pci_bench.features.availability import unavailable_reason
+from pci_bench.features.extraction import ExtractionOptions, compute_features
+from pci_bench.features.names import groups, parse, select
+from pci_bench.system import timm_import
 
 BLOCKS = [(64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512)]  # Simonyan and Zisserman, Table 1, D
 LAYERS = {f"block{b}_conv{c}": w for b, block in enumerate(BLOCKS, 1) for c, w in enumerate(block, 1)}
@@ -245,9 +249,9 @@ def test_only_the_passes_and_layers_that_are_wanted_are_run(outputs, channels, c
 def test_a_cells_numbers_do_not_depend_on_its_company_or_on_what_else_is_asked_for(make_cells):
     cells = make_cells(19, (16, 16))
     wanted = select(["vgg16-random-rgb-block5_conv3", "vgg16-random-concatenated-block5_conv3"])
-    whole = ensure(wanted, cells, device="cpu")
+    whole = compute_features(wanted, cells, ExtractionOptions(device="cpu"))
     for some in (cells[np.arange(19)[::-1]], cells[[17, 3]]):
-        for feature_set, adata in ensure(wanted, some, device="cpu").items():
+        for feature_set, adata in compute_features(wanted, some, ExtractionOptions(device="cpu")).items():
             np.testing.assert_array_equal(adata.X, whole[feature_set][adata.obs_names].X)
     alone = extract("vgg16-random-concatenated-block5_conv3", cells, device="cpu", refresh="always")
     np.testing.assert_array_equal(alone.X, whole[parse("vgg16-random-concatenated-block5_conv3")].X)
@@ -351,7 +355,7 @@ def test_imported_weights_say_where_they_are_from_and_run_on_any_channels(oxford
         assert part in said.out
     header = weights.read_header(oxford)
     assert header.config == {"preprocessing": "keras-bgr", "fully_connected": False}
-    assert weights.unfit(oxford, HUMAN) is None
+    assert weights.unavailable_reason(oxford, HUMAN) is None
 
 
 def test_the_command_line_imports_them(notop, cache, capsys, monkeypatch):
@@ -420,8 +424,8 @@ def test_weights_of_another_network_than_vgg16_are_a_sentence(change):
 
 
 def test_without_weights_the_command_that_gets_them_is_said(make_cells):
-    (result,) = ensure(select(["vgg16-gfp-only-block4_conv1"]), make_cells(2, (16, 16))).values()
-    assert isinstance(result, NotRun)
+    (result,) = compute_features(select(["vgg16-gfp-only-block4_conv1"]), make_cells(2, (16, 16))).values()
+    assert isinstance(result, Skipped)
     assert str(result.features) == "vgg16-gfp-only-block4_conv1@oxford"
     assert "https://github.com/fchollet/" in result.reason
     assert "`pci-bench weights import keras-vgg16 vgg16_weights_tf" in result.reason
@@ -429,15 +433,15 @@ def test_without_weights_the_command_that_gets_them_is_said(make_cells):
 
 def test_an_output_that_cannot_be_had_does_not_stop_the_others(oxford, make_cells):
     cells = make_cells(2, (16, 16), PROTEIN)
-    refused = {f.output: why_not(f, cells) for f in select(["vgg16@oxford"])}
+    refused = {f.output: unavailable_reason(f, cells) for f in select(["vgg16@oxford"])}
     for output, reason in refused.items():
         if output.startswith("gfp-only"):
             assert reason is None
         else:
             assert ("no fully connected layers" if output == "fc2-224" else "needs a marker channel") in reason
     assert "tf_kernels.h5 --name oxford`" in refused["fc2-224"]
-    found = {f.output: r for f, r in ensure(select(["vgg16-*-block1_conv1"]), cells).items()}
-    assert {output for output, r in found.items() if isinstance(r, NotRun)} == {
+    found = {f.output: r for f, r in compute_features(select(["vgg16-*-block1_conv1"]), cells).items()}
+    assert {output for output, r in found.items() if isinstance(r, Skipped)} == {
         "rgb-block1_conv1",
         "concatenated-block1_conv1",
     }
@@ -445,8 +449,8 @@ def test_an_output_that_cannot_be_had_does_not_stop_the_others(oxford, make_cell
 
 def test_crops_that_five_poolings_leave_nothing_of_are_not_run(oxford, make_cells):
     feature_set = parse("vgg16-rgb-block1_conv1@oxford")
-    assert "15×40 px are too small" in why_not(feature_set, make_cells(1, (15, 40)))
-    assert why_not(feature_set, make_cells(1, (16, 40))) is None
+    assert "15×40 px are too small" in unavailable_reason(feature_set, make_cells(1, (15, 40)))
+    assert unavailable_reason(feature_set, make_cells(1, (16, 40))) is None
 
 
 def test_offline_every_output_says_so_and_the_download_is_tried_once(make_cells, cache, monkeypatch):
@@ -459,7 +463,7 @@ def test_offline_every_output_says_so_and_the_download_is_tried_once(make_cells,
     monkeypatch.setattr(timm_import, "_refused", {})
     monkeypatch.setattr(timm_import, "_hub_answers", lambda: False)
     monkeypatch.setattr("huggingface_hub.hf_hub_download", refuse)
-    found = ensure(select(["vgg16@tv_in1k"]), make_cells(2, (16, 16)))
+    found = compute_features(select(["vgg16@tv_in1k"]), make_cells(2, (16, 16)))
     assert len(found) == 40
     (reason,) = {r.reason for r in found.values()}
     for part in ("offline", "`pci-bench weights get vgg16@tv_in1k`", "`pci-bench weights import keras-vgg16 "):

@@ -13,13 +13,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pci_bench import load_dataset
-from pci_bench.cells import Channel, DatasetMeta, validated_obs
+from pci_bench import Dataset, load_dataset
+from pci_bench.api.dataset import load, shipped_checksum, store_folder, verify
+from pci_bench.data.cells import Channel, DatasetMeta, validated_obs
+from pci_bench.data.store import pixel_checksum
 from pci_bench.datasets import DATASETS, yeast_sim
-from pci_bench.datasets.base import shipped_checksum
-from pci_bench.datasets.yeast_sim import CLASSES, SETTINGS, ImagePlan, draw, plan, sample, truth
 from pci_bench.errors import UserError
-from pci_bench.store import load, pixel_checksum, store_folder, verify
+from pci_bench.simulation.yeast.screen import CLASSES, SETTINGS, ImagePlan, draw, plan, sample, truth
 
 SCREENS = ("yeast-sim", "yeast-sim-train")
 CELLS = 16
@@ -144,7 +144,7 @@ def test_the_screens_share_neither_proteins_nor_settings_nor_cells():
 
 DIGEST = """
 import hashlib
-from pci_bench.datasets.yeast_sim import plan, sample, draw
+from pci_bench.simulation.yeast.screen import plan, sample, draw
 image = plan("yeast-sim")[{number}]
 crops, masks = draw("yeast-sim", sample("yeast-sim", image))
 print(hashlib.sha256(crops.tobytes() + masks.tobytes()).hexdigest())
@@ -166,8 +166,8 @@ def test_an_image_is_the_same_in_another_process_and_after_other_images():
 
 WHOLE = """
 import numpy as np
-from pci_bench.datasets.yeast_sim import draw, plan, sample, table
-from pci_bench.store import pixel_checksum
+from pci_bench.simulation.yeast.screen import draw, plan, sample, table
+from pci_bench.data.store import pixel_checksum
 samples = [sample("yeast-sim-train", image) for image in plan("yeast-sim-train")[::200]]
 blocks = [draw("yeast-sim-train", drawn) for drawn in samples]
 crops, masks = (np.concatenate(parts) for parts in zip(*blocks))
@@ -188,13 +188,13 @@ def test_the_test_screen_has_the_shipped_checksum(tmp_path, monkeypatch):
     monkeypatch.setenv("PCI_BENCH_CACHE", str(tmp_path))
     dataset = DATASETS.get("yeast-sim")
     cells = load(dataset)
-    checksum = shipped_checksum("yeast-sim", dataset.source())
+    checksum = shipped_checksum("yeast-sim", dataset.source_fingerprint())
     assert checksum == pixel_checksum(cells.stored(slice(None)), cells.crops(slice(None), masks=True)[:, 2])
 
 
 @pytest.mark.parametrize("screen", SCREENS)
 def test_every_screen_ships_a_checksum_of_its_present_parameters(screen):
-    assert shipped_checksum(screen, DATASETS.get(screen).source()) is not None
+    assert shipped_checksum(screen, DATASETS.get(screen).source_fingerprint()) is not None
 
 
 def test_importing_the_generator_imports_nothing_heavy():
@@ -580,7 +580,7 @@ def test_the_hash_is_of_the_parameters_and_verify_reads_the_pixels(small, monkey
     assert load(dataset).sha256 != first
 
 
-class Planted:
+class Planted(Dataset):
     """Generated data whose pixels are a little other on every machine."""
 
     meta = DatasetMeta("planted", "1", "Planted")
@@ -588,10 +588,10 @@ class Planted:
     def __init__(self, pixels: int, identity: str | None):
         self.pixels, self.identity = pixels, identity
 
-    def skip(self):
+    def unavailable_reason(self):
         return None
 
-    def source(self):
+    def source_fingerprint(self):
         return f"{self.pixels} {self.identity}"
 
     def build(self, store):

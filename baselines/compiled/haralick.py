@@ -15,7 +15,7 @@ import numba
 import numpy as np
 
 from pci_bench import UserError
-from pci_bench.compilation import compiled
+from pci_bench.system.compilation import compiled
 
 LEVELS = 256
 MOST_PIXELS = 2**22  # beyond it the integer moments could overflow
@@ -60,7 +60,7 @@ def haralick(images: np.ndarray, distances: Sequence[int]) -> np.ndarray:
 
 
 @compiled(parallel=True)
-def _haralick(images, distances, logarithms):
+def _haralick(images: np.ndarray, distances: np.ndarray, logarithms: np.ndarray) -> np.ndarray:
     """Share the images over the threads; each is measured by one of them from start to end."""
     features = np.zeros((len(images), len(distances), 13))
     for i in numba.prange(len(images)):
@@ -79,7 +79,7 @@ def _haralick(images, distances, logarithms):
 
 
 @compiled(nogil=True)
-def _neighbors(image, down, right):
+def _neighbors(image: np.ndarray, down: int, right: int) -> tuple[np.ndarray, np.ndarray]:
     """Return two views of an image such that pixels in the same place are neighbours."""
     rows, columns = image.shape
     if right >= 0:
@@ -88,19 +88,29 @@ def _neighbors(image, down, right):
 
 
 @compiled(nogil=True)
-def _bits(count, total, logarithms):
+def _bits(count: np.int64, total: int, logarithms: np.ndarray) -> float:
     """Return −p·log₂p of p = count / total; where p is near 1 the difference of logarithms would cancel."""
     p = count / total
     return -p * (math.log2(p) if 2 * count > total else logarithms[count] - logarithms[total])
 
 
 @compiled(nogil=True)
-def _add_features(one, other, joint, differences, sums, levels, highest, logarithms, features):
+def _add_features(
+    one: np.ndarray,
+    other: np.ndarray,
+    joint: np.ndarray,
+    differences: np.ndarray,
+    sums: np.ndarray,
+    levels: np.ndarray,
+    highest: np.int64,
+    logarithms: np.ndarray,
+    features: np.ndarray,
+) -> None:
     """Add the 13 features of one direction. The work space is all zeros before and after."""
     rows, columns = one.shape
     pairs = rows * columns
     total = 2 * pairs  # every pair counts in both orders
-    first, squares, products = 0, 0, 0
+    first = squares = products = np.int64(0)
     for r in range(rows):
         for c in range(columns):
             a, b = np.int64(one[r, c]), np.int64(other[r, c])
@@ -113,7 +123,7 @@ def _add_features(one, other, joint, differences, sums, levels, highest, logarit
             levels[a] += 1
             levels[b] += 1
 
-    entropy, moment = 0.0, 0
+    entropy, moment = 0.0, np.int64(0)
     for r in range(rows):
         for c in range(columns):
             low, high = min(one[r, c], other[r, c]), max(one[r, c], other[r, c])

@@ -1,7 +1,8 @@
 """DeepLoc's network (Kraus et al. 2017, doi 10.15252/msb.20177551), its preparation of crops, and what it gives for a cell."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -28,7 +29,8 @@ def stretched(crops: np.ndarray, smallest_range: float) -> np.ndarray:
     """
     low, high = np.percentile(crops, PERCENTILES, axis=(2, 3), keepdims=True)
     span = high - low
-    return ((np.minimum(crops, high) - low) / np.where(span > smallest_range, span, 1)).astype(np.float32)
+    divided: np.ndarray = (np.minimum(crops, high) - low) / np.where(span > smallest_range, span, 1)
+    return divided.astype(np.float32)
 
 
 def augmented(crops: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -92,7 +94,7 @@ class DeepLoc(nn.Module):
     def __init__(self, channels: int, classes: Iterable[str], width: float = 1.0, smallest_range: float = 1.0):
         super().__init__()
         self.classes = tuple(classes)
-        self.config = {
+        self.config: dict[str, Any] = {
             "channels": channels,
             "classes": list(self.classes),
             "width": width,
@@ -100,14 +102,18 @@ class DeepLoc(nn.Module):
         }
         self.affine, self.norms = nn.ModuleDict(), nn.ModuleDict()
         for name, (*size, inputs, outputs) in shapes(channels, width, len(self.classes)).items():
+            layer: nn.Conv2d | nn.Linear
             if size:
-                self.affine[name] = nn.Conv2d(inputs, outputs, size, padding=1)
+                rows, columns = size
+                layer = nn.Conv2d(inputs, outputs, (rows, columns), padding=1)
                 self.norms[name] = nn.BatchNorm2d(outputs, eps=EPSILON, momentum=MOMENTUM)
             else:
-                self.affine[name] = nn.Linear(inputs, outputs)
+                layer = nn.Linear(inputs, outputs)
                 self.norms[name] = nn.BatchNorm1d(outputs, eps=EPSILON, momentum=MOMENTUM)
-            nn.init.trunc_normal_(self.affine[name].weight, std=WEIGHTS_SD, a=-2 * WEIGHTS_SD, b=2 * WEIGHTS_SD)
-            nn.init.constant_(self.affine[name].bias, BIAS)
+            assert layer.bias is not None
+            nn.init.trunc_normal_(layer.weight, std=WEIGHTS_SD, a=-2 * WEIGHTS_SD, b=2 * WEIGHTS_SD)
+            nn.init.constant_(layer.bias, BIAS)
+            self.affine[name] = layer
 
     def fc2(self, x: Tensor) -> Tensor:
         """Return the second fully connected layer after batch norm and ReLU. (n, channels, 60, 60) -> (n, 512)."""
@@ -122,14 +128,15 @@ class DeepLoc(nn.Module):
 
     def logits(self, fc2: Tensor) -> Tensor:
         """Return the last layer after batch norm. (n, 512) -> (n, classes)."""
-        return self.norms[FINAL](self._fully_connected(FINAL, fc2))
+        logits: Tensor = self.norms[FINAL](self._fully_connected(FINAL, fc2))
+        return logits
 
     def _fully_connected(self, name: str, x: Tensor) -> Tensor:
         """Return a fully connected layer's output; in evaluation by one thread.
 
         More threads share the sums of a matrix product out among them, which changes their last bits.
         """
-        layer = self.affine[name]
+        layer: Callable[[Tensor], Tensor] = self.affine[name]
         if self.training:
             return layer(x)
         threads = torch.get_num_threads()
@@ -182,6 +189,7 @@ def load(file: Path) -> DeepLoc:
     config = read_header(file).config
     network = network_in(file, lambda: DeepLoc(**config))
     for name, layer in network.affine.items():
-        fuse = fuse_conv_bn_eval if isinstance(layer, nn.Conv2d) else fuse_linear_bn_eval
+        fuse: Callable[..., nn.Module] = fuse_conv_bn_eval if isinstance(layer, nn.Conv2d) else fuse_linear_bn_eval
         network.affine[name], network.norms[name] = fuse(layer, network.norms[name]), nn.Identity()
-    return network.to(memory_format=torch.channels_last)
+    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stubs lack it
+    return network

@@ -8,9 +8,10 @@ from typing import Any
 
 import pydantic
 
+from pci_bench.api.registry import Origin, Registry
 from pci_bench.errors import UserError
-from pci_bench.foreign import first_fault, toml_value
-from pci_bench.registry import Origin, Registry
+from pci_bench.system.files import user_path
+from pci_bench.system.foreign import first_fault, toml_value
 
 
 class Evaluation(pydantic.BaseModel):
@@ -37,30 +38,31 @@ class Benchmark(pydantic.BaseModel):
     features: tuple[str, ...]
     evaluate: tuple[Evaluation, ...]
     tables: tuple[str, ...] = ()
-    every: bool = False  # all datasets that are at hand, not the first of them
-    on: dict[str, dict[str, Any]] = {}
+    # all that are available, not the first of them; the second names are those of version 0.1
+    all_datasets: bool = pydantic.Field(False, validation_alias=pydantic.AliasChoices("all_datasets", "every"))
+    # values of parameters, by dataset
+    dataset_overrides: dict[str, dict[str, Any]] = pydantic.Field(
+        {}, validation_alias=pydantic.AliasChoices("dataset_overrides", "on")
+    )
 
     @pydantic.model_validator(mode="after")
     def _known_parameters(self) -> Benchmark:
-        for dataset, values in self.on.items():
+        for dataset, values in self.dataset_overrides.items():
             for name in values:
                 if not any(name in evaluation.grid for evaluation in self.evaluate):
-                    raise ValueError(f"on.{dataset} sets '{name}', which no evaluation declares")
+                    raise ValueError(f"dataset_overrides.{dataset} sets '{name}', which no evaluation declares")
         return self
 
     def evaluations_on(self, dataset: str) -> list[Evaluation]:
         """Return the evaluations, with the values for one dataset in place of the declared ones of the same parameters."""
-        values = self.on.get(dataset, {})
+        values = self.dataset_overrides.get(dataset, {})
         return [
             Evaluation(**{**e.model_dump(), **{n: v for n, v in values.items() if n in e.grid}}) for e in self.evaluate
         ]
 
 
-BENCHMARKS: Registry[Benchmark] = Registry("benchmark", autoload=False)
-
-
-def register_benchmarks(file: Path) -> None:
-    """Register every benchmark of a TOML file.
+def register_benchmarks(file: Path) -> list[str]:
+    """Register every benchmark of a TOML file, and return their names.
 
     Raises
     ------
@@ -81,8 +83,25 @@ def register_benchmarks(file: Path) -> None:
             what = first_fault(error) if isinstance(error, pydantic.ValidationError) else error
             raise UserError(f"The benchmark '{name}' in {file}:{line} is incomplete: {what}.") from error
         BENCHMARKS.register(name, benchmark, origin=Origin(str(file), line))
+    return list(declarations)
 
+
+BENCHMARKS: Registry[Benchmark] = Registry("benchmark", declared_in="benchmarks", declare=register_benchmarks)
 
 for _file in sorted(files(__name__).iterdir(), key=lambda f: f.name):
     if _file.name.endswith(".toml"):
         register_benchmarks(Path(str(_file)))
+
+
+def benchmark_of(file: Path) -> str:
+    """Return the name of the one benchmark that a TOML file declares, which is registered now.
+
+    Raises
+    ------
+    UserError
+        As :func:`register_benchmarks`, and where it declares none or several.
+    """
+    names = register_benchmarks(user_path(file, "The benchmark"))
+    if len(names) != 1:
+        raise UserError(f"{file} declares {len(names)} benchmarks ({', '.join(names) or 'none'}); expected one.")
+    return names[0]

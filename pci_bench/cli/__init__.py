@@ -9,21 +9,21 @@ import warnings
 
 import typer
 
-import pci_bench.threads  # noqa: F401 - before NumPy, which looks at what it sets
+import pci_bench.system.threads  # noqa: F401 - before NumPy, which looks at what it sets
 
 # These add the commands, in the order in which --help shows them.
 # isort: off
 from pci_bench.cli import listing, run, train, read, compare, check, data, weights  # noqa: F401
 
 # isort: on
+from pci_bench.api.registry import clause, is_own, place_in_plugins
 from pci_bench.cli.app import app
 from pci_bench.cli.streams import standard_streams
 from pci_bench.cli.terminal import err
 from pci_bench.errors import UserError
-from pci_bench.interruption import end, ended_on_signals
-from pci_bench.registry import clause, is_own, place_in_plugins
-from pci_bench.shortages import refusal
-from pci_bench.text import one_line
+from pci_bench.system.interruption import end, ended_on_signals
+from pci_bench.system.shortages import refusal
+from pci_bench.system.text import one_line
 
 INTERRUPTED = 130  # what a shell calls the end by Ctrl-C
 CRASHED = 70  # EX_SOFTWARE of sysexits.h; never 1, which means that a number moved or a contract is broken
@@ -35,7 +35,7 @@ def main() -> None:
     """Run the command line, and end with an exit status.
 
     0 done, 1 changed (compare, gate) or a broken contract (test), 2 a user's mistake or a plug-in's, 70 a fault of ours; Ctrl-C,
-    SIGTERM and SIGHUP end it with 130, 143 and 129 (:mod:`pci_bench.interruption`).
+    SIGTERM and SIGHUP end it with 130, 143 and 129 (:mod:`pci_bench.system.interruption`).
     """
     warnings.showwarning = lambda message, category, *_, **__: (
         err.print(f"Warning: {message}", markup=False, highlight=False) if category is UserWarning else None

@@ -11,9 +11,9 @@ from typing import Annotated, Any, TypeVar
 import typer
 
 from pci_bench import __version__
-from pci_bench.arguments import MAX_SEED
-from pci_bench.files import user_path
-from pci_bench.registry import load_plugin_file
+from pci_bench.api.registry import load_plugin
+from pci_bench.system.arguments import MAX_SEED
+from pci_bench.system.files import user_path
 
 CommandFunction = TypeVar("CommandFunction", bound=Callable[..., Any])
 
@@ -37,7 +37,7 @@ class Commands(typer.Typer):
 
 
 def checked_paths(value: Any) -> Any:
-    """Return a command's value as it is, but paths (one, or a list) as `pci_bench.files.user_path` gives them.
+    """Return a command's value as it is, but paths (one, or a list) as `pci_bench.system.files.user_path` gives them.
 
     Raises
     ------
@@ -63,7 +63,11 @@ app.add_typer(weights_app, name="weights")
 
 
 PluginOption = Annotated[
-    list[Path] | None, typer.Option("--plugin", help="Python file whose decorators register more.")
+    list[Path] | None,
+    typer.Option(
+        "--plugin",
+        help="Python file, or folder of them, that registers more; its benchmarks/*.toml and tables/*.toml count.",
+    ),
 ]
 WorkersOption = Annotated[
     int | None,
@@ -74,7 +78,7 @@ WorkersOption = Annotated[
 SegmenterOption = Annotated[
     str, typer.Option(help="Finds the centre cells where a dataset has no masks and features need them.")
 ]
-SeedOption = Annotated[int, typer.Option(min=0, max=MAX_SEED, help="Drives everything random.")]
+SeedOption = Annotated[int, typer.Option(min=0, max=MAX_SEED, help="Random seed.")]
 DeviceOption = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
 
 
@@ -110,4 +114,4 @@ def _main(
 def load_plugins(plugins: list[Path] | None) -> None:
     """Run the files that ``--plugin`` names."""
     for file in plugins or []:
-        load_plugin_file(file)
+        load_plugin(file)

@@ -27,10 +27,10 @@ def check(
 ) -> None:
     """Check that a feature set, dataset, evaluator or segmenter keeps its contracts; exit with 1 where one is broken.
 
-    No data is needed: cells are planted. What cannot be tried here (weights not at hand) is said, and is no failure.
+    No data is needed: cells are synthetic. What cannot be tried here (weights not available) is said, and is no failure.
     """
     load_plugins(plugin)
-    from pci_bench import contracts
+    from pci_bench import conformance as contracts
 
     findings: list[contracts.Finding] = []
     for finding in contracts.checked(name, dataset=dataset, full=full, device=device):

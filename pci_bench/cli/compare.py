@@ -10,8 +10,8 @@ import typer
 from pci_bench.cli.app import WorkersOption, app
 from pci_bench.cli.terminal import err, out, say
 from pci_bench.errors import UserError
-from pci_bench.files import user_path
-from pci_bench.progress import ConsoleProgress
+from pci_bench.system.files import user_path
+from pci_bench.system.progress import ConsoleProgress
 
 LISTED = 20  # missing and new results in a terminal
 
@@ -30,18 +30,20 @@ def compare(
     everything: Annotated[bool, typer.Option("--all", help="Show unchanged numbers too.")] = False,
 ) -> None:
     """Say whether two sets of results are the same: exit code 0 the same, 1 changed or missing, 2 not comparable."""
-    from pci_bench import comparison
-    from pci_bench.files import atomic_file, check_replaceable
+    from pci_bench.reporting import comparison as shown_as
+    from pci_bench.runs import comparison
+    from pci_bench.runs.tolerance import read_tolerance
+    from pci_bench.system.files import atomic_file, check_replaceable
 
     if form not in ("terminal", "md"):
         raise UserError(f"There is no format '{form}'. Use terminal or md.")
     if junit is not None:
         check_replaceable(junit)
-    allowed = comparison.read_tolerance(tolerance) if tolerance else None
+    allowed = read_tolerance(tolerance) if tolerance else None
     found = comparison.compare(_results_of(old), _results_of(new), allowed)
     if junit is not None:
         with atomic_file(junit) as temporary:
-            temporary.write_text(comparison.junit(found), encoding="utf-8")
+            temporary.write_text(shown_as.junit(found), encoding="utf-8", newline="\n")
     _print_comparison(found, form, everything=everything)
     if not found.same:
         raise typer.Exit(1)
@@ -57,8 +59,8 @@ def gate(
     workers: WorkersOption = None,
     form: Annotated[str, typer.Option("--format", help="terminal or md.")] = "terminal",
 ) -> None:
-    """Run the regression gate on embedded data: exit code 0 where no number moved, 1 where one did."""
-    from pci_bench import gate as gates
+    """Run the regression gate on bundled simulated data: exit code 0 where no number moved, 1 where one did."""
+    from pci_bench.runs import gate as gates
 
     runs = [r for r in gates.declared_runs() if dataset in (None, r.dataset)]
     if not runs:
@@ -79,7 +81,7 @@ def gate(
 
 
 def _results_of(where: str) -> list[Any]:
-    from pci_bench import comparison, gate
+    from pci_bench.runs import comparison, gate
 
     path = user_path(where, "The path")
     name, _, dataset = where.partition(":")
@@ -92,12 +94,12 @@ def _print_comparison(found: Any, form: str, *, everything: bool = False) -> Non
     """Print as Markdown, or as a table for the terminal with `everything` or what changed."""
     from rich.table import Table
 
-    from pci_bench import comparison
+    from pci_bench.reporting import comparison as shown_as
 
     if form == "md":
-        typer.echo(comparison.markdown(found))
+        typer.echo(shown_as.markdown(found))
         return
-    shown = comparison.rows(found, everything=everything)
+    shown = shown_as.rows(found, everything=everything)
     if shown:
         table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
         for name in shown[0]:
@@ -110,4 +112,4 @@ def _print_comparison(found: Any, form: str, *, everything: bool = False) -> Non
             say(f"{title}: {entry}")
         if len(entries) > LISTED:
             out.print(f"{title}: … and {len(entries) - LISTED} more (--format md lists all)", markup=False)
-    say(comparison.verdict(found))
+    say(shown_as.verdict(found))

@@ -8,15 +8,14 @@ import typer
 
 from pci_bench.cli.app import PluginOption, data_app, load_plugins
 from pci_bench.cli.terminal import err, out, say, show
-from pci_bench.progress import ConsoleProgress
+from pci_bench.system.progress import ConsoleProgress
 
 
 @data_app.command("list")
 def data_list(plugin: PluginOption = None) -> None:
-    """List datasets and whether each is at hand."""
+    """List datasets and whether each is available."""
     load_plugins(plugin)
-    from pci_bench.datasets.base import DATASETS
-    from pci_bench.store import store_folder, unavailable_reason
+    from pci_bench.api.dataset import DATASETS, store_folder, unavailable_reason
 
     rows = []
     for name in DATASETS:
@@ -34,7 +33,7 @@ def data_list(plugin: PluginOption = None) -> None:
 def data_get(name: Annotated[str, typer.Argument(help="A dataset.")], plugin: PluginOption = None) -> None:
     """Fetch or read a dataset into the cache, checked."""
     load_plugins(plugin)
-    from pci_bench.datasets.base import load_dataset
+    from pci_bench.api.dataset import load_dataset
 
     cells = load_dataset(name, progress=ConsoleProgress(err))
     out.print(repr(cells), markup=False, highlight=False)
@@ -46,9 +45,8 @@ def data_get(name: Annotated[str, typer.Argument(help="A dataset.")], plugin: Pl
 def data_verify(name: Annotated[str, typer.Argument(help="A dataset.")], plugin: PluginOption = None) -> None:
     """Read a cached dataset again, every pixel, and compare with the hash of when it was stored."""
     load_plugins(plugin)
-    from pci_bench.datasets.base import DATASETS, load_dataset
-    from pci_bench.datasets.counts import said_of
-    from pci_bench.store import verify
+    from pci_bench.api.dataset import DATASETS, load_dataset, verify
+    from pci_bench.data.counts import said_of
 
     sha256 = verify(DATASETS.get(name), progress=ConsoleProgress(err))
     say(f"{name} is whole: sha256 {sha256}")

@@ -41,9 +41,10 @@ def list_(
 
 def _listed(kind: Kind) -> Sequence[tuple[str, ...]]:
     """Return names and one-line descriptions."""
-    from pci_bench.datasets.base import DATASETS
-    from pci_bench.evaluators.base import EVALUATORS
-    from pci_bench.features import EXTRACTORS, groups, known_feature_sets
+    from pci_bench.api.dataset import DATASETS
+    from pci_bench.api.evaluator import EVALUATORS
+    from pci_bench.api.extractor import EXTRACTORS
+    from pci_bench.features.names import groups, known_feature_sets
 
     if kind is Kind.datasets:
         named = [(name, DATASETS.get(name).meta.title) for name in DATASETS]
@@ -70,7 +71,7 @@ def _listed(kind: Kind) -> Sequence[tuple[str, ...]]:
 
         return [(name, BENCHMARKS.get(name).title) for name in BENCHMARKS]
     if kind is Kind.models:
-        from pci_bench.models import MODELS
+        from pci_bench.api.model import MODELS
 
         return [(name, MODELS.get(name).meta.title) for name in MODELS]
     if kind is Kind.segmenters:
@@ -78,11 +79,9 @@ def _listed(kind: Kind) -> Sequence[tuple[str, ...]]:
 
         return [(name, SEGMENTERS.get(name).meta.title) for name in SEGMENTERS]
     if kind is Kind.tables:
-        from pci_bench.reporting import enrichment, screens
         from pci_bench.reporting.tables import TABLES
 
-        declared = [(name, TABLES.get(name).title) for name in TABLES]
-        return sorted([*declared, *((m.NAME, m.TITLE) for m in (enrichment, screens))])
+        return [(name, TABLES.get(name).title) for name in TABLES]
     return listed_weights()
 
 
@@ -93,7 +92,7 @@ def describe(
 ) -> None:
     """Say what a dataset, feature set, evaluator, benchmark, table or group is, and which line of which file defines it."""
     load_plugins(plugin)
-    from pci_bench.describe import described
+    from pci_bench.reporting.describe import described
 
     for title, rows in described(name):
         show(rows, title)

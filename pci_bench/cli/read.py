@@ -29,36 +29,32 @@ def table(
         Path | None, typer.Option("--results", help="An output folder of `pci-bench run`; by default runs/<benchmark>.")
     ] = None,
     dataset: Annotated[str | None, typer.Option(help="The dataset, where the folder has several.")] = None,
+    plugin: PluginOption = None,
 ) -> None:
     """Print a table of the paper, filled from the results of a run."""
-    from pci_bench.reporting import enrichment, screens
-    from pci_bench.reporting.report.record import reasons, recorded
-    from pci_bench.reporting.tables import TABLES, fill, render
-    from pci_bench.results import read_results
+    load_plugins(plugin)
+    from pci_bench.reporting.html.record import reasons, recorded
+    from pci_bench.reporting.tables import TABLES, TableDeclaration, fill, render
+    from pci_bench.runs.results import read_results
 
-    undeclared = {
-        enrichment.NAME: (enrichment, enrichment.enrichment_tables),
-        screens.NAME: (screens, screens.agreement_tables),
-    }
-    declaration = None if name in undeclared else TABLES.get(name)
-    folder = results or Path("runs") / (declaration.benchmark if declaration else undeclared[name][0].BENCHMARK)
+    wanted = TABLES.get(name)
+    folder = results or Path("runs") / wanted.benchmark
     found = read_results(folder)
     names = list(dict.fromkeys(r.dataset.name for r in found))
     if dataset is not None and dataset not in names:
         raise UserError(f"{folder} has no results on '{dataset}'; it has results on {', '.join(names)}.")
-    if declaration is None:
-        module, tables = undeclared[name]
-        texts = list(tables([r for r in found if dataset in (None, r.dataset.name)]))
-        if not texts:
-            several = " on two datasets or more" if name == screens.NAME else ""
-            raise UserError(
-                f"{folder} has no results of {module.EVALUATOR}{several}. Make them: pci-bench run {module.BENCHMARK}."
-            )
-        for _, by_format in texts:
-            typer.echo(by_format[format_.value])
+    if isinstance(wanted, TableDeclaration):
+        for one in [dataset] if dataset else names:
+            typer.echo(render(fill(wanted, found, reasons(recorded(folder), one), one), format_.value))
         return
-    for one in [dataset] if dataset else names:
-        typer.echo(render(fill(declaration, found, reasons(recorded(folder), one), one), format_.value))
+    texts = list(wanted.texts([r for r in found if dataset in (None, r.dataset.name)]))
+    if not texts:
+        several = " on two datasets or more" if wanted.several_datasets else ""
+        raise UserError(
+            f"{folder} has no results of {wanted.evaluator}{several}. Make them: pci-bench run {wanted.benchmark}."
+        )
+    for _, by_format in texts:
+        typer.echo(by_format[format_.value])
 
 
 @app.command()
@@ -71,7 +67,7 @@ def report(
 ) -> None:
     """Write results as one HTML file to read in a browser, with crops where the cache holds them; it needs no network."""
     load_plugins(plugin)
-    from pci_bench.reporting.report import write_report
+    from pci_bench.reporting.html import write_report
 
     file = write_report(folder, out_file)
     say(f"Report, {file.stat().st_size / 1e6:.1f} MB: {file}")
@@ -85,8 +81,8 @@ def leaderboard(
     """Rank the feature sets of many result folders, with intervals and groups that are not separable."""
     from rich.table import Table
 
-    from pci_bench import comparison
-    from pci_bench import leaderboard as boards
+    from pci_bench.runs import comparison
+    from pci_bench.runs import leaderboard as boards
 
     if form not in ("terminal", "md", "csv"):
         raise UserError(f"There is no format '{form}'. Use terminal, md or csv.")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from pci_bench.arguments import check_limit, check_workers, split_list, whole_numbers
+from pci_bench.api.segmenter import DEFAULT_SEGMENTER
 from pci_bench.cli.app import (
     DeviceOption,
     PluginOption,
@@ -19,14 +19,15 @@ from pci_bench.cli.app import (
     load_plugins,
 )
 from pci_bench.cli.terminal import err, print_json, print_results, print_tables, say
+from pci_bench.data.provenance import Provenance
 from pci_bench.errors import UserError
-from pci_bench.files import check_replaceable, check_text, check_writable
-from pci_bench.progress import ConsoleProgress
-from pci_bench.segmentation.base import DEFAULT_SEGMENTER
+from pci_bench.system.arguments import check_limit, check_workers, split_list, whole_numbers
+from pci_bench.system.files import check_replaceable, check_text, check_writable
+from pci_bench.system.progress import ConsoleProgress
 
 if TYPE_CHECKING:
-    from pci_bench.results import Result
-    from pci_bench.runner import RunOutput
+    from pci_bench.runs.results import Result
+    from pci_bench.runs.runner import RunOutput
 
 SetOption = Annotated[
     list[str] | None,
@@ -42,12 +43,16 @@ SetOption = Annotated[
 def run(
     context: typer.Context,
     benchmark: Annotated[
-        str | None, typer.Argument(help="A benchmark; `pci-bench list benchmarks` shows all.", show_default=False)
+        str | None,
+        typer.Argument(
+            help="A benchmark (`pci-bench list benchmarks` shows all), or a TOML file that declares one.",
+            show_default=False,
+        ),
     ] = None,
     dataset: Annotated[
         list[str] | None,
         typer.Option(
-            help="A dataset, or several by repeating it; by default the first of the benchmark's that is at hand."
+            help="A dataset, or several by repeating it; by default the first of the benchmark's that is available."
         ),
     ] = None,
     features: Annotated[
@@ -82,7 +87,8 @@ def run(
 ) -> None:
     """Run a benchmark: features, evaluation, tables and figures."""
     load_plugins(plugin)
-    from pci_bench import runner
+    from pci_bench.benchmarks import benchmark_of
+    from pci_bench.runs import runner
 
     progress = ConsoleProgress(err)
     if (benchmark is None) == (record is None):
@@ -102,6 +108,8 @@ def run(
         output = runner.run_again(record, out=folder, progress=progress)
     else:
         assert benchmark is not None
+        if benchmark.endswith(".toml"):
+            benchmark = benchmark_of(Path(benchmark))
         folder = out_folder or Path("runs") / benchmark
         output = runner.run(
             benchmark,
@@ -133,10 +141,10 @@ def run(
     for note in output.notes:
         say(f"Note: {note}")
     for entry in output.not_run:
-        if "features" not in entry or not output.tables:  # else the tables say why a feature set was not run
-            what = " on ".join(filter(None, (entry.get("evaluator"), entry.get("features"), entry.get("dataset"))))
-            count = f" ({entry['count']} evaluations of each feature set)" if "count" in entry else ""
-            say(f"Not run: {what}: {entry['reason'].rstrip('.')}.{count}")
+        if not entry.features or not output.tables:  # else the tables say why a feature set was not run
+            what = " on ".join(filter(None, (entry.evaluator, entry.features, entry.dataset)))
+            count = f" ({entry.count} evaluations of each feature set)" if entry.count > 1 else ""
+            say(f"Not run: {what}: {entry.reason.rstrip('.')}.{count}")
     say(f"Results, tables and figures: {folder}")
     _end_with_failures(output, folder)
 
@@ -165,10 +173,10 @@ def extract(
 ) -> None:
     """Write one feature set of a dataset to a file."""
     load_plugins(plugin)
-    from pci_bench.cells import limited
-    from pci_bench.datasets.base import load_dataset
-    from pci_bench.external import KINDS, write_features
-    from pci_bench.extraction import extract as extracted
+    from pci_bench.api.dataset import load_dataset
+    from pci_bench.data.cells import subsample
+    from pci_bench.features.extraction import extract as extracted
+    from pci_bench.features.files import KINDS, write_features
 
     check_limit(limit)
     check_workers(workers)
@@ -178,7 +186,7 @@ def extract(
     progress = ConsoleProgress(err)
     cells = load_dataset(dataset, progress=progress)
     if limit is not None:
-        cells = limited(cells, limit, seed)
+        cells = subsample(cells, limit, seed)
     adata = extracted(
         features,
         cells,
@@ -215,17 +223,18 @@ def evaluate(
 ) -> None:
     """Evaluate a file of features that anyone computed; it needs a column `label`."""
     load_plugins(plugin)
-    from pci_bench import runner
-    from pci_bench.evaluators.base import EVALUATORS
-    from pci_bench.external import check_finite, read_features
+    from pci_bench.api.evaluator import EVALUATORS
+    from pci_bench.features.files import check_finite, read_features
+    from pci_bench.runs import evaluation, outputs
 
     check_text(str(file), "The features file")
     if out_folder is not None:
         check_writable(out_folder)  # before anything that takes long
     adata = read_features(file)
+
     for note in adata.uns.pop("pci_bench_notes", []):
         err.print(f"Note: {note}", markup=False, highlight=False)
-    if not adata.uns.get("pci_bench", {}).get("features", {}).get("missing"):
+    if not Provenance.of(adata).features.missing:
         check_finite(adata, file)
     adata.uns.setdefault(
         "pci_bench", {"dataset": {"name": file.stem, "confounder": ""}, "features": {"name": f"file:{file.name}"}}
@@ -244,10 +253,10 @@ def evaluate(
     results: list[Result] = []
     for name in names:
         grid: dict[str, Any] = {p: values for p, values in {**asked, **set_values}.items() if p in known[name]}
-        results += runner.evaluate(name, adata, seed=seed, progress=ConsoleProgress(err), **grid)
+        results += evaluation.evaluate(name, adata, seed=seed, progress=ConsoleProgress(err), **grid)
     if out_folder is not None:
-        runner.check_not_replaced(results, out_folder)
-        runner.write_results(results, out_folder)
+        outputs.check_not_replaced(results, out_folder)
+        outputs.write_results(results, out_folder)
     if as_json:
         print_json(results)
         return

@@ -9,8 +9,12 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
-from pci_bench.shortages import REMEDIES
+from pci_bench.system.shortages import REMEDIES
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
 
 FEWEST_COLUMNS = 20
 PLAIN = str.maketrans({"×": "x", "–": "-", "—": "-", "−": "-", "…": "...", "²": "2", "’": "'", "“": '"', "”": '"'})
@@ -35,9 +39,9 @@ class _Outlet(io.FileIO):
 
     error: OSError | None = None
 
-    def write(self, data: object) -> int:
+    def write(self, data: ReadableBuffer) -> int:
         """Return the number of bytes taken."""
-        octets = memoryview(data)  # type: ignore[arg-type]  # what a buffered writer hands over
+        octets = memoryview(data)
         if self.error is None:
             try:
                 return super().write(octets)
@@ -76,9 +80,12 @@ def standard_streams() -> Iterator[None]:
     outlets = {}
     for name, number in (("stdout", 1), ("stderr", 2)):
         stream = getattr(sys, name)
-        if stream is not getattr(sys, f"__{name}__") or not isinstance(stream, io.TextIOWrapper) or os.name != "posix":
+        if stream is not getattr(sys, f"__{name}__") or not isinstance(stream, io.TextIOWrapper):
             continue  # not ours: a test's, or a notebook's
         stream.flush()
+        if sys.platform == "win32":  # a console there takes text, and no bytes of its descriptor
+            stream.reconfigure(errors=CANNOT_ENCODE)
+            continue
         outlets[name] = _Outlet(number, "w", closefd=False)
         setattr(
             sys,

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.text import Text
 
 from pci_bench.cli.streams import forget_impossible_sizes, open_closed_streams
-from pci_bench.text import json_line, terminal
+from pci_bench.system.text import json_line, terminal
 
 open_closed_streams()
 forget_impossible_sizes()
@@ -65,7 +65,7 @@ def show(rows: Sequence[tuple[str, ...]], title: str) -> None:
 
 def print_tables(tables: list[Any]) -> None:
     """Print filled tables as wide as the terminal, then what must be said about them."""
-    from pci_bench.reporting.tables import terminal as blocks
+    from pci_bench.reporting.tables.render import terminal as blocks
 
     for part in blocks(tables, out.width):
         out.print(part, markup=False, highlight=False, soft_wrap=isinstance(part, str))
@@ -73,14 +73,12 @@ def print_tables(tables: list[Any]) -> None:
 
 def print_results(results: Sequence[Any], title: str) -> None:
     """Print every result as a line of its own, with intervals, a block for each evaluator; shares in percent."""
-    from pci_bench.reporting.tables import Entry, decimals_and_scale
-    from pci_bench.results import parameters
+    from pci_bench.reporting.tables.fill import Entry
+    from pci_bench.runs.results import metric_of, parameters
 
     for evaluator in dict.fromkeys(r.evaluator.name for r in results):
         mine = [r for r in results if r.evaluator.name == evaluator]
         metrics = list(dict.fromkeys(m for r in mine for m in r.metrics))
-        forms = {m: decimals_and_scale(evaluator, m, [r.metrics[m] for r in mine if m in r.metrics]) for m in metrics}
-
         rows = [("feature set", "evaluator", "parameters", *metrics)]
         for result in mine:
             values = []
@@ -88,9 +86,7 @@ def print_results(results: Sequence[Any], title: str) -> None:
                 if metric not in result.metrics:
                     values.append("–")
                     continue
-                decimals, scale = forms[metric]
-                low_high = result.intervals.get(metric)
-                interval = (scale * low_high[0], scale * low_high[1]) if low_high else None
-                values.append(Entry(scale * result.metrics[metric], interval).text(decimals=decimals))
+                form = metric_of(result, metric)
+                values.append(Entry.of(result, metric, form.scale).text(decimals=form.printed_decimals))
             rows.append((result.features.full_name, evaluator, parameters(result), *values))
         show(rows, title)

@@ -6,11 +6,11 @@ from typing import Annotated
 
 import typer
 
-from pci_bench.arguments import MAX_SEED, check_limit, whole_numbers
 from pci_bench.cli.app import DeviceOption, PluginOption, app, load_plugins
 from pci_bench.cli.terminal import err, out, say
 from pci_bench.errors import UserError
-from pci_bench.progress import ConsoleProgress
+from pci_bench.system.arguments import MAX_SEED, check_limit, whole_numbers
+from pci_bench.system.progress import ConsoleProgress
 
 
 @app.command()
@@ -60,7 +60,7 @@ def train(
         ),
     ] = None,
     seed: Annotated[
-        int, typer.Option(min=0, max=MAX_SEED, help="Drives the start, pairs, flips and held-out images.")
+        int, typer.Option(min=0, max=MAX_SEED, help="Random seed of the start, pairs, flips and held-out images.")
     ] = 0,
     limit: Annotated[int | None, typer.Option(help="Train on a seeded subset of about this many cells.")] = None,
     name: Annotated[
@@ -86,10 +86,10 @@ def train(
     load_plugins(plugin)
     import pydantic
 
-    from pci_bench.cells import limited
-    from pci_bench.datasets.base import load_dataset
-    from pci_bench.features import EXTRACTORS
-    from pci_bench.models import MODELS
+    from pci_bench.api.dataset import load_dataset
+    from pci_bench.api.extractor import EXTRACTORS
+    from pci_bench.api.model import MODELS
+    from pci_bench.data.cells import subsample
     from pci_bench.training.loop import check_name, default_name, recipe_of
     from pci_bench.training.loop import train as trained_on
     from pci_bench.weights import overwriting, shipped
@@ -122,7 +122,7 @@ def train(
     progress = ConsoleProgress(err)
     cells = load_dataset(dataset, progress=progress)
     if limit is not None:
-        cells = limited(cells, limit, seed, stratify=supervised)
+        cells = subsample(cells, limit, seed, stratify=supervised)
     for note in cells.notes:
         say(f"Note: {note}")
     with MODELS.code(model, f"in training on {dataset}"):
@@ -140,7 +140,8 @@ def train(
         )
     for what, value in done.references.items():
         out.print(f"  held-out loss, {what}: {value:.5f}", markup=False, highlight=False)
-    used = f"{model}-{EXTRACTORS.get(model).meta.headline}" if model in EXTRACTORS else model
+    headline = EXTRACTORS.get(model).meta.headline if model in EXTRACTORS else None
+    used = f"{model}-{headline}" if headline else model
     say(f"Made {done.name}: {done.file}. Card: {done.card}. Use it as {used}@{name}.")
     if file := shipped(model, name):
         say(

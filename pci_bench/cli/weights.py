@@ -15,15 +15,15 @@ from pci_bench.errors import UserError
 
 @weights_app.command("list")
 def weights_list() -> None:
-    """List weights, and where those that are not at hand come from."""
+    """List weights, and where those that are not available come from."""
     show(listed_weights(), "Weights")
 
 
 def listed_weights() -> Sequence[tuple[str, ...]]:
-    """Return name, description and state of all weights that are declared or at hand."""
+    """Return name, description and state of all weights that are declared or available locally."""
     from pci_bench import weights
 
-    here = weights.at_hand()
+    here = weights.availability()
     rows = []
     for family, named in weights.declared().items():
         for name, declaration in named.items():
@@ -52,14 +52,14 @@ def _source(file: Path) -> str:
 
 
 def _state(file: Path) -> str:
-    """Return that weights are at hand, or how their file is damaged, so that one such file does not hide the others."""
+    """Return that weights are available, or how their file is damaged, so that one such file does not hide the others."""
     from pci_bench.weights import read_header
 
     try:
         read_header(file)
     except UserError as error:
         return f"damaged: {error}"
-    return "at hand"
+    return "available"
 
 
 @weights_app.command("get")
@@ -73,7 +73,7 @@ def weights_get(name: Annotated[str, typer.Argument(help="FAMILY@NAME.")]) -> No
     file = weights.fetched(family, rest)
     if file is None:
         raise UserError(f"Not fetched: {weights.how_to_get(family, rest)}.")
-    say(f"{name} is at hand: {file}")
+    say(f"{name} is available: {file}")
 
 
 @weights_app.command("import")
@@ -100,7 +100,8 @@ def weights_import(
 
 def _feature_set_with(weights: str) -> str:
     """Return the headline feature set that weights FAMILY@NAME serve: ``pci-conv4@NAME``."""
-    from pci_bench.features import EXTRACTORS, FeatureSet
+    from pci_bench.api.extractor import EXTRACTORS
+    from pci_bench.features.names import FeatureSet
 
     family, _, name = weights.partition("@")
     serving = [meta for e in EXTRACTORS if (meta := EXTRACTORS.get(e).meta).weights == family]

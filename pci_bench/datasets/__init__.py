@@ -3,7 +3,7 @@
 import importlib
 import pkgutil
 
-from pci_bench.datasets.base import DATASETS, load_dataset, register_dataset
+from pci_bench.api.dataset import DATASETS, load_dataset, register_dataset
 
 __all__ = ["DATASETS", "load_dataset", "register_dataset"]
 

@@ -6,10 +6,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl
 
-from pci_bench.arguments import split_list
-from pci_bench.cells import OBS_COLUMNS, DatasetMeta
-from pci_bench.datasets.base import register_dataset
-from pci_bench.datasets.crop_files import (
+from pci_bench.acquisition.crop_files import (
     READABLE,
     CropFiles,
     FolderTree,
@@ -18,14 +15,17 @@ from pci_bench.datasets.crop_files import (
     read_crops,
     read_plane,
 )
+from pci_bench.api.dataset import Dataset, register_dataset
+from pci_bench.data.cells import OBS_COLUMNS, DatasetMeta
 from pci_bench.errors import UserError
-from pci_bench.files import user_path
-from pci_bench.tabular import read_csv
+from pci_bench.system.arguments import split_list
+from pci_bench.system.files import user_path
+from pci_bench.system.tabular import read_csv
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from pci_bench.store import StoreWriter
+    from pci_bench.data.store import StoreWriter
 
 KNOWN_SUFFIXES = {
     "_gfp": "GFP",
@@ -39,7 +39,7 @@ OPTIONS = ("protein", "markers", "floor", "confounder")
 
 
 @register_dataset("folder", argument="PATH")
-class FolderDataset:
+class FolderDataset(Dataset):
     """Crops in ``PATH/<image>/<anything><channel suffix>.<tif|png|…>``, with labels in ``PATH/images.csv``.
 
     Suffixes are found by themselves when they are ``_gfp`` with ``_rfp`` or ``_bf``, or ``_green`` with ``_blue`` and
@@ -72,7 +72,7 @@ class FolderDataset:
         """The folder."""
         return self._root
 
-    def skip(self) -> str | None:
+    def unavailable_reason(self) -> str | None:
         """Return a sentence where there is no such folder."""
         if not self.root.exists():
             return f"there is no folder {self.root}. Check the path; a relative one starts at the current folder."
@@ -82,7 +82,7 @@ class FolderDataset:
             else f"{self.root} is a file; folder:PATH expects a folder with one subfolder per image."
         )
 
-    def source(self) -> str:
+    def source_fingerprint(self) -> str:
         """Return a fingerprint of the files, so that a changed folder is read anew."""
         return f"{self.root}\n{FolderTree(self.root).fingerprint()}" if self.root.is_dir() else str(self.root)
 

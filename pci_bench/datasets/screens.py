@@ -7,13 +7,13 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pci_bench.arguments import split_list
-from pci_bench.cells import DatasetMeta
-from pci_bench.datasets.base import DATASETS
-from pci_bench.datasets.counts import beside_the_papers
+from pci_bench.api.dataset import DATASETS
+from pci_bench.api.registry import origin_of
+from pci_bench.data.cells import DatasetMeta
+from pci_bench.data.counts import beside_the_papers
 from pci_bench.datasets.folder import FolderDataset
-from pci_bench.files import user_data_folder
-from pci_bench.registry import origin_of
+from pci_bench.system.arguments import split_list
+from pci_bench.system.files import user_data_folder
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -51,7 +51,7 @@ class SuppliedScreen(FolderDataset):
         """Where the user's copy lies, or should."""
         return user_data_folder(self.meta.name) or Path("PCI_BENCH_DATA", self.meta.name)
 
-    def skip(self) -> str | None:
+    def unavailable_reason(self) -> str | None:
         """Return where it comes from, unless the user has it."""
         if user_data_folder(self.meta.name):
             return None

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import re
 import tomllib
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from importlib.resources import files
 from typing import TYPE_CHECKING
 
-from pci_bench.cells import DatasetMeta, halved
-from pci_bench.datasets.base import register_dataset
-from pci_bench.datasets.crop_files import (
+from pci_bench.acquisition.crop_files import (
     CropFiles,
     FileTree,
     FolderTree,
@@ -21,16 +19,18 @@ from pci_bench.datasets.crop_files import (
     read_crops,
     read_plane,
 )
+from pci_bench.api.dataset import Dataset, register_dataset
+from pci_bench.data.cells import DatasetMeta, halved
 from pci_bench.errors import UserError
-from pci_bench.files import user_data_folder
+from pci_bench.system.files import user_data_folder
 
 if TYPE_CHECKING:
-    from pci_bench.store import StoreWriter
+    from pci_bench.data.store import StoreWriter
 
 DECLARATIONS = tomllib.loads(files("pci_bench.datasets").joinpath("toy.toml").read_text(encoding="utf-8"))
 
 
-class AuthorsDemonstration(ABC):
+class AuthorsDemonstration(Dataset):
     """Crops from the user's copy under ``PCI_BENCH_DATA``, or from the authors' repository at the pinned commit.
 
     Label = protein: each of the folders holds one protein, so a kNN accuracy on them says how well proteins (and
@@ -52,10 +52,6 @@ class AuthorsDemonstration(ABC):
             label="protein",
         )
 
-    def skip(self) -> str | None:
-        """Return None: what the user does not have is fetched."""
-        return None
-
     @abstractmethod
     def parse(self, cell: CropFiles) -> tuple[str, str]:
         """Return (protein, field) of a cell, by its file's name."""
@@ -72,7 +68,7 @@ class AuthorsDemonstration(ABC):
             self._write(FolderTree(folder), store, remedy)
             return
         purpose = f"the dataset '{self.name}'"
-        from pci_bench.datasets.download import fetch  # with what speaks to servers, which no other command needs
+        from pci_bench.acquisition.download import fetch  # with what speaks to servers, which no other command needs
 
         archive = fetch(d["url"], f"{self.name}.zip", purpose=purpose, instead=instead, progress=store.progress)
         try:

@@ -3,7 +3,7 @@
 import importlib
 import pkgutil
 
-from pci_bench.evaluators.base import EVALUATORS, register_evaluator
+from pci_bench.api.evaluator import EVALUATORS, register_evaluator
 
 __all__ = ["EVALUATORS", "register_evaluator"]
 

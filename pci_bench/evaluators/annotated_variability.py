@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    from pci_bench.evaluators.base import Outcome
+    from pci_bench.api.evaluator import EvaluatorOutput
 
 NEGATIVE = frozenset({"", "no", "false", "none", "nan"})
 
@@ -68,7 +68,7 @@ def ranked_above(annotated: np.ndarray, others: np.ndarray) -> float:
     return float(wins.mean())
 
 
-def with_annotations(outcome: Outcome, both: np.ndarray, values: np.ndarray) -> Outcome:
+def with_annotations(outcome: EvaluatorOutput, both: np.ndarray, values: np.ndarray) -> EvaluatorOutput:
     """Return an outcome of ``multi-localization`` that says which of its most variable images are annotated as variable.
 
     It is returned as it is where no image of both compartments is annotated, as then nothing is known.
@@ -76,14 +76,14 @@ def with_annotations(outcome: Outcome, both: np.ndarray, values: np.ndarray) -> 
     Parameters
     ----------
     outcome
-        With the cells as predictions, and the table ``variable-images``.
+        With the cells, and the table ``variable-images``.
     both
         (cells,) bool: cells of images annotated with both compartments.
     values
         (cells,) str: each cell's annotation.
     """
-    assert outcome.predictions is not None  # every outcome of this evaluator has a row per cell
-    cells = outcome.predictions[both]
+    assert outcome.per_cell is not None  # every outcome of this evaluator has a row per cell
+    cells = outcome.per_cell[both]
     images, codes = np.unique(cells["image"].to_numpy(str), return_inverse=True)
     annotated = np.bincount(codes, is_variable(values[both]), len(images)) > 0
     if not annotated.any():

@@ -9,9 +9,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pydantic
 
+from pci_bench.api.evaluator import EvaluationContext, Evaluator, EvaluatorMeta, EvaluatorOutput, register_evaluator
+from pci_bench.data.observations import obs_strings
+from pci_bench.data.provenance import DatasetProvenance
 from pci_bench.errors import UserError
-from pci_bench.evaluators.base import EvaluatorMeta, Outcome, Run, register_evaluator, standardized, texts
 from pci_bench.evaluators.embedding import most_common, protein_means
+from pci_bench.statistics.scaling import standardized
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -33,7 +36,8 @@ def class_distances(features: np.ndarray, labels: np.ndarray, classes: list[str]
     from scipy.spatial.distance import pdist, squareform
 
     centroids = np.stack([features[labels == name].mean(axis=0, dtype=np.float64) for name in classes])
-    return squareform(pdist(centroids))
+    distances: np.ndarray = squareform(pdist(centroids))
+    return distances
 
 
 def mantel(
@@ -145,7 +149,7 @@ class ClassDistancesParams(pydantic.BaseModel):
 
 
 @register_evaluator("class-distances")
-class ClassDistances:
+class ClassDistances(Evaluator):
     """How distinct the localization classes of a screen's proteins are, and their distances from each other (Figure 3's text).
 
     Proteins are means over their cells, standardised over all proteins. ``silhouette`` is the mean over classes of their
@@ -161,13 +165,13 @@ class ClassDistances:
         "Distances between classes of proteins",
         "silhouette",
         key=("min_proteins",),
-        any_order=True,
+        order_invariant=True,
     )
     Params = ClassDistancesParams
 
-    def skip(self, adata: AnnData, params: ClassDistancesParams) -> str | None:
+    def dataset_reason(self, obs: pd.DataFrame, dataset: DatasetProvenance, params: ClassDistancesParams) -> str | None:
         """Return why there are no classes to compare, or None."""
-        _, classes = _labelled(adata, params)
+        _, classes = _labelled(obs, params)
         if len(classes) >= FEWEST_CLASSES:
             return None
         return (
@@ -175,7 +179,9 @@ class ClassDistances:
             f"between classes need {FEWEST_CLASSES} classes"
         )
 
-    def __call__(self, adata: AnnData, grid: list[ClassDistancesParams], run: Run) -> Iterator[Outcome]:
+    def __call__(
+        self, adata: AnnData, param_sets: list[ClassDistancesParams], context: EvaluationContext
+    ) -> Iterator[EvaluatorOutput]:
         """Yield how distinct the classes are, and their distances."""
         import pandas as pd
         from sklearn.metrics import silhouette_samples
@@ -183,12 +189,12 @@ class ClassDistances:
         values = np.asarray(adata.X)
         if not np.isfinite(values).all():
             raise UserError("The features hold NaN or infinite values; distances need finite ones.")
-        names = texts(adata, "cell") if "cell" in adata.obs else adata.obs_names.to_numpy(str)
+        names = obs_strings(adata.obs, "cell") if "cell" in adata.obs else adata.obs_names.to_numpy(str)
         order = np.argsort(names, kind="stable")  # the cells' order must not enter the last digit
-        means, _ = protein_means(values[order], texts(adata, "protein")[order])
+        means, _ = protein_means(values[order], obs_strings(adata.obs, "protein")[order])
         features = standardized(means)
-        for params in grid:
-            labels, classes = _labelled(adata, params)
+        for params in param_sets:
+            labels, classes = _labelled(adata.obs, params)
             used = np.isin(labels, classes)
             distances = class_distances(features[used], labels[used], classes)
             silhouettes = silhouette_samples(features[used], labels[used])
@@ -211,13 +217,13 @@ class ClassDistances:
             }
             metrics = {"silhouette": float(mine.mean()), "distinct_classes": float((mine > 0).mean())}
             details = {"n_proteins": int(used.sum()), "n_classes": len(classes), "left_out": int((~used).sum())}
-            yield Outcome(params.model_dump(), metrics, details=details, tables=tables)
+            yield EvaluatorOutput(params.model_dump(), metrics, details=details, tables=tables)
 
 
-def _labelled(adata: AnnData, params: ClassDistancesParams) -> tuple[np.ndarray, list[str]]:
+def _labelled(obs: pd.DataFrame, params: ClassDistancesParams) -> tuple[np.ndarray, list[str]]:
     """Return every protein's class, in the order of the proteins' names, and the classes that are large enough."""
-    proteins = texts(adata, "protein")
+    proteins = obs_strings(obs, "protein")
     names = np.unique(proteins[proteins != ""])
-    labels = most_common(texts(adata, params.label), proteins, names) if len(names) else np.array([], str)
+    labels = most_common(obs_strings(obs, params.label), proteins, names) if len(names) else np.array([], str)
     found, counts = np.unique(labels[labels != ""], return_counts=True)
     return labels, [str(name) for name, count in zip(found, counts, strict=True) if count >= params.min_proteins]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
@@ -10,67 +10,22 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import pydantic
 
-from pci_bench.evaluators.base import (
-    EvaluatorMeta,
-    Outcome,
-    Run,
-    exclusion_groups,
-    register_evaluator,
-    resolve_exclude,
+from pci_bench.api.evaluator import EvaluationContext, Evaluator, EvaluatorMeta, EvaluatorOutput, register_evaluator
+from pci_bench.data.observations import exclusion_groups, resolve_exclude
+from pci_bench.data.provenance import DatasetProvenance, Provenance
+from pci_bench.evaluators.labelled import (
+    CLASSIFICATION_METRICS,
+    LabelledCells,
+    classes_unavailable_reason,
+    classification_unavailable_reason,
+    labelled,
 )
-from pci_bench.evaluators.intervals import training_variance
-from pci_bench.evaluators.labelled import LabelledCells, labelled, unreachable_classes, why_no_classes, why_not_classify
+from pci_bench.statistics.folds import balanced_weights, stratified_folds
+from pci_bench.statistics.intervals import training_variance
 
 if TYPE_CHECKING:
+    import pandas as pd
     from anndata import AnnData
-
-
-def stratified_folds(
-    labels: np.ndarray, groups: np.ndarray | None, n_folds: int, seed: int
-) -> tuple[np.ndarray, int, np.ndarray]:
-    """Return each cell's fold, how many folds there are, and the classes that cannot be learned.
-
-    Parameters
-    ----------
-    labels
-        (n,) int.
-    groups
-        (n,) int: a group lies in one fold as a whole; None where every cell is its own.
-    n_folds
-        As many folds as wanted; fewer where a class has fewer cells (groups), since each fold needs some of every class.
-    seed
-        Of the shuffle.
-
-    Returns
-    -------
-    (folds, n_folds, unreachable)
-        (n,) int; the number of folds, at least 2; classes that lie in one group, so that they are never both in training
-        and in the held-out fold.
-    """
-    from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
-
-    parts = np.arange(len(labels)) if groups is None else groups
-    unreachable = unreachable_classes(labels, parts)
-    pairs = np.unique(np.stack([labels, parts], axis=1), axis=0)
-    counts = np.bincount(pairs[:, 0])
-    possible = max(2, min(n_folds, int(counts[counts > 1].min(initial=n_folds))))
-    kind: Any = StratifiedKFold if groups is None else StratifiedGroupKFold
-    import warnings
-
-    folds = np.zeros(len(labels), np.int64)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "The least populated class", UserWarning)  # those are in `unreachable`
-        splits = kind(possible, shuffle=True, random_state=seed).split(labels, labels, groups)
-        for number, (_, held_out) in enumerate(splits):
-            folds[held_out] = number
-    return folds, possible, unreachable
-
-
-def balanced_weights(labels: np.ndarray, n_classes: int) -> np.ndarray:
-    """Return n / (classes × cells of the class) for every class, 0 for one without cells. (n,) int -> (n_classes,)."""
-    counts = np.bincount(labels, minlength=n_classes)
-    present = (counts > 0).sum()
-    return np.divide(len(labels), present * counts, out=np.zeros(n_classes), where=counts > 0)
 
 
 def _scale(training: np.ndarray, held_out: np.ndarray) -> None:
@@ -102,7 +57,7 @@ class Part:
 
 def _scores(part: Part, label: int, weight: float, c: float) -> tuple[np.ndarray, bool]:
     """Return one class's scores of the held-out cells, and whether its fit converged."""
-    from pci_bench.evaluators.compiled.logistic import TOLERANCE, l1_logistic_regression
+    from pci_bench.statistics.compiled.logistic import TOLERANCE, l1_logistic_regression
 
     coefficients, gap = l1_logistic_regression(part.training, part.labels == label, weight, c)
     return part.held_out @ coefficients[:-1] + coefficients[-1], gap <= TOLERANCE
@@ -135,16 +90,16 @@ class RandomForestParams(ClassifierParams):
     max_features: float = pydantic.Field(0.2, gt=0, le=1, description="share of the features tried at each split")
 
 
-class _CrossValidated(ABC):
+class _CrossValidated(Evaluator):
     """Folds, held-out predictions and outcomes; a classifier says how it predicts a fold."""
 
     meta: EvaluatorMeta
 
-    def skip(self, adata: AnnData, params: ClassifierParams) -> str | None:
+    def dataset_reason(self, obs: pd.DataFrame, dataset: DatasetProvenance, params: ClassifierParams) -> str | None:
         """Return why there is nothing to classify, or None."""
-        return why_not_classify(adata, params.exclude)
+        return classification_unavailable_reason(obs, dataset, params.exclude)
 
-    def __call__(self, adata: AnnData, grid: list[Any], run: Run) -> Iterator[Outcome]:
+    def __call__(self, adata: AnnData, param_sets: list[Any], context: EvaluationContext) -> Iterator[EvaluatorOutput]:
         """Yield one outcome per parameters, and the held-out predictions.
 
         Folds of cells: metrics are means over the folds (paper). Folds of whole groups may lack classes, so that their
@@ -153,17 +108,17 @@ class _CrossValidated(ABC):
         cells = LabelledCells.of(adata)
         order = np.argsort(cells.names, kind="stable")  # folds must not depend on the cells' order
         back = np.argsort(order)
-        for params in grid:
-            column = resolve_exclude(adata, params.exclude)
-            groups = None if column == "cell" else exclusion_groups(adata, column)[labelled(adata)]
+        for params in param_sets:
+            column = resolve_exclude(params.exclude, Provenance.of(adata).dataset)
+            groups = None if column == "cell" else exclusion_groups(adata.obs, column)[labelled(adata.obs)]
             labels = cells.labels[order]
             folds, n_folds, unreachable = stratified_folds(
-                labels, None if groups is None else groups[order], params.folds, run.seed
+                labels, None if groups is None else groups[order], params.folds, context.seed
             )
             predicted, said = np.full(len(labels), -1), dict[str, Any]()
             held_out = [folds == fold for fold in np.unique(folds)]
             parts = (Part.of(cells.values, labels, order, inside, params.scale) for inside in held_out)
-            for inside, answers in zip(held_out, self.predict(parts, params, run, said), strict=True):
+            for inside, answers in zip(held_out, self.predict(parts, params, context, said), strict=True):
                 predicted[inside] = answers
             if n_folds < params.folds:
                 what = "cells" if groups is None else f"values of '{column}'"
@@ -180,7 +135,9 @@ class _CrossValidated(ABC):
             )
 
     @abstractmethod
-    def predict(self, parts: Iterable[Part], params: Any, run: Run, said: dict[str, Any]) -> list[np.ndarray]:
+    def predict(
+        self, parts: Iterable[Part], params: Any, context: EvaluationContext, said: dict[str, Any]
+    ) -> list[np.ndarray]:
         """Return predictions for each part's held-out cells, (n,) int; what the parts add up goes into `said`."""
 
 
@@ -198,11 +155,14 @@ class LogisticRegressionEvaluator(_CrossValidated):
         "L1 logistic regression, 5-fold cross-validation",
         "balanced_accuracy",
         key=("exclude",),
-        any_order=True,
+        metrics=CLASSIFICATION_METRICS,
+        order_invariant=True,
     )
     Params = LogisticRegressionParams
 
-    def predict(self, parts: Iterable[Part], params: Any, run: Run, said: dict[str, Any]) -> list[np.ndarray]:
+    def predict(
+        self, parts: Iterable[Part], params: Any, context: EvaluationContext, said: dict[str, Any]
+    ) -> list[np.ndarray]:
         """Return held-out predictions, and count the fits whose duality gap is above the tolerance."""
         from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 
@@ -210,7 +170,7 @@ class LogisticRegressionEvaluator(_CrossValidated):
 
         asked: list[tuple[np.ndarray, list[Future[tuple[np.ndarray, bool]]]]] = []
         running: set[Future[tuple[np.ndarray, bool]]] = set()
-        with threadpool_limits(1, "blas"), ThreadPoolExecutor(run.threads) as pool:
+        with threadpool_limits(1, "blas"), ThreadPoolExecutor(context.threads) as pool:
             try:
                 for part in parts:
                     weights = balanced_weights(part.labels, int(part.labels.max()) + 1)
@@ -218,7 +178,7 @@ class LogisticRegressionEvaluator(_CrossValidated):
                     fits = [pool.submit(_scores, part, int(label), weights[label], params.c) for label in known]
                     asked.append((known, fits))
                     running.update(fits)
-                    while len(running) >= run.threads:  # the next part is made when there is a core for it
+                    while len(running) >= context.threads:  # the next part is made when there is a core for it
                         running = wait(running, return_when=FIRST_COMPLETED).not_done
                     del part
                 answers = [(known, [fit.result() for fit in fits]) for known, fits in asked]
@@ -239,11 +199,14 @@ class RandomForestEvaluator(_CrossValidated):
         "Random forest, 5-fold cross-validation",
         "balanced_accuracy",
         key=("exclude",),
-        any_order=True,
+        metrics=CLASSIFICATION_METRICS,
+        order_invariant=True,
     )
     Params = RandomForestParams
 
-    def predict(self, parts: Iterable[Part], params: Any, run: Run, said: dict[str, Any]) -> list[np.ndarray]:
+    def predict(
+        self, parts: Iterable[Part], params: Any, context: EvaluationContext, said: dict[str, Any]
+    ) -> list[np.ndarray]:
         """Return held-out predictions."""
         from sklearn.ensemble import RandomForestClassifier
 
@@ -253,8 +216,8 @@ class RandomForestEvaluator(_CrossValidated):
                 params.trees,
                 max_features=params.max_features,
                 class_weight="balanced",
-                n_jobs=run.threads,
-                random_state=run.seed,
+                n_jobs=context.threads,
+                random_state=context.seed,
             )
             forest.fit(part.training, part.labels)
             forest.set_params(n_jobs=1)  # votes are added in one order, so that ties never depend on the threads
@@ -269,21 +232,30 @@ class ArgmaxParams(pydantic.BaseModel):
 
 
 @register_evaluator("argmax")
-class Argmax:
+class Argmax(Evaluator):
     """Balanced accuracy of the column with the largest value, for features that are one score per class.
 
     The end-to-end row of Supplementary Table 2: ``deeploc-predictions``. Columns are named by the classes; those that the
     dataset's labels merge are added up, and a class of the network that the dataset does not have is never right.
     """
 
-    meta = EvaluatorMeta("argmax", "2", "The class with the largest score", "balanced_accuracy", any_order=True)
+    meta = EvaluatorMeta(
+        "argmax",
+        "2",
+        "The class with the largest score",
+        "balanced_accuracy",
+        order_invariant=True,
+        metrics=CLASSIFICATION_METRICS,
+    )
     Params = ArgmaxParams
 
-    def skip(self, adata: AnnData, params: ArgmaxParams) -> str | None:
+    def dataset_reason(self, obs: pd.DataFrame, dataset: DatasetProvenance, params: ArgmaxParams) -> str | None:
+        """Return why the cells have no labels to tell apart, or None."""
+        return classes_unavailable_reason(obs, dataset)
+
+    def unavailable_reason(self, adata: AnnData, params: ArgmaxParams) -> str | None:
         """Return why the columns are no scores of the labels, or None."""
-        if reason := why_no_classes(adata):
-            return reason
-        classes = set(adata.obs["label"][labelled(adata)].astype(str))
+        classes = set(adata.obs["label"][labelled(adata.obs)].astype(str))
         if missing := sorted(classes - set(adata.var_names)):
             return (
                 f"the columns must be one score for each class, but there is none named {', '.join(missing[:3])}"
@@ -291,16 +263,18 @@ class Argmax:
             )
         return None
 
-    def __call__(self, adata: AnnData, grid: list[ArgmaxParams], run: Run) -> Iterator[Outcome]:
+    def __call__(
+        self, adata: AnnData, param_sets: list[ArgmaxParams], context: EvaluationContext
+    ) -> Iterator[EvaluatorOutput]:
         """Yield the one outcome."""
         cells = LabelledCells.of(adata)
-        merged = adata.uns.get("pci_bench", {}).get("dataset", {}).get("merged", {})
-        names = [str(merged.get(name, name)) for name in adata.var_names]
+        merged = Provenance.of(adata).dataset.merged
+        names = [merged.get(name, name) for name in adata.var_names]
         distinct = list(dict.fromkeys(names))
         scores = np.zeros((len(cells.values), len(distinct)))
         for name, column in zip(names, cells.values.T, strict=True):
             scores[:, distinct.index(name)] += column
         position = {str(c): i for i, c in enumerate(cells.classes)}
         predicted = np.array([position.get(name, -1) for name in distinct])[scores.argmax(axis=1)]
-        for params in grid:
+        for params in param_sets:
             yield cells.outcome(params.model_dump(), predicted)

@@ -2,29 +2,32 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pydantic
 
-from pci_bench.errors import UserError
-from pci_bench.evaluators.base import (
+from pci_bench.api.evaluator import (
     OBS_COLUMN,
+    EvaluationContext,
+    Evaluator,
     EvaluatorMeta,
-    Outcome,
-    Run,
+    EvaluatorOutput,
+    Metric,
     register_evaluator,
-    standardized,
-    texts,
 )
+from pci_bench.data.observations import obs_strings
+from pci_bench.data.provenance import DatasetProvenance
+from pci_bench.errors import UserError
+from pci_bench.statistics.scaling import standardized
 
 if TYPE_CHECKING:
     import pandas as pd
     from anndata import AnnData
 
-JUDGED, JUDGED_NEIGHBOURS = 2000, 15
+QUALITY_ROWS, QUALITY_NEIGHBORS = 2000, 15
 
 
 def embedded(features: np.ndarray, neighbours: int, min_dist: float, seed: int) -> np.ndarray:
@@ -53,7 +56,7 @@ def embedded(features: np.ndarray, neighbours: int, min_dist: float, seed: int) 
         return np.asarray(reducer.fit_transform(features.astype(np.float32)), dtype=np.float64)
 
 
-def judged(features: np.ndarray, coordinates: np.ndarray, labels: np.ndarray, seed: int) -> dict[str, float]:
+def embedding_quality(features: np.ndarray, coordinates: np.ndarray, labels: np.ndarray, seed: int) -> dict[str, float]:
     """Return how far an embedding can be trusted, on at most 2,000 seeded rows.
 
     ``trustworthiness`` (Venna & Kaski 2001): 1 where the 15 nearest neighbours of the embedding are near in the features too.
@@ -64,14 +67,14 @@ def judged(features: np.ndarray, coordinates: np.ndarray, labels: np.ndarray, se
 
     rng = np.random.default_rng(seed)
     n = len(features)
-    some = np.sort(rng.permutation(n)[:JUDGED])
-    k = min(JUDGED_NEIGHBOURS, (len(some) - 1) // 2)
+    some = np.sort(rng.permutation(n)[:QUALITY_ROWS])
+    k = min(QUALITY_NEIGHBORS, (len(some) - 1) // 2)
     metrics = {}
     if k >= 1:
         metrics["trustworthiness"] = float(trustworthiness(features[some], coordinates[some], n_neighbors=k))
     known = some[labels[some] != ""]
     if len(known) > 1:
-        near = NearestNeighbors(n_neighbors=min(JUDGED_NEIGHBOURS, len(known) - 1)).fit(coordinates[known])
+        near = NearestNeighbors(n_neighbors=min(QUALITY_NEIGHBORS, len(known) - 1)).fit(coordinates[known])
         same = labels[known][near.kneighbors(return_distance=False)] == labels[known][:, None]
         metrics["label_agreement"] = float(same.mean())
     return metrics
@@ -118,30 +121,32 @@ class ProteinUmapParams(UmapParams):
     neighbours: int = pydantic.Field(20, ge=2, description="neighbours in the graph")
 
 
-class _Umap(ABC):
+class _Umap(Evaluator):
     meta: EvaluatorMeta
 
-    def skip(self, adata: AnnData, params: UmapParams) -> str | None:
+    def dataset_reason(self, obs: pd.DataFrame, dataset: DatasetProvenance, params: UmapParams) -> str | None:
         """Return why there is nothing to embed, or None."""
-        return "an embedding needs at least 3 cells" if adata.n_obs < 3 else None
+        return "an embedding needs at least 3 cells" if len(obs) < 3 else None
 
     @abstractmethod
     def rows(self, adata: AnnData, values: np.ndarray, params: UmapParams) -> tuple[np.ndarray, pd.DataFrame]:
         """Return what is embedded (n, d), and a table whose first column names each row."""
 
-    def __call__(self, adata: AnnData, grid: list[UmapParams], run: Run) -> Iterator[Outcome]:
+    def __call__(
+        self, adata: AnnData, param_sets: list[UmapParams], context: EvaluationContext
+    ) -> Iterator[EvaluatorOutput]:
         """Yield coordinates, and how far they can be trusted."""
         values = np.asarray(adata.X)
         if not np.isfinite(values).all():
             raise UserError("The features hold NaN or infinite values; an embedding needs finite ones.")
-        for params in grid:
+        for params in param_sets:
             scaled = standardized(values) if params.scale == "all" else values
             features, table = self.rows(adata, scaled, params)
             order = np.argsort(table.iloc[:, 0].to_numpy(str), kind="stable")  # the result must not depend on the order
             coordinates = np.empty((len(table), 2))
-            coordinates[order] = embedded(features[order], params.neighbours, params.min_dist, run.seed)
+            coordinates[order] = embedded(features[order], params.neighbours, params.min_dist, context.seed)
             labels = table["label"].to_numpy(str)
-            metrics = judged(features[order], coordinates[order], labels[order], run.seed)
+            metrics = embedding_quality(features[order], coordinates[order], labels[order], context.seed)
             table = table.assign(umap_1=coordinates[:, 0], umap_2=coordinates[:, 1])
             outcome = self.outcome(params.model_dump(), metrics, table)
             if params.neighbours > len(table) - 1:
@@ -150,9 +155,9 @@ class _Umap(ABC):
                 )
             yield outcome
 
-    def outcome(self, params: dict[str, Any], metrics: dict[str, float], table: pd.DataFrame) -> Outcome:
+    def outcome(self, params: dict[str, Any], metrics: dict[str, float], table: pd.DataFrame) -> EvaluatorOutput:
         """Return the outcome: the table's rows are cells."""
-        return Outcome(params, metrics, details={"n_points": len(table)}, predictions=table)
+        return EvaluatorOutput(params, metrics, details={"n_points": len(table)}, per_cell=table)
 
 
 @register_evaluator("umap")
@@ -163,7 +168,13 @@ class Umap(_Umap):
     """
 
     meta = EvaluatorMeta(
-        "umap", "1", "UMAP of single cells", "trustworthiness", key=("neighbours",), any_order=True, picture=True
+        "umap",
+        "1",
+        "UMAP of single cells",
+        "trustworthiness",
+        key=("neighbours",),
+        order_invariant=True,
+        other_metrics=Metric(reproducible=False),
     )
     Params = UmapParams
 
@@ -171,8 +182,8 @@ class Umap(_Umap):
         """Return the features and a table of every cell."""
         import pandas as pd
 
-        names = texts(adata, "cell") if "cell" in adata.obs else adata.obs_names.to_numpy(str)
-        return values, pd.DataFrame({"cell": names, "label": texts(adata, params.color)})
+        names = obs_strings(adata.obs, "cell") if "cell" in adata.obs else adata.obs_names.to_numpy(str)
+        return values, pd.DataFrame({"cell": names, "label": obs_strings(adata.obs, params.color)})
 
 
 @register_evaluator("protein-umap")
@@ -183,25 +194,31 @@ class ProteinUmap(_Umap):
     """
 
     meta = EvaluatorMeta(
-        "protein-umap", "1", "UMAP of proteins", "trustworthiness", key=("neighbours",), any_order=True, picture=True
+        "protein-umap",
+        "1",
+        "UMAP of proteins",
+        "trustworthiness",
+        key=("neighbours",),
+        order_invariant=True,
+        other_metrics=Metric(reproducible=False),
     )
     Params = ProteinUmapParams
 
-    def skip(self, adata: AnnData, params: UmapParams) -> str | None:
+    def dataset_reason(self, obs: pd.DataFrame, dataset: DatasetProvenance, params: UmapParams) -> str | None:
         """Return why there are no proteins to embed, or None."""
-        count = len(set(texts(adata, "protein")) - {""})
+        count = len(set(obs_strings(obs, "protein")) - {""})
         return None if count >= 3 else f"an embedding of proteins needs at least 3, and the cells name {count}"
 
     def rows(self, adata: AnnData, values: np.ndarray, params: UmapParams) -> tuple[np.ndarray, pd.DataFrame]:
         """Return the proteins' mean features and a table of them."""
         import pandas as pd
 
-        proteins, labels = texts(adata, "protein"), texts(adata, params.color)
+        proteins, labels = obs_strings(adata.obs, "protein"), obs_strings(adata.obs, params.color)
         means, names = protein_means(values, proteins)
         counts = np.unique(proteins[proteins != ""], return_counts=True)[1]
         table = pd.DataFrame({"protein": names, "label": most_common(labels, proteins, names), "n_cells": counts})
         return means, table
 
-    def outcome(self, params: dict[str, Any], metrics: dict[str, float], table: pd.DataFrame) -> Outcome:
+    def outcome(self, params: dict[str, Any], metrics: dict[str, float], table: pd.DataFrame) -> EvaluatorOutput:
         """Return the outcome: the rows are proteins, as the table ``proteins``."""
-        return Outcome(params, metrics, details={"n_points": len(table)}, tables={"proteins": table})
+        return EvaluatorOutput(params, metrics, details={"n_points": len(table)}, tables={"proteins": table})

@@ -11,18 +11,9 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import pydantic
 
-from pci_bench.errors import UserError
-from pci_bench.evaluators.base import EvaluatorMeta, Outcome, Run, register_evaluator, texts
-from pci_bench.evaluators.enrichment import Enrichment, enrichment
-from pci_bench.evaluators.hierarchical_clustering import (
-    ClusterParams,
-    clusters_of,
-    terms_by_protein,
-    why_not_cluster,
-    with_proteins,
-)
-from pci_bench.files import user_path
-from pci_bench.ontology import (
+from pci_bench.api.evaluator import EvaluationContext, Evaluator, EvaluatorMeta, EvaluatorOutput, register_evaluator
+from pci_bench.data.observations import obs_strings
+from pci_bench.data.ontology import (
     Annotation,
     Ontology,
     annotated_terms,
@@ -30,6 +21,17 @@ from pci_bench.ontology import (
     read_gaf,
     read_obo,
 )
+from pci_bench.data.provenance import DatasetProvenance, Provenance
+from pci_bench.errors import UserError
+from pci_bench.evaluators.hierarchical_clustering import (
+    ClusterParams,
+    clustering_unavailable_reason,
+    clusters_of,
+    terms_by_protein,
+    with_proteins,
+)
+from pci_bench.statistics.enrichment import Enrichment, enrichment
+from pci_bench.system.files import user_path
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -81,19 +83,18 @@ class GoEnrichmentParams(ClusterParams):
     )
 
 
-def _file(adata: AnnData, given: str, suffix: str) -> Path | None:
+def _file(dataset: DatasetProvenance, given: str, suffix: str) -> Path | None:
     """Return a named file, or the dataset's own, or None where it has none."""
     if given != DATASET:
         return user_path(given, "The file")
-    named = str(adata.uns.get("pci_bench", {}).get("dataset", {}).get("ontology", ""))
-    if not named:
+    if not dataset.ontology:
         return None
-    package, _, stem = named.partition(":")
+    package, _, stem = dataset.ontology.partition(":")
     return Path(str(files(package).joinpath(stem + suffix)))
 
 
 @register_evaluator("go-enrichment")
-class GoEnrichment:
+class GoEnrichment(Evaluator):
     """Terms of an ontology in clusters of proteins, against all clustered proteins.
 
     Clusters are those of ``hierarchical-clustering`` with the same parameters. Annotations count for the ancestors of their
@@ -107,33 +108,40 @@ class GoEnrichment:
     """
 
     meta = EvaluatorMeta(
-        "go-enrichment", "1", "Ontology terms in clusters of proteins", "enriched_clusters", key=("k",), any_order=True
+        "go-enrichment",
+        "1",
+        "Ontology terms in clusters of proteins",
+        "enriched_clusters",
+        key=("k",),
+        order_invariant=True,
     )
     Params = GoEnrichmentParams
 
-    def skip(self, adata: AnnData, params: GoEnrichmentParams) -> str | None:
+    def dataset_reason(self, obs: pd.DataFrame, dataset: DatasetProvenance, params: GoEnrichmentParams) -> str | None:
         """Return why there is nothing to test, or None."""
-        if reason := why_not_cluster(adata, params):
+        if reason := clustering_unavailable_reason(obs, params):
             return reason
         for parameter, suffix, what in (("obo", ".obo", "an ontology"), ("gaf", ".gaf", "annotations")):
-            if _file(adata, getattr(params, parameter), suffix) is None:
+            if _file(dataset, getattr(params, parameter), suffix) is None:
                 return (
                     f"the dataset brings no ontology of its own; name {what} with {parameter}=FILE, for example go-basic.obo "
                     "and goa_human.gaf of the Gene Ontology"
                 )
-        if params.gaf == TABLE and not (texts(adata, "go") != "").any():
+        if params.gaf == TABLE and not (obs_strings(obs, "go") != "").any():
             return (
                 "gaf = 'table' asks for the obs column go, and it is absent or empty; --annotations FILE can bring it"
             )
         return None
 
-    def __call__(self, adata: AnnData, grid: list[GoEnrichmentParams], run: Run) -> Iterator[Outcome]:
+    def __call__(
+        self, adata: AnnData, param_sets: list[GoEnrichmentParams], context: EvaluationContext
+    ) -> Iterator[EvaluatorOutput]:
         """Yield how many clusters have terms of their own, and every test."""
-        for params, proteins in with_proteins(adata, grid):
+        for params, proteins in with_proteins(adata, param_sets):
             clusters, note = clusters_of(proteins, params)
             names = proteins.names.tolist()
-            obo = _file(adata, params.obo, ".obo")
-            assert obo is not None  # or skip() would have said so
+            obo = _file(Provenance.of(adata).dataset, params.obo, ".obo")
+            assert obo is not None  # or dataset_reason() would have said so
             ontology = _ontology(obo, _changed(obo))
             date, rows = self._rows(adata, params)
             terms_of, counts = annotated_terms(names, rows, ontology, params.namespace)
@@ -183,15 +191,17 @@ class GoEnrichment:
             }
             if note:
                 details["clusters_file"] = note
-            yield Outcome(params.model_dump(), metrics, details=details, tables={"enrichment": table, "short": short})
+            yield EvaluatorOutput(
+                params.model_dump(), metrics, details=details, tables={"enrichment": table, "short": short}
+            )
 
     def _rows(self, adata: AnnData, params: GoEnrichmentParams) -> tuple[str, list[Annotation]]:
         """Return the date of the annotations, and each."""
         if params.gaf == TABLE:
-            terms = terms_by_protein(adata, "go", "go", fold=False)
+            terms = terms_by_protein(adata.obs, "go", "go", fold=False)
             return "not said", [Annotation(p, p, (), t, False) for p in sorted(terms) for t in sorted(terms[p])]
-        gaf = _file(adata, params.gaf, ".gaf")
-        assert gaf is not None  # or skip() would have said so
+        gaf = _file(Provenance.of(adata).dataset, params.gaf, ".gaf")
+        assert gaf is not None  # or dataset_reason() would have said so
         return _annotations(gaf, _changed(gaf))
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,133 +11,28 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 import numpy as np
 import pydantic
 
+from pci_bench.api.evaluator import EvaluationContext, Evaluator, EvaluatorMeta, EvaluatorOutput, register_evaluator
+from pci_bench.data.examples import of_clusters
+from pci_bench.data.observations import obs_strings
+from pci_bench.data.provenance import DatasetProvenance
 from pci_bench.errors import UserError
-from pci_bench.evaluators.base import EvaluatorMeta, Outcome, Run, register_evaluator, standardized, texts
 from pci_bench.evaluators.embedding import protein_means
-from pci_bench.evaluators.enrichment import enrichment
-from pci_bench.evaluators.examples import of_clusters
-from pci_bench.evaluators.pairwise_distance import split_terms
+from pci_bench.statistics.enrichment import enrichment
+from pci_bench.statistics.linkage import clade, cophenetic_correlation, cut, cut_at, leaf_order, ward_linkage
+from pci_bench.statistics.pairwise import split_terms
+from pci_bench.statistics.scaling import standardized
 
 if TYPE_CHECKING:
     import pandas as pd
     from anndata import AnnData
 
-LEAST = 3  # proteins that are worth a tree
-CONDENSED = 16384  # rows whose distances are held in memory: 1 GiB of them, and fastcluster's copy
-JUDGED = 1000
+MIN_PROTEINS = 3  # proteins that are worth a tree
+QUALITY_ROWS = 1000
 RECOVERED_FDR = 0.05
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 
 # ---- trees: linkages as SciPy's, one row (left, right, height, leaves) per merge
-
-
-def ward_linkage(features: np.ndarray) -> np.ndarray:
-    """Return the Ward linkage of rows, as ``scipy.cluster.hierarchy.linkage(method="ward")``.
-
-    The paper's "maximum likelihood agglomerative" clustering is Ward's for equal spherical Gaussians. Up to 16,384 rows all
-    distances are held (n² / 2 float64, twice); for more, they are computed as they are needed: slower, in the memory of
-    the features.
-
-    (n, d) -> (n − 1, 4) float64, heights ascending.
-    """
-    import fastcluster
-
-    values = np.ascontiguousarray(features, dtype=np.float64)
-    if len(values) > CONDENSED:
-        return fastcluster.linkage_vector(values, method="ward")
-    return fastcluster.linkage(values, method="ward", preserve_input=False)
-
-
-def leaf_order(linkage: np.ndarray) -> np.ndarray:
-    """Return the leaves from one side of the tree to the other: (n,) int."""
-    from scipy.cluster.hierarchy import leaves_list
-
-    return np.asarray(leaves_list(linkage), np.int64)
-
-
-def cut(linkage: np.ndarray, clusters: int) -> np.ndarray:
-    """Return exactly that many clusters, as if the last merges had not been made: (n,) int, numbered in leaf order."""
-    n = len(linkage) + 1
-    return _without_last_merges(linkage, n - clusters)
-
-
-def cut_at(linkage: np.ndarray, height: float) -> np.ndarray:
-    """Return the clusters of all merges up to a height: (n,) int, numbered in leaf order."""
-    return _without_last_merges(linkage, int(np.searchsorted(linkage[:, 2], height, "right")))
-
-
-def _without_last_merges(linkage: np.ndarray, merges: int) -> np.ndarray:
-    n = len(linkage) + 1
-    above = np.arange(n + merges)  # the topmost node that each belongs to
-    for row in reversed(range(merges)):
-        above[linkage[row, :2].astype(int)] = above[n + row]
-    order = leaf_order(linkage)
-    _, first, codes = np.unique(above[:n][order], return_index=True, return_inverse=True)
-    found = np.empty(n, np.int64)
-    found[order] = np.argsort(np.argsort(first))[codes]
-    return found
-
-
-def leaves_below(linkage: np.ndarray, node: int) -> np.ndarray:
-    """Return the leaves of a node in leaf order; leaves are nodes 0 to n − 1, merges those from n on."""
-    n = len(linkage) + 1
-    found, stack = [], [node]
-    while stack:
-        top = stack.pop()
-        if top < n:
-            found.append(top)
-        else:
-            left, right = linkage[top - n, :2].astype(int)
-            stack += [right, left]
-    return np.array(found, np.int64)
-
-
-def clade(linkage: np.ndarray, leaf: int, size: int) -> np.ndarray:
-    """Return the smallest subtree that holds a leaf and at least `size` leaves: its leaves in leaf order.
-
-    With merges of any height the subtree may be larger than asked for; with more than n it is the whole tree. Paper: "the
-    32 proteins closest to MKI67 in our hierarchical clustering".
-    """
-    n = len(linkage) + 1
-    node, leaves = leaf, 1
-    for row in range(n - 1):  # a node is merged only after it was made
-        if leaves >= size:
-            break
-        if node in linkage[row, :2]:
-            node, leaves = n + row, int(linkage[row, 3])
-    return leaves_below(linkage, node)
-
-
-def cophenetic_correlation(features: np.ndarray, linkage: np.ndarray, some: np.ndarray) -> float:
-    """Return Pearson's correlation of Euclidean distances and the heights at which pairs of leaves meet; 0 if constant.
-
-    Parameters
-    ----------
-    features, linkage
-        (n, d) and its tree, of ascending heights.
-    some
-        Leaves whose pairs count: all, or a sample.
-    """
-    from scipy.spatial.distance import pdist
-
-    n = len(linkage) + 1
-    order = leaf_order(linkage)
-    position = np.argsort(order)
-    last = position[:n].tolist() + [0] * (n - 1)  # of the leaves of a node: the last one's place
-    gaps = np.empty(n - 1)  # heights at which neighbours in leaf order meet
-    for row in range(n - 1):
-        left, right = linkage[row, :2].astype(int)
-        low, high = sorted((last[left], last[right]))
-        gaps[low] = linkage[row, 2]
-        last[n + row] = high
-    places = np.sort(position[some])
-    between = np.array([gaps[a:b].max() for a, b in itertools.pairwise(places)])
-    heights = np.concatenate([np.maximum.accumulate(between[i:]) for i in range(len(between))])
-    distances = pdist(features[order[places]])
-    if heights.std() == 0 or distances.std() == 0:
-        return 0.0
-    return float(np.corrcoef(heights, distances)[0, 1])
 
 
 # ---- clusters with names
@@ -245,14 +139,14 @@ class Proteins:
 
 
 def terms_by_protein(
-    adata: AnnData, label: str = "label", labels: str = "labels", *, fold: bool = True
+    obs: pd.DataFrame, label: str = "label", labels: str = "labels", *, fold: bool = True
 ) -> dict[str, frozenset[str]]:
     """Return every protein's terms: all that two columns, the second ``;``-joined, say of any of its cells.
 
     The column `label` counts where the cell has no `labels`; terms are in lower case, unless `fold` is False.
     """
     found: dict[str, frozenset[str]] = {}
-    rows = zip(texts(adata, "protein"), texts(adata, label), texts(adata, labels), strict=True)
+    rows = zip(obs_strings(obs, "protein"), obs_strings(obs, label), obs_strings(obs, labels), strict=True)
     for protein, one, several in dict.fromkeys(rows):
         if protein:
             text = several or one
@@ -279,8 +173,8 @@ def proteins_of(adata: AnnData, label: str, subset: str = "", terms_of_subset: s
     values = np.asarray(adata.X)
     if not np.isfinite(values).all():
         raise UserError("The features hold NaN or infinite values; clustering needs finite ones.")
-    protein, labels = texts(adata, "protein"), texts(adata, label)
-    cell = texts(adata, "cell") if "cell" in adata.obs else adata.obs_names.to_numpy(str)
+    protein, labels = obs_strings(adata.obs, "protein"), obs_strings(adata.obs, label)
+    cell = obs_strings(adata.obs, "cell") if "cell" in adata.obs else adata.obs_names.to_numpy(str)
     order = np.lexsort((cell, protein))
     means, names = protein_means(values[order], protein[order])
     distinct: dict[str, set[str]] = {name: set() for name in names}
@@ -288,7 +182,7 @@ def proteins_of(adata: AnnData, label: str, subset: str = "", terms_of_subset: s
         if name and value:
             distinct[name].add(value)
     single = np.array([next(iter(d)) if len(d) == 1 else "" for d in distinct.values()])
-    kept = in_subset(terms_by_protein(adata), subset, terms_of_subset)
+    kept = in_subset(terms_by_protein(adata.obs), subset, terms_of_subset)
     chosen = np.array([name in kept for name in names])
     n_cells = np.unique(protein[protein != ""], return_counts=True)[1]
     features = standardized(means)[chosen]
@@ -381,18 +275,16 @@ class HierarchicalClusteringParams(ClusterParams):
 P = TypeVar("P", bound=ClusterParams)
 
 
-def why_not_cluster(adata: AnnData, params: ClusterParams) -> str | None:
+def clustering_unavailable_reason(obs: pd.DataFrame, params: ClusterParams) -> str | None:
     """Return why these proteins cannot be clustered as asked, or None."""
-    terms = terms_by_protein(adata)
+    terms = terms_by_protein(obs)
     chosen = in_subset(terms, params.subset, params.subset_terms)
-    if len(terms) < LEAST:
-        return f"clustering needs at least {LEAST} proteins, and the cells name {len(terms)} in the column 'protein'"
-    if len(chosen) < LEAST:
+    if len(terms) < MIN_PROTEINS:
+        return f"clustering needs at least {MIN_PROTEINS} proteins, and the cells name {len(terms)} in the column 'protein'"
+    if len(chosen) < MIN_PROTEINS:
         known = ", ".join(sorted(frozenset[str]().union(*terms.values()))) or "none"
         what = "the term" if params.subset_terms == "any" else "only the term"
-        return (
-            f"{len(chosen)} proteins have {what} '{params.subset}', and clustering needs {LEAST}; the terms are {known}"
-        )
+        return f"{len(chosen)} proteins have {what} '{params.subset}', and clustering needs {MIN_PROTEINS}; the terms are {known}"
     if params.clusters:
         pairs = read_clusters(params.clusters)
         return None if {p for p, _ in pairs} & chosen else f"no protein of {params.clusters} is among the {len(chosen)}"
@@ -424,10 +316,10 @@ def clusters_of(proteins: Proteins, params: ClusterParams) -> tuple[dict[str, np
     return named(codes, finer), {}
 
 
-def with_proteins(adata: AnnData, grid: Sequence[P]) -> Iterator[tuple[P, Proteins]]:
+def with_proteins(adata: AnnData, param_sets: Sequence[P]) -> Iterator[tuple[P, Proteins]]:
     """Yield parameters with their proteins; what shares a subset shares the tree."""
     known: dict[tuple[str, str, str], Proteins] = {}
-    for params in grid:
+    for params in param_sets:
         key = (params.label, params.subset, params.subset_terms if params.subset else "only")
         if key not in known:
             known[key] = proteins_of(adata, *key)
@@ -465,7 +357,7 @@ def feature_table(proteins: Proteins, rows: np.ndarray) -> pd.DataFrame:
 
 
 @register_evaluator("hierarchical-clustering")
-class HierarchicalClustering:
+class HierarchicalClustering(Evaluator):
     """Ward clustering of proteins: mean over each one's cells, standardised over all proteins.
 
     Tables: the linkage (its leaves are numbered as the proteins are sorted), every protein with its clusters in the tree's order, the features
@@ -480,30 +372,34 @@ class HierarchicalClustering:
         "Ward clustering of proteins",
         "cophenetic_correlation",
         key=("k",),
-        any_order=True,
+        order_invariant=True,
     )
     Params = HierarchicalClusteringParams
 
-    def skip(self, adata: AnnData, params: HierarchicalClusteringParams) -> str | None:
+    def dataset_reason(
+        self, obs: pd.DataFrame, dataset: DatasetProvenance, params: HierarchicalClusteringParams
+    ) -> str | None:
         """Return why the proteins cannot be clustered, or None."""
-        if reason := why_not_cluster(adata, params):
+        if reason := clustering_unavailable_reason(obs, params):
             return reason
-        chosen = in_subset(terms_by_protein(adata), params.subset, params.subset_terms)
+        chosen = in_subset(terms_by_protein(obs), params.subset, params.subset_terms)
         if params.around and params.around not in chosen:
             return f"the protein '{params.around}', around which a clade is asked for, is not among the {len(chosen)}"
         return None
 
-    def __call__(self, adata: AnnData, grid: list[HierarchicalClusteringParams], run: Run) -> Iterator[Outcome]:
+    def __call__(
+        self, adata: AnnData, param_sets: list[HierarchicalClusteringParams], context: EvaluationContext
+    ) -> Iterator[EvaluatorOutput]:
         """Yield clusters, how well tree and labels agree, and tables."""
         import pandas as pd
         from sklearn.metrics import adjusted_rand_score
 
-        terms = terms_by_protein(adata)
-        for params, proteins in with_proteins(adata, grid):
+        terms = terms_by_protein(adata.obs)
+        for params, proteins in with_proteins(adata, param_sets):
             n = len(proteins.names)
             clusters, note = clusters_of(proteins, params)
             outer, inner = levels(clusters, n)
-            some = np.sort(np.random.default_rng(run.seed).permutation(n)[:JUDGED])
+            some = np.sort(np.random.default_rng(context.seed).permutation(n)[:QUALITY_ROWS])
             metrics = {
                 "cophenetic_correlation": cophenetic_correlation(proteins.features, proteins.linkage, some),
             }
@@ -532,9 +428,9 @@ class HierarchicalClustering:
                 tables["classes"] = classes
             if note:
                 details["clusters_file"] = note
-            if run.cells is not None:
-                pictured = (texts(adata, "protein"), proteins.names, proteins.features, outer)
-                tables["crops"] = of_clusters(run.cells, standardized(np.asarray(adata.X)), *pictured)
+            if context.cells is not None:
+                pictured = (obs_strings(adata.obs, "protein"), proteins.names, proteins.features, outer)
+                tables["crops"] = of_clusters(context.cells, standardized(np.asarray(adata.X)), *pictured)
             rows = proteins.order
             if params.around:
                 (leaf,) = np.flatnonzero(proteins.names == params.around)
@@ -548,7 +444,7 @@ class HierarchicalClustering:
                     "share_of_label": share,
                 }
                 tables["clade"] = table[table["protein"].isin(proteins.names[rows])].reset_index(drop=True)
-            yield Outcome(
+            yield EvaluatorOutput(
                 params.model_dump(),
                 metrics,
                 details=details,

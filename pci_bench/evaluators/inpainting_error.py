@@ -9,14 +9,24 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pydantic
 
-from pci_bench.evaluators.base import EvaluatorMeta, Outcome, Run, register_evaluator, texts
-from pci_bench.evaluators.examples import as_table
-from pci_bench.evaluators.intervals import mean_spread, pair_spread
+from pci_bench.api.evaluator import (
+    EvaluationContext,
+    Evaluator,
+    EvaluatorMeta,
+    EvaluatorOutput,
+    Metric,
+    register_evaluator,
+)
+from pci_bench.data.examples import as_table
+from pci_bench.data.observations import obs_strings
+from pci_bench.data.provenance import DatasetProvenance, Provenance
+from pci_bench.statistics.intervals import mean_spread, pair_spread
 
 if TYPE_CHECKING:
+    import pandas as pd
     from anndata import AnnData
 
-    from pci_bench.cells import Cells
+    from pci_bench.data.cells import Cells
 
 INTERVAL = (
     "jackknife of pairs over images (of the logarithm), network as it is; mismatched: over the images of both cells"
@@ -30,7 +40,7 @@ class Pairs:
 
     targets: np.ndarray
     sources: np.ndarray
-    strangers: np.ndarray
+    mismatched: np.ndarray
 
 
 def draw_pairs(images: np.ndarray, kinds: np.ndarray, names: np.ndarray, n: int, seed: int) -> Pairs:
@@ -41,7 +51,7 @@ def draw_pairs(images: np.ndarray, kinds: np.ndarray, names: np.ndarray, n: int,
     images
         Image of every cell (n_cells,) int.
     kinds
-        What a stranger differs in (n_cells,) int: the label, or the image where cells have none.
+        What a mismatched_source differs in (n_cells,) int: the label, or the image where cells have none.
     names
         The cells' names (n_cells,) str; the draw depends on them and not on the cells' order.
     n, seed
@@ -59,13 +69,14 @@ def draw_pairs(images: np.ndarray, kinds: np.ndarray, names: np.ndarray, n: int,
         away = others[int(kinds[target])]
         away = away[images[away] != images[target]]
         found.append((target, source, rng.choice(away) if len(away) else source))
-    targets, sources, strangers = np.array(found, dtype=np.int64).reshape(-1, 3).T
-    return Pairs(targets, sources, strangers)
+    targets, sources, mismatched = np.array(found, dtype=np.int64).reshape(-1, 3).T
+    return Pairs(targets, sources, mismatched)
 
 
 def squared_errors(predicted: np.ndarray, truth: np.ndarray) -> np.ndarray:
     """Return every crop's mean squared error over channels and pixels. (n, channels, rows, columns) twice -> (n,) float64."""
-    return ((np.asarray(predicted, np.float64) - truth) ** 2).mean(axis=(1, 2, 3))
+    errors: np.ndarray = ((np.asarray(predicted, np.float64) - truth) ** 2).mean(axis=(1, 2, 3))
+    return errors
 
 
 class InpaintingParams(pydantic.BaseModel):
@@ -79,7 +90,7 @@ class InpaintingParams(pydantic.BaseModel):
 
 
 @register_evaluator("inpainting-error")
-class InpaintingError:
+class InpaintingError(Evaluator):
     """Mean squared error of the protein that a network predicts for a target cell; less is better.
 
     ``matched``: the source is a cell of the target's image. ``mismatched``: of an image with another label, which should be
@@ -92,44 +103,50 @@ class InpaintingError:
         "2",
         "Error of inpainting, beside simple guesses",
         "matched",
-        lower_is_better=True,
+        other_metrics=Metric(decimals=4, higher_is_better=False),
         needs=("cells", "model"),
     )
     Params = InpaintingParams
 
-    def skip(self, adata: AnnData, params: InpaintingParams) -> str | None:
-        """Return why there is no network or no pair, or None."""
-        known = adata.uns.get("pci_bench", {}).get("features", {})
-        if known and known.get("weights_family") != "pci":
-            return f"{known.get('name', 'these features')} is not computed by a network of paired cell inpainting. Name pci-conv4@WEIGHTS"
-        images = texts(adata, "image")
+    def dataset_reason(self, obs: pd.DataFrame, dataset: DatasetProvenance, params: InpaintingParams) -> str | None:
+        """Return why there is no pair of cells, or None."""
+        images = obs_strings(obs, "image")
         if not len(images) or np.unique(images[images != ""], return_counts=True)[1].max(initial=0) < 2:
             return "no image has two cells, so there are no pairs"
         return None
 
-    def __call__(self, adata: AnnData, grid: list[InpaintingParams], run: Run) -> Iterator[Outcome]:
+    def unavailable_reason(self, adata: AnnData, params: InpaintingParams) -> str | None:
+        """Return why there is no network, or None."""
+        features = Provenance.of(adata).features
+        if features.name and features.weights_family != "pci":
+            return f"{features.name} is not computed by a network of paired cell inpainting. Name pci-conv4@WEIGHTS"
+        return None
+
+    def __call__(
+        self, adata: AnnData, param_sets: list[InpaintingParams], context: EvaluationContext
+    ) -> Iterator[EvaluatorOutput]:
         """Yield errors, and example crops as the table ``examples``."""
         from pci_bench.errors import UserError
         from pci_bench.inpainting.network import load_network
 
-        if run.cells is None or run.weights is None:
+        if context.cells is None or context.weights is None:
             raise UserError(
                 "The inpainting error needs the cells' crops and the network's weights. Use `pci-bench run inpainting`, or give evaluate() cells=…"
             )
-        cells = run.cells
-        network = load_network(run.weights)
-        images, labels = texts(adata, "image"), texts(adata, "label")
+        cells = context.cells
+        network = load_network(context.weights)
+        images, labels = obs_strings(adata.obs, "image"), obs_strings(adata.obs, "label")
         image_codes = np.unique(images, return_inverse=True)[1]
         kinds = np.unique(np.where(labels == "", images, labels), return_inverse=True)[1]
-        names, several = texts(adata, "cell"), texts(adata, "labels")
-        for params in grid:
-            pairs = draw_pairs(image_codes, kinds, names, params.pairs, run.seed)
+        names, several = obs_strings(adata.obs, "cell"), obs_strings(adata.obs, "labels")
+        for params in param_sets:
+            pairs = draw_pairs(image_codes, kinds, names, params.pairs, context.seed)
             errors = self._errors(network, cells, pairs, image_codes)
             values = {name: float(v.mean()) for name, v in errors.items()}
             intervals = error_intervals(errors, pairs, image_codes)
             examples = self._examples(network, cells, pairs, labels, several, names, params)
             details = {"n_pairs": len(pairs.targets), "interval": INTERVAL}
-            yield Outcome(params.model_dump(), values, intervals, details, tables={"examples": examples})
+            yield EvaluatorOutput(params.model_dump(), values, intervals, details, tables={"examples": examples})
 
     @staticmethod
     def _errors(network: Any, cells: Cells, pairs: Pairs, images: np.ndarray) -> dict[str, np.ndarray]:
@@ -139,7 +156,9 @@ class InpaintingError:
         sums = {i: cells.crops(m)[:, :proteins].sum(axis=0, dtype=np.float64) for i, m in members.items()}
         for start in range(0, len(pairs.targets), PAIRS_PER_PASS):
             which = slice(start, start + PAIRS_PER_PASS)
-            target, source, stranger = (cells.crops(p[which]) for p in (pairs.targets, pairs.sources, pairs.strangers))
+            target, source, mismatched_source = (
+                cells.crops(p[which]) for p in (pairs.targets, pairs.sources, pairs.mismatched)
+            )
             truth = target[:, :proteins]
             image = [int(i) for i in images[pairs.targets[which]]]
             means = np.stack(
@@ -149,7 +168,7 @@ class InpaintingError:
                 ]
             )
             errors["matched"].append(squared_errors(predicted(network, source, target), truth))
-            errors["mismatched"].append(squared_errors(predicted(network, stranger, target), truth))
+            errors["mismatched"].append(squared_errors(predicted(network, mismatched_source, target), truth))
             errors["copy_source"].append(squared_errors(source[:, :proteins], truth))
             errors["image_mean"].append(squared_errors(means, truth))
         return {name: np.concatenate(parts) for name, parts in errors.items()}
@@ -171,8 +190,8 @@ class InpaintingError:
         planes: list[np.ndarray] = []
         said: list[dict[str, Any]] = []
         for label in chosen:
-            mine = np.flatnonzero(labels[pairs.strangers] == label)[: params.examples]
-            for number, (source, target) in enumerate(zip(pairs.strangers[mine], pairs.targets[mine], strict=True)):
+            mine = np.flatnonzero(labels[pairs.mismatched] == label)[: params.examples]
+            for number, (source, target) in enumerate(zip(pairs.mismatched[mine], pairs.targets[mine], strict=True)):
                 crops = cells.crops(np.array([source, target]))
                 guess = predicted(network, crops[:1], crops[1:])[0]
                 panels = {
@@ -200,7 +219,8 @@ def predicted(network: Any, source: np.ndarray, target: np.ndarray) -> np.ndarra
 
     with torch.inference_mode():
         markers = torch.from_numpy(np.ascontiguousarray(target[:, network.config["proteins"] :]))
-        return network(torch.from_numpy(np.ascontiguousarray(source)), markers).numpy()
+        proteins: np.ndarray = network(torch.from_numpy(np.ascontiguousarray(source)), markers).numpy()
+        return proteins
 
 
 def error_intervals(errors: dict[str, np.ndarray], pairs: Pairs, images: np.ndarray) -> dict[str, tuple[float, float]]:
@@ -209,13 +229,13 @@ def error_intervals(errors: dict[str, np.ndarray], pairs: Pairs, images: np.ndar
     Parameters
     ----------
     errors
-        (n,) float for each pair, by name. Those of ``mismatched`` depend on two images, the target's and the stranger's.
+        (n,) float for each pair, by name. Those of ``mismatched`` depend on two images, the target's and the mismatched_source's.
     pairs, images
         The pairs, and the image of every cell (n_cells,) int.
     """
     found = {}
-    targets, strangers = images[pairs.targets], images[pairs.strangers]
-    drawn, codes = np.unique(np.stack([targets, strangers], axis=1), return_inverse=True)
+    targets, mismatched = images[pairs.targets], images[pairs.mismatched]
+    drawn, codes = np.unique(np.stack([targets, mismatched], axis=1), return_inverse=True)
     both = codes.reshape(-1, 2)
     for name, values in errors.items():
         if name == "mismatched":

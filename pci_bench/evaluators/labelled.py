@@ -8,9 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from pci_bench.api.evaluator import EvaluatorOutput, Metric
+from pci_bench.data.observations import exclusion_groups, resolve_exclude
+from pci_bench.data.provenance import DatasetProvenance, Provenance
 from pci_bench.errors import UserError
-from pci_bench.evaluators.base import Outcome, dataset_name, exclusion_groups, resolve_exclude
-from pci_bench.evaluators.metrics import (
+from pci_bench.statistics.folds import unreachable_classes
+from pci_bench.statistics.metrics import (
     classification_metrics,
     classification_spreads,
     confusion_counts,
@@ -23,9 +26,12 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
 
-def labelled(adata: AnnData) -> np.ndarray:
+CLASSIFICATION_METRICS = {name: Metric("percent") for name in ("balanced_accuracy", "macro_f1", "accuracy")}
+
+
+def labelled(obs: pd.DataFrame) -> np.ndarray:
     """Return which cells have a label (n,) bool."""
-    labels = adata.obs["label"].astype("string")
+    labels = obs["label"].astype("string")
     return (labels.notna() & (labels != "")).to_numpy(bool)
 
 
@@ -34,37 +40,30 @@ def is_empty(obs: pd.DataFrame, column: str) -> bool:
     return bool((obs[column].astype("string").fillna("") == "").all())
 
 
-def unreachable_classes(labels: np.ndarray, groups: np.ndarray) -> np.ndarray:
-    """Return the classes whose cells all lie in one group: without that group, none of the class is left."""
-    pairs = np.unique(np.stack([labels, groups], axis=1), axis=0)
-    classes, counts = np.unique(pairs[:, 0], return_counts=True)
-    return classes[counts == 1]
-
-
-def why_no_classes(adata: AnnData) -> str | None:
+def classes_unavailable_reason(obs: pd.DataFrame, dataset: DatasetProvenance) -> str | None:
     """Return why the cells have no labels to tell apart, or None."""
-    name = dataset_name(adata)
-    if "label" not in adata.obs or (with_label := labelled(adata)).sum() == 0:
+    name = dataset.display_name
+    if "label" not in obs or (with_label := labelled(obs)).sum() == 0:
         return f"{name} has no labels. Give every image a label (for folder:PATH, a column 'label' in PATH/images.csv)"
-    if len(set(adata.obs["label"][with_label].astype(str))) < 2:
+    if len(set(obs["label"][with_label].astype(str))) < 2:
         return f"all labelled cells of {name} have one label; classification needs at least two classes"
     return None
 
 
-def why_not_classify(adata: AnnData, exclude: str) -> str | None:
+def classification_unavailable_reason(obs: pd.DataFrame, dataset: DatasetProvenance, exclude: str) -> str | None:
     """Return why the cells' labels cannot be predicted from other cells under an exclusion, or None."""
-    if reason := why_no_classes(adata):
+    if reason := classes_unavailable_reason(obs, dataset):
         return reason
-    name, with_label = dataset_name(adata), labelled(adata)
-    column = resolve_exclude(adata, exclude)
+    name, with_label = dataset.display_name, labelled(obs)
+    column = resolve_exclude(exclude, dataset)
     if not column:
         return f"{name} declares no confounder"
-    if column != "cell" and column not in adata.obs:
-        return f"{name} has no column '{column}' to exclude by; its columns are {', '.join(adata.obs.columns)}"
-    if column != "cell" and is_empty(adata.obs[with_label], column):
+    if column != "cell" and column not in obs:
+        return f"{name} has no column '{column}' to exclude by; its columns are {', '.join(obs.columns)}"
+    if column != "cell" and is_empty(obs[with_label], column):
         return f"the column '{column}' of {name} is empty, so there is nothing to exclude by"
-    labels = adata.obs["label"][with_label].astype(str).to_numpy()
-    groups = exclusion_groups(adata, column)[with_label]
+    labels = obs["label"][with_label].astype(str).to_numpy()
+    groups = exclusion_groups(obs, column)[with_label]
     if len(unreachable_classes(np.unique(labels, return_inverse=True)[1], groups)) == len(set(labels)):
         return f"every class lies in one '{column}', so with exclude={column} no cell can have a neighbour of its own class"
     return None
@@ -104,15 +103,15 @@ class LabelledCells:
         UserError
             For NaN or infinite features.
         """
-        kept = labelled(adata)
+        kept = labelled(adata.obs)
         values = np.asarray(adata.X)[kept]
         if not np.isfinite(values).all():
             raise UserError("The features hold NaN or infinite values; classification needs finite ones.")
         obs = adata.obs[kept]
         classes, labels = np.unique(obs["label"].astype(str).to_numpy(), return_inverse=True)
-        confounder = resolve_exclude(adata, "confounder")
+        confounder = resolve_exclude("confounder", Provenance.of(adata).dataset)
         known = confounder in obs and not is_empty(obs, confounder)
-        groups = exclusion_groups(adata, confounder)[kept] if known else None
+        groups = exclusion_groups(adata.obs, confounder)[kept] if known else None
         return cls(values, obs, classes, labels, confounder, groups)
 
     @property
@@ -139,7 +138,7 @@ class LabelledCells:
         confusion: np.ndarray | None = None,
         intervals: dict[str, tuple[float, float]] | None = None,
         interval_name: str = "",
-    ) -> Outcome:
+    ) -> EvaluatorOutput:
         """Return metrics with intervals, recalls, the confusion matrix and a row per cell.
 
         Parameters
@@ -210,7 +209,7 @@ class LabelledCells:
             table["fold"] = folds
         if self.groups is not None:
             table[self.confounder] = self.obs[self.confounder].astype(str).to_numpy()
-        return Outcome(params, metrics, intervals, said, table)
+        return EvaluatorOutput(params, metrics, intervals, said, table)
 
     def _means(self, predicted: np.ndarray, folds: np.ndarray, labels: np.ndarray | None = None) -> dict[str, float]:
         """Return means over folds of the metrics of some predictions."""

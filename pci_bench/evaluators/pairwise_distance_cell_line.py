@@ -9,26 +9,32 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pydantic
 
+from pci_bench.api.evaluator import (
+    EvaluationContext,
+    Evaluator,
+    EvaluatorMeta,
+    EvaluatorOutput,
+    Metric,
+    register_evaluator,
+)
+from pci_bench.data.observations import obs_strings
+from pci_bench.data.provenance import DatasetProvenance, Provenance
 from pci_bench.errors import UserError
-from pci_bench.evaluators.base import EvaluatorMeta, Outcome, Run, dataset_name, register_evaluator, texts
-from pci_bench.evaluators.intervals import Spread, item_spread
 from pci_bench.evaluators.pairwise_distance import (
     INTERVAL,
-    LocalizedProteins,
     PairwiseDistanceParams,
-    Statistic,
-    gradient,
-    localized_proteins,
     missing_columns,
-    normalized,
     standard_distances,
     too_few_terms,
 )
+from pci_bench.statistics.intervals import Spread, item_spread
+from pci_bench.statistics.pairwise import LocalizedProteins, Statistic, gradient, localized_proteins, normalized
 
 if TYPE_CHECKING:
+    import pandas as pd
     from anndata import AnnData
 
-AT_ONCE, DRAWS = 2**17, 2**25
+BLOCK_ROWS, DRAWS = 2**17, 2**25
 SETS = ((True, True), (True, False), (False, True), (False, False))  # (same cell line, same term)
 CONDITIONS = ("same_cell_line", "different_cell_line")
 METRICS = (*CONDITIONS, "difference")
@@ -53,8 +59,8 @@ def draw_constrained_pairs(
     """
     found: list[tuple[np.ndarray, np.ndarray]] = []
     count = 0
-    for _ in range(DRAWS // AT_ONCE):
-        drawn = rng.integers(len(proteins.term), size=(AT_ONCE, 2))
+    for _ in range(DRAWS // BLOCK_ROWS):
+        drawn = rng.integers(len(proteins.term), size=(BLOCK_ROWS, 2))
         images = proteins.an_image_of(drawn, rng)
         term, line = proteins.term[drawn], proteins.line[images]
         kept = (drawn[:, 0] != drawn[:, 1]) & ((term[:, 0] == term[:, 1]) == same_term)
@@ -63,7 +69,8 @@ def draw_constrained_pairs(
         count += int(kept.sum())
         if count >= pairs:
             break
-    return tuple(np.concatenate(parts)[:pairs] for parts in zip(*found, strict=True))  # type: ignore[return-value]
+    pair_proteins, pair_images = (np.concatenate(parts)[:pairs] for parts in zip(*found, strict=True))
+    return pair_proteins, pair_images
 
 
 def impossible_pairs(proteins: LocalizedProteins) -> list[str]:
@@ -96,11 +103,11 @@ class CellLineParams(PairwiseDistanceParams):
 
 
 @register_evaluator("pairwise-distance-cell-line")
-class PairwiseDistanceCellLine:
+class PairwiseDistanceCellLine(Evaluator):
     """How much of the closeness of images with the same localization term is left between different cell lines.
 
     As pairwise-distance, but all terms together, and both sets of pairs (same term, different terms) are of images of the
-    same cell line, or both of images of different ones. The difference is "different" less "same": what is lost.
+    same cell line, or both of images of different ones. The difference is "different" minus "same": what is lost.
 
     The paper draws 10,000 pairs of each kind; ``sampling_error_…`` is the standard error of that draw, and ``all_pairs_…`` the
     value that it estimates, over all pairs of images (absent where these are too many to measure). Intervals are of other
@@ -113,43 +120,45 @@ class PairwiseDistanceCellLine:
         "Normalized average pairwise distance within and between cell lines",
         "different_cell_line",
         key=("pairs", "minimum_proteins"),
-        any_order=True,
+        order_invariant=True,
         reusable=True,
-        lower_is_better=True,
+        other_metrics=Metric(decimals=4, higher_is_better=False),
     )
     Params = CellLineParams
 
-    def skip(self, adata: AnnData, params: CellLineParams) -> str | None:
+    def dataset_reason(self, obs: pd.DataFrame, dataset: DatasetProvenance, params: CellLineParams) -> str | None:
         """Return why there are no pairs to draw, or None."""
-        missing = missing_columns(adata, "protein", "image", "cell_line", params.terms)
+        missing = missing_columns(obs, dataset, "protein", "image", "cell_line", params.terms)
         if missing:
             return missing
-        proteins = _localized(adata, params)
-        few = too_few_terms(adata, proteins, params.minimum_proteins)
+        proteins = _localized(obs, params)
+        few = too_few_terms(dataset, proteins, params.minimum_proteins)
         if few:
             return few
         if len(np.unique(proteins.line)) < 2:
-            return f"all evaluated images of {dataset_name(adata)} are of one cell line; at least two are needed"
+            return f"all evaluated images of {dataset.display_name} are of one cell line; at least two are needed"
         absent = impossible_pairs(proteins)
-        return f"{dataset_name(adata)} holds no {absent[0]}" if absent else None
+        return f"{dataset.display_name} holds no {absent[0]}" if absent else None
 
-    def __call__(self, adata: AnnData, grid: list[CellLineParams], run: Run) -> Iterator[Outcome]:
+    def __call__(
+        self, adata: AnnData, param_sets: list[CellLineParams], context: EvaluationContext
+    ) -> Iterator[EvaluatorOutput]:
         """Yield one outcome per parameters: scores within and between cell lines, their difference, and intervals."""
         drawn: dict[tuple[int, int, str], Moments] = {}
         whole: dict[tuple[int, str], Moments | None] = {}
-        for params in grid:
-            proteins = _localized(adata, params)
+        for params in param_sets:
+            proteins = _localized(adata.obs, params)
             key = (params.pairs, params.minimum_proteins, params.terms)
             if key not in drawn:
-                drawn[key] = sampled_moments(adata, proteins, params.pairs, run.seed)
+                drawn[key] = sampled_moments(adata, proteins, params.pairs, context.seed)
             if key[1:] not in whole:
                 work = float((proteins.image >= 0).sum()) ** 2 / 2 * adata.n_vars
                 whole[key[1:]] = all_moments(adata, proteins) if work <= ALL_PAIRS_WORK else None
             yield _outcome(params, proteins, drawn[key], whole[key[1:]])
 
 
-def _localized(adata: AnnData, params: CellLineParams) -> LocalizedProteins:
-    protein, image, terms, line = (texts(adata, c) for c in ("protein", "image", params.terms, "cell_line"))
+def _localized(obs: pd.DataFrame, params: CellLineParams) -> LocalizedProteins:
+    protein, image, terms, line = (obs_strings(obs, c) for c in ("protein", "image", params.terms, "cell_line"))
     return localized_proteins(protein, image, terms, line, minimum=params.minimum_proteins)
 
 
@@ -177,7 +186,7 @@ class Moments:
     by_pair: np.ndarray
 
     def scores(self, statistic: Statistic) -> dict[str, float]:
-        """Return the score within and between cell lines, and "different" less "same"."""
+        """Return the score within and between cell lines, and "different" minus "same"."""
         same, different = self.means[::2], self.means[1::2]
         values = normalized(same[:, 0], different[:, 0], different[:, 1], statistic)
         with np.errstate(invalid="ignore"):  # the caller looks for infinite scores
@@ -255,7 +264,7 @@ def sampled_moments(adata: AnnData, proteins: LocalizedProteins, pairs: int, see
         one, two = draw_constrained_pairs(proteins, pairs, rng, same_line=same_line, same_term=same_term)
         if len(one) < 2:
             raise UserError(
-                f"Of {DRAWS:,} random pairs of images of {dataset_name(adata)}, {len(one)} are of "
+                f"Of {DRAWS:,} random pairs of images of {Provenance.of(adata).dataset.display_name}, {len(one)} are of "
                 f"{'one term' if same_term else 'different terms'} and {'one cell line' if same_line else 'different cell lines'}; "
                 "at least 2 are needed. Annotate more images, or use a smaller minimum_proteins."
             )
@@ -298,7 +307,9 @@ def all_moments(adata: AnnData, proteins: LocalizedProteins) -> Moments:
     return sums.moments()
 
 
-def _outcome(params: CellLineParams, proteins: LocalizedProteins, drawn: Moments, whole: Moments | None) -> Outcome:
+def _outcome(
+    params: CellLineParams, proteins: LocalizedProteins, drawn: Moments, whole: Moments | None
+) -> EvaluatorOutput:
     metrics: dict[str, float] = {}
     intervals: dict[str, tuple[float, float]] = {}
     for prefix, moments in (("", drawn), (ALL_PAIRS, whole)):
@@ -322,7 +333,7 @@ def _outcome(params: CellLineParams, proteins: LocalizedProteins, drawn: Moments
         }
         for place, name in enumerate(CONDITIONS)
     }
-    return Outcome(
+    return EvaluatorOutput(
         params.model_dump(),
         metrics,
         intervals,

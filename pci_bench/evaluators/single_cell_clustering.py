@@ -8,17 +8,19 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 import pydantic
 
-from pci_bench.errors import UserError
-from pci_bench.evaluators.base import (
+from pci_bench.api.evaluator import (
     OBS_COLUMN,
+    EvaluationContext,
+    Evaluator,
     EvaluatorMeta,
-    Outcome,
-    Run,
+    EvaluatorOutput,
     register_evaluator,
-    standardized,
-    texts,
 )
-from pci_bench.evaluators.examples import as_table, representatives
+from pci_bench.data.examples import as_table, representatives
+from pci_bench.data.observations import obs_strings
+from pci_bench.data.provenance import DatasetProvenance
+from pci_bench.errors import UserError
+from pci_bench.statistics.scaling import standardized
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -29,7 +31,8 @@ def ward_tree(features: np.ndarray) -> np.ndarray:
     """Return Ward's linkage (n − 1, 4) float64 of features (n, d), as :func:`scipy.cluster.hierarchy.linkage` gives it."""
     from scipy.cluster.hierarchy import linkage
 
-    return linkage(np.asarray(features, np.float64), method="ward", optimal_ordering=len(features) <= 1000)
+    tree: np.ndarray = linkage(np.asarray(features, np.float64), method="ward", optimal_ordering=len(features) <= 1000)
+    return tree
 
 
 def clades(tree: np.ndarray, n_clades: int) -> np.ndarray:
@@ -64,7 +67,7 @@ class SingleCellParams(pydantic.BaseModel):
 
 
 @register_evaluator("single-cell-clustering")
-class SingleCellClustering:
+class SingleCellClustering(Evaluator):
     """Ward's clustering of one protein's cells, with crops of the cells nearest each clade's mean.
 
     All cells of the protein, of all its images, as in Figure 6 ("we clustered the single cells of each protein"): so clades
@@ -83,20 +86,22 @@ class SingleCellClustering:
     )
     Params = SingleCellParams
 
-    def skip(self, adata: AnnData, params: SingleCellParams) -> str | None:
+    def dataset_reason(self, obs: pd.DataFrame, dataset: DatasetProvenance, params: SingleCellParams) -> str | None:
         """Return why there is no such protein or too few cells, or None."""
-        proteins = texts(adata, "protein")
+        proteins = obs_strings(obs, "protein")
         if params.protein and params.protein not in proteins:
             known = ", ".join(sorted(set(proteins) - {""})[:3])
             return f"there is no protein '{params.protein}'" + (f"; there are for example {known}" if known else "")
-        units = _units(adata, params)
+        units = _units(obs, params)
         if _candidates(units, params.clades):
             return None
         if params.protein and params.of == "protein":
             return f"{params.protein} has fewer than {_fewest(params.clades)} cells"
         return f"no {params.of}{f' of {params.protein}' if params.protein else ''} has {_fewest(params.clades)} cells"
 
-    def __call__(self, adata: AnnData, grid: list[SingleCellParams], run: Run) -> Iterator[Outcome]:
+    def __call__(
+        self, adata: AnnData, param_sets: list[SingleCellParams], context: EvaluationContext
+    ) -> Iterator[EvaluatorOutput]:
         """Yield the tree and the clades; crops where the cells are known."""
         import pandas as pd
         from scipy.cluster.hierarchy import cophenet, leaves_list
@@ -105,10 +110,10 @@ class SingleCellClustering:
 
         if not np.isfinite(np.asarray(adata.X)).all():
             raise UserError("The features hold NaN or infinite values; clustering needs finite ones.")
-        names = texts(adata, "cell")
+        names = obs_strings(adata.obs, "cell")
         values = standardized(np.asarray(adata.X))
-        for params in grid:
-            units = _units(adata, params)
+        for params in param_sets:
+            units = _units(adata.obs, params)
             unit = most_variable(values, units, params.clades)
             mine = np.flatnonzero(units == unit)
             mine = mine[np.argsort(names[mine], kind="stable")]
@@ -116,17 +121,19 @@ class SingleCellClustering:
             tree = ward_tree(features)
             numbers = clades(tree, params.clades)
             metrics = {"cophenetic_correlation": _finite(cophenet(tree, pdist(features))[0])}
-            truth = texts(adata, params.truth)[mine]
+            truth = obs_strings(adata.obs, params.truth)[mine]
             if len(set(truth) - {""}) > 1:
                 metrics["adjusted_rand"] = float(adjusted_rand_score(truth, numbers))
-            table = pd.DataFrame({"cell": names[mine], "image": texts(adata, "image")[mine], "clade": numbers})
+            table = pd.DataFrame(
+                {"cell": names[mine], "image": obs_strings(adata.obs, "image")[mine], "clade": numbers}
+            )
             table["leaf"] = np.argsort(leaves_list(tree))
             if len(set(truth) - {""}):
                 table[params.truth] = truth
             tables = {"linkage": pd.DataFrame(tree, columns=["left", "right", "height", "cells"])}
-            if run.cells is not None:
-                tables["crops"] = self._crops(run, features, mine, numbers, names, params)
-            protein = str(texts(adata, "protein")[mine[0]])
+            if context.cells is not None:
+                tables["crops"] = self._crops(context, features, mine, numbers, names, params)
+            protein = str(obs_strings(adata.obs, "protein")[mine[0]])
             details = {
                 "protein": protein,
                 params.of: unit,
@@ -136,23 +143,23 @@ class SingleCellClustering:
                 "clade_images": table.groupby("clade")["image"].nunique().tolist(),
             }
             resolved = params.model_copy(update={"protein": protein}).model_dump()
-            yield Outcome(resolved, metrics, details=details, predictions=table, tables=tables)
+            yield EvaluatorOutput(resolved, metrics, details=details, per_cell=table, tables=tables)
 
     @staticmethod
     def _crops(
-        run: Run,
+        context: EvaluationContext,
         features: np.ndarray,
         mine: np.ndarray,
         numbers: np.ndarray,
         names: np.ndarray,
         params: SingleCellParams,
     ) -> pd.DataFrame:
-        assert run.cells is not None
+        assert context.cells is not None
         planes, said = [], []
         for clade in range(numbers.max() + 1):
             chosen = representatives(features, np.flatnonzero(numbers == clade), params.crops)
-            for place, (position, crop) in enumerate(zip(mine[chosen], run.cells.crops(mine[chosen]), strict=True)):
-                for channel, plane in zip(run.cells.channels, crop, strict=True):
+            for place, (position, crop) in enumerate(zip(mine[chosen], context.cells.crops(mine[chosen]), strict=True)):
+                for channel, plane in zip(context.cells.channels, crop, strict=True):
                     planes.append(plane)
                     said.append({"clade": clade, "place": place, "cell": names[position], "channel": channel.name})
         return as_table(planes, said)
@@ -162,11 +169,11 @@ def _fewest(clades: int) -> int:
     return max(10, 2 * clades)
 
 
-def _units(adata: AnnData, params: SingleCellParams) -> np.ndarray:
+def _units(obs: pd.DataFrame, params: SingleCellParams) -> np.ndarray:
     """Return each cell's image or protein (n,) str, "" for cells of other proteins than the one asked for."""
-    units = texts(adata, params.of).astype(object)
+    units = obs_strings(obs, params.of).astype(object)
     if params.protein:
-        units[texts(adata, "protein") != params.protein] = ""
+        units[obs_strings(obs, "protein") != params.protein] = ""
     return units.astype(str)
 
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pci_bench.cells import Cells, Channel
-from pci_bench.features import Compute, ExtractorMeta, register_extractor
+from pci_bench.api.extractor import Compute, Extractor, ExtractorMeta, register_extractor
+from pci_bench.data.cells import Cells, Channel
 
 if TYPE_CHECKING:
     from pci_bench.inpainting.network import SourceEncoder
@@ -21,7 +21,7 @@ OUTPUTS = {
 CROPS_PER_PASS = 16  # measured: 64 per pass fall out of the cores' caches and take 1.7 times as long
 
 
-def why_not(cells: Cells) -> str | None:
+def unavailable_reason(cells: Cells) -> str | None:
     """Return why the encoder cannot run on these crops, or None."""
     if cells.channels[0].role != "protein":
         return "its first channel must be the protein"
@@ -54,14 +54,14 @@ def encoder_compute(encoder: SourceEncoder, device: str) -> Compute:
     return compute
 
 
-class EncoderLayers:
+class EncoderLayers(Extractor):
     """What every extractor of the encoder's five layers has in common: which crops fit, and the columns' names."""
 
-    def skip(self, cells: Cells) -> str | None:
+    def unavailable_reason(self, cells: Cells) -> str | None:
         """Return why these crops do not fit, or None."""
-        return why_not(cells)
+        return unavailable_reason(cells)
 
-    def names(self, output: str, channels: tuple[Channel, ...]) -> list[str]:
+    def names(self, output: str, channels: tuple[Channel, ...], weights: Path | None = None) -> list[str]:
         """Return conv4_0, conv4_1 and so on."""
         return column_names(output)
 
@@ -88,5 +88,4 @@ class PairedCellInpaintingFeatures(EncoderLayers):
         from pci_bench.inpainting.network import load_network
 
         assert weights is not None
-        network: Any = load_network(weights)
-        return encoder_compute(network.source_encoder, device)
+        return encoder_compute(load_network(weights).source_encoder, device)

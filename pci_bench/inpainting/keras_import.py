@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pci_bench.errors import UserError
-from pci_bench.foreign import json_value, opened_hdf5
+from pci_bench.system.foreign import json_value, opened_hdf5
 
 if TYPE_CHECKING:
     import h5py

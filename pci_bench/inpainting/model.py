@@ -4,22 +4,23 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from pci_bench.models import ModelMeta, register_model
+from pci_bench.api.model import ModelMeta, register_model
+from pci_bench.training.objectives.reconstruction import ReconstructionModel
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-    from pci_bench.cells import Channel
+    from pci_bench.data.cells import Channel
 
 
 @register_model("pci")
-class PairedCellInpaintingModel:
+class PairedCellInpaintingModel(ReconstructionModel):
     """Predicts the target's protein from the source cell and the target's markers (paper: "Paired Cell Inpainting")."""
 
     meta = ModelMeta("pci", "1", "Paired cell inpainting: predict a cell's protein from another cell of its image")
 
-    def skip(self, channels: tuple[Channel, ...], crop_shape: tuple[int, int]) -> str | None:
+    def unavailable_reason(self, channels: tuple[Channel, ...], crop_shape: tuple[int, int]) -> str | None:
         """Return why it cannot be trained on such crops, or None."""
         if channels[0].role != "protein" or all(c.role == "protein" for c in channels):
             return "it needs a protein channel, first, and at least one marker channel"
@@ -27,7 +28,7 @@ class PairedCellInpaintingModel:
             return f"crops of {crop_shape[0]}×{crop_shape[1]} px do not fit: rows and columns must be divisible by 4"
         return None
 
-    def build(self, channels: tuple[Channel, ...], width: float) -> torch.nn.Module:
+    def build(self, channels: tuple[Channel, ...], width: float, classes: tuple[str, ...] = ()) -> torch.nn.Module:
         """Return a new network for these channels."""
         from pci_bench.inpainting.network import PairedCellInpainting
 

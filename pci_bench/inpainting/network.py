@@ -29,7 +29,8 @@ def convolution(inputs: int, outputs: int, size: int = 3) -> nn.Conv2d:
     """Return a same-padded convolution, Glorot-uniform weights and zero biases."""
     layer = nn.Conv2d(inputs, outputs, size, padding=size // 2)
     nn.init.xavier_uniform_(layer.weight)
-    nn.init.zeros_(layer.bias)  # type: ignore[arg-type]  # a bias there is
+    assert layer.bias is not None
+    nn.init.zeros_(layer.bias)
     return layer
 
 
@@ -53,11 +54,12 @@ class ConvolutionStack(nn.Module):
     def _passed_on(self, number: int, x: Tensor) -> Tensor:
         norm = self.norms[number]
         assert isinstance(norm, nn.BatchNorm2d)
-        if number not in self.pooled:
-            return norm(x)
-        if not self.training and bool((norm.weight >= 0).all()):
-            return norm(F.max_pool2d(x, 2))  # the same bits from a quarter of the pixels: it keeps their order
-        return F.max_pool2d(norm(x), 2)
+        pooled = number in self.pooled
+        pooled_first = pooled and not self.training and bool((norm.weight >= 0).all())
+        if pooled_first:  # the same bits from a quarter of the pixels: the norm keeps their order
+            x = F.max_pool2d(x, 2)
+        x = norm(x)
+        return F.max_pool2d(x, 2) if pooled and not pooled_first else x
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the last layer's output after batch norm."""
@@ -166,7 +168,8 @@ class Decoder(nn.Module):
         for number, conv in enumerate(self.convs):
             assert isinstance(conv, nn.Conv2d)
             x = F.relu(conv(x) if number < 3 else upsampled_convolution(x, conv.weight, conv.bias))
-        return self.output(x)
+        x = self.output(x)
+        return x
 
 
 def upsampled_convolution(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -194,7 +197,8 @@ def upsampled_convolution(x: Tensor, weight: Tensor, bias: Tensor | None) -> Ten
         left, centre, right = rows.unbind(dim=3)
         kernels += [torch.stack([left, centre + right], dim=3), torch.stack([left + centre, right], dim=3)]
     stacked = F.conv2d(x, torch.cat(kernels), None if bias is None else bias.repeat(4), padding=1)
-    return _Interleaved.apply(stacked)
+    interleaved: Tensor = _Interleaved.apply(stacked)  # type: ignore[no-untyped-call]  # torch has no types for it
+    return interleaved
 
 
 class _Interleaved(torch.autograd.Function):
@@ -272,7 +276,9 @@ class PairedCellInpainting(nn.Module):
         """
         check_crops(source.shape, self.source_encoder.channels)
         check_crops(target_markers.shape, self.markers)
-        return self.decoder(torch.cat([self.source_encoder(source), self.marker_encoder(target_markers)], dim=1))
+        codes = torch.cat([self.source_encoder(source), self.marker_encoder(target_markers)], dim=1)
+        predicted: Tensor = self.decoder(codes)
+        return predicted
 
 
 class Autoencoder(nn.Module):
@@ -295,13 +301,22 @@ class Autoencoder(nn.Module):
     def forward(self, source: Tensor) -> Tensor:
         """Return the reconstruction. (n, channels, rows, columns) -> the same."""
         check_crops(source.shape, self.source_encoder.channels)
-        return self.decoder(self.source_encoder(source))
+        reconstruction: Tensor = self.decoder(self.source_encoder(source))
+        return reconstruction
 
 
 Network = TypeVar("Network", PairedCellInpainting, Autoencoder)
 
 
-def load_network(file: Path, kind: type[Network] = PairedCellInpainting) -> Network:  # type: ignore[assignment]
+@overload
+def load_network(file: Path) -> PairedCellInpainting: ...
+
+
+@overload
+def load_network(file: Path, kind: type[Network]) -> Network: ...
+
+
+def load_network(file: Path, kind: Any = PairedCellInpainting) -> Any:
     """Return the network of a pci-bench weights file, ready for evaluation."""
     from pci_bench.weights import network_in, read_header
 

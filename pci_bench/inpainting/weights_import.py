@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from pci_bench import weights
-from pci_bench.files import sha256_of
 from pci_bench.inpainting.keras_import import read_keras_weights
+from pci_bench.system.files import sha256_of
 
 
 @weights.register_importer("keras-pci")

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from pci_bench.files import escape
-from pci_bench.results import Result
+from pci_bench.runs.results import Result
+from pci_bench.system.files import escape
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 import importlib
 import pkgutil
 
-from pci_bench.segmentation.base import DEFAULT_SEGMENTER, SEGMENTERS, register_segmenter
+from pci_bench.api.segmenter import DEFAULT_SEGMENTER, SEGMENTERS, register_segmenter
 
 __all__ = ["DEFAULT_SEGMENTER", "SEGMENTERS", "register_segmenter"]
 

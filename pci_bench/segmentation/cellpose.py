@@ -7,18 +7,18 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from pci_bench.api.segmenter import Segment, Segmenter, SegmenterMeta, each_crop, register_segmenter
 from pci_bench.errors import UserError
-from pci_bench.segmentation.base import Segment, SegmenterMeta, each_crop, register_segmenter
 from pci_bench.segmentation.split import with_bud_split
 
 if TYPE_CHECKING:
-    from pci_bench.cells import Channel
+    from pci_bench.data.cells import Channel
 
 MODEL = "cpsam"  # named, because Cellpose's default model changes with its version
 
 
 @register_segmenter("cellpose")
-class Cellpose:
+class Cellpose(Segmenter):
     """Cellpose 4 (model cpsam) on the first marker, then our choice of the middle cell and our split of its bud.
 
     Cellpose downloads its weights (1.2 GB) on first use to ``~/.cellpose/models``, or to where CELLPOSE_LOCAL_MODELS_PATH
@@ -28,7 +28,7 @@ class Cellpose:
 
     meta = SegmenterMeta("cellpose", "1", "Cellpose-SAM on the marker, bud split at the neck")
 
-    def skip(self) -> str | None:
+    def unavailable_reason(self) -> str | None:
         """Return that Cellpose is missing, without importing it, or None."""
         if importlib.util.find_spec("cellpose") is None:
             return "cellpose is not installed: pip install 'pci-bench[cellpose]'"
@@ -44,7 +44,7 @@ class Cellpose:
         """
         import torch
 
-        from pci_bench.timm_import import import_timm
+        from pci_bench.system.timm_import import import_timm
 
         import_timm()  # which mends a torchvision of CUDA beside a torch without; Cellpose imports it too
         from cellpose import models

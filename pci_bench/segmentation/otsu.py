@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pci_bench.segmentation.base import DEFAULT_SEGMENTER, Segment, SegmenterMeta, each_crop, register_segmenter
+from pci_bench.api.segmenter import DEFAULT_SEGMENTER, Segment, Segmenter, SegmenterMeta, each_crop, register_segmenter
 from pci_bench.segmentation.outlines import hull_area, inside, reaches
 from pci_bench.segmentation.split import centre_label, contacts, cut_off, lobe, mother_and_bud
 
 if TYPE_CHECKING:
-    from pci_bench.cells import Channel
+    from pci_bench.data.cells import Channel
 
 SMOOTHING = 1.0  # pixels, of the image
 DISTANCE_SMOOTHING = 0.7  # pixels, of the distance transform
@@ -28,7 +28,7 @@ SMALLEST = 12  # pixels: less is noise
 
 
 @register_segmenter(DEFAULT_SEGMENTER)
-class OtsuWatershed:
+class OtsuWatershed(Segmenter):
     """Smoothed Otsu threshold, watershed of the distance transform, and the bud cut off at the neck.
 
     It reads the first marker, or the sum of all channels where there is no marker. Cells are assumed to be convex but for the
@@ -39,10 +39,6 @@ class OtsuWatershed:
     meta = SegmenterMeta(
         DEFAULT_SEGMENTER, "2", "Smoothed Otsu threshold, distance-transform watershed, bud split at the neck"
     )
-
-    def skip(self) -> str | None:
-        """Return None: scikit-image is always installed."""
-        return None
 
     def open(self, channels: tuple[Channel, ...], device: str) -> Segment:
         """Return a function of crops that gives their masks."""
@@ -86,7 +82,8 @@ def without_vacuoles(foreground: np.ndarray) -> np.ndarray:
         return foreground
     holes[~enclosed[holes]] = 0
     vacuole = enclosed[: holes.max() + 1] & (np.bincount(holes.ravel()) >= VACUOLE * hull_area(reaches(holes)))
-    return foreground | vacuole[holes]
+    closed: np.ndarray = foreground | vacuole[holes]
+    return closed
 
 
 def merged_by_depth(labels: np.ndarray, distance: np.ndarray) -> np.ndarray:
@@ -195,8 +192,9 @@ def _largest_piece(mask: np.ndarray) -> np.ndarray:
     pieces, count = ndimage.label(mask)
     if count == 0:
         return mask
-    piece = pieces == 1 + np.argmax(np.bincount(pieces.ravel())[1:])
+    piece: np.ndarray = pieces == 1 + np.argmax(np.bincount(pieces.ravel())[1:])
     outside = np.ones((mask.shape[0] + 2, mask.shape[1] + 2), bool)
     outside[1:-1, 1:-1] = ~piece
     parts, count = ndimage.label(outside)
-    return piece if count == 1 else parts[1:-1, 1:-1] != parts[0, 0]
+    whole: np.ndarray = parts[1:-1, 1:-1] != parts[0, 0]
+    return piece if count == 1 else whole

@@ -44,17 +44,20 @@ def hull_area(reach: np.ndarray) -> np.ndarray:
     step = 2 * np.pi / DIRECTIONS
     around = np.concatenate([reach[..., -1:], reach, reach[..., :1]], axis=-1)
     sides = (around[..., 2:] + around[..., :-2] - 2 * np.cos(step) * reach) / np.sin(step)
-    return (reach * sides).sum(axis=-1) / 2
+    areas: np.ndarray = (reach * sides).sum(axis=-1) / 2
+    return areas
 
 
 def widths(reach: np.ndarray) -> np.ndarray:
     """Return the widths (…, 16) of the outlines that reach so far (…, 32): the first along a row, the ninth along a column."""
-    return reach[..., : DIRECTIONS // 2] + reach[..., DIRECTIONS // 2 :]
+    across: np.ndarray = reach[..., : DIRECTIONS // 2] + reach[..., DIRECTIONS // 2 :]
+    return across
 
 
 def roundness(reach: np.ndarray) -> np.ndarray:
     """Return the area of the outlines that reach so far (…, 32), over that of a disc as wide as they are at most."""
-    return hull_area(reach) / np.maximum(np.pi / 4 * widths(reach).max(axis=-1) ** 2, 1e-9)
+    shares: np.ndarray = hull_area(reach) / np.maximum(np.pi / 4 * widths(reach).max(axis=-1) ** 2, 1e-9)
+    return shares
 
 
 def inside(reach: np.ndarray, shape: tuple[int, ...], *, slack: float = 0.0) -> np.ndarray:
@@ -84,4 +87,5 @@ def _rim(labels: np.ndarray) -> np.ndarray:
 def _projections(shape: tuple[int, ...]) -> np.ndarray:
     """Return the position (rows, columns, 32) of every pixel's centre along the directions."""
     rows, columns = np.indices(shape)[..., None]
-    return rows * np.sin(_ANGLES) + columns * np.cos(_ANGLES)
+    places: np.ndarray = rows * np.sin(_ANGLES) + columns * np.cos(_ANGLES)
+    return places

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from pci_bench.segmentation.base import BUD, MOTHER, OTHERS
+from pci_bench.api.segmenter import BUD, MOTHER, OTHERS
 from pci_bench.segmentation.outlines import hull_area, inside, reaches, roundness, widths
 
 LARGEST_BUD = 0.65  # of the mother's area: a bud is smaller than its mother until they part
@@ -78,7 +78,8 @@ def mother_and_bud(labels: np.ndarray) -> np.ndarray:
     numbers = np.zeros(len(areas), np.uint16)
     numbers[others] = np.arange(OTHERS, OTHERS + len(others))
     numbers[bud], numbers[centre], numbers[0] = BUD, MOTHER, 0
-    return numbers[labels]
+    renumbered: np.ndarray = numbers[labels]
+    return renumbered
 
 
 def lobe(mask: np.ndarray) -> np.ndarray:
@@ -103,7 +104,7 @@ def lobe(mask: np.ndarray) -> np.ndarray:
         return np.zeros(mask.shape, bool)
     from_body = ndimage.distance_transform_edt(~body)
     for piece in sorted(large, key=lambda k: -sizes[k]):
-        found = pieces == piece
+        found: np.ndarray = pieces == piece
         base = (ndimage.binary_dilation(found) & body).sum()
         if from_body[found].max() >= max(LOBE_DEPTH, LOBE_SLENDERNESS * base):
             return found

@@ -7,19 +7,19 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from pci_bench.api.segmenter import Segment, Segmenter, SegmenterMeta, each_crop, register_segmenter
 from pci_bench.errors import UserError
-from pci_bench.segmentation.base import Segment, SegmenterMeta, each_crop, register_segmenter
 from pci_bench.segmentation.split import with_bud_split
 
 if TYPE_CHECKING:
-    from pci_bench.cells import Channel
+    from pci_bench.data.cells import Channel
 
 MODEL = "2D_versatile_fluo"
 PERCENTILES = (1, 99.8)  # the normalisation of the model's own examples
 
 
 @register_segmenter("stardist")
-class StarDist:
+class StarDist(Segmenter):
     """StarDist (model 2D_versatile_fluo, trained on nuclei) on the first marker, then our middle cell and bud.
 
     StarDist downloads its weights on first use to ``~/.keras/models/StarDist2D``; it runs on TensorFlow, which chooses its
@@ -29,7 +29,7 @@ class StarDist:
 
     meta = SegmenterMeta("stardist", "1", "StarDist 2D_versatile_fluo on the marker, bud split at the neck")
 
-    def skip(self) -> str | None:
+    def unavailable_reason(self) -> str | None:
         """Return what is missing, without importing it, or None."""
         missing = [name for name in ("stardist", "tensorflow") if importlib.util.find_spec(name) is None]
         if missing:

@@ -47,7 +47,8 @@ def exp(x: Any) -> np.ndarray:
         total *= rest
         total *= kind(1 / divisor)
         total += kind(1)
-    return np.ldexp(total, power.astype(np.int32))
+    exponential: np.ndarray = np.ldexp(total, power.astype(np.int32))
+    return exponential
 
 
 def log(x: Any) -> np.ndarray:
@@ -67,7 +68,8 @@ def log(x: Any) -> np.ndarray:
     total = np.zeros_like(ratio)
     for odd in range(23, -1, -2):
         total = total * square + 1 / odd if odd > 0 else total
-    return power * _LOG2_HIGH + (power * _LOG2_LOW + 2 * ratio * total)
+    logarithm: np.ndarray = power * _LOG2_HIGH + (power * _LOG2_LOW + 2 * ratio * total)
+    return logarithm
 
 
 def sin(x: Any) -> np.ndarray:
@@ -92,7 +94,8 @@ def _sine(x: Any, quarter: int) -> np.ndarray:
         even = 1 - even * square / (n * (n - 1))
     which = (turns.astype(np.int64) + quarter) & 3
     value = np.where(which & 1, even, odd * rest)
-    return np.where(which & 2, -value, value)
+    sine: np.ndarray = np.where(which & 2, -value, value)
+    return sine
 
 
 def arctan2(y: Any, x: Any) -> np.ndarray:
@@ -117,12 +120,14 @@ def arctan2(y: Any, x: Any) -> np.ndarray:
     angle = ratio * total + np.where(steep, kind(np.pi / 4), kind(0))
     angle = np.where(up > right, kind(np.pi / 2) - angle, angle)
     angle = np.where(x < 0, kind(np.pi) - angle, angle)
-    return np.where(y < 0, -angle, angle)
+    signed: np.ndarray = np.where(y < 0, -angle, angle)
+    return signed
 
 
 def hypot(a: Any, b: Any) -> np.ndarray:
     """Return √(a² + b²)."""
-    return np.sqrt(a * a + b * b)
+    length: np.ndarray = np.sqrt(a * a + b * b)
+    return length
 
 
 def norm(vectors: np.ndarray) -> np.ndarray:
@@ -140,8 +145,8 @@ def total(values: np.ndarray) -> np.ndarray:
 
 def _floating(x: Any) -> np.ndarray:
     """Return an array of float32 where it is one already, else of float64."""
-    x = np.asarray(x)
-    return x if x.dtype == np.float32 else x.astype(np.float64)
+    array = np.asarray(x)
+    return array if array.dtype == np.float32 else array.astype(np.float64)
 
 
 def gaussian_filter(image: np.ndarray, sigma: float, truncate: float = 3.0) -> np.ndarray:
@@ -197,9 +202,8 @@ def _normal_quantiles() -> np.ndarray:
     """Return 65,536 equally likely values of the normal distribution, rounded to 1/4096: far coarser than libraries differ."""
     from scipy.special import ndtri
 
-    return (np.rint(ndtri((np.arange(_QUANTILES) + 0.5) / _QUANTILES) * _STEPS_PER_SD) / _STEPS_PER_SD).astype(
-        np.float32
-    )
+    quantiles: np.ndarray = np.rint(ndtri((np.arange(_QUANTILES) + 0.5) / _QUANTILES) * _STEPS_PER_SD) / _STEPS_PER_SD
+    return quantiles.astype(np.float32)
 
 
 @cache
@@ -207,7 +211,8 @@ def _gamma_quantiles(shape: float) -> np.ndarray:
     """Return 4,096 equally likely values of the gamma distribution of scale 1, rounded to 1/4096."""
     from scipy.special import gammaincinv
 
-    return np.rint(gammaincinv(shape, (np.arange(4096) + 0.5) / 4096) * _STEPS_PER_SD) / _STEPS_PER_SD
+    quantiles: np.ndarray = np.rint(gammaincinv(shape, (np.arange(4096) + 0.5) / 4096) * _STEPS_PER_SD) / _STEPS_PER_SD
+    return quantiles
 
 
 class Random:
@@ -234,7 +239,8 @@ class Random:
 
     def standard_normal(self, size: Any) -> np.ndarray:
         """Return float32 numbers of mean 0 and standard deviation 1."""
-        return _normal_quantiles()[self._generator.integers(0, _QUANTILES, size, dtype=np.uint16)]
+        drawn: np.ndarray = _normal_quantiles()[self._generator.integers(0, _QUANTILES, size, dtype=np.uint16)]
+        return drawn
 
     def normal(self, mean: Any, sd: Any, size: Any = None) -> Any:
         """Return float64 numbers of the normal distribution."""
@@ -243,7 +249,10 @@ class Random:
 
     def gamma(self, shape: float, scale: float, size: Any) -> np.ndarray:
         """Return numbers of the gamma distribution."""
-        return scale * _gamma_quantiles(float(shape))[self._generator.integers(0, 4096, size, dtype=np.uint16)]
+        drawn: np.ndarray = (
+            scale * _gamma_quantiles(float(shape))[self._generator.integers(0, 4096, size, dtype=np.uint16)]
+        )
+        return drawn
 
     def poisson(self, mean: Any, size: Any = None) -> np.ndarray:
         """Return integers of the Poisson distribution, by inversion; means up to about 50."""

@@ -6,9 +6,9 @@ import io
 from pathlib import Path
 from typing import Any
 
-from pci_bench.files import json_text
-from pci_bench.provenance import versions
-from pci_bench.text import markdown, plot_text
+from pci_bench.system.files import json_text
+from pci_bench.system.machine import versions
+from pci_bench.system.text import markdown, plot_text
 
 
 def card_of(weights: Path, facts: dict[str, Any]) -> dict[str, bytes]:
@@ -50,7 +50,7 @@ def card_text(weights: Path, facts: dict[str, Any]) -> str:
 
 def _curve(facts: dict[str, Any]) -> bytes:
     """Return a PNG of training and held-out loss by epoch, with the references as lines."""
-    from pci_bench.drawing import COLOURS, FAINT, INK, new_figure
+    from pci_bench.system.drawing import COLOURS, FAINT, INK, new_figure
 
     figure = new_figure(6.4, 3.6)
     axes = figure.subplots()

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pci_bench.cells import Cells
-from pci_bench.checksums import DamagedError, check_seal, seal
-from pci_bench.files import atomic_file, cache_folder
-from pci_bench.progress import Progress
+from pci_bench.data.cells import Cells
+from pci_bench.system.checksums import DamagedError, check_seal, seal
+from pci_bench.system.files import atomic_file, cache_folder
+from pci_bench.system.progress import Progress
 
 if TYPE_CHECKING:
     import torch
@@ -45,7 +45,8 @@ def stored_crops(cells: Cells, progress: Progress) -> np.ndarray:
             mapped.flush()
             del mapped
             seal(temporary)
-    return np.load(file, mmap_mode="r", allow_pickle=False)
+    kept: np.ndarray = np.load(file, mmap_mode="r", allow_pickle=False)
+    return kept
 
 
 def _copy(cells: Cells, into: np.ndarray, progress: Progress) -> None:
@@ -88,7 +89,7 @@ class Batches:
         self, prepared_batch: Callable[[int], tuple[np.ndarray, ...]], count: int, batch: int, *, ahead: int = 6
     ):
         self._prepared_batch, self._count, self._batch = prepared_batch, count, batch
-        self._ready: queue.Queue = queue.Queue(maxsize=ahead)
+        self._ready: queue.Queue[tuple[np.ndarray, ...] | BaseException] = queue.Queue(maxsize=ahead)
         self._stop = threading.Event()
         self.prepared, self.busy, self.waited = 0, 0.0, 0.0
 

@@ -2,133 +2,36 @@
 
 from __future__ import annotations
 
-import io
 import json
-import math
 import time
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pydantic
 
 from pci_bench import weights as weight_files
-from pci_bench.arguments import MAX_SEED
-from pci_bench.cells import Cells
-from pci_bench.checksums import seal, unsealed
+from pci_bench.api.model import MODELS, Objective
+from pci_bench.data.cells import Cells
 from pci_bench.errors import UserError
-from pci_bench.extraction import device_name, resolve_device
-from pci_bench.files import atomic_file, cache_folder, escape, lock
-from pci_bench.interruption import advising
-from pci_bench.models import MODELS, ModelMeta
-from pci_bench.progress import Progress
-from pci_bench.threads import available_cores, set_threads
-from pci_bench.training.classification import Classification
-from pci_bench.training.crops import Batches, stored_crops, tensor
-from pci_bench.training.reconstruction import Reconstruction
+from pci_bench.system.checksums import seal
+from pci_bench.system.devices import resolve_device
+from pci_bench.system.files import atomic_file, cache_folder, escape, lock
+from pci_bench.system.interruption import advising
+from pci_bench.system.progress import Progress
+from pci_bench.system.threads import available_cores, set_threads
+from pci_bench.training.checkpoint import CHECKPOINT_SCHEMA, read_checkpoint
+from pci_bench.training.crops import stored_crops, tensor
+from pci_bench.training.recipe import Recipe
+from pci_bench.training.saving import Trained, rounded_to_float16, save_tensors, save_trained
 
 if TYPE_CHECKING:
     import torch
-
-CHECKPOINT_SCHEMA = 1
-DECAY, DECAY_STEPS = 0.96, 25  # of the exponential schedule (Kraus et al. 2017)
-
-
-class Recipe(pydantic.BaseModel):
-    """The numbers of a training; the defaults are the paper's and its authors' code's, for paired cell inpainting.
-
-    ``precision`` is that of products and convolutions while training (sums, the loss, the optimizer and the held-out loss are
-    in float32 always): ``"auto"`` is bfloat16 on a GPU that has it, and float32 elsewhere.
-
-    A model's own defaults are in its ``meta.recipe``; :func:`recipe_of` joins them with what a user wants otherwise.
-    """
-
-    model_config = pydantic.ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-    epochs: int = pydantic.Field(30, ge=1, le=100_000)
-    width: float = pydantic.Field(1.0, gt=0, le=4)
-    batch: int = pydantic.Field(64, ge=1, le=65_536)
-    learning_rate: float = pydantic.Field(1e-4, gt=0, le=10)
-    schedule: Literal["constant", "cosine", "exponential"] = "constant"
-    beta1: float = pydantic.Field(0.5, ge=0, lt=1)
-    beta2: float = pydantic.Field(0.999, ge=0, lt=1)
-    epsilon: float = pydantic.Field(1e-8, gt=0, le=1)
-    order: Literal["shuffled", "stored"] = "shuffled"
-    held_out: float = pydantic.Field(0.05, ge=0, lt=1)
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    seed: int = pydantic.Field(0, ge=0, le=MAX_SEED)
-
-    def rate(self, step: int, steps: int) -> float:
-        """Return the learning rate at a step of `steps`.
-
-        Cosine starts with a warm-up over the first 2 %; exponential falls by 4 % after every 25 steps, however many there are.
-        """
-        if self.schedule == "constant":
-            return self.learning_rate
-        if self.schedule == "exponential":
-            return self.learning_rate * DECAY ** (step // DECAY_STEPS)
-        warm = max(1, steps // 50)
-        return self.learning_rate * min(1, (step + 1) / warm) * 0.5 * (1 + math.cos(math.pi * step / steps))
 
 
 def recipe_of(model: str, **wanted: Any) -> Recipe:
     """Return a model's recipe: what is wanted, else the model's own defaults, else the paper's."""
     return Recipe(**{**MODELS.get(model).meta.recipe, **wanted})
-
-
-class Objective(Protocol):
-    """What a training is about: which cells, in which batches, with which loss, and how it is judged.
-
-    Attributes
-    ----------
-    loss_name, unit
-        What the loss is, and what the rates count, for messages and the card.
-    training
-        Positions of the cells trained on.
-    held_out
-        Which cells are held out, for the card.
-    trained_on
-        As in :func:`pci_bench.weights.save`.
-    """
-
-    loss_name: str
-    unit: str
-    training: np.ndarray
-    held_out: str
-    trained_on: dict[str, str] | None
-
-    def build(self) -> torch.nn.Module:
-        """Return a new network."""
-        ...
-
-    def batches(self, crops: np.ndarray, number: int) -> Batches:
-        """Return the batches of an epoch, from all crops as they are stored."""
-        ...
-
-    def loss(self, network: torch.nn.Module, batch: tuple[torch.Tensor, ...]) -> torch.Tensor:
-        """Return the mean loss of a batch."""
-        ...
-
-    def validate(self, network: torch.nn.Module, crops: np.ndarray, device: str) -> dict[str, float]:
-        """Return ``validation_loss`` and what else is measured on the held-out cells; nothing where none is held out."""
-        ...
-
-    def references(self, crops: np.ndarray) -> dict[str, float]:
-        """Return the held-out losses of guesses that any network must beat; none where nothing is held out."""
-        ...
-
-
-@dataclass
-class Trained:
-    """A finished training: the weights' name and file, and its history."""
-
-    name: str
-    file: Path
-    history: list[dict[str, float]]
-    references: dict[str, float]
-    card: Path
 
 
 def train(
@@ -170,7 +73,7 @@ def train(
     device
         ``"auto"``, ``"cpu"`` or ``"cuda"``.
     progress
-        Told of every epoch.
+        The progress reporter.
 
     Raises
     ------
@@ -180,7 +83,7 @@ def train(
     import torch
 
     progress, recipe = progress or Progress(), recipe or recipe_of(model)
-    trainable: Any = MODELS.get(model)
+    trainable = MODELS.get(model)
     name = default_name(cells.meta.name) if name is None else name
     if late := [epoch for epoch in keep if not 1 <= epoch < recipe.epochs]:
         raise UserError(f"Epoch {late[0]} cannot be kept: name epochs from 1 to {recipe.epochs - 1}, before the last.")
@@ -202,9 +105,8 @@ def train(
         advising(lambda: _how_to_go_on(history)),
     ):
         check_name(model, name)  # once more: another process may have finished a training of this name meanwhile
-        state = _checkpoint(folder / "checkpoint.pt", identity, resume, restart)
-        kind = Classification if trainable.meta.supervised else Reconstruction
-        objective: Objective = kind(trainable, cells, recipe, progress)
+        state = read_checkpoint(folder / "checkpoint.pt", identity, resume, restart)
+        objective = trainable.objective(cells, recipe, progress)
         if len(objective.training) < recipe.batch:
             raise UserError(
                 f"{cells.meta.name} has {len(objective.training)} cells to train on, fewer than a batch of {recipe.batch}. Use a smaller --batch."
@@ -257,12 +159,12 @@ def train(
                 )
                 seal(temporary)
             if epoch + 1 in keep:
-                _saved_tensors(trainable.meta, objective, network, cells, f"{name}-epoch{epoch + 1}", epoch + 1)
-        _round(network)
+                save_tensors(trainable.meta, objective, network, cells, f"{name}-epoch{epoch + 1}", epoch + 1)
+        rounded_to_float16(network)
         measured = objective.validate(network, crops, device)
         if measured:
             references["the trained network, weights rounded to float16"] = measured.pop("validation_loss")
-        return _saved(
+        return save_trained(
             trainable.meta, objective, network, cells, recipe, name, history, references, measured, device, folder
         )
 
@@ -297,49 +199,6 @@ def check_name(model: str, name: str) -> None:
             f"{model}@{name} is the name of weights that others trained ({declaration['title']}). Give another --name."
         )
     weight_files.check_free(model, name)
-
-
-def _checkpoint(file: Path, identity: dict[str, Any], resume: bool, restart: bool) -> dict[str, Any] | None:
-    """Return the state to continue from, or None for a new training.
-
-    Raises
-    ------
-    UserError
-        For an unfinished training that was not mentioned, nothing to resume, other settings, or a damaged file.
-    """
-    import torch
-
-    if not file.exists():
-        if resume:
-            raise UserError(
-                f"There is no unfinished training to resume ({file} does not exist). Leave out --resume to start one."
-            )
-        return None
-    if restart:  # it is replaced once the new one has begun
-        return None
-    try:
-        state = torch.load(io.BytesIO(unsealed(file)), map_location="cpu", weights_only=True)
-        before = json.loads(state["identity"])
-        _ = state["network"], state["optimizer"], state["history"], before["recipe"]
-    except Exception as error:  # torch raises many kinds
-        raise UserError(
-            f"The checkpoint {file} is damaged or of another origin ({type(error).__name__}). --restart begins anew and replaces it."
-        ) from error
-    if not resume:
-        raise UserError(
-            f"There is already a training of this name with {len(state['history'])} epochs ({file}). "
-            "--resume continues it, --restart discards it, --name starts another beside it."
-        )
-    differing = [k for k in identity if k != "recipe" and before.get(k) != identity[k]]
-    then_recipe = {**Recipe().model_dump(), **before["recipe"]}  # what had no option yet was as its default is
-    differing += [k for k in identity["recipe"] if then_recipe[k] != identity["recipe"][k]]
-    if differing:
-        key = differing[0]
-        then, now = before.get(key, then_recipe.get(key)), identity.get(key, identity["recipe"].get(key))
-        raise UserError(
-            f"The unfinished training {file} had {key} = {then}, not {now}. Resume it with the settings it was started with, or use --restart."
-        )
-    return state
 
 
 def _train_epoch(
@@ -401,82 +260,3 @@ def _precision(wanted: str, device: str) -> Any:
     if wanted == "bfloat16" or (wanted == "auto" and device == "cuda" and torch.cuda.is_bf16_supported()):
         return torch.autocast(device, dtype=torch.bfloat16)
     return contextlib.nullcontext()
-
-
-def _round(network: torch.nn.Module) -> None:
-    """Round weight arrays to float16, as they are saved; vectors (biases, batch norm) stay float32."""
-    import torch
-
-    with torch.no_grad():
-        for parameter in network.parameters():
-            if parameter.ndim > 1:
-                parameter.copy_(parameter.half().float())
-
-
-def _saved(
-    meta: ModelMeta,
-    objective: Objective,
-    network: torch.nn.Module,
-    cells: Cells,
-    recipe: Recipe,
-    name: str,
-    history: list[dict[str, float]],
-    references: dict[str, float],
-    measured: dict[str, float],
-    device: str,
-    folder: Path,
-) -> Trained:
-    """Write weights, history, curve and card; the checkpoint goes once all are there."""
-    from pci_bench.training.card import card_of
-
-    facts = {
-        "model": meta.name,
-        "version": meta.version,
-        "name": name,
-        "dataset": {
-            "name": cells.meta.name,
-            "version": cells.meta.version,
-            "sha256": cells.sha256,
-            "n_cells": len(cells),
-            "trained_on": len(objective.training),
-            "held_out": objective.held_out,
-        },
-        "loss": objective.loss_name,
-        "recipe": recipe.model_dump(),
-        "device": device_name(device),
-        "threads": available_cores(),
-        "seconds": sum(h["seconds"] for h in history),
-        "references": references,
-        "measured": measured,
-        "history": history,
-    }
-    card = card_of(weight_files.file_of(meta.name, name), facts)
-    file = _saved_tensors(meta, objective, network, cells, name, recipe.epochs, card)
-    (folder / "checkpoint.pt").unlink(missing_ok=True)
-    return Trained(f"{meta.name}@{name}", file, history, references, file.with_suffix(".md"))
-
-
-def _saved_tensors(
-    meta: ModelMeta,
-    objective: Objective,
-    network: torch.nn.Module,
-    cells: Cells,
-    name: str,
-    epochs: int,
-    card: Mapping[str, bytes] | None = None,
-) -> Path:
-    """Save a network as it is after some epochs; weight arrays as float16, vectors (biases, batch norm) as float32."""
-    tensors = {}
-    for key, value in network.state_dict().items():
-        array = value.detach().cpu().contiguous().numpy()
-        tensors[key] = array.astype(np.float16) if array.ndim > 1 else array
-    return weight_files.save(
-        meta.name,
-        name,
-        tensors,
-        channels=tuple(c.role for c in cells.channels),
-        config=dict(network.config),  # type: ignore[arg-type]  # every trainable network has one
-        source=f"trained on {cells.meta.name} {cells.meta.version} (sha256 {cells.sha256[:16]}) for {epochs} epochs",
-        trained_on=objective.trained_on,
-        card=card,
-    )

@@ -22,12 +22,12 @@ from urllib.parse import unquote
 
 import numpy as np
 
-from pci_bench.cells import Channel
-from pci_bench.checksums import DamagedError
+from pci_bench.api.registry import Registry, origin_of
+from pci_bench.data.cells import Channel
 from pci_bench.errors import UserError
-from pci_bench.files import atomic_file, cache_folder, escape, finished, sha256_of
-from pci_bench.foreign import first_fault, json_value, read_tensors
-from pci_bench.registry import Registry, origin_of
+from pci_bench.system.checksums import DamagedError
+from pci_bench.system.files import DEVICES_OF_WINDOWS, atomic_file, cache_folder, escape, finished, sha256_of
+from pci_bench.system.foreign import first_fault, json_value, read_tensors
 
 if TYPE_CHECKING:
     from torch import nn
@@ -38,13 +38,6 @@ HEADER = "pci_bench"
 CARD = (".json", ".png", ".md")  # what a training writes beside its weights
 NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._+-]*[A-Za-z0-9_+-])?")
 LONGEST_NAME = 100
-RESERVED = {
-    "con",
-    "prn",
-    "aux",
-    "nul",
-    *(f"{device}{n}" for device in ("com", "lpt") for n in range(1, 10)),
-}  # on Windows
 
 _overwriting: ContextVar[bool] = ContextVar("overwriting", default=False)
 
@@ -93,7 +86,7 @@ def declared_at(family: str, name: str) -> str:
 def default_name(family: str, dataset: str) -> str | None:
     """Return the name of the weights that a dataset's features use when none are named, or None.
 
-    Of several, the first in ``weights.toml`` that is at hand; where none is, the first.
+    Of several, the first in ``weights.toml`` that is available; where none is, the first.
     """
     named = {dataset.partition(":")[0], "*"}
     names = [n for n, declaration in declared().get(family, {}).items() if named & set(declaration["default_for"])]
@@ -118,7 +111,7 @@ def shipped(family: str, name: str) -> Path | None:
 
 def check_name(name: str) -> None:
     """Raise where a text cannot name weights."""
-    if not NAME.fullmatch(name) or len(name) > LONGEST_NAME or name.partition(".")[0].lower() in RESERVED:
+    if not NAME.fullmatch(name) or len(name) > LONGEST_NAME or name.partition(".")[0].lower() in DEVICES_OF_WINDOWS:
         shown = name if len(name) <= LONGEST_NAME else f"{name[:40]}…"
         raise UserError(
             f"'{shown}' cannot name weights: use letters, digits, dots and dashes, {LONGEST_NAME} characters at most, with a "
@@ -169,7 +162,7 @@ def overwriting(allowed: bool = True) -> Iterator[None]:
 
 
 def find(family: str, name: str) -> Path | None:
-    """Return the file of some weights, or None where it is not at hand."""
+    """Return the file of some weights, or None where it is not available."""
     for folder in folders():
         if (file := folder / f"{escape(f'{family}@{name}')}.safetensors").is_file():
             return file
@@ -195,7 +188,7 @@ def fetched(family: str, name: str) -> Path | None:
 
 
 def how_to_get(family: str, name: str) -> str:
-    """Return why weights are not at hand and the command that gets them."""
+    """Return why weights are not available and the command that gets them."""
     declaration = declared().get(family, {}).get(name)
     if declaration is None:
         return f"there are no weights {family}@{name} here. `pci-bench weights list` shows what there is"
@@ -336,7 +329,7 @@ def network_in(file: Path, make: Callable[[], Network]) -> Network:
     return network.eval()
 
 
-def unfit(file: Path, channels: tuple[Channel, ...]) -> str | None:
+def unavailable_reason(file: Path, channels: tuple[Channel, ...]) -> str | None:
     """Return why weights cannot run on these channels, or None; weights that name no channels run on any."""
     made_for, given = read_header(file).channels, tuple(c.role for c in channels)
     if made_for in ((), given):
@@ -410,7 +403,7 @@ def save(
     return file
 
 
-def at_hand() -> dict[tuple[str, str], Path]:
+def availability() -> dict[tuple[str, str], Path]:
     """Return every weights file there is, by (family, name)."""
     found: dict[tuple[str, str], Path] = {}
     for folder in folders():

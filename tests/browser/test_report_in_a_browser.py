@@ -14,9 +14,12 @@ from pathlib import Path
 import pytest
 from painted import CLASSES, FEATURES, Painted, write_folder
 
-from pci_bench import registry
+from pci_bench.api import registry
 from pci_bench.datasets import DATASETS
-from pci_bench.reporting.report import write_report
+from pci_bench.reporting.html import write_report
+
+pytestmark = pytest.mark.browser
+
 
 CHROMIUM = Path("/usr/bin/chromium")
 if os.environ.get("PCI_BENCH_BROWSER") != "required":

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from pci_bench import Channel, DatasetMeta, register_dataset, register_features
+from pci_bench import Channel, Dataset, DatasetMeta, register_dataset, register_features
 
 CELLS = 3 * 256
 AT = os.environ.get("SIGNAL_AT", "")  # "import", "build", "part", "compiled"
@@ -32,12 +32,12 @@ def reach(point: str) -> None:
 
 
 @register_dataset("numbered")
-class Numbered:
+class Numbered(Dataset):
     """Cells whose first pixel is their number."""
 
     meta = DatasetMeta("numbered", "1", "Cells whose first pixel is their number")
 
-    def skip(self):
+    def unavailable_reason(self):
         return None
 
     def build(self, store):

@@ -11,8 +11,9 @@ from anndata import AnnData
 from faults import RUN, Fault, with_crops, write
 
 import pci_bench
-from pci_bench import UserError, runner
-from pci_bench.arguments import MAX_SEED, split_list
+from pci_bench import UserError
+from pci_bench.runs import runner
+from pci_bench.system.arguments import MAX_SEED, split_list
 
 HUGE = str(10**30)
 CROPS = (*RUN, "--dataset", "folder:crops", "--features", "intensity", "--out", "out")

@@ -157,14 +157,14 @@ def test_run_refuses_from_python_what_cannot_be_given(here, given, words):
     ids=str,
 )
 def test_evaluate_refuses_from_python_what_cannot_be_given(here, given, words):
-    from pci_bench.external import read_features
+    from pci_bench.features.files import read_features
 
     with pytest.raises(UserError, match=words):
         pci_bench.evaluate("loo-knn", read_features(with_table(here) / "f.csv"), **given)
 
 
 def test_a_combination_that_cannot_be_evaluated_is_counted_in_a_warning(here):
-    from pci_bench.external import read_features
+    from pci_bench.features.files import read_features
 
     adata = read_features(with_table(here) / "f.csv")
     with pytest.warns(

@@ -15,7 +15,7 @@ import pytest
 from command_line import SCRIPT, Said, environment, leftovers, pci_bench
 from faults import RUN, changed, crops, refused, whole_stores_only
 
-from pci_bench import files
+from pci_bench.system import files
 
 # ---- crops
 
@@ -83,7 +83,7 @@ def test_a_truncated_tiff_is_named(say, here, write_crops, kept):
 
 def test_a_missing_folder_and_a_file_in_its_place_are_sentences(say, here):
     said = say(*RUN, "--dataset", "folder:absent", "--out", "out")
-    refused(said, "The dataset 'folder:absent' is not at hand: there is no folder ", "Check the path")
+    refused(said, "The dataset 'folder:absent' is not available: there is no folder ", "Check the path")
     (here / "notes.txt").write_text("hello")
     said = say(*RUN, "--dataset", "folder:notes.txt", own=False)
     refused(said, "notes.txt is a file; folder:PATH expects a folder")
@@ -277,12 +277,12 @@ def test_k_larger_than_the_cells_is_refused_before_anything_is_computed(say, her
     assert not (here / "out").exists()
 
 
-def test_no_dataset_at_hand_names_each_with_what_to_do(say, here, write_crops):
+def test_no_dataset_available_names_each_with_what_to_do(say, here, write_crops):
     (here / "own.toml").write_text("")
     said = say("data", "list", own=False)
     assert said.code == 0
     said = say("data", "get", "chong2015", own=False)
-    refused(said, "'chong2015' is not at hand", "PCI_BENCH_DATA/chong2015", "Chong_train_set.hdf5")
+    refused(said, "'chong2015' is not available", "PCI_BENCH_DATA/chong2015", "Chong_train_set.hdf5")
 
 
 def test_features_that_cannot_be_had_are_a_sentence_with_the_command(say, here, write_crops):
@@ -303,7 +303,11 @@ def test_features_that_cannot_be_had_are_a_sentence_with_the_command(say, here, 
 @pytest.mark.parametrize(
     ("own", "content", "words"),
     [
-        (True, None, ["There is no plug-in file mine.py. --plugin expects the path of a Python file."]),
+        (
+            True,
+            None,
+            ["There is no plug-in file mine.py. --plugin expects the path of a Python file, or of a folder of them."],
+        ),
         (True, "x = 1\nif x\n    pass\n", ["The plug-in mine.py:2 failed: SyntaxError"]),
         (False, "x = 1\n\nimport absent_package\n", ["The plug-in mine.py:3 failed: ModuleNotFoundError"]),
         (

@@ -14,9 +14,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from pci_bench import UserError
-from pci_bench.datasets import download as downloads
-from pci_bench.datasets.download import Patience, fetch
-from pci_bench.progress import Progress
+from pci_bench.acquisition import download as downloads
+from pci_bench.acquisition.download import Patience, fetch
+from pci_bench.system.progress import Progress
 
 CONTENT = bytes(range(256)) * 400
 LENGTH = len(CONTENT)

@@ -14,17 +14,21 @@ import pandas as pd
 import pytest
 from faults import FEW, RUN, Fault, with_crops
 
-from pci_bench import extraction, kept, load_dataset, weights
-from pci_bench.cells import Cells, Channel, DatasetMeta
-from pci_bench.checksums import DamagedError, check_seal, seal, unsealed
+from pci_bench import Dataset, load_dataset, weights
+from pci_bench.api.dataset import load, store_folder
+from pci_bench.api.evaluator import EVALUATORS
+from pci_bench.data.cells import Cells, Channel, DatasetMeta
+from pci_bench.data.store import open_store
 from pci_bench.errors import UserError
-from pci_bench.evaluators.base import EVALUATORS
-from pci_bench.features import parse
-from pci_bench.files import cache_folder
-from pci_bench.progress import Progress
-from pci_bench.results import Result
-from pci_bench.runner import evaluate
-from pci_bench.store import load, open_store, store_folder
+from pci_bench.features import extraction, jobs
+from pci_bench.features.availability import resolve_weights
+from pci_bench.features.names import parse
+from pci_bench.runs import kept
+from pci_bench.runs.results import Result
+from pci_bench.runs.runner import evaluate
+from pci_bench.system.checksums import DamagedError, check_seal, seal, unsealed
+from pci_bench.system.files import cache_folder
+from pci_bench.system.progress import Progress
 from pci_bench.training import crops as training_crops
 
 FLIPS = 200
@@ -98,12 +102,12 @@ def test_fault(fault, meet):
 # ---- many flips, at the level of readers
 
 
-class Planted:
+class Planted(Dataset):
     """Crops with masks, of three images and two labels."""
 
-    meta = DatasetMeta("planted", "1", "Planted cells", confounder="image")
+    meta = DatasetMeta("planted", "1", "Synthetic cells", confounder="image")
 
-    def skip(self) -> None:
+    def unavailable_reason(self) -> None:
         return None
 
     def build(self, store) -> None:
@@ -161,10 +165,10 @@ def small_cache(cells: Cells, tmp_path: Path) -> list[Reader]:
     """Return readers of all that a cache holds, each with its files, which are written now."""
     progress = Progress()
     store = store_folder(Planted())
-    features = extraction.resolve_weights(parse("intensity"), cells)
+    features = resolve_weights(parse("intensity"), cells)
     adata = extraction.extract(features, cells, device="cpu")
-    job = extraction._job(features, cells, "", "otsu")
-    extraction._write_part(job, cells, 0, np.asarray(adata.X))
+    job = jobs.job_of(features, cells, "otsu")
+    jobs.write_part(job, cells, 0, np.asarray(adata.X))
 
     def evaluated() -> tuple[list[Result], list[str]]:
         return evaluate("loo-knn", adata, k=[1]), ["none"]
@@ -184,7 +188,7 @@ def small_cache(cells: Cells, tmp_path: Path) -> list[Reader]:
         Reader((job.file(),), lambda: extraction._cached(job, cells, progress)),
         Reader(
             (job.part(0),),
-            lambda: [extraction._read_part(job, 0)] if extraction._whole_part(job, 0, len(cells)) else None,
+            lambda: [jobs.read_part(job, 0)] if jobs.whole_part(job, 0, len(cells)) else None,
         ),
         Reader((flat,), lambda: [np.array(training_crops.stored_crops(cells, progress))]),
         Reader(files_of(evaluation), lambda: content_of_evaluation(evaluation)),
@@ -243,7 +247,7 @@ def test_what_was_stored_before_there_were_checksums_is_still_read(cache, monkey
     assert load(Planted()).sha256 == cells.sha256
     file = next(iter(small_cache(cells, cache)[1].files))
     file.write_bytes(unsealed(file))
-    job = extraction._job(parse("intensity"), cells, "", "otsu")
+    job = jobs.job_of(parse("intensity"), cells, "otsu")
     assert extraction._cached(job, cells, Progress()) is not None
 
 

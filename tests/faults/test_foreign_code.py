@@ -144,7 +144,7 @@ def test_timm_is_given_a_state_and_never_a_file(monkeypatch, tmp_path):
     """Whatever a version of timm does with a file, it is not asked to; so this holds for the oldest one, too."""
     import torch
 
-    from pci_bench.timm_import import import_timm, load_network
+    from pci_bench.system.timm_import import import_timm, load_network
 
     timm = import_timm()
     source = timm.create_model("resnet10t", num_classes=3)

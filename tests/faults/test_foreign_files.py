@@ -18,12 +18,16 @@ import numpy as np
 import pytest
 from faults import FEW, RUN, Fault, with_crops, write
 
-from pci_bench import comparison, foreign, leaderboard
+from pci_bench.api.evaluator import EVALUATORS
 from pci_bench.errors import UserError
-from pci_bench.evaluators.base import EVALUATORS
-from pci_bench.reporting.report import record
-from pci_bench.reporting.tables import TABLES, fill, render, terminal
-from pci_bench.results import read_results
+from pci_bench.reporting import comparison as comparison_text
+from pci_bench.reporting.html import record
+from pci_bench.reporting.tables.declaration import TABLES
+from pci_bench.reporting.tables.fill import fill
+from pci_bench.reporting.tables.render import render, terminal
+from pci_bench.runs import comparison, leaderboard
+from pci_bench.runs.results import read_results
+from pci_bench.system import foreign
 
 CROPS = (*RUN, "--dataset", "folder:crops", *FEW, "--out", "out")
 DEEP = "[" * 10_000
@@ -109,7 +113,7 @@ def read_in_every_way(folder: Path, old: list) -> None:
     """Do with a folder what compare, table, leaderboard and the first half of report do."""
     results = read_results(folder)
     found = comparison.compare(old, results)
-    comparison.markdown(found), comparison.junit(found)
+    comparison_text.markdown(found), comparison_text.junit(found)
     ranked = leaderboard.rankings(results)
     leaderboard.markdown(ranked), leaderboard.csv(ranked)
     said = record.recorded(folder)
@@ -415,7 +419,7 @@ def test_a_result_folder_that_is_itself_a_link_is_read(say, here):
 
 @pytest.mark.parametrize("text", [*(t for t, _ in TEXTS.values()), '{"results": 3}', '{"results": [{"schema": 1}]}'])
 def test_damaged_expected_numbers_are_a_sentence(monkeypatch, tmp_path, text):
-    from pci_bench import gate
+    from pci_bench.runs import gate
 
     (tmp_path / "planted.json").write_bytes(text if isinstance(text, bytes) else text.encode())
     monkeypatch.setattr(gate, "folder", lambda: tmp_path)
@@ -425,7 +429,7 @@ def test_damaged_expected_numbers_are_a_sentence(monkeypatch, tmp_path, text):
 
 @pytest.mark.parametrize("text", ["", "run = 3", "[[run]]\nbenchmark = 3", "a = " + DEEP, b"\xff"])
 def test_a_damaged_declaration_of_the_gate_is_a_sentence(monkeypatch, tmp_path, text):
-    from pci_bench import gate
+    from pci_bench.runs import gate
 
     (tmp_path / "gate.toml").write_bytes(text if isinstance(text, bytes) else text.encode())
     monkeypatch.setattr(gate, "folder", lambda: tmp_path)

@@ -20,12 +20,16 @@ from hypothesis import strategies as st
 from matplotlib.text import Text
 from test_foreign_files import folder_of, result
 
-from pci_bench import comparison, leaderboard, text
-from pci_bench.drawing import save
-from pci_bench.registry import natural_key
+from pci_bench.api.registry import natural_key
+from pci_bench.reporting import comparison as comparison_text
 from pci_bench.reporting.figures import FIGURES
-from pci_bench.reporting.tables import TABLES, fill, render
-from pci_bench.results import read_results
+from pci_bench.reporting.tables.declaration import TABLES
+from pci_bench.reporting.tables.fill import fill
+from pci_bench.reporting.tables.render import render
+from pci_bench.runs import comparison, leaderboard
+from pci_bench.runs.results import read_results
+from pci_bench.system import text
+from pci_bench.system.drawing import save
 
 BAD = "\x1b[2J"
 HOSTILE = {
@@ -141,7 +145,7 @@ class Elements(HTMLParser):
 
 @pytest.mark.parametrize("kind", ["an image in HTML", "the end of a script", "mathematics", "control characters"])
 def test_a_report_has_no_element_or_script_of_a_name(tmp_path, monkeypatch, kind):
-    from pci_bench.reporting.report import page, write_report
+    from pci_bench.reporting.html import page, write_report
 
     monkeypatch.setattr(page, "plot_library", lambda: "")
     file = write_report(hostile_folder(tmp_path / "out", HOSTILE[kind]))
@@ -227,7 +231,7 @@ def test_no_text_breaks_its_target(name):
 
 
 def test_data_are_never_changed_for_a_spreadsheet(tmp_path):
-    from pci_bench.results import Result, write_result
+    from pci_bench.runs.results import Result, write_result
 
     table = pd.DataFrame({"term": ["=1", "-a", "+b"], "n": [1, -2, 3]})
     write_result(Result.model_validate(result()).with_tables(None, {"terms": table}), tmp_path / "k=11.json")
@@ -243,6 +247,6 @@ def test_a_comparison_for_a_pull_request_lists_names_harmlessly(tmp_path):
     name = HOSTILE["an image in HTML"]
     old = read_results(hostile_folder(tmp_path / "old", name))
     new = [r.model_copy(update={"metrics": {k: np.float64(v) / 2 for k, v in r.metrics.items()}}) for r in old[:1]]
-    written = comparison.markdown(comparison.compare(old, new))
+    written = comparison_text.markdown(comparison.compare(old, new))
     assert "\\<img" in written
     assert not re.search(r"(?<!\\)<img", written)

@@ -14,8 +14,18 @@ import pytest
 from command_line import call
 from faults import FEW, RUN, with_crops
 
-from pci_bench import files, runner, weights
-from pci_bench.files import UNFINISHED, atomic_file, atomic_folder, check_writable, finished, lock, remove_leftovers
+from pci_bench import weights
+from pci_bench.runs import outputs
+from pci_bench.system import files
+from pci_bench.system.files import (
+    UNFINISHED,
+    atomic_file,
+    atomic_folder,
+    check_writable,
+    finished,
+    lock,
+    remove_leftovers,
+)
 
 
 @pytest.fixture
@@ -70,7 +80,7 @@ def test_remove_leftovers_does_not_follow_links(tmp_path, gone):
 
 
 def test_readers_of_results_and_weights_ignore_leftovers(here, cache, capsys, monkeypatch, gone):
-    monkeypatch.setattr(runner, "draw", lambda results, folder: [])  # which takes most of the time
+    monkeypatch.setattr(outputs, "draw", lambda results, folder: [])  # which takes most of the time
     with_crops()(here)
     run = (*RUN, "--dataset", "folder:crops", *FEW, "--out", "out")
     assert call(capsys, monkeypatch, *run).code == 0
@@ -153,7 +163,7 @@ def test_a_check_leaves_nothing_behind(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-HOLD = "import sys, time; from pathlib import Path; from pci_bench.files import lock\n"
+HOLD = "import sys, time; from pathlib import Path; from pci_bench.system.files import lock\n"
 HOLD += "with lock(Path(sys.argv[1])): print('held', flush=True); time.sleep(60)"
 
 

@@ -10,7 +10,7 @@ import pytest
 from faults import Fault
 
 from pci_bench import UserError, weights
-from pci_bench.files import cache_folder
+from pci_bench.system.files import cache_folder
 from pci_bench.training.loop import default_name
 
 TRAIN = ("train", "autoencoder", "--dataset", "folder:crops", "--epochs", "1", "--width", "0.04", "--batch", "4")

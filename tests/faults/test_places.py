@@ -12,8 +12,9 @@ import pytest
 from command_line import SCRIPT, Said, environment, pci_bench
 from faults import FEW, RUN, Fault, crops, noted, refused, with_crops, write
 
-from pci_bench import UserError, compilation, extract, files, load_dataset, places, run
-from pci_bench.files import user_path
+from pci_bench import UserError, extract, load_dataset, run
+from pci_bench.system import compilation, files, places
+from pci_bench.system.files import user_path
 
 LONG, DEEP, TILDE = "x" * 300, "/".join(["y" * 200] * 25), "~nosuchuser/x"
 EVALUATION = (*RUN, "--dataset", "folder:crops", *FEW)

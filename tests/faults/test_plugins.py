@@ -8,11 +8,8 @@ import pytest
 from command_line import call
 from faults import RUN, Fault, refused, with_crops, write
 
-from pci_bench import registry
-from pci_bench.evaluators.base import EVALUATORS
-from pci_bench.features import EXTRACTORS
-from pci_bench.reporting.figures import FIGURES
-from pci_bench.segmentation import SEGMENTERS
+from pci_bench.api import registry
+from pci_bench.api.extractor import EXTRACTORS
 
 FEATURES = """import sys
 import numpy as np
@@ -29,7 +26,7 @@ from pci_bench import ExtractorMeta, register_extractor
 @register_extractor("mine")
 class Mine:
     meta = ExtractorMeta("mine", "1")
-    def skip(self, cells):
+    def unavailable_reason(self, cells):
         {skip}
     def names(self, output, channels):
         return ["a"]
@@ -44,7 +41,7 @@ from pci_bench import EvaluatorMeta, Outcome, register_evaluator
 class Mine:
     meta = EvaluatorMeta("mine", "1", "Mine", "score")
     Params = type("Params", (pydantic.BaseModel,), {{}})
-    def skip(self, adata, params):
+    def unavailable_reason(self, adata, params):
         {skip}
     def __call__(self, adata, grid, run):
         {body}
@@ -56,9 +53,9 @@ from pci_bench import Channel, DatasetMeta, register_dataset
 @register_dataset("mine")
 class Mine:
     meta = DatasetMeta("mine", "1", "Mine")
-    def skip(self):
+    def unavailable_reason(self):
         {skip}
-    def source(self):
+    def source_fingerprint(self):
         {source}
     def build(self, store):
         obs = pd.DataFrame({{"cell": list("abcd"), "image": list("aabb"), "label": list("xxyy")}})
@@ -76,7 +73,7 @@ def masked(crops):
 @register_segmenter("mine")
 class Mine:
     meta = SegmenterMeta("mine", "1", "Mine")
-    def skip(self):
+    def unavailable_reason(self):
         {skip}
     def open(self, channels, device):
         {open}
@@ -168,9 +165,11 @@ FAULTS = [
     extractor("opens as nothing", "on the cells", CELLS, "TypeError", "mine.py"),
     extractor("gives no dict", "it returned ndarray; expected a dict", open="return lambda crops, outputs: crops"),
     extractor("lacks its output", "mine gave nothing", open="return lambda crops, outputs: {'b': crops}"),
-    extractor("fails to skip", "The feature set mine failed in skip()", ZERO, "mine.py:9", skip=FAILS),
-    extractor("exits in skip", "in skip()", "it called sys.exit(0)", skip=EXITS),
-    extractor("skips with True", "skip() returned True; expected None, or a sentence", skip="return True"),
+    extractor("fails to skip", "The feature set mine failed in unavailable_reason()", ZERO, "mine.py:9", skip=FAILS),
+    extractor("exits in skip", "in unavailable_reason()", "it called sys.exit(0)", skip=EXITS),
+    extractor(
+        "skips with True", "unavailable_reason() returned True; expected None, or a sentence", skip="return True"
+    ),
     evaluator("raises", FAILS, "The evaluator mine failed on file:f.csv", ZERO, "mine.py:12"),
     evaluator("exits", EXITS, "it called sys.exit(0)", "mine.py:12"),
     evaluator("gives text", "yield Outcome({}, {'score': '0.5'})", "mine gave score = '0.5'", "finite numbers only"),
@@ -178,8 +177,10 @@ FAULTS = [
     evaluator("gives anything", "yield 1", "The evaluator mine failed on file:f.csv", "AttributeError"),
     evaluator("gives too little", "yield from ()", "mine gave 0 outcomes for 1 sets of parameters"),
     evaluator("gives too much", "yield from [Outcome({}, {'score': 1.0})] * 2", "mine gave 2 outcomes for 1 sets"),
-    evaluator("fails to skip", "yield", "The evaluator mine failed in skip()", ZERO, "mine.py:10", skip=FAILS),
-    evaluator("skips with a number", "yield", "skip() returned 5", skip="return 5"),
+    evaluator(
+        "fails to skip", "yield", "The evaluator mine failed in unavailable_reason()", ZERO, "mine.py:10", skip=FAILS
+    ),
+    evaluator("skips with a number", "yield", "unavailable_reason() returned 5", skip="return 5"),
     dataset("raises", "The dataset mine failed after 0 cells", ZERO, "mine.py:15", build=FAILS),
     dataset("exits", "it called sys.exit(0)", "mine.py:15", build=EXITS),
     dataset(
@@ -187,13 +188,13 @@ FAULTS = [
         "The dataset mine failed after 2 cells",
         build="store.add(np.arange(128, dtype=np.uint8).reshape(2, 1, 8, 8)); 1 / 0",
     ),
-    dataset("fails to skip", "The dataset mine failed in skip()", ZERO, "mine.py:9", skip=FAILS),
-    dataset("skips with True", "skip() returned True", skip="return True"),
-    dataset("fails in its source", "when it was asked for its source()", ZERO, "mine.py:11", source=FAILS),
+    dataset("fails to skip", "The dataset mine failed in unavailable_reason()", ZERO, "mine.py:9", skip=FAILS),
+    dataset("skips with True", "unavailable_reason() returned True", skip="return True"),
+    dataset("fails in its source", "when it was asked for its source_fingerprint()", ZERO, "mine.py:11", source=FAILS),
     segmenter("raises", "The segmenter mine failed on the cells", CELLS, ZERO, open="return lambda crops: 1 / 0"),
     segmenter("exits", "it called sys.exit(0)", CELLS, open="return lambda crops: sys.exit(0)"),
     segmenter("fails to open", "The segmenter mine failed in open()", ZERO, "mine.py:15", open=FAILS),
-    segmenter("fails to skip", "The segmenter mine failed in skip()", ZERO, "mine.py:13", skip=FAILS),
+    segmenter("fails to skip", "The segmenter mine failed in unavailable_reason()", ZERO, "mine.py:13", skip=FAILS),
     segmenter(
         "gives one mask", "gave masks of the shape (8, 8)", CELLS, open="return lambda crops: np.zeros((8, 8), int)"
     ),
@@ -218,9 +219,6 @@ FAULTS = [
 
 @pytest.fixture(autouse=True)
 def registries(own_registries, monkeypatch):
-    for one in (EVALUATORS, SEGMENTERS, FIGURES):
-        one.names()
-        monkeypatch.setattr(one, "_entries", dict(one._entries))
     monkeypatch.setattr(registry, "_sources", dict(registry._sources))
 
 
@@ -263,9 +261,9 @@ def test_a_feature_set_that_fails_does_not_take_the_others_with_it(say, here):
 
 
 def test_the_others_are_computed_where_one_fails_in_a_later_part(say, here, monkeypatch):
-    from pci_bench import extraction
+    from pci_bench.features import jobs
 
-    monkeypatch.setattr(extraction, "CELLS_PER_PART", 4)
+    monkeypatch.setattr(jobs, "CELLS_PER_PART", 4)
     later = "calls.append(1)\n    if len(calls) > 1: 1 / 0\n    return crops[:, 0, :1, 0]"
     with_crops()(here)
     write(here, {"mine.py": "calls = []\n" + BOTH.replace("1 / 0", later)})
@@ -336,11 +334,11 @@ def test_a_file_that_is_edited_after_it_was_loaded_does_not_name_the_numbers(her
 
     with_crops()(here)
     write(here, {"mine.py": brightness("1")})
-    registry.load_plugin_file(here / "mine.py")
+    registry.load_plugin(here / "mine.py")
     write(here, {"mine.py": brightness("2")})
     cells = load_dataset("folder:crops")
     key = extract("mine", cells).uns["pci_bench"]["key"]
-    registry.load_plugin_file(here / "mine.py")
+    registry.load_plugin(here / "mine.py")
     assert extract("mine", cells).uns["pci_bench"]["key"] != key
 
 
@@ -361,7 +359,7 @@ def test_an_edited_dataset_and_segmenter_are_built_and_run_again(say, here, cach
 
 
 def test_keys_of_our_own_feature_sets_hold_no_source(make_cells):
-    from pci_bench.features import known_feature_sets
+    from pci_bench.features.names import known_feature_sets
 
     for name in known_feature_sets():
         origin = EXTRACTORS.origin(known_feature_sets()[name].extractor_name)
@@ -385,7 +383,7 @@ def test_the_traceback_of_a_plug_in_is_shown_when_asked_for(here, capsys, monkey
 
 @pytest.mark.parametrize("error", [RuntimeError("broken"), SystemExit(1), SystemExit(0)], ids=repr)
 def test_a_crash_of_ours_is_one_sentence_and_never_status_1(say, here, monkeypatch, error):
-    from pci_bench import runner
+    from pci_bench.runs import runner
 
     def broken(*_, **__):
         raise error

@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 from faults import crops, noted, refused, write
 
-from pci_bench import external, files, store
-from pci_bench.shortages import error_number, refusal, shortage
+from pci_bench.data import store
+from pci_bench.features import files as external
+from pci_bench.system import files
+from pci_bench.system.shortages import error_number, refusal, shortage
 
 EXTRACTION = ("extract", "intensity", "--dataset", "folder:crops", "--device", "cpu", "--out", "f.csv")
 MEMORY = "There is too little memory"
@@ -35,7 +37,7 @@ def test_a_shortage_in_a_stage_is_a_sentence(say, here, monkeypatch, name):
         raise error
 
     write(here / "crops", crops())
-    monkeypatch.setattr("pci_bench.extraction._write_part", lacking)
+    monkeypatch.setattr("pci_bench.features.compute.write_part", lacking)
     refused(say(*EXTRACTION, own=False), words, "while extracting intensity")
 
 

@@ -15,14 +15,15 @@ from faults import FEW, RUN, Fault, changed, crops, refused, with_crops, write
 from PIL import Image
 
 from pci_bench import load_dataset
-from pci_bench.annotations import annotate
-from pci_bench.cells import Channel, DatasetMeta, as_float32
-from pci_bench.datasets.crop_files import FolderTree, read_plane
+from pci_bench.acquisition.crop_files import FolderTree, read_plane
+from pci_bench.data.annotations import annotate
+from pci_bench.data.cells import Channel, DatasetMeta, as_float32
+from pci_bench.data.provenance import Provenance
+from pci_bench.data.store import StoreWriter
 from pci_bench.errors import UserError
-from pci_bench.external import read_features, write_features
-from pci_bench.progress import Progress
-from pci_bench.store import StoreWriter
-from pci_bench.tabular import read_csv
+from pci_bench.features.files import read_features, write_features
+from pci_bench.system.progress import Progress
+from pci_bench.system.tabular import read_csv
 
 CROPS = ("data", "get", "folder:crops")
 EVALUATE = ("evaluate", "f.csv", "--with", "loo-knn", "--k", "1", "--out", "out")
@@ -370,11 +371,11 @@ def test_labels_and_images_that_pandas_would_call_missing_are_texts(write_crops)
 @WORDS
 @pytest.mark.parametrize("kind", [".csv", ".parquet", ".npz", ".h5ad"])
 def test_features_keep_labels_that_pandas_would_call_missing(tmp_path, make_cells, word, kind):
-    from pci_bench.extraction import annotated
+    from pci_bench.features.extraction import annotated
 
     cells = make_cells(n=3, label=[word, "a", None])
     file = tmp_path / f"f{kind}"
-    write_features(annotated(np.ones((3, 2), np.float32), ["x", "y"], cells, {}), file)
+    write_features(annotated(np.ones((3, 2), np.float32), ["x", "y"], cells, Provenance()), file)
     labels = read_features(file).obs["label"].astype("string").fillna("").tolist()
     assert labels == [word, "a", ""]
 

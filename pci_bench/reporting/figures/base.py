@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pci_bench.features import without_seed
-from pci_bench.registry import Registry, origin_of
-from pci_bench.results import Result
+from pci_bench.api.registry import Registry, origin_of
+from pci_bench.features.names import without_seed
+from pci_bench.runs.results import Result
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -52,7 +52,7 @@ def draw(results: Sequence[Result], folder: Path) -> list[Path]:
 
     Of feature sets that differ in nothing but the seed of their weights the first is drawn.
     """
-    from pci_bench.drawing import save
+    from pci_bench.system.drawing import save
 
     files: list[Path] = []
     sets: dict[tuple[str, str], list[Result]] = {}
@@ -108,7 +108,7 @@ def described(figure: Figure, results: Sequence[Result], note: str = "") -> Figu
     note
         Sentences on how it is read.
     """
-    from pci_bench.drawing import caption
+    from pci_bench.system.drawing import caption
 
     caption(figure, f"{note} {provenance_of(results)}".strip())
     return figure

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pci_bench.drawing import FAINT, INK, distinct_colours, new_figure, shortened, title
-from pci_bench.evaluators.examples import from_table
-from pci_bench.files import escape
-from pci_bench.registry import natural_key
+from pci_bench.api.registry import natural_key
+from pci_bench.data.examples import from_table
 from pci_bench.reporting.figures.base import described, register_figures
-from pci_bench.results import Result
-from pci_bench.text import plot_text
+from pci_bench.runs.results import Result
+from pci_bench.system.drawing import FAINT, INK, distinct_colours, new_figure, shortened, title
+from pci_bench.system.files import escape
+from pci_bench.system.text import plot_text
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pci_bench.drawing import BEHIND, COLOURS, FAINT, INK, new_figure, shortened, title
-from pci_bench.files import escape
 from pci_bench.reporting.figures.base import described, register_figures
-from pci_bench.reporting.tables import TABLES
-from pci_bench.results import Result
+from pci_bench.reporting.tables.declaration import declared_tables
+from pci_bench.runs.results import Result
+from pci_bench.system.drawing import BEHIND, COLOURS, FAINT, INK, new_figure, shortened, title
+from pci_bench.system.files import escape
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -86,7 +86,7 @@ def overall_bars(results: Sequence[Result], *, text: str) -> Figure:
 
 def term_dots(results: Sequence[Result], *, text: str) -> Figure:
     """Return a row per term with a mark for each of at most seven feature sets: the table's rows, then the closest."""
-    wanted = TABLES.get("figure2b").rows
+    wanted = next(table.rows for table in declared_tables() if table.name == "figure2b")
     ranked = sorted(results, key=lambda r: (r.features.name not in wanted, r.metrics["normalized_distance"]))
     shown = sorted(ranked[: len(MARKS)], key=lambda r: r.metrics["normalized_distance"])
     scores = {t: [r.details["per_term"][t]["score"] for r in shown] for t in shown[0].details["per_term"]}

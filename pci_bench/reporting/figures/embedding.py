@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pci_bench.drawing import COLOURS, FAINT, INK, new_figure, title
-from pci_bench.files import escape
-from pci_bench.registry import natural_key
+from pci_bench.api.registry import natural_key
 from pci_bench.reporting.figures.base import described, register_figures
-from pci_bench.results import Result
-from pci_bench.text import plot_text
+from pci_bench.runs.results import Result
+from pci_bench.system.drawing import COLOURS, FAINT, INK, new_figure, title
+from pci_bench.system.files import escape
+from pci_bench.system.text import plot_text
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -6,12 +6,12 @@ import textwrap
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from pci_bench.drawing import INK, new_figure, title
-from pci_bench.evaluators.examples import from_table
-from pci_bench.files import escape
+from pci_bench.data.examples import from_table
 from pci_bench.reporting.figures.base import described, register_figures
-from pci_bench.results import Result
-from pci_bench.text import plot_text
+from pci_bench.runs.results import Result
+from pci_bench.system.drawing import INK, new_figure, title
+from pci_bench.system.files import escape
+from pci_bench.system.text import plot_text
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

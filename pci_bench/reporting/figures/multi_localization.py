@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pci_bench.drawing import COLOURS, FAINT, INK, new_figure, shortened, title
-from pci_bench.evaluators.examples import from_table
-from pci_bench.files import escape
+from pci_bench.data.examples import from_table
 from pci_bench.reporting.figures.base import described, register_figures
-from pci_bench.results import Result
+from pci_bench.runs.results import Result
+from pci_bench.system.drawing import COLOURS, FAINT, INK, new_figure, shortened, title
+from pci_bench.system.files import escape
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

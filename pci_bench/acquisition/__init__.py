@@ -1,0 +1,1 @@
+"""Where real data come from: downloads, archives, folders of crop files."""

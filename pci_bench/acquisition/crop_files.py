@@ -1,0 +1,295 @@
+"""Folders (or archives) of one image file per crop and channel: finding the files of each cell, and reading them."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import zipfile
+import zlib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Protocol
+
+import numpy as np
+
+from pci_bench.api.registry import natural_key
+from pci_bench.data.cells import Channel, as_float32
+from pci_bench.errors import UserError
+from pci_bench.system.files import check_text
+from pci_bench.system.foreign import check_plane
+from pci_bench.system.shortages import raise_shortage
+
+READABLE = (".tif", ".tiff", ".png", ".bmp", ".jpg", ".jpeg")
+
+
+class FileTree(Protocol):
+    """Files by relative POSIX path."""
+
+    title: str
+
+    def names(self) -> list[str]: ...  # noqa: D102 - a protocol
+
+    def read(self, name: str) -> bytes: ...  # noqa: D102 - a protocol
+
+
+class FolderTree:
+    """The files of a folder."""
+
+    def __init__(self, root: Path):
+        self.root = root
+        self.title = str(root)
+
+    def names(self) -> list[str]:
+        """Return the readable image files below the folder."""
+        return [name for name in self._all_names() if is_readable(name)]
+
+    def others(self) -> list[str]:
+        """Return all other files below the folder: hidden ones, and those of another ending."""
+        return [name for name in self._all_names() if not is_readable(name)]
+
+    def _all_names(self) -> list[str]:
+        """Return all files below the folder, links to folders followed.
+
+        Raises
+        ------
+        UserError
+            Where a folder cannot be listed, a link leads nowhere or to a folder that it lies in (leaving its crops out would
+            change the dataset silently), or a name is not Unicode.
+        """
+
+        def refuse(error: OSError) -> None:
+            raise_shortage(error)
+            raise UserError(
+                f"The folder {error.filename} cannot be read: {error.strerror}. Its crops would be missing. Make it readable, or move "
+                "it away."
+            ) from error
+
+        found = []
+        for folder, subfolders, files in os.walk(self.root, onerror=refuse, followlinks=True):
+            here = Path(folder)
+            within = [p.resolve() for p in (here, *here.parents) if p.is_relative_to(self.root)]
+            for link in (here / name for name in subfolders if (here / name).is_symlink()):
+                if any(path.is_relative_to(link.resolve()) for path in within):
+                    raise UserError(f"{link} is a link to a folder that it lies in. Remove the link.")
+            if lost := [
+                here / name for name in files if (here / name).is_symlink() and not os.path.exists(here / name)
+            ]:
+                raise UserError(f"{lost[0]} is a link that leads to no file. Remove the link, or bring its file back.")
+            found += [(here / name).relative_to(self.root).as_posix() for name in files]
+        found.sort()
+        for name in found:
+            check_text(name, f"The file name in {self.root}")
+        return found
+
+    def read(self, name: str) -> bytes:
+        """Return one file's bytes."""
+        try:
+            return (self.root / name).read_bytes()
+        except OSError as error:
+            raise_shortage(error)
+            raise UserError(f"The file {self.root / name} cannot be read: {error.strerror}.") from error
+
+    def fingerprint(self) -> str:
+        """Return a text that changes when a file is added, removed, resized or touched."""
+        digest = hashlib.sha256()
+        for name in [*self.names(), "images.csv"]:
+            file = self.root / name
+            if file.exists():
+                stat = file.stat()
+                digest.update(f"{name}\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode())
+        return digest.hexdigest()
+
+
+def is_readable(name: str) -> bool:
+    """Return whether a file's name ends as an image that can be read, and is not hidden."""
+    path = PurePosixPath(name)
+    return path.suffix.lower() in READABLE and not path.name.startswith(".")
+
+
+class ZipTree:
+    """The files below one folder of a ZIP archive, read without unpacking; nothing of it is written to disk."""
+
+    def __init__(self, archive: Path, folder: str):
+        self.title = f"{archive} ({folder})"
+        try:
+            self._zip = zipfile.ZipFile(archive)
+        except (OSError, zipfile.BadZipFile) as error:
+            raise UserError(f"{archive} is not a whole ZIP archive ({error}). Run again to fetch it anew.") from error
+        self._members = {}
+        for name in self._zip.namelist():
+            _, found, relative = name.partition(folder.rstrip("/") + "/")
+            if found and PurePosixPath(relative).suffix.lower() in READABLE:
+                self._members[relative] = name
+
+    def names(self) -> list[str]:
+        """Return the readable image files of the archive's folder."""
+        return sorted(self._members)
+
+    def read(self, name: str) -> bytes:
+        """Return one member's bytes."""
+        try:
+            return self._zip.read(self._members[name])
+        except (zipfile.BadZipFile, zlib.error, OSError, EOFError, RuntimeError) as error:  # the last: encrypted
+            raise UserError(f"{name} in {self.title} is damaged ({error}). Run again to fetch it anew.") from error
+
+
+@dataclass(frozen=True)
+class CropFiles:
+    """One cell: the image (folder) it belongs to, its name, and one file per channel."""
+
+    image: str
+    name: str
+    files: tuple[str, ...]
+
+
+def content_sha256(tree: FileTree) -> str:
+    """Return one hash over the names and bytes of all files, the same for a folder and an archive of it."""
+    digest = hashlib.sha256()
+    for name in tree.names():
+        digest.update(f"{name}\0{hashlib.sha256(tree.read(name)).hexdigest()}\n".encode())
+    return digest.hexdigest()
+
+
+def find_crops(tree: FileTree, suffixes: tuple[str, ...]) -> list[CropFiles]:
+    """Return the cells of a tree, in the natural order of their names.
+
+    Parameters
+    ----------
+    tree
+        Files named ``<image folders>/<anything><suffix>.<extension>``.
+    suffixes
+        One per channel, the protein's first.
+
+    Raises
+    ------
+    UserError
+        Where a crop lacks one of its channels, or there is no crop at all.
+    """
+    found: dict[tuple[str, str], dict[str, str]] = {}
+    for name in tree.names():
+        path = PurePosixPath(name)
+        for suffix in suffixes:
+            if path.stem.endswith(suffix):
+                key = (path.parent.as_posix(), path.stem.removesuffix(suffix))
+                if suffix in found.setdefault(key, {}):
+                    raise UserError(
+                        f"{name} and {found[key][suffix]} in {tree.title} are the same crop and channel. Keep one of them."
+                    )
+                found[key][suffix] = name
+    if not found:
+        wanted = ", ".join(f"<name>{s}.tif" for s in suffixes)
+        raise UserError(
+            f"There are no crops in {tree.title}: expected files named {wanted} (or .png), in one folder per image."
+        )
+    cells = []
+    for image, stem in sorted(found, key=lambda key: (natural_key(key[0]), natural_key(key[1]))):
+        files = found[image, stem]
+        missing = [s for s in suffixes if s not in files]
+        if missing:
+            present = next(iter(files.values()))
+            raise UserError(
+                f"The crop {present} in {tree.title} has no {' and no '.join(missing)} file beside it. "
+                f"Every crop needs one file per channel ({', '.join(suffixes)})."
+            )
+        cells.append(CropFiles("" if image == "." else image, stem, tuple(files[s] for s in suffixes)))
+    return cells
+
+
+def read_plane(tree: FileTree, name: str) -> np.ndarray:
+    """Return one grey image (rows, columns) as uint8, uint16 or float32, each pixel as it is in the file.
+
+    Raises
+    ------
+    UserError
+        For a truncated file, a file of another kind, an image of more than one plane or of colours, one that is to be turned
+        or inverted before it is shown, and values that float32 cannot hold.
+    """
+    data = io.BytesIO(tree.read(name))
+    try:
+        plane, unlike = _tiff(data) if name.lower().endswith((".tif", ".tiff")) else _other_image(data)
+    except Exception as error:  # decoders raise many kinds
+        raise_shortage(error)
+        raise UserError(
+            f"{name} in {tree.title} cannot be read as an image: it is truncated or of another kind ({error})."
+        ) from error
+    if unlike:
+        raise UserError(f"{name} in {tree.title} {unlike}; a crop's channel is one grey image, stored as it is shown.")
+    if plane.ndim != 2:
+        raise UserError(
+            f"{name} in {tree.title} has the shape {plane.shape}; a crop's channel is one grey image (rows, columns)."
+        )
+    if plane.dtype not in (np.uint8, np.uint16):
+        plane = as_float32(plane, f"{name} in {tree.title}", exact_integers=True)
+    return plane
+
+
+def _tiff(data: io.BytesIO) -> tuple[np.ndarray, str | None]:
+    """Return a TIFF's pixels, and why they are not what the image shows, or None."""
+    import tifffile
+
+    with tifffile.TiffFile(data) as file:
+        check_plane(file.series[0].shape)
+        plane, first = file.asarray(), file.pages.first
+        if len(file.series) > 1:
+            return plane, f"holds {len(file.series)} images"
+        orientation = first.tags.get("Orientation")
+        kinds = tifffile.PHOTOMETRIC
+        return plane, _unlike(
+            palette=first.photometric == kinds.PALETTE,
+            inverted=first.photometric == kinds.MINISWHITE,
+            orientation=1 if orientation is None else int(orientation.value),
+        )
+
+
+def _other_image(data: io.BytesIO) -> tuple[np.ndarray, str | None]:
+    """Return the pixels of a PNG, BMP or JPEG, and why they are not what the image shows, or None."""
+    from PIL import ExifTags, Image
+
+    with Image.open(data) as image:
+        check_plane(image.size)
+        images = getattr(image, "n_frames", 1)
+        unlike = f"holds {images} images" if images > 1 else None
+        orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
+        turned = _unlike(palette=image.mode == "P", inverted=False, orientation=int(orientation))
+        return np.asarray(image), unlike or turned
+
+
+def _unlike(*, palette: bool, inverted: bool, orientation: int) -> str | None:
+    """Return why stored values are not the grey values that an image shows, or None."""
+    if palette:
+        return "is an image of colours from a palette"
+    if inverted:
+        return "says that its lowest value is white"
+    if orientation not in (0, 1):
+        return f"says that it is to be turned before it is shown (orientation {orientation})"
+    return None
+
+
+def read_crops(tree: FileTree, cells: Iterable[CropFiles]) -> Iterator[np.ndarray]:
+    """Yield each cell's crop (1, channels, rows, columns).
+
+    Raises
+    ------
+    UserError
+        Where two channels of a cell, or two cells, differ in size or type.
+    """
+    first: tuple[str, np.ndarray] | None = None
+    for cell in cells:
+        planes = []
+        for name in cell.files:
+            plane = read_plane(tree, name)
+            first = first or (name, plane)
+            for what, here, there in (("size", plane.shape, first[1].shape), ("type", plane.dtype, first[1].dtype)):
+                if here != there:
+                    raise UserError(
+                        f"{name} in {tree.title} has the {what} {here}, but {first[0]} has {there}. All crops must have one {what}."
+                    )
+            planes.append(plane)
+        yield np.stack(planes)[np.newaxis]
+
+
+def channels_of(names: Iterable[str], *, marker_floor: float = 0.0) -> tuple[Channel, ...]:
+    """Return channels by their names: the first is the protein, the others are markers."""
+    return tuple(Channel(n, "marker", marker_floor) if i else Channel(n, "protein") for i, n in enumerate(names))

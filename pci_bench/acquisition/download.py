@@ -1,0 +1,214 @@
+"""Fetching a file once into the cache: resumed where it was interrupted, given up where nothing comes, checked at the end."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import socket
+import ssl
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+from urllib.error import HTTPError, URLError
+from urllib.request import Request, urlopen
+
+import certifi
+
+from pci_bench.errors import UserError
+from pci_bench.system.files import cache_folder, lock, make_folder, sha256_of, write_json
+from pci_bench.system.progress import Progress
+from pci_bench.system.shortages import REMEDIES, error_number
+
+BYTES_AT_ONCE = 1 << 16
+NOT_SATISFIABLE = 416  # what a server says to a range that starts behind the end
+
+
+@dataclass(frozen=True)
+class Patience:
+    """How long a server may keep us waiting.
+
+    Attributes
+    ----------
+    silence
+        Seconds without any byte.
+    window, least
+        In every `window` seconds at least `least` bytes must come, so that a server that trickles is given up as well.
+    """
+
+    silence: float = 30.0
+    window: float = 60.0
+    least: int = 60_000
+
+
+class DownloadError(Exception):
+    """Why a file could not be fetched, without a full stop."""
+
+
+def fetch(
+    url: str,
+    name: str,
+    *,
+    purpose: str,
+    instead: str,
+    progress: Progress,
+    sha256: str | None = None,
+    patience: Patience = Patience(),
+) -> Path:
+    """Return the path of a downloaded file; it is fetched only when the cache has none.
+
+    What came before an interruption, a lost connection or a full disk is kept beside it, and the next call continues there.
+
+    Parameters
+    ----------
+    url, name
+        Where it is, and what to call it in the cache.
+    purpose, instead
+        For messages: what the file is for, and what the user can do without a network.
+    progress
+        Shows the download.
+    sha256
+        The file's hash; None only where the caller verifies the contents itself.
+    patience
+        When a slow server is given up.
+
+    Raises
+    ------
+    UserError
+        Where the file cannot be fetched or is not the expected one.
+    """
+    file = make_folder(cache_folder() / "downloads") / name
+    with lock(file):
+        if file.is_file() and sha256 in (None, sha256_of(file)):
+            return file
+        part = file.with_name(f"{name}.part")
+        try:
+            with progress.stage(f"fetching {purpose}", None) as advance:
+                download(url, part, patience, advance)
+            if sha256 is not None and (found := sha256_of(part)) != sha256:
+                _discard(part)
+                raise DownloadError(f"what came is not the expected file: its SHA-256 is {found}, not {sha256}")
+            os.replace(part, file)
+            _discard(part)
+        except (DownloadError, OSError) as error:
+            number = error_number(error)
+            reason = REMEDIES[number] if number in REMEDIES else str(error)
+            kept = part.stat().st_size if part.is_file() else 0
+            again = (
+                f"The {kept:,} bytes that came are kept, and the same command continues after them. " if kept else ""
+            )
+            raise UserError(
+                f"Could not fetch {purpose} from {url} ({reason}). {again}Try again later, or {instead}."
+            ) from error
+    return file
+
+
+def download(url: str, part: Path, patience: Patience, advance: Callable[[int], None]) -> None:
+    """Write what an address gives to a file, after the bytes that an earlier call left there.
+
+    Parameters
+    ----------
+    url
+        The address, http or https.
+    part
+        The file; ``<part>.json`` beside it says of which version of which address its bytes are.
+    patience
+        When to give up.
+    advance
+        Called with the number of bytes of every piece.
+
+    Raises
+    ------
+    DownloadError
+        Where the server refuses, sends a web page, says nothing, trickles, or ends too early.
+    """
+    note = part.with_name(f"{part.name}.json")
+    known = _noted(note) if part.is_file() else {}
+    start = part.stat().st_size if known.get("url") == url else 0
+    headers = {"User-Agent": "pci-bench", "Accept-Encoding": "identity"}
+    if start:
+        headers["Range"] = f"bytes={start}-"
+        if known.get("version"):
+            headers["If-Range"] = known["version"]  # another version is sent from its beginning
+    try:
+        answer = urlopen(Request(url, headers=headers), timeout=patience.silence, context=_certificates())
+    except HTTPError as error:
+        if error.code == NOT_SATISFIABLE and start:
+            _discard(part)
+            return download(url, part, patience, advance)
+        raise DownloadError(
+            f"the server answers {error.code} {str(error.reason).partition(chr(10))[0]}".rstrip(" .")
+        ) from error
+    except (URLError, OSError, http.client.HTTPException, ValueError) as error:
+        raise DownloadError(_reason(error, patience)) from error
+    with answer:
+        if answer.headers.get_content_type() == "text/html":
+            raise DownloadError("the server sent a web page in place of the file")
+        if answer.status != http.client.PARTIAL_CONTENT or not answer.headers.get("Content-Range", "").startswith(
+            f"bytes {start}-"
+        ):
+            start = 0
+        version = answer.headers.get("ETag") or answer.headers.get("Last-Modified") or ""  # a weak tag serves no range
+        write_json(note, {"url": url, "version": "" if version.startswith("W/") else version})
+        declared = answer.headers.get("Content-Length")
+        expected = start + int(declared) if declared is not None and declared.isdecimal() else None
+        with open(part, "r+b" if start else "wb") as stream:
+            stream.seek(start)
+            _copy(answer, stream, patience, advance)
+            came = stream.tell()
+            os.fsync(stream.fileno())
+    if expected is not None and came != expected:
+        raise DownloadError(f"the connection ended after {came:,} of {expected:,} bytes")
+
+
+def _copy(
+    answer: http.client.HTTPResponse, stream: BinaryIO, patience: Patience, advance: Callable[[int], None]
+) -> None:
+    """Write all that comes, as it comes; raise where in a window too little comes."""
+    since, received = time.monotonic(), 0
+    while True:
+        try:
+            piece = answer.read1(BYTES_AT_ONCE)
+        except (OSError, http.client.HTTPException) as error:
+            raise DownloadError(_reason(error, patience)) from error
+        if not piece:
+            return
+        stream.write(piece)
+        advance(len(piece))
+        received += len(piece)
+        if (now := time.monotonic()) - since >= patience.window:
+            if received < patience.least:
+                raise DownloadError(f"only {received:,} bytes came in {now - since:.0f} s")
+            since, received = now, 0
+
+
+def _reason(error: BaseException, patience: Patience) -> str:
+    """Return why a connection failed, without a full stop."""
+    cause = error.reason if isinstance(error, URLError) and isinstance(error.reason, Exception) else error
+    if isinstance(cause, TimeoutError):
+        return f"the server says nothing for {patience.silence:.0f} s"
+    if isinstance(cause, socket.gaierror):
+        return f"the name of the server is not known here ({cause.strerror}): is there a network"
+    return (str(cause) or type(cause).__name__).rstrip(".")
+
+
+def _certificates() -> ssl.SSLContext:
+    """Return the system's certificates and, as containers often have none, those of certifi."""
+    context = ssl.create_default_context()
+    context.load_verify_locations(certifi.where())
+    return context
+
+
+def _noted(note: Path) -> dict[str, str]:
+    try:
+        found = json.loads(note.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _discard(part: Path) -> None:
+    part.unlink(missing_ok=True)
+    part.with_name(f"{part.name}.json").unlink(missing_ok=True)

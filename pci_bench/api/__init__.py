@@ -1,0 +1,1 @@
+"""Extension points: one base class each, with the registry that holds what plug-ins bring."""

@@ -1,0 +1,278 @@
+"""Evaluators: the base class, what one declares of its metrics, what it gives, and the registry."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import InitVar, dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
+
+from pci_bench.api.registry import Registry, checked_reason, instance_of, origin_of
+from pci_bench.data.provenance import DatasetProvenance, Provenance
+from pci_bench.errors import UserError
+from pci_bench.system.arguments import MAX_COUNT
+from pci_bench.system.progress import Progress
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import pydantic
+    from anndata import AnnData
+
+    from pci_bench.data.cells import Cells
+
+T = TypeVar("T", bound="Evaluator")
+
+
+@dataclass(frozen=True)
+class Metric:
+    """How a metric is printed and compared.
+
+    Parameters
+    ----------
+    unit
+        ``"percent"`` for a fraction that is printed in percent, ``"count"`` for a whole number, else ``"number"``.
+    decimals
+        How many are printed; by default 1 of percent, none of counts, else 3.
+    higher_is_better
+        Whether a larger value is the better one.
+    reproducible
+        Whether the same features give the same value on every machine. What is not, as of an embedding that is a picture,
+        is never gated.
+
+    Examples
+    --------
+    >>> Metric("percent").text(0.8793), Metric("number", decimals=2).text(0.8793), Metric("count").text(12)
+    ('87.9', '0.88', '12')
+    """
+
+    unit: Literal["percent", "count", "number"] = "number"
+    decimals: int | None = None
+    higher_is_better: bool = True
+    reproducible: bool = True
+
+    @property
+    def printed_decimals(self) -> int:
+        """How many decimals are printed."""
+        return {"percent": 1, "count": 0, "number": 3}[self.unit] if self.decimals is None else self.decimals
+
+    @property
+    def scale(self) -> float:
+        """What a value is multiplied by to be printed."""
+        return 100.0 if self.unit == "percent" else 1.0
+
+    def text(self, value: float) -> str:
+        """Return a value as it is printed, without its unit."""
+        return f"{self.scale * value:.{self.printed_decimals}f}"
+
+
+@dataclass(frozen=True)
+class EvaluatorMeta:
+    """What is known about an evaluator before it runs.
+
+    Parameters
+    ----------
+    name, version
+        The version changes whenever its numbers do.
+    title
+        One line for ``pci-bench list``.
+    headline
+        The metric that tables, figures and rankings show.
+    key
+        Parameters that are always part of a result's file name; others only where they are not the default.
+    metrics
+        How each metric is printed and compared; those that are not named are as ``other_metrics``.
+    order_invariant
+        Whether the metrics are the same for any order of the cells, which ``pci-bench test`` then checks.
+    needs
+        What it takes besides features: ``"cells"`` (their crops), ``"model"`` (the weights they were computed with).
+    reusable
+        Whether outputs follow from the features, the cells' table, the parameters and the seed alone, so that a run may take
+        those of an earlier one (:mod:`pci_bench.runs.kept`); not where other files are read.
+    any_order, lower_is_better, picture
+        As version 0.1 said ``order_invariant``, and of the headline (or of all metrics) that smaller is better, or that it is
+        not reproducible.
+    """
+
+    name: str
+    version: str
+    title: str
+    headline: str
+    key: tuple[str, ...] = ()
+    any_order: InitVar[bool] = False
+    lower_is_better: InitVar[bool] = False
+    picture: InitVar[bool] = False
+    needs: tuple[str, ...] = ()
+    reusable: bool = False
+    metrics: Mapping[str, Metric] = field(default_factory=dict)
+    other_metrics: Metric = Metric()
+    order_invariant: bool = False
+
+    def __post_init__(self, any_order: bool, lower_is_better: bool, picture: bool) -> None:
+        """Take what version 0.1 called otherwise."""
+        if any_order:
+            object.__setattr__(self, "order_invariant", True)
+        if picture:
+            object.__setattr__(self, "other_metrics", replace(self.other_metrics, reproducible=False))
+        if lower_is_better:
+            smaller = replace(self.metric(self.headline), higher_is_better=False)
+            object.__setattr__(self, "metrics", {**self.metrics, self.headline: smaller})
+
+    def metric(self, name: str) -> Metric:
+        """Return how a metric is printed and compared."""
+        return self.metrics.get(name, self.other_metrics)
+
+
+@dataclass(frozen=True)
+class EvaluatorOutput:
+    """One evaluation.
+
+    Parameters
+    ----------
+    params
+        All parameters, resolved.
+    metrics, intervals
+        Numbers, and 95 % intervals of those that have one.
+    details
+        More to say, as JSON holds it.
+    per_cell
+        One row per evaluated cell (``cell``, and what was found of it), or None.
+    tables
+        Further tables by name.
+    """
+
+    params: dict[str, Any]
+    metrics: dict[str, float]
+    intervals: dict[str, tuple[float, float]] = field(default_factory=dict)
+    details: dict[str, Any] = field(default_factory=dict)
+    per_cell: pd.DataFrame | None = None
+    tables: dict[str, pd.DataFrame] = field(default_factory=dict)
+
+
+def Outcome(  # noqa: N802 - the class of version 0.1, called as one
+    params: dict[str, Any],
+    metrics: dict[str, float],
+    intervals: dict[str, tuple[float, float]] | None = None,
+    details: dict[str, Any] | None = None,
+    predictions: pd.DataFrame | None = None,
+    tables: dict[str, pd.DataFrame] | None = None,
+) -> EvaluatorOutput:
+    """Return an evaluator's output as version 0.1 called it: what is now ``per_cell`` was ``predictions``."""
+    return EvaluatorOutput(params, metrics, intervals or {}, details or {}, predictions, tables or {})
+
+
+@dataclass(frozen=True)
+class EvaluationContext:
+    """What an evaluator may use of the run that it is part of.
+
+    Parameters
+    ----------
+    seed
+        The random seed.
+    threads
+        How many cores there are.
+    progress
+        The progress reporter.
+    cells
+        The cells that the features belong to, in their order, or None where only features are known.
+    weights
+        The weights file that the features were computed with, or None.
+    """
+
+    seed: int = 0
+    threads: int = 1
+    progress: Progress = field(default_factory=Progress)
+    cells: Cells | None = None
+    weights: Path | None = None
+
+
+class Evaluator(ABC):
+    """Pure array functions behind one object: all sets of parameters at once, so that work is shared."""
+
+    meta: EvaluatorMeta
+    Params: type[pydantic.BaseModel]
+
+    def dataset_reason(self, obs: pd.DataFrame, dataset: DatasetProvenance, params: Any) -> str | None:
+        """Return why no feature set of these cells can be evaluated with some parameters and what to do about it, or None.
+
+        It is asked before anything is extracted.
+        """
+        return None
+
+    def unavailable_reason(self, adata: AnnData, params: Any) -> str | None:
+        """Return why these features cannot be evaluated, where others of the same cells can, or None."""
+        return None
+
+    @abstractmethod
+    def __call__(self, adata: AnnData, param_sets: list[Any], context: EvaluationContext) -> Iterator[EvaluatorOutput]:
+        """Yield one output for each set of parameters, in order."""
+
+
+EVALUATORS: Registry[Evaluator] = Registry("evaluator")
+
+OBS_COLUMN: dict[str, Any] = {"obs_column": True}  # of a parameter that names a column which is used where there is one
+
+
+def register_evaluator(name: str) -> Callable[[type[T]], type[T]]:
+    """Return a class decorator that registers an :class:`Evaluator`."""
+
+    def register(cls: type[T]) -> type[T]:
+        made = instance_of(Evaluator, cls, {"unavailable_reason": "skip"})
+        EVALUATORS.register(name, made(), origin=origin_of(cls))
+        return cls
+
+    return register
+
+
+def validated(evaluator: Evaluator, values: dict[str, Any]) -> pydantic.BaseModel:
+    """Return an evaluator's parameters, defaults filled in.
+
+    Raises
+    ------
+    UserError
+        Naming the parameter, what was given and what is expected.
+    """
+    import pydantic
+
+    try:
+        params = evaluator.Params(**values)
+    except pydantic.ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        if first["type"] == "extra_forbidden":
+            known = ", ".join(evaluator.Params.model_fields)
+            raise UserError(f"{evaluator.meta.name} has no parameter '{where}'. Its parameters are {known}.") from error
+        raise UserError(
+            f"{where} = {first['input']!r} does not fit {evaluator.meta.name}: {first['msg'].lower()}."
+        ) from error
+    for name, value in params:
+        if isinstance(value, int | float) and not abs(value) <= MAX_COUNT:  # NaN is not
+            raise UserError(
+                f"{name} = {value!r} does not fit {evaluator.meta.name}: a finite number of at most {MAX_COUNT:,} is expected."
+            )
+    return params
+
+
+def dataset_reason(
+    evaluator: Evaluator, obs: pd.DataFrame, dataset: DatasetProvenance, params: Any, requested: Iterable[str] = ()
+) -> str | None:
+    """Return why an evaluator cannot be run on some cells with parameters of which a user set those of the names `requested`.
+
+    Beside the evaluator's own reason: a column that it uses where there is one must be there if a user names it.
+    """
+    if reason := checked_reason(evaluator.dataset_reason(obs, dataset, params)):
+        return reason
+    for name in requested:
+        info = type(params).model_fields.get(name)
+        if info is not None and info.json_schema_extra == OBS_COLUMN and getattr(params, name) not in obs:
+            columns = ", ".join(map(str, obs.columns))
+            return f"{dataset.display_name} has no column '{getattr(params, name)}'; its columns are {columns}"
+    return None
+
+
+def unavailable_reason(evaluator: Evaluator, adata: AnnData, params: Any, requested: Iterable[str] = ()) -> str | None:
+    """Return why an evaluator cannot be run on features, for the cells that they are of or their own sake, or None."""
+    dataset = Provenance.of(adata).dataset
+    return dataset_reason(evaluator, adata.obs, dataset, params, requested) or checked_reason(
+        evaluator.unavailable_reason(adata, params)
+    )

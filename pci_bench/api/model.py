@@ -1,0 +1,139 @@
+"""Trainable models: the base classes of a model and of what its training is about, and the registry."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from pci_bench.api.registry import Registry, instance_of, origin_of
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+
+    from pci_bench.data.cells import Cells, Channel
+    from pci_bench.system.progress import Progress
+    from pci_bench.training.crops import Batches
+    from pci_bench.training.recipe import Recipe
+
+T = TypeVar("T", bound="Model")
+
+
+@dataclass(frozen=True)
+class ModelMeta:
+    """What is known about a trainable model.
+
+    Parameters
+    ----------
+    name, version
+        The weights that it makes are ``name@…``.
+    title
+        One line for ``pci-bench list models``.
+    pairs
+        Whether it learns from pairs of cells of an image; otherwise from single cells.
+    supervised
+        Whether it learns labels; otherwise no label is ever read.
+    recipe
+        Its own defaults for fields of :class:`pci_bench.training.recipe.Recipe`, where they are not the paper's.
+    """
+
+    name: str
+    version: str
+    title: str
+    pairs: bool = True
+    supervised: bool = False
+    recipe: dict[str, Any] = field(default_factory=dict)
+
+
+class Objective(ABC):
+    """What a training is about: which cells, in which batches, with which loss, and how it is judged.
+
+    Attributes
+    ----------
+    loss_name, unit
+        What the loss is, and what the rates count, for messages and the card.
+    training
+        Positions of the cells trained on.
+    held_out
+        Which cells are held out, for the card.
+    trained_on
+        As in :func:`pci_bench.weights.save`.
+    """
+
+    loss_name: str
+    unit: str = "cells"
+    training: np.ndarray
+    held_out: str
+    trained_on: dict[str, str] | None = None
+
+    @abstractmethod
+    def build(self) -> torch.nn.Module:
+        """Return a new network."""
+
+    @abstractmethod
+    def batches(self, crops: np.ndarray, number: int) -> Batches:
+        """Return the batches of an epoch, from all crops as they are stored."""
+
+    @abstractmethod
+    def loss(self, network: torch.nn.Module, batch: tuple[torch.Tensor, ...]) -> torch.Tensor:
+        """Return the mean loss of a batch."""
+
+    def validate(self, network: torch.nn.Module, crops: np.ndarray, device: str) -> dict[str, float]:
+        """Return ``validation_loss`` and what else is measured on the held-out cells; nothing where none is held out."""
+        return {}
+
+    def references(self, crops: np.ndarray) -> dict[str, float]:
+        """Return the held-out losses of guesses that any network must beat; none where nothing is held out."""
+        return {}
+
+
+class Model(ABC):
+    """A network that can be trained, by an objective of its own. Cheap to construct: torch is imported in ``build``.
+
+    :class:`pci_bench.ReconstructionModel` and :class:`pci_bench.ClassificationModel` bring an objective each.
+    """
+
+    meta: ModelMeta
+
+    def unavailable_reason(self, channels: tuple[Channel, ...], crop_shape: tuple[int, int]) -> str | None:
+        """Return why it cannot be trained on such crops, or None; by default it can on all."""
+        return None
+
+    @abstractmethod
+    def build(self, channels: tuple[Channel, ...], width: float, classes: tuple[str, ...] = ()) -> torch.nn.Module:
+        """Return a new network; its ``config`` is what it is constructed with.
+
+        Parameters
+        ----------
+        channels
+            Of the crops.
+        width
+            Factor on the number of filters; 1 is the published one.
+        classes
+            That are told apart, for a model that learns labels.
+        """
+
+    @abstractmethod
+    def objective(self, cells: Cells, recipe: Recipe, progress: Progress) -> Objective:
+        """Return what a training on these cells is about.
+
+        Raises
+        ------
+        UserError
+            Where it cannot be trained on them.
+        """
+
+
+MODELS: Registry[Model] = Registry("model")
+
+
+def register_model(name: str) -> Callable[[type[T]], type[T]]:
+    """Return a class decorator that registers a :class:`Model`."""
+
+    def register(cls: type[T]) -> type[T]:
+        MODELS.register(name, instance_of(Model, cls)(), origin=origin_of(cls))
+        return cls
+
+    return register

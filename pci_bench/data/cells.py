@@ -1,0 +1,394 @@
+"""Cells: single-cell crops, read when they are needed, and a table with one row per cell."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+import numpy as np
+
+from pci_bench.errors import UserError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Rescale = Literal["raw", "minmax"]
+
+OBS_COLUMNS = ("cell", "image", "field", "protein", "label", "labels", "cell_line", "plate", "split", "y", "x")
+PER_IMAGE_COLUMNS = ("protein", "cell_line", "plate")
+
+
+@dataclass(frozen=True)
+class Channel:
+    """One channel of a crop.
+
+    Parameters
+    ----------
+    name
+        The stain or fluorophore: ``"GFP"``.
+    role
+        ``"protein"`` varies from image to image; ``"marker"`` shows the same structure in all of them.
+    floor
+        Where not 0, raw values from `floor` to 1 are stretched to [0, 1] and clipped, in place of min–max: the authors' code
+        for human markers (0.05). The paper reads differently: min–max, then values under 0.05 to 0.
+    """
+
+    name: str
+    role: Literal["protein", "marker"]
+    floor: float = 0.0
+
+
+@dataclass(frozen=True)
+class DatasetMeta:
+    """What is known about a dataset before a pixel is read.
+
+    Parameters
+    ----------
+    name, version
+        A corrected dataset is a new name or a new version; results carry both.
+    title, reference, licence
+        One sentence, a citation, and the terms of use.
+    confounder
+        The obs column of whatever cells share for reasons other than biology (field, image, plate), or None.
+    training
+        The unlabelled screen that networks for this dataset were trained on.
+    label
+        What the labels are, as a noun: ``"localization"``.
+    merged
+        Finer classes that its labels do not tell apart, by name: ``{"SPINDLEPOLE": "SPINDLE"}``.
+    ontology
+        Where an ontology and annotations of the proteins with its terms lie, as ``package:stem`` of a ``.obo`` and a ``.gaf``
+        file; empty where the dataset brings none.
+    simulated_masks
+        Whether its masks are those that a simulation drew the cells from: truth that no real dataset has. Features that need
+        masks are then given a segmenter's, but for those that ask for the truth.
+    paper
+        What the paper counts of it, by what is counted: ``{"cells": 30889, "classes": 17}``; empty where it is not the paper's.
+    """
+
+    name: str
+    version: str
+    title: str
+    reference: str = ""
+    licence: str = ""
+    confounder: str | None = None
+    training: str | None = None
+    label: str = "label"
+    merged: Mapping[str, str] = field(default_factory=dict)
+    ontology: str = ""
+    simulated_masks: bool = False
+    paper: Mapping[str, int] = field(default_factory=dict)
+
+
+class CropSource(Protocol):
+    """Anything that yields raw crops by position: a Zarr array, or an array in memory."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...  # noqa: D102 - a protocol's attribute
+
+    @property
+    def dtype(self) -> np.dtype: ...  # noqa: D102 - a protocol's attribute
+
+    def __getitem__(self, index: Any) -> Any: ...
+
+
+class Cells:
+    """A lazy view on crops, and one obs row per cell. Slicing returns Cells.
+
+    Parameters
+    ----------
+    obs
+        One row per cell, indexed 0 … n−1, with at least ``cell`` (unique) and ``image``.
+    channels
+        One per channel of the crops.
+    meta
+        The dataset.
+    sha256
+        Hash of pixels, channels and obs.
+    source
+        Raw crops (n, channels, rows, columns), uint8, uint16 or float32.
+    masks
+        Labels of the segmented cells of each crop (n, rows, columns), or None.
+    notes
+        What the user should know of the data, as sentences.
+    """
+
+    def __init__(
+        self,
+        obs: pd.DataFrame,
+        channels: tuple[Channel, ...],
+        meta: DatasetMeta,
+        sha256: str,
+        source: CropSource,
+        *,
+        masks: CropSource | None = None,
+        notes: tuple[str, ...] = (),
+        positions: np.ndarray | None = None,
+    ):
+        self.obs = obs
+        self.channels = channels
+        self.meta = meta
+        self.sha256 = sha256
+        self.notes = notes
+        self._source = source
+        self._masks = masks
+        self._positions = np.arange(len(obs)) if positions is None else positions
+
+    def __len__(self) -> int:
+        return len(self.obs)
+
+    def __repr__(self) -> str:
+        names = ", ".join(f"{c.name} ({c.role})" for c in self.channels)
+        return f"Cells({self.meta.name}: {len(self):,} cells of {self.crop_shape[0]}×{self.crop_shape[1]} px; {names})"
+
+    @property
+    def crop_shape(self) -> tuple[int, int]:
+        """Rows and columns of every crop."""
+        return (int(self._source.shape[2]), int(self._source.shape[3]))
+
+    @property
+    def has_masks(self) -> bool:
+        """Whether segmentation masks are stored beside the crops."""
+        return self._masks is not None
+
+    def __getitem__(self, index: slice | np.ndarray | list[int]) -> Cells:
+        """Return the cells at `index`: a slice, positions, or a boolean mask. The hash follows the selection."""
+        positions = np.arange(len(self))[index]
+        if positions.ndim != 1:
+            raise TypeError("Cells are indexed by a slice, a list of positions or a boolean mask.")
+        if np.array_equal(positions, np.arange(len(self))):
+            return self
+        sha256 = hashlib.sha256(self.sha256.encode() + positions.astype("<i8").tobytes()).hexdigest()
+        return Cells(
+            self.obs.iloc[positions].reset_index(drop=True),
+            self.channels,
+            self.meta,
+            sha256,
+            self._source,
+            masks=self._masks,
+            notes=self.notes,
+            positions=self._positions[positions],
+        )
+
+    def with_obs(self, obs: pd.DataFrame, notes: tuple[str, ...] = ()) -> Cells:
+        """Return the same crops with another table of the same cells in the same order, and further notes.
+
+        The hash stays, because features are the same.
+        """
+        if not np.array_equal(obs["cell"].astype(str), self.obs["cell"].astype(str)):
+            raise ValueError("The table is of other cells, or in another order.")
+        described = copy.copy(self)
+        described.obs, described.notes = obs, (*self.notes, *notes)
+        return described
+
+    def with_meta(self, meta: DatasetMeta) -> Cells:
+        """Return the same cells as another description has them. The hash stays, because features are the same."""
+        described = copy.copy(self)
+        described.meta = meta
+        return described
+
+    def stored(self, index: slice) -> np.ndarray:
+        """Return crops as they are stored: uint8, uint16 or float32 (b, channels, rows, columns)."""
+        return _rows(self._source, self._positions[index])
+
+    def stored_masks(self, index: slice) -> np.ndarray | None:
+        """Return segmentation labels as they are stored, uint16 (b, rows, columns), or None where there are none."""
+        return None if self._masks is None else _rows(self._masks, self._positions[index])
+
+    def crops(
+        self, index: slice | np.ndarray | list[int], *, rescale: Rescale = "minmax", masks: bool = False
+    ) -> np.ndarray:
+        """Return crops as float32 (b, channels, rows, columns).
+
+        Parameters
+        ----------
+        index
+            A slice, positions or a boolean mask.
+        rescale
+            ``"raw"``: integers divided by their type's maximum, floats as they are. ``"minmax"``: each crop and channel
+            to [0, 1] by its minimum and maximum, or by the channel's floor where it has one (the paper's Methods,
+            "Datasets, Preprocessing, and Training").
+        masks
+            Append the segmentation labels as one more channel.
+
+        Raises
+        ------
+        UserError
+            Where masks are asked for and the dataset has none.
+        """
+        positions = self._positions[np.arange(len(self))[index]]
+        order = np.argsort(positions, kind="stable")
+        crops = np.empty((len(positions), *self._source.shape[1:]), np.float32)
+        crops[order] = rescaled(_rows(self._source, positions[order]), self.channels, rescale)
+        if not masks:
+            return crops
+        if self._masks is None:
+            raise UserError(f"The dataset '{self.meta.name}' has no segmentation masks; these features need them.")
+        labels = np.empty((len(positions), 1, *crops.shape[2:]), np.float32)
+        labels[order, 0] = _rows(self._masks, positions[order])
+        return np.concatenate([crops, labels], axis=1)
+
+
+def _rows(source: CropSource, positions: np.ndarray) -> np.ndarray:
+    """Read sorted positions, as one slice where they are consecutive."""
+    if len(positions) == 0:
+        return np.asarray(source[0:0])
+    if positions[-1] - positions[0] == len(positions) - 1 and len(np.unique(positions)) == len(positions):
+        return np.asarray(source[int(positions[0]) : int(positions[-1]) + 1])
+    if hasattr(source, "oindex"):
+        return np.asarray(source.oindex[positions])
+    return np.asarray(source[positions])
+
+
+def rescaled(crops: np.ndarray, channels: tuple[Channel, ...], rescale: Rescale) -> np.ndarray:
+    """Return crops as float32, rescaled; a constant crop becomes zeros, never NaN.
+
+    Parameters
+    ----------
+    crops
+        (b, channels, rows, columns), uint8, uint16 or float32.
+    channels
+        One per channel; those with a floor are stretched from it to 1 and clipped.
+    rescale
+        ``"raw"`` or ``"minmax"``.
+    """
+    if crops.dtype.kind == "u":
+        crops = crops.astype(np.float32) / np.float32(np.iinfo(crops.dtype).max)
+    else:
+        crops = crops.astype(np.float32, copy=False)
+    if rescale == "raw":
+        return crops
+    if rescale != "minmax":
+        raise UserError(f"There is no rescaling named '{rescale}'. Use 'raw' or 'minmax'.")
+    low = crops.min(axis=(2, 3), keepdims=True)
+    span = crops.max(axis=(2, 3), keepdims=True) - low
+    result: np.ndarray = (crops - low) / np.where(span > 0, span, 1)
+    for position, channel in enumerate(channels):
+        if channel.floor:
+            stretched = (crops[:, position] - np.float32(channel.floor)) / np.float32(1 - channel.floor)
+            result[:, position] = np.where(span[:, position] > 0, np.clip(stretched, 0, 1), 0)
+    return result
+
+
+def as_float32(values: np.ndarray, what: str, *, exact_integers: bool = False) -> np.ndarray:
+    """Return numbers as float32, which rounds them and changes nothing else.
+
+    Parameters
+    ----------
+    values
+        Numbers or truth values, of any shape.
+    what
+        Whose they are, for the message.
+    exact_integers
+        Whether integers must not be rounded either, which happens above 2²⁴.
+
+    Raises
+    ------
+    UserError
+        For complex numbers, and for finite ones that are infinite as float32.
+
+    >>> as_float32(np.array([1, 2]), "this list")
+    array([1., 2.], dtype=float32)
+    """
+    if values.dtype.kind == "c":
+        raise UserError(
+            f"{what} holds complex numbers ({values.dtype}), whose imaginary parts would be lost. Save one real number for each."
+        )
+    with np.errstate(over="ignore"):
+        result = values.astype(np.float32, copy=False)
+    if (
+        values.dtype.kind == "f"
+        and values.dtype.itemsize > 4
+        and (lost := np.isinf(result) & np.isfinite(values)).any()
+    ):
+        raise UserError(
+            f"{what} holds {values[lost].flat[0]:g}, which is more than float32 can hold ({np.finfo(np.float32).max:.2g}). "
+            "Scale the values down."
+        )
+    if exact_integers and values.dtype.kind in "iu" and values.size:
+        extreme = max(int(values.max()), -int(values.min()))
+        if extreme > 2**24:
+            raise UserError(
+                f"{what} holds {extreme} as {values.dtype}; float32 rounds integers above 2²⁴. Save it as uint16, or scale it down."
+            )
+    return result
+
+
+def halved(crops: np.ndarray) -> np.ndarray:
+    """Return crops at half the size: the mean of each 2×2 pixels, which is bilinear resizing without anti-aliasing.
+
+    (…, rows, columns) with even rows and columns -> (…, rows / 2, columns / 2). Section 1 of the authors' preprocessing:
+    128×128 human crops become 64×64.
+    """
+    *_, rows, columns = crops.shape
+    blocks = crops.reshape(*crops.shape[:-2], rows // 2, 2, columns // 2, 2)
+    means: np.ndarray = blocks.mean(axis=(-3, -1), dtype=np.float32)
+    return means
+
+
+def validated_obs(obs: pd.DataFrame, dataset: str) -> pd.DataFrame:
+    """Return obs in the standard column order, checked.
+
+    Raises
+    ------
+    UserError
+        Where ``cell`` or ``image`` is missing, a cell is named twice, or a per-image column varies within an image.
+    """
+    import pandas as pd
+
+    for column in ("cell", "image"):
+        if column not in obs:
+            raise UserError(
+                f"The table of cells of '{dataset}' has no column '{column}'. It needs at least 'cell' and 'image'."
+            )
+    obs = obs.reset_index(drop=True)
+    obs["cell"] = obs["cell"].astype(str)
+    if (twice := obs["cell"][obs["cell"].duplicated()]).size:
+        raise UserError(
+            f"{twice.nunique():,} cells of '{dataset}' are named twice, for example '{twice.iloc[0]}'. Names must be unique."
+        )
+    for column in PER_IMAGE_COLUMNS:
+        if column in obs:
+            spread = obs.dropna(subset=["image"]).groupby("image", observed=True)[column].nunique(dropna=False)
+            if (spread > 1).any():
+                image = spread.index[spread > 1][0]
+                values = obs.loc[obs["image"] == image, column].unique()[:3]
+                raise UserError(
+                    f"The column '{column}' of '{dataset}' must be the same for all cells of an image, but image '{image}' "
+                    f"has {', '.join(map(repr, map(str, values)))}."
+                )
+    if "label" in obs:
+        labels = obs["label"].astype("string")
+        obs["label"] = pd.Categorical(labels, categories=sorted(labels.dropna().unique()))
+    first = [c for c in OBS_COLUMNS if c in obs]
+    return obs[first + [c for c in obs.columns if c not in first]]
+
+
+def subsample(cells: Cells, limit: int, seed: int, *, stratify: bool = True) -> Cells:
+    """Return a seeded subset of about `limit` cells, each label kept in proportion (at least two cells of each).
+
+    The order of the cells is kept. Without labels, or where they must not be read (`stratify` False), the subset is drawn
+    from all cells alike.
+    """
+    if limit >= len(cells):
+        return cells
+    rng = np.random.default_rng(seed)
+    shuffled = rng.permutation(len(cells))
+    if not stratify or "label" not in cells.obs or cells.obs["label"].isna().all():
+        return cells[np.sort(shuffled[:limit])]
+    codes = cells.obs["label"].cat.codes.to_numpy()[shuffled]
+    chosen = []
+    for code in np.unique(codes):
+        members = shuffled[codes == code]
+        chosen.append(members[: max(2, round(limit * len(members) / len(cells)))])
+    subset = cells[np.sort(np.concatenate(chosen))]
+    if len(subset) == limit:
+        return subset
+    note = (
+        f"The subset of --limit {limit} has {len(subset):,} cells of {len(cells):,}: each of the {len(chosen)} labels is kept in "
+        "proportion, with at least two cells."
+    )
+    return subset.with_obs(subset.obs, (note,))

@@ -1,0 +1,41 @@
+"""Columns of a table of cells as arrays: texts, and the groups that an exclusion names."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from pci_bench.data.provenance import DatasetProvenance
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def obs_strings(obs: pd.DataFrame, column: str) -> np.ndarray:
+    """Return an obs column as (n,) str, "" where missing or absent."""
+    if column not in obs:
+        return np.full(len(obs), "")
+    return obs[column].astype("string").fillna("").to_numpy(str)
+
+
+def resolve_exclude(exclude: str, dataset: DatasetProvenance) -> str:
+    """Return the obs column that `exclude` stands for: ``confounder`` is the dataset's declared one (``""`` if none).
+
+    >>> resolve_exclude("confounder", DatasetProvenance("mine", confounder="plate")), resolve_exclude("cell", DatasetProvenance())
+    ('plate', 'cell')
+    """
+    return dataset.confounder if exclude == "confounder" else exclude
+
+
+def exclusion_groups(obs: pd.DataFrame, column: str) -> np.ndarray:
+    """Return the groups (n,) int of an obs column; a missing value is a group of its own."""
+    import pandas as pd
+
+    if column == "cell" and "cell" not in obs:
+        return np.arange(len(obs))
+    values = obs[column]
+    codes = pd.factorize(values, sort=True)[0].astype(np.int64)  # sorted: no number may depend on the cells' order
+    blank = (codes < 0) | (values.astype("string").fillna("") == "").to_numpy(bool)
+    codes[blank] = codes.max(initial=0) + 1 + np.arange(blank.sum())
+    return codes

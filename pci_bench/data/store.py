@@ -1,0 +1,415 @@
+"""Cells on disk: a Zarr array of raw crops, a Parquet table of cells, and a description that says what is whole.
+
+A store is a folder: ``crops.zarr`` (n, channels, rows, columns), optionally ``masks.zarr`` (n, rows, columns),
+``obs.parquet``, and ``store.json`` with channels, dataset, content hash and the size of every other file, so that a
+truncated store is noticed when it is opened. Bits that flipped on the disk are noticed, too: chunks carry a checksum that is
+checked when they are read, and the description holds those of the other files and of itself.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pci_bench.data.cells import Cells, Channel, DatasetMeta, as_float32, validated_obs
+from pci_bench.errors import UserError
+from pci_bench.system.checksums import DamagedError, check_described, check_digests, described, digests_of
+from pci_bench.system.progress import Progress
+from pci_bench.system.shortages import raise_shortage
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+SCHEMA = 1  # of stores
+CELLS_PER_CHUNK = 256
+
+
+class BrokenStoreError(UserError):
+    """A folder that is not a whole store of this schema."""
+
+
+class StoreWriter:
+    """What a dataset writes its cells to, in order, in batches of any size."""
+
+    def __init__(self, folder: Path, meta: DatasetMeta, progress: Progress):
+        self._folder = folder
+        self._meta = meta
+        self.progress = progress
+        self._filled = 0
+        self._constant: dict[str, int] = {}
+        self._notes: list[str] = []
+        self._crop_digests: list[bytes] = []
+        self._hash = hashlib.sha256()
+        self._mask_hash = hashlib.sha256()
+        self._generated: str | None = None
+        self._crops: Any = None
+        self._masks: Any = None
+        self._stage: Any = None
+
+    @property
+    def added(self) -> int:
+        """How many cells were added so far."""
+        return self._filled + self._buffered
+
+    def begin(
+        self,
+        obs: pd.DataFrame,
+        channels: tuple[Channel, ...],
+        *,
+        crop_shape: tuple[int, int],
+        dtype: str,
+        confounder: str | None = None,
+        masks: bool = False,
+        notes: tuple[str, ...] = (),
+        identity: str | None = None,
+        checksum: str | None = None,
+    ) -> None:
+        """Declare what will be written.
+
+        Parameters
+        ----------
+        obs
+            One row per cell, in the order in which crops will be added.
+        channels
+            One per channel.
+        crop_shape
+            Rows and columns.
+        dtype
+            ``"uint8"``, ``"uint16"`` or ``"float32"``.
+        confounder
+            Overrides the dataset's confounder, where only the files tell which column it is.
+        masks
+            Whether segmentation labels are added with the crops.
+        notes
+            What a user should know of these data, as sentences.
+        identity
+            For generated data, all that they are made from: generator, version, seed and parameters. The content hash is
+            then of this text in place of pixels and table.
+        checksum
+            For generated data, the SHA-256 that their pixels and masks have on every processor: `pixel_checksum` of all crops
+            and masks. Other pixels are an error when the last are written.
+        """
+        from dataclasses import replace
+
+        import zarr
+        from zarr.codecs import Crc32cCodec, ZstdCodec
+
+        if len(obs) == 0:
+            raise UserError(f"The dataset '{self._meta.name}' holds no cells.")
+        if dtype not in ("uint8", "uint16", "float32"):
+            raise UserError(f"Crops of '{self._meta.name}' are {dtype}; they must be uint8, uint16 or float32.")
+        if confounder:
+            self._meta = replace(self._meta, confounder=confounder)
+        self._obs = validated_obs(obs, self._meta.name)
+        self._channels = channels
+        self._notes.extend(notes)
+        self._generated = identity
+        self._checksum = checksum
+        n, shape = len(obs), (len(channels), *crop_shape)
+        chunks = (min(n, CELLS_PER_CHUNK), *shape)
+        codecs: dict[str, Any] = {"compressors": (ZstdCodec(), Crc32cCodec())}
+        self._crops = zarr.create_array(
+            self._folder / "crops.zarr", shape=(n, *shape), chunks=chunks, dtype=dtype, **codecs
+        )
+        if masks:
+            self._masks = zarr.create_array(
+                self._folder / "masks.zarr",
+                shape=(n, *crop_shape),
+                chunks=(chunks[0], *crop_shape),
+                dtype="uint16",
+                **codecs,
+            )
+        self._buffer: list[tuple[np.ndarray, np.ndarray | None]] = []
+        self._buffered = 0
+        self._stage = self.progress.stage(f"storing {self._meta.name}, {n:,} cells", n)
+        self._advance = self._stage.__enter__()
+
+    def add(self, crops: np.ndarray, masks: np.ndarray | None = None) -> None:
+        """Write the next crops (b, channels, rows, columns), and their masks (b, rows, columns) where declared.
+
+        Raises
+        ------
+        UserError
+            For a shape or type other than declared, masks missing or not declared, NaN or infinite values (the first such
+            cell is named), or too many crops.
+        """
+        start = self.added
+        if start + len(crops) > len(self._obs):
+            raise UserError(
+                f"The dataset '{self._meta.name}' yields more crops than its table has cells ({len(self._obs):,})."
+            )
+        expected = (len(crops), *self._crops.shape[1:])
+        if crops.shape != expected:
+            raise UserError(
+                f"Crops of '{self._meta.name}' from cell '{self._obs['cell'].iloc[start]}' on have the shape {crops.shape[1:]}, "
+                f"but the first have {expected[1:]}. All crops of a dataset must have one shape."
+            )
+        if crops.dtype != self._crops.dtype and not crops.dtype.kind == self._crops.dtype.kind == "f":
+            raise UserError(
+                f"Crops of '{self._meta.name}' from cell '{self._obs['cell'].iloc[start]}' on are {crops.dtype}, but {self._crops.dtype} "
+                "was declared. Declare their own type; converted, they would lose values silently."
+            )
+        if (masks is not None) != (self._masks is not None) or (
+            masks is not None and masks.shape != (len(crops), *crops.shape[2:])
+        ):
+            raise UserError(
+                f"'{self._meta.name}' declared {'masks' if self._masks is not None else 'no masks'}, but from cell "
+                f"'{self._obs['cell'].iloc[start]}' on {'there are none' if masks is None else f'masks of shape {masks.shape} came'}. "
+                "Every batch of crops needs its masks (b, rows, columns) where masks are declared, and none elsewhere."
+            )
+        if masks is not None and (
+            (low := masks.min()) < 0 or masks.max() > 65535 or (masks != masks.astype(np.uint16)).any()
+        ):
+            raise UserError(
+                f"Masks of '{self._meta.name}' from cell '{self._obs['cell'].iloc[start]}' on hold values from {low} to {masks.max()} as "
+                f"{masks.dtype}; segmentation labels are whole numbers from 0 to 65,535."
+            )
+        crops = as_float32(crops, f"'{self._meta.name}'") if crops.dtype.kind == "f" else crops
+        if crops.dtype.kind == "f":
+            finite = np.isfinite(crops).all(axis=(2, 3))
+            if not finite.all():
+                cell, channel = np.argwhere(~finite)[0]
+                raise UserError(
+                    f"Channel {self._channels[channel].name} of cell '{self._obs['cell'].iloc[start + cell]}' in '{self._meta.name}' "
+                    f"holds NaN or infinite values ({int((~finite.all(axis=1)).sum())} such cells in this batch). "
+                    "Leave these cells out, or repair the files."
+                )
+        constant = crops.min(axis=(2, 3)) == crops.max(axis=(2, 3))
+        for channel, count in zip(self._channels, constant.sum(axis=0), strict=True):
+            self._constant[channel.name] = self._constant.get(channel.name, 0) + int(count)
+        self._crop_digests += [hashlib.blake2b(crop.tobytes(), digest_size=16).digest() for crop in crops]
+        self._buffer.append((crops, masks))
+        self._buffered += len(crops)
+        if self._buffered >= CELLS_PER_CHUNK:
+            self._flush(whole_chunks=True)
+
+    def _flush(self, *, whole_chunks: bool) -> None:
+        """Write what is buffered; but for the end, in whole chunks, since a chunk is compressed as one."""
+        crops = np.concatenate([c for c, _ in self._buffer])
+        masks = np.concatenate([m for _, m in self._buffer if m is not None]) if self._masks is not None else None
+        n = len(crops) // CELLS_PER_CHUNK * CELLS_PER_CHUNK if whole_chunks else len(crops)
+        self._crops[self._filled : self._filled + n] = crops[:n]
+        self._hash.update(np.ascontiguousarray(crops[:n]).tobytes())
+        if masks is not None:
+            self._masks[self._filled : self._filled + n] = masks[:n]
+            self._mask_hash.update(_mask_bytes(masks[:n]))
+        self._filled += n
+        self._advance(n)
+        self._buffer = [(crops[n:], None if masks is None else masks[n:])]
+        self._buffered = len(crops) - n
+
+    def close(self, error: BaseException | None = None) -> None:
+        """End the progress stage, where one was begun and has not ended; called by the harness."""
+        stage, self._stage = self._stage, None
+        if stage is not None:
+            stage.__exit__(type(error) if error else None, error, error.__traceback__ if error else None)
+
+    def finish(self) -> None:
+        """Write the table and the description; called by the harness."""
+        if self._crops is None:
+            raise UserError(f"The dataset '{self._meta.name}' wrote no cells.")
+        if self._buffered:
+            self._flush(whole_chunks=False)
+        if self._filled != len(self._obs):
+            raise UserError(
+                f"'{self._meta.name}' has {len(self._obs):,} cells in its table but only {self._filled:,} crops."
+            )
+        self.close()
+        for channel in self._channels:
+            count = self._constant[channel.name]
+            if count == self._filled and channel.role == "protein":
+                raise UserError(
+                    f"Every crop of the protein channel {channel.name} of '{self._meta.name}' is constant: there is nothing to measure. "
+                    "Check that the right files were given as the protein channel."
+                )
+            if count:
+                self._notes.append(
+                    f"{count:,} of {self._filled:,} cells of {self._meta.name} have a constant {channel.name} crop; rescaled, it is all zeros."
+                )
+        self._notes += repeated_crops(self._crop_digests, self._obs, self._meta.name)
+        self._obs.to_parquet(self._folder / "obs.parquet")
+        layout = _layout(self._channels, self._crops.dtype, self._crops.shape)
+        if self._masks is not None:
+            self._hash.update(self._mask_hash.digest())
+        if self._checksum not in (None, drawn := self._hash.hexdigest()):
+            raise UserError(
+                f"The pixels of '{self._meta.name}' drawn on this machine have the checksum {drawn}, not {self._checksum} as on every "
+                "other: numbers on them would not be comparable. Check that NumPy is not a modified build, and report it with "
+                "the versions of NumPy and Python and the processor."
+            )
+        self._hash.update(_identity(layout, self._obs))
+        stored = self._hash.hexdigest()
+        generated = None if self._generated is None else hashlib.sha256(layout + self._generated.encode()).hexdigest()
+        files = sorted(p for p in self._folder.rglob("*") if p.is_file())
+        description = {
+            "schema": SCHEMA,
+            "made_by": "pci-bench",
+            "sha256": generated or stored,
+            "stored_sha256": stored,
+            "checksum": self._checksum,
+            "masks_hashed": self._masks is not None,
+            "meta": asdict(self._meta),
+            "channels": [asdict(c) for c in self._channels],
+            "notes": self._notes,
+            "files": {p.relative_to(self._folder).as_posix(): p.stat().st_size for p in files},
+            "file_sha256": digests_of(self._folder, [p for p in files if p.suffix in (".json", ".parquet")]),
+        }
+        (self._folder / "store.json").write_text(
+            json.dumps(described(description), indent=1), encoding="utf-8", newline="\n"
+        )
+
+
+def repeated_crops(digests: list[bytes], obs: pd.DataFrame, dataset: str) -> list[str]:
+    """Return a sentence that counts the cells whose crops are equal, byte by byte, to another cell's; none where none is.
+
+    >>> import pandas as pd
+    >>> obs = pd.DataFrame({"cell": ["a", "b", "c"], "image": ["w0", "w1", "w1"]})
+    >>> repeated_crops([b"1", b"1", b"2"], obs, "mine")[0][:75]
+    "2 of 3 cells of mine have the same pixels as another cell ('a' and 'b', for"
+    """
+    import pandas as pd
+
+    table = pd.DataFrame({"digest": digests, "image": obs["image"].astype("string").fillna("")})
+    equal = table["digest"].duplicated(keep=False)
+    if not equal.any():
+        return []
+    images = table[equal].groupby("digest")["image"].nunique()
+    elsewhere = int(table["digest"].map(images).gt(1).sum())
+    pair = obs["cell"][table["digest"] == table["digest"][equal].iloc[0]].iloc[:2]
+    return [
+        f"{int(equal.sum()):,} of {len(table):,} cells of {dataset} have the same pixels as another cell "
+        f"({' and '.join(repr(cell) for cell in pair)}, for example), {elsewhere:,} of them as a cell of another image. A cell and its copy "
+        "recognize each other, which flatters every score. Leave copies out."
+    ]
+
+
+def open_store(folder: Path) -> Cells:
+    """Return the cells of a store.
+
+    Raises
+    ------
+    BrokenStoreError
+        Where the folder is not a store, is of another schema, or a file of it is missing, truncated, changed in size, or damaged.
+    """
+    import pandas as pd
+    import zarr
+
+    try:
+        description = json.loads((folder / "store.json").read_text(encoding="utf-8"))
+        schema, files = description["schema"], description["files"]
+        channels = tuple(Channel(**c) for c in description["channels"])
+        meta = DatasetMeta(**description["meta"])
+        sha256, notes = description["sha256"], tuple(description["notes"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise_shortage(error)
+        raise BrokenStoreError(f"{folder} is not a store of cells: {type(error).__name__}: {error}.") from error
+    if schema != SCHEMA:
+        raise BrokenStoreError(f"{folder} is a store of schema {schema}; this version reads schema {SCHEMA}.")
+    if (folder / "masks.zarr").exists() and not description.get("masks_hashed"):
+        raise BrokenStoreError(f"{folder} was stored before masks were part of a dataset's hash.")
+    try:
+        check_described(description)
+    except DamagedError as error:
+        raise BrokenStoreError(f"The store {folder} is damaged: store.json: {error}.") from error
+    for name, size in files.items():
+        file = folder / name
+        found = file.stat().st_size if file.is_file() else None
+        if found != size:
+            state = "is missing" if found is None else f"has {found:,} bytes instead of {size:,}"
+            raise BrokenStoreError(f"The store {folder} is damaged: {name} {state}.")
+    try:
+        check_digests(folder, description.get("file_sha256", {}))  # stores made before there were checksums have none
+        obs = pd.read_parquet(folder / "obs.parquet")
+        crops = zarr.open_array(folder / "crops.zarr", mode="r", zarr_format=3)
+        masks = None
+        if (folder / "masks.zarr").exists():
+            masks = zarr.open_array(folder / "masks.zarr", mode="r", zarr_format=3)
+    except Exception as error:  # Zarr and Arrow raise many kinds
+        raise_shortage(error)
+        raise BrokenStoreError(f"The store {folder} cannot be read: {error}.") from error
+    if crops.shape[:2] != (len(obs), len(channels)):
+        raise BrokenStoreError(
+            f"The store {folder} has {len(obs):,} rows and {len(channels)} channels but crops of shape {crops.shape}."
+        )
+    stored_masks = None if masks is None else _Stored(masks, folder)
+    return Cells(obs, channels, meta, sha256, _Stored(crops, folder), masks=stored_masks, notes=notes)
+
+
+class _Stored:
+    """An array of a store; a chunk that cannot be decoded is a sentence that names the store."""
+
+    def __init__(self, array: Any, folder: Path):
+        self.shape: tuple[int, ...] = array.shape
+        self.dtype: np.dtype = array.dtype
+        self._array = array
+        self._folder = folder
+
+    def __getitem__(self, index: Any) -> Any:
+        try:
+            return self._array.oindex[index] if isinstance(index, np.ndarray) else self._array[index]
+        except Exception as error:  # each codec raises its own kinds
+            raise_shortage(error)
+            raise BrokenStoreError(
+                f"The store {self._folder} is damaged: a chunk of {self._array.basename or 'its crops'} cannot be read ({error}). "
+                "Delete that folder; the next run builds it again."
+            ) from error
+
+
+def verify_store(folder: Path, progress: Progress) -> str:
+    """Return the content hash of a store after reading every pixel and mask of it again.
+
+    Raises
+    ------
+    UserError
+        Where its content is not what was stored.
+    """
+    cells = open_store(folder)
+    digest, mask_digest = hashlib.sha256(), hashlib.sha256()
+    with progress.stage(f"reading {cells.meta.name}", len(cells)) as advance:
+        for start in range(0, len(cells), CELLS_PER_CHUNK):
+            part = slice(start, start + CELLS_PER_CHUNK)
+            crops = cells.stored(part)
+            digest.update(np.ascontiguousarray(crops).tobytes())
+            if (masks := cells.stored_masks(part)) is not None:
+                mask_digest.update(_mask_bytes(masks))
+            advance(len(crops))
+    layout = _layout(cells.channels, crops.dtype, (len(cells), *crops.shape[1:]))
+    if cells.has_masks:
+        digest.update(mask_digest.digest())
+    description = json.loads((folder / "store.json").read_text(encoding="utf-8"))
+    declared, drawn = description.get("checksum"), digest.hexdigest()
+    digest.update(_identity(layout, cells.obs))
+    written = description.get("stored_sha256", cells.sha256)
+    if declared not in (None, drawn) or digest.hexdigest() != written:
+        raise UserError(
+            f"The store {folder} no longer holds what was written: its hash is {digest.hexdigest()[:16]}…, "
+            f"not {written[:16]}…. Delete that folder; the next run builds it again."
+        )
+    return cells.sha256
+
+
+def pixel_checksum(crops: np.ndarray, masks: np.ndarray) -> str:
+    """Return the SHA-256 of crops (n, channels, rows, columns) and of the digest of their masks (n, rows, columns), as hex."""
+    digest = hashlib.sha256(np.ascontiguousarray(crops).tobytes())
+    digest.update(hashlib.sha256(_mask_bytes(masks)).digest())
+    return digest.hexdigest()
+
+
+def _mask_bytes(masks: np.ndarray) -> bytes:
+    """Return what a content hash covers of segmentation labels, whatever integers a dataset gave them as."""
+    return np.ascontiguousarray(masks, dtype=np.uint16).tobytes()
+
+
+def _layout(channels: tuple[Channel, ...], dtype: np.dtype, shape: tuple[int, ...]) -> bytes:
+    """Return what every content hash covers: schema, channels, type and shape."""
+    return json.dumps([SCHEMA, [asdict(c) for c in channels], str(dtype), list(shape)], sort_keys=True).encode()
+
+
+def _identity(layout: bytes, obs: pd.DataFrame) -> bytes:
+    """Return what the hash of stored content covers besides pixels."""
+    return layout + obs.to_csv(index=False, lineterminator="\n").encode()

@@ -1,0 +1,364 @@
+"""Computing feature sets: one pass over the crops for extractors that share their preparation, part by part, in processes."""
+
+from __future__ import annotations
+
+import functools
+import os
+import re
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pci_bench.api.extractor import Compute
+from pci_bench.api.segmenter import DEFAULT_SEGMENTER, SEGMENTERS
+from pci_bench.errors import PluginError, UserError
+from pci_bench.features.availability import code_of
+from pci_bench.features.jobs import Job, by_extractor, job_of, read_part, stage_name, whole_part, write_part
+from pci_bench.features.names import FeatureSet
+from pci_bench.system.files import cache_folder
+from pci_bench.system.progress import Progress
+from pci_bench.system.threads import available_cores, machine_cores, set_threads
+
+if TYPE_CHECKING:
+    from pci_bench.data.cells import Cells
+
+SECONDS_WORTH_PROCESSES = 20.0  # of CPU time: less is done sooner and cheaper than processes are started
+SECONDS_BETWEEN_LOOKS = 0.5  # of a worker process for its parent
+
+
+def computed(
+    jobs: Sequence[Job], cells: Cells, device: str, workers: int | None, progress: Progress
+) -> Iterator[tuple[Job, np.ndarray]]:
+    """Compute the parts of a pass that are not there yet, and yield the values (n, d) of each feature set."""
+    parts, size = jobs[0].starts(len(cells)), jobs[0].cells_per_part
+    todo = [start for start in parts if not all(whole_part(job, start, len(cells)) for job in jobs)]
+    done = len(cells) - sum(min(size, len(cells) - start) for start in todo)
+    by_crop = jobs[0].extractor.meta.processes
+    asked, workers = workers, min(workers or (available_cores() if by_crop else 1), len(todo), machine_cores()) or 1
+    cores = 1 if by_crop else max(1, available_cores() // workers)
+    with progress.stage(f"extracting {stage_name(jobs)}", len(cells)) as advance:
+        advance(done)
+        if todo and (workers == 1 or asked is None):
+            pool = _Pool.of(jobs, cores, device)
+            opened = _opened(jobs, cells, device, pool.threads)
+            while todo:
+                began = time.process_time()
+                _compute_part(opened, cells, todo.pop(0), device, pool, advance)
+                if workers > 1 and (time.process_time() - began) * len(todo) > SECONDS_WORTH_PROCESSES:
+                    break
+        if todo:
+            from joblib import delayed
+
+            from pci_bench.api.registry import plugin_files
+
+            tasks = (
+                delayed(_work)(
+                    [j.features for j in jobs],
+                    cells,
+                    start,
+                    device,
+                    cores,
+                    jobs[0].segmenter or DEFAULT_SEGMENTER,
+                    plugin_files(),
+                    cache_folder(),
+                    os.getpid(),
+                )
+                for start in todo
+            )
+            for start in _shared(tasks, workers, partial(_what_was_lost, jobs, cells, todo)):
+                advance(min(size, len(cells) - start))
+    for job in jobs:
+        yield job, np.concatenate([read_part(job, start) for start in parts])
+
+
+def _opened(jobs: Sequence[Job], cells: Cells, device: str, threads: int) -> tuple[_Computation, ...]:
+    """Open the extractors of a pass, each once, and give the process's libraries their threads."""
+    set_threads(threads)
+    opened = []
+    for mine in by_extractor(jobs).values():
+        with code_of(mine[0].features, "in open()", [str(job.features) for job in mine]):
+            opened.append(_Computation(tuple(mine), mine[0].extractor.open(cells.channels, mine[0].weights, device)))
+    set_threads(threads)  # once more, for libraries that were imported just now
+    return tuple(opened)
+
+
+def _shared(tasks: Iterable[Any], workers: int, lost: Callable[[], str]) -> Iterator[int]:
+    """Yield what worker processes finish; one that is killed is a sentence."""
+    from joblib import Parallel
+
+    try:
+        yield from Parallel(n_jobs=workers, return_as="generator_unordered")(tasks)
+    except BrokenProcessPool as error:
+        codes = re.search(r"\{([^}]*)\}", str(error))
+        raise UserError(
+            f"A worker process was killed or crashed{f' ({codes[1]})' if codes else ''} while it computed {lost()} Run the same "
+            "command again: it continues where it stopped. Where the system killed it for want of memory, use fewer --workers."
+        ) from error
+
+
+def _what_was_lost(jobs: Sequence[Job], cells: Cells, starts: Sequence[int]) -> str:
+    """Return the first part of cells that is not there, for a sentence, and how many are."""
+    size, n = jobs[0].cells_per_part, len(cells)
+    missing = [start for start in starts if not all(whole_part(job, start, n) for job in jobs)]
+    parts = len(jobs[0].starts(n))
+    first = missing[0] if missing else 0
+    names = cells.obs["cell"]
+    last = min(first + size, n) - 1
+    return (
+        f"{stage_name(jobs)}, first in the cells '{names.iloc[first]}' to '{names.iloc[last]}' of {cells.meta.name}. "
+        f"{parts - len(missing)} of {parts} parts are kept."
+    )
+
+
+@dataclass(frozen=True)
+class _Computation:
+    """An opened extractor: the outputs wanted of it, and its function of a batch."""
+
+    jobs: tuple[Job, ...]
+    function: Compute
+
+    @property
+    def outputs(self) -> set[str]:
+        return {job.features.output for job in self.jobs}
+
+    def compute(self, crops: np.ndarray, names: Sequence[str]) -> dict[str, np.ndarray]:
+        """Return {output: values} of a batch of crops, the first of which are of the cells `names`."""
+        with code_of(self.jobs[0].features, f"on {cells_text(names)}", [str(job.features) for job in self.jobs]):
+            values = self.function(crops, self.outputs)
+            if not isinstance(values, dict):
+                raise TypeError(f"it returned {type(values).__name__}; expected a dict of outputs")
+            return values
+
+
+@dataclass(frozen=True)
+class _Pool:
+    """How a process uses its cores: batches beside each other with one thread each, or one batch with all threads.
+
+    Threads that share one operation wait for each other in a loop, hundreds of times in a batch of a small network; on a
+    busy machine that costs several times the CPU time of the work itself.
+    """
+
+    batches: int
+    threads: int
+
+    @classmethod
+    def of(cls, jobs: Sequence[Job], cores: int, device: str) -> _Pool:
+        """Return the way of a pass's extractors on some cores."""
+        beside = jobs[0].extractor.meta.concurrent and device == "cpu"
+        return cls(cores, 1) if beside else cls(1, cores)
+
+    def map(self, function: Callable[[int], Any], items: Sequence[int]) -> Iterator[Any]:
+        """Yield a function's values in the order of the items."""
+        if self.batches == 1 or len(items) == 1:
+            yield from map(function, items)
+            return
+        pool = ThreadPoolExecutor(self.batches)
+        try:
+            yield from pool.map(function, items)
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def _work(
+    wanted: list[FeatureSet],
+    cells: Cells,
+    start: int,
+    device: str,
+    cores: int,
+    segmenter: str,
+    plugins: list[Path],
+    cache: Path,
+    parent: int,
+) -> int:
+    """Compute one part in a worker process."""
+    from pci_bench.api.registry import load_plugin
+
+    _stay_with(parent)
+    os.environ["PCI_BENCH_CACHE"] = str(
+        cache
+    )  # worker processes outlive a call, and keep the environment they began with
+    set_threads(cores)
+    for file in plugins:
+        load_plugin(file)
+    jobs = [job_of(features, cells, segmenter) for features in wanted]
+    pool = _Pool.of(jobs, cores, device)
+    _compute_part(_opened(jobs, cells, device, pool.threads), cells, start, device, pool, lambda n: None)
+    return start
+
+
+@functools.cache
+def _stay_with(parent: int) -> None:
+    """End this worker process when its parent is gone, however that ended; Ctrl-C is the parent's to hear."""
+    if os.getpid() == parent:  # joblib does not start processes within processes
+        return
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(SECONDS_BETWEEN_LOOKS)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def _compute_part(
+    opened: Sequence[_Computation], cells: Cells, start: int, device: str, pool: _Pool, advance: Any
+) -> None:
+    """Compute the part of cells that begins at start, and write one file per output.
+
+    Every call gets exactly ``meta.batch`` crops, the last filled up with zeros, so that a cell's numbers do not depend on
+    how many cells there are or where it stands among them.
+    """
+    first_job = opened[0].jobs[0]
+    size, batch_size = first_job.cells_per_part, first_job.extractor.meta.batch
+    stop = min(start + size, len(cells))
+    collected: dict[FeatureSet, np.ndarray] = {}
+    prepared = _prepared(first_job, cells, device, [str(job.features) for one in opened for job in one.jobs])
+    names = cell_names(cells, slice(start, stop))
+    span = max(batch_size, 512 // batch_size * batch_size)  # read a few chunks of the store at once
+    for first in range(start, stop, span):
+        crops = prepared(slice(first, min(first + span, stop)))
+
+        def values_of(offset: int, crops: np.ndarray = crops, first: int = first) -> list[dict[str, np.ndarray]]:
+            batch = crops[offset : offset + batch_size]
+            measured = names[first + offset - start : first + offset - start + len(batch)]
+            if len(batch) < batch_size:
+                batch = np.concatenate([batch, np.zeros((batch_size - len(batch), *batch.shape[1:]), np.float32)])
+            return [one.compute(batch, measured) for one in opened]
+
+        offsets = range(0, len(crops), batch_size)
+        for offset, values in zip(offsets, pool.map(values_of, offsets), strict=True):
+            rows = slice(first + offset - start, min(first + offset + batch_size, stop) - start)
+            for one, by_output in zip(opened, values, strict=True):
+                for job in one.jobs:
+                    _collect(job, by_output, collected, rows, stop - start, names[rows])
+            advance(rows.stop - rows.start)
+    for one in opened:
+        for job in one.jobs:
+            write_part(job, cells, start, collected[job.features])
+
+
+def _collect(
+    job: Job,
+    values: dict[str, np.ndarray],
+    collected: dict[FeatureSet, np.ndarray],
+    rows: slice,
+    n: int,
+    names: Sequence[str],
+) -> None:
+    """Put a batch's values of one output in their rows of the part's n.
+
+    Filled in place: small arrays kept from every batch would keep the allocator from using a batch's memory again.
+    """
+    meta, output = job.extractor.meta, job.features.output
+    columns = collected[job.features].shape[1] if job.features in collected else None
+    array = checked_numbers(job.features, meta.name, values.get(output), names, (meta.batch, columns))
+    if job.features not in collected:
+        collected[job.features] = np.empty((n, array.shape[1]), np.float32)
+    with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, and is refused by name
+        collected[job.features][rows] = array[: rows.stop - rows.start]
+
+
+def cell_names(cells: Cells, index: slice) -> list[str]:
+    """Return the names of some cells."""
+    return cells.obs["cell"].iloc[index].astype(str).tolist()
+
+
+def cells_text(names: Sequence[str]) -> str:
+    """Return some cells as words of a sentence, by the first and the last name."""
+    return f"the cell '{names[0]}'" if len(names) == 1 else f"the cells '{names[0]}' to '{names[-1]}'"
+
+
+def checked_numbers(
+    features: FeatureSet, extractor: str, values: Any, names: Sequence[str], expected: tuple[int, int | None]
+) -> np.ndarray:
+    """Return a batch's values as an array of real numbers (rows, columns).
+
+    Parameters
+    ----------
+    features, extractor
+        Of which feature set they are, and the name of what gave them.
+    values
+        What it gave.
+    names
+        The cells of the first rows; further ones fill up the batch.
+    expected
+        Rows and columns; None for as many columns as there are.
+
+    Raises
+    ------
+    PluginError
+        For nothing, masked values, rows of different lengths, text, objects, complex numbers, or another shape.
+    """
+    rows, columns = expected
+    array: np.ndarray = np.empty(0)
+    cells, problem = cells_text(names), ""
+    if values is None:
+        problem = "nothing"
+    elif np.ma.is_masked(values):
+        problem = "masked values"
+    else:
+        try:
+            array = np.asarray(values)
+        except ValueError:
+            problem = "rows of different lengths"
+        except Exception as error:  # as of a tensor that needs a gradient, or is on another device
+            problem = f"{type(values).__name__} that is no array of numbers ({error})"
+        else:
+            if array.shape[:1] == (rows,) and array.ndim == 2 and columns in (None, array.shape[1]):
+                if array.dtype.kind not in "biuf":
+                    bad = [i for i in range(len(names)) if not _is_real(array[i])]
+                    cells = f"the cell '{names[bad[0]]}'" if bad else cells
+                    problem = f"values of the type {_type_said(array.dtype)}"
+            else:
+                problem = f"the shape {array.shape}"
+    if problem:
+        raise PluginError.of(
+            f"{extractor} gave {problem} for {rows} crops{f' and the output {features.output}' if features.output else ''}; "
+            f"expected one row per crop, ({rows}, {'d' if columns is None else columns}), of real numbers. "
+            f"First seen for {cells}. Correct the extractor.",
+            [str(features)],
+        )
+    return array
+
+
+def _is_real(row: np.ndarray) -> bool:
+    return all(isinstance(value, int | float | np.integer | np.floating) for value in row.tolist())
+
+
+def _type_said(dtype: np.dtype) -> str:
+    return "text" if dtype.kind in "SU" else str(dtype)
+
+
+def _prepared(job: Job, cells: Cells, device: str, features: Sequence[str]) -> Callable[[slice], np.ndarray]:
+    """Return a function of a slice of the cells that gives their crops as the extractors of a pass want them, masks included."""
+    meta = job.extractor.meta
+    if job.segmenter is None:
+        return lambda index: cells.crops(index, rescale=meta.rescale, masks=meta.masks)
+    segmenter = job.segmenter
+    with SEGMENTERS.code(segmenter, "in open()", features):
+        segment = SEGMENTERS.get(segmenter).open(cells.channels, device)
+
+    def crops_and_masks(index: slice) -> np.ndarray:
+        crops, names = cells.crops(index), cell_names(cells, index)
+        with SEGMENTERS.code(segmenter, f"on {cells_text(names)}", features):
+            masks = np.asarray(segment(crops))
+        if masks.shape != (len(crops), *cells.crop_shape) or masks.dtype.kind not in "biu":
+            raise PluginError.of(
+                f"The segmenter {segmenter} gave masks of the shape {masks.shape} and the type {masks.dtype} for "
+                f"{cells_text(names)}; expected whole numbers (crops, rows, columns), {(len(crops), *cells.crop_shape)}. "
+                "Correct the segmenter.",
+                features,
+            )
+        return np.concatenate([cells.crops(index, rescale=meta.rescale), masks[:, None].astype(np.float32)], axis=1)
+
+    return crops_and_masks

@@ -1,0 +1,167 @@
+"""One feature set ready to be computed: the key of its numbers, its cache file, and the parts that it is computed in."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pci_bench import weights as weight_files
+from pci_bench.api.extractor import EXTRACTORS, Extractor
+from pci_bench.api.registry import source_of
+from pci_bench.api.segmenter import SEGMENTERS
+from pci_bench.data.provenance import DatasetProvenance, FeaturesProvenance, Provenance
+from pci_bench.errors import PluginError
+from pci_bench.features.availability import needs_segmenter
+from pci_bench.features.names import FeatureSet
+from pci_bench.system.checksums import seal, unsealed
+from pci_bench.system.files import atomic_file, cache_folder, escape, sha256_of
+from pci_bench.system.shortages import raise_shortage
+
+if TYPE_CHECKING:
+    from pci_bench.data.cells import Cells
+
+CELLS_PER_PART = 4096
+CELLS_PER_SMALL_PART = 256  # where processes share the parts of slow measurements
+PRECISION = "float32"
+
+
+@dataclass(frozen=True)
+class Job:
+    """One feature set ready to be computed: its full name, weights file, and the key of its numbers."""
+
+    features: FeatureSet
+    extractor: Extractor
+    weights: Path | None
+    segmenter: str | None
+    provenance: Provenance
+
+    @property
+    def cells_per_part(self) -> int:
+        """How many cells are computed, stored and handed to a process at once."""
+        return CELLS_PER_SMALL_PART if self.extractor.meta.processes else CELLS_PER_PART
+
+    @property
+    def key(self) -> str:
+        """The hash of all that the numbers follow from."""
+        dataset, features = self.provenance.dataset, self.provenance.features
+        identity = [dataset.sha256, features.name, features.version, features.weights_sha256, PRECISION]
+        if self.segmenter:
+            identity += [self.segmenter, SEGMENTERS.get(self.segmenter).meta.version]
+            if code := source_of(SEGMENTERS.origin(self.segmenter).file):
+                identity.append(code)
+        if code := source_of(
+            EXTRACTORS.origin(self.features.extractor_name).file
+        ):  # of a plug-in; our versions are kept
+            identity.append(code)
+        return hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:20]
+
+    def file(self) -> Path:
+        """Return the cache file of the whole feature set."""
+        dataset = self.provenance.dataset
+        folder = cache_folder() / "features" / f"{escape(dataset.name)}-{dataset.sha256[:12]}"
+        return folder / f"{escape(str(self.features))}-{self.key}.h5ad"
+
+    @property
+    def preparation(self) -> tuple[Any, ...]:
+        """What jobs that share a pass have in common: the weights, and how crops are prepared and handed over."""
+        meta = self.extractor.meta
+        weights = None if self.weights is None else (meta.weights, self.features.weights)
+        return weights, meta.rescale, meta.masks, self.segmenter, meta.batch, meta.processes, meta.concurrent
+
+    def part(self, number: int) -> Path:
+        """Return the file of one part."""
+        return self.file().with_suffix(".parts") / f"{number:05d}.npy"
+
+    def starts(self, n: int) -> range:
+        """Return the first cell of every part of n cells."""
+        return range(0, n, self.cells_per_part)
+
+
+def job_of(features: FeatureSet, cells: Cells, segmenter: str) -> Job:
+    """Return what is needed to compute a feature set whose weights are resolved."""
+    extractor = features.extractor()
+    meta = extractor.meta
+    file = weight_files.find(meta.weights, features.weights) if meta.weights and features.weights else None
+    segmented = segmenter if needs_segmenter(meta, cells) else None
+    origin = Provenance(
+        DatasetProvenance.of(cells.meta, cells.sha256),
+        FeaturesProvenance(
+            features.base,
+            features.weights or "",
+            meta.version,
+            sha256_of(file) if file else "",
+            meta.weights or "",
+            meta.title,
+            PRECISION,
+            meta.allows_nan,
+            (segmented or "of the dataset") if meta.masks else "",
+            (weight_files.read_header(file).trained_on or {}) if file is not None else {},
+        ),
+    )
+    return Job(features, extractor, file, segmented, origin)
+
+
+def by_extractor(jobs: Iterable[Job]) -> dict[str, list[Job]]:
+    """Return jobs by what computes them: an extractor, and its weights where it has any."""
+    found: dict[str, list[Job]] = {}
+    for job in jobs:
+        features = job.features
+        name = f"{features.extractor_name}@{features.weights}" if features.weights else features.extractor_name
+        found.setdefault(name, []).append(job)
+    return found
+
+
+def stage_name(jobs: Sequence[Job]) -> str:
+    """Return what a pass computes, for people: ``pci@yeast-sim, conv1, conv2; marker-only@yeast-sim``."""
+    texts = []
+    for name, mine in by_extractor(jobs).items():
+        outputs = ", ".join(job.features.output for job in mine if job.features.output)
+        texts.append(f"{name}, {outputs}" if outputs else name)
+    return "; ".join(texts)
+
+
+def whole_part(job: Job, start: int, n: int) -> bool:
+    """Return whether the part of n cells that begins at start is there and undamaged."""
+    try:
+        part = read_part(job, start)
+        return part.ndim == 2 and len(part) == min(job.cells_per_part, n - start)
+    except (OSError, ValueError, EOFError) as error:
+        raise_shortage(error)
+        return False
+
+
+def read_part(job: Job, start: int) -> np.ndarray:
+    """Return the values (cells, d) of the part that begins at start."""
+    values: np.ndarray = np.load(io.BytesIO(unsealed(job.part(start // job.cells_per_part))), allow_pickle=False)
+    return values
+
+
+def write_part(job: Job, cells: Cells, start: int, values: np.ndarray) -> None:
+    """Write one output of a part that begins at start, if its values are finite (or NaN where declared)."""
+    wrong = np.isinf(values) if job.extractor.meta.allows_nan else ~np.isfinite(values)
+    if wrong.any():
+        bad = cells.obs["cell"].iloc[start + int(np.argwhere(wrong)[0][0])]
+        raise PluginError.of(
+            f"{job.features} gave NaN or infinite values, first for the cell '{bad}'. Correct the extractor or leave the cell out.",
+            [str(job.features)],
+        )
+    content = io.BytesIO()
+    np.save(content, values)  # straight into a file, NumPy does not say that the disk is full
+    with atomic_file(job.part(start // job.cells_per_part)) as temporary:
+        temporary.write_bytes(content.getbuffer())
+        seal(temporary)
+
+
+def discard_parts(jobs: Sequence[Job]) -> None:
+    """Remove the parts of some feature sets."""
+    import shutil
+
+    for job in jobs:
+        shutil.rmtree(job.part(0).parent, ignore_errors=True)

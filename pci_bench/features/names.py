@@ -1,0 +1,153 @@
+"""How a feature set is named, and which ones a user asked for."""
+
+from __future__ import annotations
+
+import fnmatch
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from pci_bench.api.extractor import EXTRACTORS, Extractor
+from pci_bench.api.registry import natural_key
+from pci_bench.errors import UserError
+
+
+@dataclass(frozen=True)
+class FeatureSet:
+    """One output of one extractor with one set of weights: ``family[:argument][-output][@weights]``."""
+
+    family: str
+    argument: str | None = None
+    output: str = ""
+    weights: str | None = None
+
+    @property
+    def base(self) -> str:
+        """The name without weights: ``pci-conv4``."""
+        name = self.family if self.argument is None else f"{self.family}:{self.argument}"
+        return f"{name}-{self.output}" if self.output else name
+
+    def __str__(self) -> str:
+        return f"{self.base}@{self.weights}" if self.weights else self.base
+
+    @property
+    def extractor_name(self) -> str:
+        """The registered name, with its argument."""
+        return self.family if self.argument is None else f"{self.family}:{self.argument}"
+
+    def extractor(self) -> Extractor:
+        """Return the extractor that computes it."""
+        return EXTRACTORS.get(self.extractor_name)
+
+
+def known_feature_sets() -> dict[str, FeatureSet]:
+    """Return every feature set that needs no argument, by its name without weights, in reading order."""
+    known = {}
+    for family in EXTRACTORS.names():
+        for output in EXTRACTORS.get(family).meta.outputs:
+            feature_set = FeatureSet(family, output=output)
+            known[feature_set.base] = feature_set
+    return {name: known[name] for name in sorted(known, key=natural_key)}
+
+
+def groups() -> dict[str, list[FeatureSet]]:
+    """Return the groups: declared ones, every family of several outputs, and ``all`` (each family's headline).
+
+    Families with replicates come once with each, but in ``all``.
+    """
+    found: dict[str, list[FeatureSet]] = {}
+    for feature_set in known_feature_sets().values():
+        meta = feature_set.extractor().meta
+        members = [replace(feature_set, weights=w) for w in meta.replicates] or [feature_set]
+        if len(meta.outputs) > 1:
+            found.setdefault(feature_set.family, []).extend(members)
+        heads = meta.headline == feature_set.output or (meta.headline is None and len(meta.outputs) == 1)
+        for group in meta.groups:
+            if heads or group != "paper":
+                found.setdefault(group, []).extend(members)
+        if heads:
+            found.setdefault("all", []).append(feature_set)
+    return found
+
+
+def without_seed(full_name: str) -> str:
+    """Return the name of a feature set without the seed that its weights' name ends in: what it shares with its replicates.
+
+    Examples
+    --------
+    >>> without_seed("pci-random-conv3@seed1"), without_seed("pci-conv4@yeast-sim-seed2"), without_seed("intensity")
+    ('pci-random-conv3', 'pci-conv4@yeast-sim', 'intensity')
+    """
+    base, at, weights = full_name.partition("@")
+    shared = re.sub(r"(^|-)seed\d+$", "", weights)
+    return f"{base}{at}{shared}" if shared else base
+
+
+def parse(name: str) -> FeatureSet:
+    """Return the feature set of a name.
+
+    Raises
+    ------
+    UserError
+        For an unknown name, with the nearest known ones.
+    """
+    found = select([name])
+    if len(found) != 1:
+        raise UserError(
+            f"'{name}' stands for {len(found)} feature sets; name one of them: {', '.join(map(str, found))}."
+        )
+    return found[0]
+
+
+def select(tokens: Sequence[str]) -> list[FeatureSet]:
+    """Return the feature sets that names, groups and patterns stand for, each once, in the order given.
+
+    Parameters
+    ----------
+    tokens
+        Names (``intensity``, ``pci-conv4@lu2019-yeast``, ``file:F``), groups (``controls``, ``pci@my-weights``), or
+        patterns (``pci-conv*``).
+
+    Raises
+    ------
+    UserError
+        For a token that fits nothing, or weights given to features that use none.
+    """
+    known, named_groups = known_feature_sets(), groups()
+    selected: dict[FeatureSet, None] = {}
+    for token in filter(None, (t.strip() for t in tokens)):
+        prefix, colon, _ = token.partition(":")
+        if colon and prefix in EXTRACTORS.prefixes():
+            selected[_with_argument(token)] = None
+            continue
+        base, _, weights = token.partition("@")
+        if base in known:
+            found = [known[base]]
+        elif base in named_groups:
+            found = named_groups[base]
+        else:
+            found = (
+                [f for name, f in known.items() if fnmatch.fnmatchcase(name, base)] if set("*?[") & set(base) else []
+            )
+        if not found:
+            raise UserError(EXTRACTORS.unknown(base, also=[*known, *named_groups]))
+        if weights:
+            takers = [f for f in found if f.extractor().meta.weights]
+            if not takers:
+                raise UserError(f"'{token}' names weights, but {base} uses none. Leave out '@{weights}'.")
+            found = [replace(f, weights=weights) for f in takers]
+        selected.update(dict.fromkeys(found))
+    if not selected:
+        raise UserError("No feature set was named. `pci-bench list features` shows all of them.")
+    return list(selected)
+
+
+def _with_argument(token: str) -> FeatureSet:
+    """Return the feature set of a family that takes an argument (paths may hold any character)."""
+    family, _, argument = token.partition(":")
+    if not argument:
+        raise UserError(
+            f"'{token}' names no {EXTRACTORS.prefixes()[family]}. Write {family}:{EXTRACTORS.prefixes()[family]}."
+        )
+    argument, weights = EXTRACTORS.factory(family).weights_in(argument)
+    return FeatureSet(family, argument, weights=weights)

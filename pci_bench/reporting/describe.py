@@ -1,0 +1,232 @@
+"""What ``pci-bench describe`` says of a name."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+from pci_bench.api.dataset import DATASETS, unavailable_reason
+from pci_bench.api.evaluator import EVALUATORS
+from pci_bench.api.extractor import EXTRACTORS
+from pci_bench.benchmarks import BENCHMARKS
+from pci_bench.errors import UserError
+from pci_bench.features import names as features
+from pci_bench.reporting.tables.declaration import TABLES, LongTable
+from pci_bench.segmentation import SEGMENTERS
+
+Description = list[tuple[str, ...]]
+RESCALING = {"raw": "raw values", "minmax": "each crop and channel rescaled to [0, 1]"}
+
+
+def described(name: str) -> list[tuple[str, Description]]:
+    """Return a title and rows of (what, value) for every kind of thing that has this name.
+
+    ``kind:NAME`` (``evaluator:umap``) asks for one kind.
+
+    Raises
+    ------
+    UserError
+        For a name that nothing has, with the nearest known ones.
+    """
+    kind, colon, rest = name.partition(":")
+    if colon and kind in _KINDS:
+        found = _KINDS[kind](rest)
+        if found is None:
+            raise UserError(_REGISTRIES.get(kind, EXTRACTORS).unknown(rest))
+        return [(f"{kind} {rest}", found)]
+    every = [(f"{kind} {name}", rows) for kind, describe in _KINDS.items() if (rows := describe(name)) is not None]
+    if not every:
+        also = [
+            *DATASETS,
+            *EVALUATORS,
+            *BENCHMARKS,
+            *TABLES,
+            *SEGMENTERS,
+            *features.known_feature_sets(),
+            *features.groups(),
+        ]
+        raise UserError(EXTRACTORS.unknown(name, also=also).replace("no feature set named", "nothing named"))
+    return every
+
+
+def _documentation(value: Any) -> str:
+    return inspect.cleandoc((value if inspect.isclass(value) else type(value)).__doc__ or "")
+
+
+def _takes_argument(registry: Any, name: str) -> Description:
+    return [
+        ("name", f"{name}:{registry.prefixes()[name]}"),
+        ("about", _documentation(registry.factory(name))),
+        ("defined in", str(registry.origin(name))),
+    ]
+
+
+def _dataset(name: str) -> Description | None:
+    if name in (f"{prefix}:{argument}" for prefix, argument in DATASETS.prefixes().items()):  # as it is listed
+        return _takes_argument(DATASETS, name.partition(":")[0])
+    if name not in DATASETS:
+        return _takes_argument(DATASETS, name) if name in DATASETS.prefixes() else None
+    dataset = DATASETS.get(name)
+    meta = dataset.meta
+    return [
+        ("title", meta.title),
+        ("version", meta.version),
+        ("label", meta.label),
+        ("confounder", meta.confounder or "none is known"),
+        ("trained on", meta.training or "no screen is named"),
+        ("reference", meta.reference),
+        ("licence", meta.licence),
+        *([("the paper counts", ", ".join(f"{n:,} {what}" for what, n in meta.paper.items()))] if meta.paper else []),
+        ("available", unavailable_reason(dataset) or "yes, or fetched on first use"),
+        ("about", _documentation(dataset)),
+        ("defined in", str(DATASETS.origin(name))),
+    ]
+
+
+def _features(name: str) -> Description | None:
+    if name in (f"{prefix}:{argument}" for prefix, argument in EXTRACTORS.prefixes().items()):  # as it is listed
+        name = name.partition(":")[0]
+    if name in EXTRACTORS.prefixes():
+        return _takes_argument(EXTRACTORS, name)
+    try:
+        feature_set = features.parse(name)
+    except UserError:
+        return None
+    extractor = feature_set.extractor()
+    meta = extractor.meta
+    weights = f"{meta.weights}@{feature_set.weights or '(the default of the dataset)'}" if meta.weights else "none"
+    return [
+        ("title", meta.title),
+        ("output", meta.outputs.get(feature_set.output, "")),
+        ("version", meta.version),
+        ("crops", RESCALING[meta.rescale]),
+        ("channels", " + ".join(meta.roles) or "any"),
+        ("weights", weights),
+        ("seeds", ", ".join(meta.replicates) or "none"),
+        ("groups", ", ".join(meta.groups) or "none"),
+        ("about", extractor.documentation()),
+        ("defined in", str(EXTRACTORS.origin(feature_set.extractor_name))),
+    ]
+
+
+def _group(name: str) -> Description | None:
+    members = features.groups().get(name.partition("@")[0])
+    if members is None:
+        return None
+    places = dict.fromkeys(str(EXTRACTORS.origin(f.extractor_name)) for f in members)
+    return [("feature sets", ", ".join(dict.fromkeys(f.base for f in members))), ("defined in", ", ".join(places))]
+
+
+def _evaluator(name: str) -> Description | None:
+    if name not in EVALUATORS:
+        return None
+    evaluator = EVALUATORS.get(name)
+    fields = evaluator.Params.model_fields.items()
+    return [
+        ("title", evaluator.meta.title),
+        ("version", evaluator.meta.version),
+        *[(f"parameter {n}", f"{i.description or ''} (default {i.default})") for n, i in fields],
+        ("about", _documentation(evaluator)),
+        ("defined in", str(EVALUATORS.origin(name))),
+    ]
+
+
+def _benchmark(name: str) -> Description | None:
+    if name not in BENCHMARKS:
+        return None
+    benchmark = BENCHMARKS.get(name)
+    grids = ["; ".join(f"{p} = {', '.join(map(str, v))}" for p, v in e.grid.items()) for e in benchmark.evaluate]
+    return [
+        ("title", benchmark.title),
+        ("datasets", ", ".join(benchmark.datasets)),
+        ("features", ", ".join(benchmark.features)),
+        *[("evaluator", f"{e.name}: {grid}") for e, grid in zip(benchmark.evaluate, grids, strict=True)],
+        ("tables", ", ".join(benchmark.tables)),
+        ("defined in", str(BENCHMARKS.origin(name))),
+    ]
+
+
+def _table(name: str) -> Description | None:
+    if name not in TABLES:
+        return None
+    table = TABLES.get(name)
+    if isinstance(table, LongTable):
+        several = ", with two datasets or more" if table.several_datasets else ""
+        return [
+            ("title", table.title),
+            ("source", table.source),
+            ("filled by", f"pci-bench run {table.benchmark}{several}"),
+            ("rows", table.rows),
+            ("columns", ", ".join(table.columns)),
+            ("defined in", str(TABLES.origin(name))),
+        ]
+    return [
+        ("title", table.title),
+        ("source", table.source),
+        ("printed on", table.dataset),
+        ("filled by", f"pci-bench run {table.benchmark}"),
+        ("rows", ", ".join(table.rows)),
+        ("columns", ", ".join(c.header for c in table.columns)),
+        *[
+            (f"printed {n}", ", ".join("none" if v == "none" else f"{v:.2f}" for v in values))
+            for n, values in table.printed.items()
+        ],
+        ("defined in", str(TABLES.origin(name))),
+    ]
+
+
+def _segmenter(name: str) -> Description | None:
+    if name not in SEGMENTERS:
+        return None
+    segmenter = SEGMENTERS.get(name)
+    return [
+        ("title", segmenter.meta.title),
+        ("version", segmenter.meta.version),
+        ("available", segmenter.unavailable_reason() or "yes"),
+        ("about", _documentation(segmenter)),
+        ("defined in", str(SEGMENTERS.origin(name))),
+    ]
+
+
+def _weights(name: str) -> Description | None:
+    from pci_bench import weights
+
+    family, _, rest = name.partition("@")
+    declaration = weights.declared().get(family, {}).get(rest)
+    file = weights.find(family, rest) if rest else None
+    if declaration is None and file is None:
+        return None
+    rows: Description = []
+    if declaration is not None:
+        rows = [("title", declaration["title"]), ("declared in", weights.declared_at(family, rest))]
+    if file is None:
+        return [*rows, ("available", f"no: {weights.how_to_get(family, rest)}")]
+    header = weights.read_header(file)
+    network = ", ".join(f"{k} {v}" for k, v in header.config.items())
+    return [
+        *rows,
+        ("channels", " + ".join(header.channels) or "any"),
+        ("network", network),
+        ("from", header.source),
+        ("file", str(file)),
+    ]
+
+
+_KINDS: dict[str, Callable[[str], Description | None]] = {
+    "dataset": _dataset,
+    "features": _features,
+    "group": _group,
+    "evaluator": _evaluator,
+    "benchmark": _benchmark,
+    "table": _table,
+    "segmenter": _segmenter,
+    "weights": _weights,
+}
+_REGISTRIES: dict[str, Any] = {
+    "dataset": DATASETS,
+    "evaluator": EVALUATORS,
+    "benchmark": BENCHMARKS,
+    "table": TABLES,
+    "segmenter": SEGMENTERS,
+}

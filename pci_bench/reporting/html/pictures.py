@@ -1,0 +1,43 @@
+"""The run's figures, put into the page as they were drawn."""
+
+from __future__ import annotations
+
+import base64
+from dataclasses import dataclass
+from pathlib import Path
+
+from pci_bench.runs.record import RunRecord
+from pci_bench.system.foreign import check_within, files_within
+
+LARGEST = 3_000_000  # bytes of all embedded figures together
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One figure: its name and the PNG as a data address."""
+
+    name: str
+    uri: str
+
+
+def pictures(folder: Path, record: RunRecord | None) -> tuple[list[Picture], list[str]]:
+    """Return the figures of a folder that fit into the page, and the names of the others.
+
+    Those that the record names, in its order; without a record, all by name. A figure that comes in two palettes is shown
+    in the colour-blind-safe one.
+    """
+    check_within(folder, folder / "figures")
+    here = {file.name: file for file in files_within(folder / "figures", "*.png")}
+    named = [Path(f).name for f in record.figures] if record else list(here)
+    files = [here[n] for n in dict.fromkeys(named) if n in here and not n.endswith("-yellow-blue.png")]
+    shown: list[Picture] = []
+    left: list[str] = []
+    room = LARGEST
+    for file in files:
+        size = file.stat().st_size
+        if size > room:
+            left.append(file.name)
+            continue
+        room -= size
+        shown.append(Picture(file.stem, f"data:image/png;base64,{base64.b64encode(file.read_bytes()).decode('ascii')}"))
+    return shown, left

@@ -1,0 +1,201 @@
+"""Declarations of tables: rows, columns and printed values as TOML, or a function that makes a table of its own shape."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, Literal
+
+import pydantic
+
+from pci_bench.api.registry import Origin, Registry, origin_of
+from pci_bench.errors import UserError
+from pci_bench.reporting.candidates import Candidates
+from pci_bench.runs.results import PaperRecord, Result
+from pci_bench.system.foreign import first_fault, toml_value
+
+Format = Literal["md", "csv", "tex"]
+Texts = Iterator[tuple[str, dict[Format, str]]]
+
+
+class Column(pydantic.BaseModel):
+    """A header and what stands under it: a metric of an evaluator's result with these parameters.
+
+    Evaluator and metric are the table's where a column names none.
+    """
+
+    model_config = pydantic.ConfigDict(extra="forbid")
+
+    header: str
+    params: dict[str, Any] = {}
+    evaluator: str = ""
+    metric: str = ""
+
+
+class TableDeclaration(pydantic.BaseModel):
+    """One table of the paper, as its TOML declares it."""
+
+    model_config = pydantic.ConfigDict(extra="forbid")
+
+    name: str
+    title: str
+    source: str
+    benchmark: str
+    dataset: str
+    evaluator: str
+    metric: str
+    columns: list[Column]
+    rows: list[str]
+    notes: list[str] = []
+    printed: dict[str, list[float | Literal["none"]]] = {}
+    printed_params: dict[str, Any] = {}  # of the paper, beyond those of the columns
+    unit: Literal["percent", "number"] = "percent"
+    decimals: int = 1
+
+    @pydantic.model_validator(mode="after")
+    def _complete_columns(self) -> TableDeclaration:
+        for column in self.columns:
+            column.evaluator = column.evaluator or self.evaluator
+            column.metric = column.metric or self.metric
+        return self
+
+    @property
+    def evaluators(self) -> set[str]:
+        """The evaluators whose results stand in the columns."""
+        return {c.evaluator for c in self.columns}
+
+    @property
+    def one_exclusion_each(self) -> bool:
+        """Whether every column names its own exclusion, and so stands once."""
+        return all("exclude" in c.params for c in self.columns)
+
+    @property
+    def scale(self) -> float:
+        """What a metric is multiplied by to be printed."""
+        return 100.0 if self.unit == "percent" else 1.0
+
+
+@dataclass(frozen=True)
+class LongTable:
+    """A table whose rows follow from the results, such as clusters and the terms found in each.
+
+    Parameters
+    ----------
+    name, title, source
+        As of a declared table; `source` says where the paper prints it.
+    benchmark
+        Whose results fill it.
+    evaluator
+        Whose results it shows.
+    function
+        Gives, of results on any datasets, a file stem and the text by format of every table that they make.
+    rows, columns
+        What they are, for ``describe``.
+    several_datasets
+        Whether it needs results on two datasets or more.
+    """
+
+    name: str
+    title: str
+    source: str
+    benchmark: str
+    evaluator: str
+    function: Callable[[Sequence[Result]], Texts]
+    rows: str
+    columns: tuple[str, ...]
+    several_datasets: bool = False
+
+    def texts(self, results: Sequence[Result]) -> Texts:
+        """Yield a file stem and the text, by format, of every table that some results make."""
+        with TABLES.code(self.name, f"on {len(results)} results", [self.name]):
+            yield from self.function([r for r in results if r.evaluator.name == self.evaluator])
+
+
+def register_tables(file: Path) -> None:
+    """Register the table that a TOML file declares under the file's name.
+
+    Raises
+    ------
+    UserError
+        Where the file is not TOML or the declaration is incomplete.
+    """
+    name = file.name.removesuffix(".toml")
+    try:
+        declaration = TableDeclaration(name=name, **toml_value(file.read_text(encoding="utf-8")))
+    except pydantic.ValidationError as error:
+        raise UserError(f"The table '{name}' in {file} is incomplete: {first_fault(error)}.") from error
+    except (OSError, ValueError, TypeError) as error:
+        raise UserError(f"{file} cannot be read as the declaration of a table: {error}.") from error
+    TABLES.register(name, declaration, origin=Origin(str(file), 1))
+
+
+TABLES: Registry[TableDeclaration | LongTable] = Registry("table", declared_in="tables", declare=register_tables)
+
+for _file in sorted(files("pci_bench_tables").iterdir(), key=lambda f: f.name):
+    if _file.name.endswith(".toml"):
+        register_tables(Path(str(_file)))
+
+
+def register_table(
+    name: str,
+    *,
+    title: str,
+    benchmark: str,
+    evaluator: str,
+    rows: str,
+    columns: Sequence[str],
+    source: str = "",
+    several_datasets: bool = False,
+) -> Callable[[Callable[[Sequence[Result]], Texts]], Callable[[Sequence[Result]], Texts]]:
+    """Return a decorator for a function that makes tables of its own shape (:class:`LongTable`)."""
+
+    def register(function: Callable[[Sequence[Result]], Texts]) -> Callable[[Sequence[Result]], Texts]:
+        table = LongTable(name, title, source, benchmark, evaluator, function, rows, tuple(columns), several_datasets)
+        TABLES.register(name, table, origin=origin_of(function))
+        return function
+
+    return register
+
+
+def declared_tables() -> list[TableDeclaration]:
+    """Return the tables that TOML files declare, in the order of their names."""
+    return [table for name in TABLES if isinstance(table := TABLES.get(name), TableDeclaration)]
+
+
+@cache
+def _printed() -> dict[tuple[str, str, str], list[tuple[Column, float, str]]]:
+    """Return every printed number by (dataset, evaluator, full feature name): its column and its source."""
+    found: dict[tuple[str, str, str], list[tuple[Column, float, str]]] = {}
+    for table in declared_tables():
+        for features, values in table.printed.items():
+            for column, value in zip(table.columns, values, strict=True):
+                if value == "none":
+                    continue
+                key = (table.dataset, column.evaluator, features)
+                papers = column.model_copy(update={"params": table.printed_params | column.params})
+                found.setdefault(key, []).append((papers, value, table.source))
+    return found
+
+
+def printed_value(result: Result) -> PaperRecord | None:
+    """Return the number that the paper prints for exactly this: dataset, features, published weights, parameters; or None.
+
+    A limited dataset or an exclusion other than the cell itself is not the paper's.
+    """
+    if result.dataset.limit is not None or not Candidates.of(result).everything:
+        return None
+    key = (result.dataset.name, result.evaluator.name, result.features.full_name)
+    matching = [
+        (column.metric, value, source)
+        for column, value, source in _printed().get(key, [])
+        if all(result.evaluator.params.get(k) == v for k, v in column.params.items())
+    ]
+    if not matching:
+        return None
+    metrics: dict[str, float] = {}
+    for metric, value, _ in matching:
+        metrics.setdefault(metric, value)  # the first table wins where the paper contradicts itself
+    return PaperRecord(value=matching[0][1], table=matching[0][2], metrics=metrics)

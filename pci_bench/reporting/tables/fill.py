@@ -1,0 +1,323 @@
+"""Tables filled from results: a number with its interval, the printed value beside it, or the reason why there is none.
+
+Each column appears once for every exclusion that was evaluated: neighbours other than the cell itself (the paper's
+leave-one-out), and beside it neighbours that do not share the dataset's confounder, with classes balanced where that was
+evaluated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import mean, stdev
+
+from pci_bench.features.names import without_seed
+from pci_bench.reporting.candidates import Candidates, balanced_where_known
+from pci_bench.reporting.tables.declaration import Column, TableDeclaration
+from pci_bench.runs.results import Result
+
+CHANCE = "chance_"  # before a metric's name: what it is on average where annotations are dealt at random
+CHANCE_ROW = "chance (permuted labels)"  # the row of what no feature set knows
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One number of a table, in percent, with its interval and the printed value it stands beside.
+
+    The mean of several seeds has their SD in place of an interval.
+    """
+
+    value: float
+    interval: tuple[float, float] | None = None
+    paper: float | None = None
+    sd: float | None = None
+
+    @classmethod
+    def of(cls, result: Result, metric: str, scale: float, paper: float | None = None) -> Entry:
+        """Return a result's metric and interval, multiplied by what they are printed with."""
+        low_high = result.intervals.get(metric)
+        interval = (scale * low_high[0], scale * low_high[1]) if low_high else None
+        return cls(scale * result.metrics[metric], interval, paper)
+
+    def text(self, separator: str = " ", decimals: int = 1) -> str:
+        """Return ``87.9 [87.1, 88.6]``, or ``29.8 ± 0.7``."""
+        if self.sd is not None:
+            return f"{self.value:.{decimals}f}{separator}± {self.sd:.{decimals}f}"
+        return f"{self.value:.{decimals}f}" + (
+            ""
+            if self.interval is None
+            else f"{separator}[{self.interval[0]:.{decimals}f}, {self.interval[1]:.{decimals}f}]"
+        )
+
+    def printed_text(self, decimals: int, separator: str = " ") -> str:
+        """Return ``87.98 (-0.03)``, the printed value and ours minus it; empty where the paper prints none."""
+        if self.paper is None:
+            return ""
+        decimals = max(2, decimals)  # the paper's
+        return f"{self.paper:.{decimals}f}{separator}({self.value - self.paper:+.{decimals}f})"
+
+
+@dataclass(frozen=True)
+class FilledTable:
+    """A table ready to be written: rows of entries, or of a reason why there are none."""
+
+    declaration: TableDeclaration
+    dataset: str
+    headers: list[tuple[str, Candidates]]  # (column header, what cells are compared with)
+    rows: list[tuple[str, list[Entry | None] | str]]
+    notes: list[str]
+    shown: list[Result]  # those whose numbers stand in the rows
+
+    @property
+    def title(self) -> str:
+        """The declaration's title and the dataset that fills it."""
+        return f"{self.declaration.title}. Dataset: {self.dataset}"
+
+    @property
+    def has_numbers(self) -> bool:
+        """Whether any result stands in a column of the table."""
+        return any(any(entries) for _, entries in self.rows if not isinstance(entries, str))
+
+    @property
+    def has_paper(self) -> bool:
+        """Whether any number stands beside a printed one."""
+        return any(
+            e and e.paper is not None for _, entries in self.rows if not isinstance(entries, str) for e in entries
+        )
+
+    def header_texts(self) -> list[str]:
+        """Return column headers that say what neighbours were left out."""
+        return [h if x.everything else f"{h}, {x.words}" for h, x in self.headers]
+
+
+def fill(
+    declaration: TableDeclaration, results: Sequence[Result], not_run: Mapping[str, str], dataset: str
+) -> FilledTable:
+    """Return a table of one dataset's results.
+
+    Parameters
+    ----------
+    declaration
+        Which rows and columns.
+    results
+        Any results; those of the dataset and the declaration's evaluator are used.
+    not_run
+        Reason by feature-set name (with or without weights) of what was asked for and could not be had.
+    dataset
+        The dataset's name.
+    """
+    mine = [r for r in results if r.dataset.name == dataset and r.evaluator.name in declaration.evaluators]
+    mine = balanced_where_known(mine)
+    mine, elsewhere = _on_the_same_cells(mine)
+    excludes = list(dict.fromkeys(Candidates.of(r) for r in mine)) or [Candidates()]
+    if declaration.one_exclusion_each:
+        excludes = [Candidates()]
+    headers = [(c.header, x) for x in excludes for c in declaration.columns]
+    by_features: dict[str, list[Result]] = {}
+    for result in mine:
+        by_features.setdefault(result.features.full_name, []).append(result)
+
+    scale = declaration.scale
+    stands: list[Result] = []
+
+    def entry(found: list[Result], column: Column, exclude: Candidates) -> Entry | None:
+        for r in found:
+            params = r.evaluator.params
+            if (
+                r.evaluator.name == column.evaluator
+                and column.metric in r.metrics
+                and (declaration.one_exclusion_each or Candidates.of(r) == exclude)
+                and all(params.get(k) == v for k, v in column.params.items())
+            ):
+                stands.append(r)
+                return Entry.of(r, column.metric, scale, r.paper.metrics.get(column.metric) if r.paper else None)
+        return None
+
+    def lines(name: str) -> list[tuple[str, list[Entry | None] | str]]:
+        found = {name: by_features[name], f"{name}, cells not trained on": _without_training_cells(by_features[name])}
+        return [(n, [entry(rs, c, x) for x in excludes for c in declaration.columns]) for n, rs in found.items() if rs]
+
+    rows: list[tuple[str, list[Entry | None] | str]] = []
+    shown = set()
+    for base in declaration.rows:
+        names = [n for n in by_features if n.partition("@")[0] == base]
+        for name in names:
+            rows.extend(lines(name))
+        reasons = {n: r for n, r in not_run.items() if n.partition("@")[0] == base and n not in names}
+        rows.extend((n, r) for n, r in reasons.items())
+        if not names and not reasons:
+            rows.append((base, _not_asked(base)))
+        shown |= {*names, *reasons}
+    others = [n for n in by_features if n not in shown]
+    rows.extend(row for n in others for row in lines(n))
+    rows.extend((n, r) for n, r in not_run.items() if n not in shown and n not in others)
+    if any(chance := [_chance(declaration, stands, c, x) for x in excludes for c in declaration.columns]):
+        rows.append((CHANCE_ROW, chance))
+    notes = _notes(declaration, mine)
+    merged = _with_means_over_seeds(rows)
+    if len(merged) < len(rows):
+        notes.append("±: the standard deviation over seeds of a network's weights, beside their mean.")
+        rows = merged
+    if elsewhere:
+        notes.append(
+            f"Left out, because they are of other cells of {dataset} (another --limit, seed or version): "
+            f"{', '.join(elsewhere)}. Run them again."
+        )
+    return FilledTable(declaration, dataset, headers, rows, notes, stands)
+
+
+Row = tuple[str, list["Entry | None"] | str]
+
+
+def _with_means_over_seeds(rows: list[Row]) -> list[Row]:
+    """Return rows in which those that differ in nothing but the seed of their weights are one, at the first one's place."""
+    by_name: dict[str, list[Row]] = {}
+    for name, entries in rows:
+        features, comma, rest = name.partition(",")
+        shared = name if isinstance(entries, str) else f"{without_seed(features)}{comma}{rest}"
+        by_name.setdefault(shared, []).append((name, entries))
+    merged: list[Row] = []
+    for shared, members in by_name.items():
+        if len(members) == 1:
+            merged += members
+            continue
+        columns = zip(*(entries for _, entries in members if not isinstance(entries, str)), strict=True)
+        merged.append((f"{shared} ({len(members)} seeds)", [_mean_entry(entries) for entries in columns]))
+    return merged
+
+
+def _mean_entry(entries: Sequence[Entry | None]) -> Entry | None:
+    """Return the mean and the sample SD of some seeds' numbers, or None where one has none."""
+    values = [e.value for e in entries if e is not None]
+    return Entry(mean(values), sd=stdev(values)) if len(values) == len(entries) else None
+
+
+def interval_words(interval: str) -> str:
+    """Return what a result says of its intervals, as words; those of the first results end with a number of replicates."""
+    return f"{interval} replicates" if interval[-1:].isdecimal() else interval
+
+
+def interval_note(interval: str) -> str:
+    """Return what brackets hold, as a sentence."""
+    return f"In brackets: 95 % interval, {interval_words(interval)}."
+
+
+def _chance(declaration: TableDeclaration, stands: list[Result], column: Column, exclude: Candidates) -> Entry | None:
+    """Return what permuted labels score in a column: means over its feature sets."""
+    levels = [
+        r.details["chance"][column.metric]
+        for r in {id(r): r for r in stands}.values()
+        if Candidates.of(r) == exclude
+        and r.evaluator.name == column.evaluator
+        and all(r.evaluator.params.get(k) == v for k, v in column.params.items())
+        and column.metric in r.details.get("chance", {})
+    ]
+    if not levels:
+        return None
+    mean, low, high = (
+        declaration.scale * sum(level[name] for level in levels) / len(levels) for name in ("mean", "low", "high")
+    )
+    return Entry(mean, (low, high))
+
+
+def _without_training_cells(results: list[Result]) -> list[Result]:
+    """Return results counted over the cells that the features' network was not trained on, where it was on some."""
+    return [
+        r.model_copy(update={"metrics": others["metrics"], "intervals": others["intervals"], "paper": None})
+        for r in results
+        if (others := r.details.get("training_cells", {}).get("others", {})).get("n")
+    ]
+
+
+def _on_the_same_cells(results: list[Result]) -> tuple[list[Result], list[str]]:
+    """Return the results on the cells of the newest one, and the names of feature sets with results on others.
+
+    An output folder that was used before may hold results of a subset, which no table may mix with those of all cells.
+    """
+    if not results:
+        return [], []
+
+    def cells(r: Result) -> tuple[str, int, int | None]:
+        return r.dataset.sha256, r.dataset.n_cells, r.dataset.limit
+
+    newest = cells(max(results, key=lambda r: str(r.run.get("started", ""))))
+    return (
+        [r for r in results if cells(r) == newest],
+        list(dict.fromkeys(r.features.full_name for r in results if cells(r) != newest)),
+    )
+
+
+def _not_asked(base: str) -> str:
+    """Return why a row of the paper has no result: it was not asked for, or this installation does not know it."""
+    from pci_bench.features.names import known_feature_sets
+
+    if base in known_feature_sets():
+        return "not asked for; name it with --features"
+    return "no installed plug-in provides it"
+
+
+def _notes(declaration: TableDeclaration, results: Sequence[Result]) -> list[str]:
+    """Return what a reader of the numbers must know, as sentences."""
+    notes = []
+    if results:
+        first = results[0]
+        classes = len(first.dataset.classes)
+        limited = f", a stratified subset (--limit {first.dataset.limit})" if first.dataset.limit else ""
+        what = declaration.metric.replace("_", " ").capitalize()
+        if declaration.unit == "percent":
+            notes.append(
+                f"{what} in percent; {first.dataset.n_cells:,} cells{limited}, {classes} classes, chance {100 / classes:.1f}."
+            )
+        else:
+            notes.append(f"{what}; {first.dataset.n_cells:,} cells{limited}.")
+        for interval in dict.fromkeys(r.details.get("interval") for r in results):
+            if interval:
+                notes.append(interval_note(interval))
+        for candidates in dict.fromkeys(map(Candidates.of, results)):
+            if not candidates.everything and not declaration.one_exclusion_each:
+                notes.append(_of_candidates(candidates))
+        if any("chance" in r.details for r in results):
+            notes.append(
+                f"'{CHANCE_ROW.capitalize()}': labels exchanged between cells where only the cell itself is left out, else between whole "
+                "groups of those that are left out; in brackets 95 % of the permutations. Means over the feature sets."
+            )
+        unreachable = {c for r in results for c in r.details.get("unreachable_classes", [])}
+        if unreachable:
+            notes.append(
+                f"No cell of {', '.join(sorted(unreachable))} has a possible neighbour of its class under some exclusion; recall 0 counts."
+            )
+    notes += dict.fromkeys(_on_training_cells(r) for r in results if "training_cells" in r.details)
+    if not any(r.paper for r in results):
+        notes.append(
+            "None of these numbers is a reproduction of the paper: that takes its dataset and its published weights."
+        )
+    else:
+        notes.append(f"'Paper': as printed in {declaration.source}; Δ: ours minus the printed value.")
+    return [*notes, *declaration.notes] if any(r.paper for r in results) else notes
+
+
+def _of_candidates(candidates: Candidates) -> str:
+    """Return what a column of fewer candidates measures, as a sentence."""
+    column = candidates.column
+    said = (
+        f"'{candidates.words.capitalize()}': a cell is not compared with cells of its own {column}, neither as neighbours nor in "
+        f"training, so that recognising the {column} does not help."
+    )
+    if candidates.balanced:
+        return (
+            f"{said} Every other class is without one {column} as well, averaged over which, so that no class is favoured. The "
+            "difference to the first column is what those cells contributed, by what they share beyond their class and by their number."
+        )
+    return f"{said} It then meets fewer cells of its own class, which lowers even features that know nothing."
+
+
+def _on_training_cells(result: Result) -> str:
+    """Return whose labels a feature set's network learned, as a sentence."""
+    trained, others = result.details["training_cells"]["n"], result.details["training_cells"]["others"]["n"]
+    learned = f"{result.features.full_name} is supervised: its network learned the labels of"
+    if not others:
+        return f"{learned} all {trained:,} evaluated cells."
+    return (
+        f"{learned} {trained:,} of the {trained + others:,} evaluated cells. The row 'cells not trained on' counts the other "
+        f"{others:,} only; all cells are neighbours in both rows."
+    )

@@ -1,0 +1,86 @@
+"""Whether screens agree on the distances between localization classes (Figure 3's text): Markdown, CSV and LaTeX."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Sequence
+from importlib.resources import files
+from typing import Any
+
+from pci_bench.evaluators.class_distances import PERMUTATIONS, agreement, nearness
+from pci_bench.reporting.tables.declaration import Format, Texts, register_table
+from pci_bench.runs.results import Result
+from pci_bench.system.files import escape
+from pci_bench.system.text import csv_table, latex_table, markdown, markdown_table
+
+NAME = "figure3-agreement"
+HEADER = ["Screen", "Other screen", "Classes", "Rank correlation", "p"]
+
+
+def printed_in_text() -> dict[str, dict[str, Any]]:
+    """Return the numbers and claims of the paper's text: ``tables/text/printed.toml``."""
+    return tomllib.loads(files("pci_bench_tables").joinpath("text", "printed.toml").read_text(encoding="utf-8"))
+
+
+@register_table(
+    NAME,
+    title="Figure 3's text: agreement of screens on the distances between localization classes",
+    source=printed_in_text()["near-classes"]["source"],
+    benchmark="yeast-screens",
+    evaluator="class-distances",
+    rows="pairs of screens; then pairs of classes that the paper says are near each other",
+    columns=HEADER,
+    several_datasets=True,
+)
+def agreement_tables(results: Sequence[Result]) -> Texts:
+    """Yield the file stem and the text, by format, of a table for each family of features on two screens or more.
+
+    The networks of the screens are different ones, so a feature set's results belong together whatever its weights.
+    """
+    families: dict[tuple[str, str], dict[str, Result]] = {}
+    for r in results:
+        params = ",".join(f"{k}={v}" for k, v in sorted(r.evaluator.params.items()))
+        families.setdefault((r.features.name, params), {}).setdefault(r.dataset.name, r)
+    found = {key: screens for key, screens in families.items() if len(screens) > 1}
+    for (features, params), screens in found.items():
+        parts = [NAME]
+        if len({f for f, _ in found}) > 1:
+            parts.append(features)
+        if len({p for f, p in found if f == features}) > 1:
+            parts.append(params)
+        yield escape("-".join(parts)), rendered(screens)
+
+
+def rendered(screens: dict[str, Result]) -> dict[Format, str]:
+    """Return the table of one feature set's results by screen, and the classes that the paper says are near each other."""
+    import pandas as pd
+
+    distances = {name: result.tables["distances"] for name, result in screens.items()}
+    first = next(iter(screens.values()))
+    frame = agreement(distances, seed=int(first.run["seed"]))
+    body = []
+    for row in frame.to_dict("records"):
+        numbers = ["–", "–"] if pd.isna(row["p"]) else [f"{row['correlation']:.2f}", f"{row['p']:.4f}"]
+        body.append([row["one"], row["other"], str(row["classes"]), *numbers])
+    claimed = printed_in_text()["near-classes"]
+    near_header = ["Class", "Near", *distances]
+    near = []
+    for name, partner in claimed["pairs"]:
+        places = (nearness(table, name, partner) for table in distances.values())
+        near.append([name, partner, *("no such class" if p is None else f"{p[0]} of {p[1]}" for p in places)])
+    notes = [
+        "Distances between the mean features of each screen's classes (proteins standardised over the screen), by Spearman's rank "
+        f"correlation over the classes in common; p: the share of {PERMUTATIONS:,} orders of the classes with as large a one "
+        "(Mantel). The paper says that the distances are consistent and prints no number: this measure is ours.",
+        "Second table: the place of the class named second among all others, by distance from the first; 1 is the nearest. The "
+        f"classes are those that the paper names ({claimed['source']}).",
+        "Features: " + ", ".join(f"{r.features.full_name} on {name}" for name, r in screens.items()) + ".",
+    ]
+    title = f"Agreement of {len(screens)} screens on the distances between localization classes, {first.features.name}"
+    tables = [markdown_table(HEADER, body), markdown_table(near_header, near)]
+    listed = "".join(f"\n- {markdown(note)}" for note in notes)
+    return {
+        "md": f"## {markdown(title)}\n\n" + "\n\n".join(tables) + f"\n{listed}\n",
+        "csv": csv_table(frame),
+        "tex": latex_table(HEADER, body, f"{title}. {notes[0]}") + "\n" + latex_table(near_header, near, notes[1]),
+    }

@@ -1,0 +1,255 @@
+"""Are two sets of results the same? What ``pci-bench compare`` and the gate in CI ask."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pci_bench.errors import UserError
+from pci_bench.runs.paired import paired_interval
+from pci_bench.runs.results import Result, headline, key_and_defaults, metric_of, read_result, read_results
+from pci_bench.runs.tolerance import Tolerance, default_tolerance
+from pci_bench.system.foreign import files_within
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+ROUNDING = 1e-6  # expected numbers are kept to six digits
+PIXELS = "pixels"  # the column of a table of pictures (evaluators.examples)
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One number in two results: what it is, its values, how far it may move, and the interval of the paired difference."""
+
+    key: str
+    what: str
+    old: float
+    new: float
+    allowed: float
+    interval: tuple[float, float] | None = None
+
+    @property
+    def delta(self) -> float:
+        """New minus old."""
+        return self.new - self.old
+
+    @property
+    def changed(self) -> bool:
+        """Whether it moved by more than is allowed."""
+        return not abs(self.delta) <= self.allowed + ROUNDING
+
+    @property
+    def decimals(self) -> int:
+        """How many decimals show that it moved."""
+        return 4 if self.allowed >= 0.001 else 6
+
+    @property
+    def excess(self) -> float:
+        """How far it moved, in what it may move."""
+        return float(np.nan_to_num(abs(self.delta), nan=np.inf) / max(self.allowed, ROUNDING))
+
+    @property
+    def direction(self) -> str:
+        """``higher``, ``lower`` or ``same``."""
+        return "same" if not self.changed else "higher" if self.delta > 0 else "lower"
+
+
+@dataclass
+class Comparison:
+    """What two sets of results have in common, and what they have not."""
+
+    differences: list[Difference] = field(default_factory=list)
+    missing: list[str] = field(default_factory=list)
+    new: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    compared: int = 0
+
+    @property
+    def changes(self) -> list[Difference]:
+        """The numbers that moved."""
+        return [d for d in self.differences if d.changed]
+
+    @property
+    def same(self) -> bool:
+        """Whether nothing moved and nothing is missing."""
+        return not self.changes and not self.missing
+
+
+def key_of(result: Result) -> str:
+    """Return what a result is of: dataset, feature set with weights, evaluator, parameters."""
+    key, defaults = key_and_defaults(result)  # a parameter that older results lack is the default
+    params = ",".join(
+        f"{k}={v}" for k, v in sorted(result.evaluator.params.items()) if k in key or v != defaults.get(k)
+    )
+    return " / ".join((result.dataset.name, result.features.full_name, f"{result.evaluator.name} {params}".strip()))
+
+
+def read_any(where: Path) -> list[Result]:
+    """Return the results of an output folder, of a folder of result files, or of one file.
+
+    Raises
+    ------
+    UserError
+        Where there is none, or a file is damaged.
+    """
+    if where.is_file():
+        return [read_result(where)]
+    if (where / "results").is_dir():
+        return read_results(where)
+    if not where.exists():
+        raise UserError(f"There is no {where}. Name a folder that `pci-bench run` wrote, or one of its result files.")
+    found = [f for f in files_within(where, "*.json") if f.name != "run.json"]
+    if not found:
+        raise UserError(
+            f"There are no results in {where}. Name a folder that `pci-bench run` wrote, or one of its result files."
+        )
+    return [read_result(f) for f in found]
+
+
+def compare(old: Sequence[Result], new: Sequence[Result], tolerance: Tolerance | None = None) -> Comparison:
+    """Return every metric, every class's recall and every table of two sets of results side by side.
+
+    Parameters
+    ----------
+    old, new
+        Results; those of one key (:func:`key_of`) are compared.
+    tolerance
+        How far numbers may move; by default :func:`default_tolerance`.
+
+    Raises
+    ------
+    UserError
+        Where results of one key are of other cells, features or protocols, so that a difference would mean nothing; or where
+        nothing can be compared.
+    """
+    tolerance = tolerance or default_tolerance()
+    before, after = _by_key(old), _by_key(new)
+    found = Comparison(missing=[k for k in before if k not in after], new=[k for k in after if k not in before])
+    for key in before:
+        if key not in after:
+            continue
+        one, other = before[key], after[key]
+        _check_comparable(key, one, other)
+        if not metric_of(one, headline(one)).reproducible:
+            found.notes.append(f"{key}: a picture, not compared")
+            continue
+        found.compared += 1
+        for metric in _shared(found, key, one.metrics, other.metrics):
+            allowed = tolerance.of(metric, one.dataset.n_cells)
+            interval = paired_interval(one, other) if metric == "balanced_accuracy" else None
+            found.differences.append(
+                Difference(key, metric, one.metrics[metric], other.metrics[metric], allowed, interval)
+            )
+        recalls, others = (
+            {f"recall of {c}": v for c, v in r.details.get("per_class", {}).items()} for r in (one, other)
+        )
+        for recall in _shared(found, key, recalls, others):
+            allowed = tolerance.of(recall, one.dataset.classes.get(recall.removeprefix("recall of "), 1))
+            found.differences.append(Difference(key, recall, recalls[recall], others[recall], allowed))
+        tables, theirs = ({f"table {name}": t for name, t in without_pictures(r).items()} for r in (one, other))
+        for name in _shared(found, key, tables, theirs):
+            _compare_tables(found, f"{key}: {name}", tables[name], theirs[name], tolerance)
+    if not found.compared and not found.notes:
+        raise UserError(
+            "Nothing was compared: the two sets of results have no dataset, feature set and evaluator with the same parameters in common."
+        )
+    if not found.compared:
+        raise UserError("Nothing was compared: what the two have in common are pictures, which are never gated.")
+    return found
+
+
+def _by_key(results: Sequence[Result]) -> dict[str, Result]:
+    found: dict[str, Result] = {}
+    for result in results:
+        key = key_of(result)
+        if key in found and found[key].dataset.sha256 != result.dataset.sha256:
+            raise UserError(
+                f"One side holds two results of {key}, of different cells. Compare folders of one run each."
+            )
+        found[key] = result
+    return found
+
+
+def _check_comparable(key: str, one: Result, other: Result) -> None:
+    """Raise where two results of one key are of different cells or protocols."""
+    pairs = {
+        "the dataset's version": (one.dataset.version, other.dataset.version),
+        "the cells (sha256)": (one.dataset.sha256, other.dataset.sha256),
+        "the precision of the features": (one.features.precision, other.features.precision),
+        "the evaluator's version": (one.evaluator.version, other.evaluator.version),
+        "the schema": (one.schema_, other.schema_),
+    }
+    for what, (a, b) in pairs.items():
+        if a != b:
+            raise UserError(f"{key} cannot be compared: {what} is {str(a)[:16]} in one and {str(b)[:16]} in the other.")
+
+
+def without_pictures(result: Result) -> dict[str, pd.DataFrame]:
+    """Return a result's tables that hold no pixels; in pictures, the last bit differs between machines."""
+    return {name: table for name, table in result.tables.items() if PIXELS not in table}
+
+
+def _shared(found: Comparison, key: str, before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
+    """Return the names that both sides have, after noting those that only one has."""
+    found.missing += [f"{key}: {name}" for name in before if name not in after]
+    found.new += [f"{key}: {name}" for name in after if name not in before]
+    return [name for name in before if name in after]
+
+
+def _compare_tables(found: Comparison, key: str, old: pd.DataFrame, new: pd.DataFrame, tolerance: Tolerance) -> None:
+    """Note rows and columns of one side only, the number that moved the most for what it may, and how many texts differ."""
+    import pandas as pd
+
+    columns = _shared(found, key, *({f"column {c}": c for c in t.columns.map(str)} for t in (old, new)))
+    names = [c.removeprefix("column ") for c in columns]
+    one, other = (t.rename(columns=str)[names] for t in (old, new))
+    numbers = [c for c in names if all(pd.api.types.is_numeric_dtype(t[c]) for t in (one, other))]
+    texts = [c for c in names if c not in numbers]
+    one, other = (t.assign(**{c: t[c].astype("string").fillna("") for c in texts}) for t in (one, other))
+    telling = _telling_columns(one, other, texts)
+    one, other = (_with_named_rows(t, telling) for t in (one, other))
+    shared = _shared(found, key, dict.fromkeys(one.index), dict.fromkeys(other.index))
+    one, other = one.loc[shared], other.loc[shared]
+    if not shared:
+        return
+    if numbers:
+        found.differences.append(_most_moved(key, one[numbers], other[numbers], tolerance))
+    if others := [c for c in texts if c not in telling]:
+        unlike = int((one[others].to_numpy(str) != other[others].to_numpy(str)).sum())
+        found.differences.append(Difference(key, "texts that differ", 0.0, float(unlike), tolerance.cells))
+
+
+def _telling_columns(one: pd.DataFrame, other: pd.DataFrame, texts: list[str]) -> list[str]:
+    """Return the fewest first columns of text that tell all rows of both tables apart, or none."""
+    for count in range(1, len(texts) + 1):
+        if not any(t.duplicated(texts[:count]).any() for t in (one, other)):
+            return texts[:count]
+    return []
+
+
+def _with_named_rows(table: pd.DataFrame, telling: list[str]) -> pd.DataFrame:
+    """Return a table whose rows are named by what tells them apart, or else by their position."""
+    if not telling:
+        return table.set_axis([f"row {i}" for i in range(len(table))], axis=0)
+    return table.set_axis([f"row {', '.join(row)}" for row in table[telling].itertuples(index=False)], axis=0)
+
+
+def _most_moved(key: str, one: pd.DataFrame, other: pd.DataFrame, tolerance: Tolerance) -> Difference:
+    """Return the number of a table that moved the most for what it may, and say how many moved."""
+    moved, most = 0, Difference(key, "numbers", 0.0, 0.0, tolerance.absolute)
+    for column in one:
+        a, b = one[column].to_numpy(float), other[column].to_numpy(float)
+        allowed = tolerance.of_column(str(column), float(np.abs(a[np.isfinite(a)]).max(initial=0)))
+        with np.errstate(invalid="ignore"):  # infinity minus infinity
+            distance = np.where((a == b) | (np.isnan(a) & np.isnan(b)), 0, np.nan_to_num(np.abs(b - a), nan=np.inf))
+        moved += int((distance > allowed + ROUNDING).sum())
+        row = int(distance.argmax())
+        if distance[row] > 0:
+            here = Difference(key, f"{column} of {one.index[row]}", float(a[row]), float(b[row]), allowed)
+            most = max(most, here, key=lambda d: d.excess)
+    return replace(most, what=f"{moved} of {one.size} numbers moved, most: {most.what}") if moved else most

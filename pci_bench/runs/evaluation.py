@@ -1,0 +1,359 @@
+"""Evaluations: an evaluator with its parameters on one feature set, checked before and after."""
+
+from __future__ import annotations
+
+import itertools
+import time
+import warnings
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pci_bench import weights as weight_files
+from pci_bench.api import evaluator as evaluators
+from pci_bench.api.evaluator import EVALUATORS, EvaluationContext, Evaluator, validated
+from pci_bench.api.registry import checked_reason
+from pci_bench.benchmarks import Evaluation
+from pci_bench.data.observations import resolve_exclude
+from pci_bench.data.provenance import DatasetProvenance, Provenance
+from pci_bench.errors import PluginError, UserError
+from pci_bench.reporting.tables.declaration import printed_value
+from pci_bench.runs.results import DatasetRecord, EvaluatorRecord, FeaturesRecord, Result
+from pci_bench.runs.training_cells import training_cells, without_training_cells
+from pci_bench.statistics.intervals import training_variance_of
+from pci_bench.statistics.scaling import impute_nan
+from pci_bench.system.arguments import check_seed
+from pci_bench.system.devices import device_name
+from pci_bench.system.files import sha256_of
+from pci_bench.system.machine import peak_memory, run_facts
+from pci_bench.system.progress import Progress
+from pci_bench.system.threads import available_cores
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from anndata import AnnData
+
+    from pci_bench.data.cells import Cells
+
+_REAL = int | float | np.integer | np.floating
+
+
+def evaluate(
+    evaluator: str,
+    adata: AnnData,
+    *,
+    cells: Cells | None = None,
+    seed: int = 0,
+    progress: Progress | None = None,
+    **param_values: Any,
+) -> list[Result]:
+    """Return the results of one evaluator on one feature set.
+
+    Parameters
+    ----------
+    evaluator
+        Its name: ``"loo-knn"``.
+    adata
+        Features as :func:`pci_bench.extract` returns them, or any AnnData with cells in rows and ``obs["label"]``.
+    cells
+        The cells that the features belong to, in their order; for evaluators that need crops.
+    seed
+        The random seed.
+    progress
+        The progress reporter.
+    **param_values
+        Parameters; a list means one result for each of its values: ``k=[1, 5, 11], exclude=["cell", "field"]``.
+
+    Raises
+    ------
+    UserError
+        For an unknown name or parameter, for a value that cannot be evaluated with any of the others, or where nothing
+        can be evaluated (the first reason). Where a combination of values cannot be, a warning counts them.
+    """
+    check_seed(seed)
+    values = as_lists(param_values)
+    if empty := [name for name, given in values.items() if not given]:
+        raise UserError(f"The parameter '{empty[0]}' is given no value.")
+    named = Evaluation(name=evaluator)
+    check_requested(
+        adata.obs, Provenance.of(adata).dataset, [named], [Evaluation(name=evaluator, **values)], values, adata=adata
+    )
+    found, reasons = evaluated(
+        EVALUATORS.get(evaluator), adata, [values], seed, progress or Progress(), benchmark=None, cells=cells
+    )
+    if not found:
+        raise UserError(f"{evaluator} cannot be run: {reasons[0] if reasons else 'an empty grid was given'}.")
+    for note in shortfalls(found):
+        warnings.warn(f"{note}.", stacklevel=2)
+    for reason, count in Counter(reasons).items():
+        warnings.warn(f"Not run: {evaluator}: {reason}{_count_said(count)}.", stacklevel=2)
+    return found
+
+
+def as_lists(values: Mapping[str, Any]) -> dict[str, list[Any]]:
+    """Return parameters with a list of values for each, where some have a single one."""
+    return {
+        name: [value] if isinstance(value, str) or not isinstance(value, Iterable) else list(value)
+        for name, value in values.items()
+    }
+
+
+def parameter_sets(evaluator: Evaluator, values: dict[str, list[Any]]) -> list[Any]:
+    """Return every combination of parameter values, validated."""
+    return [
+        validated(evaluator, dict(zip(values, combination, strict=True)))
+        for combination in itertools.product(*values.values())
+    ]
+
+
+def check_requested(
+    obs: pd.DataFrame,
+    dataset: DatasetProvenance,
+    declared: Sequence[Evaluation],
+    evaluations: Sequence[Evaluation],
+    requested: Mapping[str, Sequence[Any]],
+    *,
+    adata: AnnData | None = None,
+) -> None:
+    """Raise where a value that a user asked for cannot be evaluated in any combination, and it is the value's fault.
+
+    It is not where the evaluator cannot be run on these cells by its declared parameters or any of those asked for.
+
+    Parameters
+    ----------
+    obs, dataset
+        The cells.
+    declared, evaluations
+        Without and with the values asked for.
+    requested
+        These values, by parameter.
+    adata
+        Features of the cells, where they are known.
+
+    Raises
+    ------
+    UserError
+        With all such values and the reasons.
+    """
+
+    def reasons(evaluator: Evaluator, of: Iterable[Evaluation]) -> list[tuple[dict[str, Any], str | None]]:
+        found = []
+        for grid in (e.grid for e in of if e.name == evaluator.meta.name):
+            for values in map(dict, itertools.product(*([(n, v) for v in vs] for n, vs in grid.items()))):
+                params = validated(evaluator, values)
+                if adata is None:
+                    reason = dataset_reason(evaluator, obs, dataset, params, requested)
+                else:
+                    reason = _unavailable_reason(evaluator, adata, params, requested)
+                found.append((values, reason))
+        return found
+
+    for name in dict.fromkeys(e.name for e in evaluations):
+        evaluator = EVALUATORS.get(name)
+        tried = reasons(evaluator, evaluations)
+        if not any(reason is None for _, reason in tried) and not any(
+            r is None for _, r in reasons(evaluator, declared)
+        ):
+            continue
+        if all(reason is not None for _, reason in tried):  # of whatever value it is
+            reason = "; ".join(dict.fromkeys(str(reason).rstrip(".") for _, reason in tried))
+            raise UserError(f"{name} cannot be run: {reason}.")
+        unusable: dict[str, str] = {}
+        for parameter, values in requested.items():
+            for value in values:
+                of_value = [reason for combination, reason in tried if combination.get(parameter, ...) == value]
+                if of_value and None not in of_value:
+                    unusable[f"{parameter} = {value}"] = str(of_value[0])
+        if unusable:
+            said = "; nor with ".join(f"{what}: {reason.rstrip('.')}" for what, reason in unusable.items())
+            raise UserError(f"{name} cannot be run with {said}.")
+
+
+def dataset_reason(
+    evaluator: Evaluator, obs: pd.DataFrame, dataset: DatasetProvenance, params: Any, requested: Iterable[str] = ()
+) -> str | None:
+    """Return why an evaluator cannot be run on some cells, whatever the features, or None."""
+    with EVALUATORS.code(evaluator.meta.name, "in dataset_reason()", [evaluator.meta.name]):
+        return evaluators.dataset_reason(evaluator, obs, dataset, params, requested)
+
+
+def _unavailable_reason(evaluator: Evaluator, adata: AnnData, params: Any, requested: Iterable[str] = ()) -> str | None:
+    """Return why an evaluator cannot be run on features, or None."""
+    dataset = Provenance.of(adata).dataset
+    if reason := dataset_reason(evaluator, adata.obs, dataset, params, requested):
+        return reason
+    with EVALUATORS.code(evaluator.meta.name, "in unavailable_reason()", [evaluator.meta.name]):
+        return checked_reason(evaluator.unavailable_reason(adata, params))
+
+
+def check_something_to_evaluate(
+    obs: pd.DataFrame, dataset: DatasetProvenance, evaluations: Sequence[Evaluation]
+) -> None:
+    """Raise before any feature is computed where no evaluation can run on some cells, whatever the features.
+
+    Raises
+    ------
+    UserError
+        With the reasons.
+    """
+    reasons: list[str] = []
+    for evaluation in evaluations:
+        evaluator = EVALUATORS.get(evaluation.name)
+        for params in parameter_sets(evaluator, evaluation.grid):
+            if (reason := dataset_reason(evaluator, obs, dataset, params)) is None:
+                return
+            reasons.append(reason)
+    raise UserError(f"Nothing can be evaluated: {'; '.join(dict.fromkeys(reasons))}.")
+
+
+def shortfalls(results: Iterable[Result]) -> list[str]:
+    """Return what evaluators gave less of than their parameters say, as their results' details tell."""
+    return list(
+        dict.fromkeys(
+            f"{r.evaluator.name} on {r.dataset.name}, {parameter} = {r.evaluator.params[parameter]}: {r.details[fewer]}"
+            for r in results
+            for parameter, fewer in (("folds", "fewer_folds"), ("neighbours", "fewer_neighbours"))
+            if fewer in r.details
+        )
+    )
+
+
+def _count_said(count: int) -> str:
+    return f" ({count} evaluations of a feature set)" if count > 1 else ""
+
+
+def evaluated(
+    evaluator: Evaluator,
+    adata: AnnData,
+    grids: Sequence[dict[str, list[Any]]],
+    seed: int,
+    progress: Progress,
+    *,
+    benchmark: str | None,
+    limit: int | None = None,
+    cells: Cells | None = None,
+) -> tuple[list[Result], list[str]]:
+    """Return results, and the reasons of what could not be run, one for each set of parameters."""
+    adata, missing = _imputed(adata)
+    origin = Provenance.of(adata)
+    param_sets, reasons = [], []
+    for params in itertools.chain.from_iterable(parameter_sets(evaluator, values) for values in grids):
+        if (reason := _unavailable_reason(evaluator, adata, params)) is None:
+            param_sets.append(params)
+        else:
+            reasons.append(reason)
+    resolved: dict[str, Any] = {}
+    for params in param_sets:  # "confounder" may stand for a column that is also named
+        values = params.model_dump()
+        if "exclude" in values:
+            values["exclude"] = resolve_exclude(values["exclude"], origin.dataset)
+        resolved.setdefault(str(values), params)
+    param_sets = list(resolved.values())
+    if not param_sets:
+        return [], reasons
+    started, began = datetime.now(UTC).isoformat(timespec="seconds"), time.perf_counter()
+    threads = available_cores()
+    found = []
+    made: dict[str, Any] = {}
+    name, features = evaluator.meta.name, origin.features.name or "these features"
+    context = EvaluationContext(seed, threads, progress, cells, _weights_of(origin))
+    with EVALUATORS.code(name, f"on {features}", [name]):
+        for output in evaluator(adata, param_sets, context):
+            for metric, value in output.metrics.items():
+                numbers = (value, *output.intervals.get(metric, ()))
+                if not all(isinstance(number, _REAL) and np.isfinite(number) for number in numbers):
+                    raise UserError(
+                        f"{name} gave {metric} = {value!r}, interval {output.intervals.get(metric)}, for {features}; results hold finite numbers only. "
+                        "Correct the evaluator, or let its unavailable_reason() say why it cannot be run."
+                    )
+            made = made or run_facts(  # once, when the evaluator has loaded its libraries
+                device=origin.device or device_name("cpu"),
+                threads=threads,
+                seed=seed,
+                seconds=time.perf_counter() - began,
+                started=started,
+            )
+            result = Result(
+                benchmark=benchmark,
+                dataset=_dataset_record(adata, origin.dataset, limit),
+                features=_features_record(adata, origin),
+                evaluator=EvaluatorRecord.of(evaluator, output.params, output.metrics),
+                metrics=output.metrics,
+                intervals=output.intervals,
+                details=output.details
+                | ({"missing": missing} if missing else {})
+                | _training_cells(adata, origin, output.per_cell, name, output.params),
+                run=made | {"seconds": round(time.perf_counter() - began, 3), "peak_rss_bytes": peak_memory()},
+            ).with_tables(output.per_cell, output.tables)
+            result.paper = printed_value(result)
+            found.append(result)
+    if len(found) != len(param_sets):
+        raise PluginError.of(
+            f"{name} gave {len(found)} outcomes for {len(param_sets)} sets of parameters; expected one for each. Correct the evaluator.",
+            [name],
+        )
+    return found, reasons
+
+
+def _training_cells(
+    adata: AnnData, origin: Provenance, predictions: pd.DataFrame | None, evaluator: str, params: dict[str, Any]
+) -> dict[str, Any]:
+    """Return, for features of a network that learned labels of the evaluated cells, what it scores without them."""
+    trained_on = origin.features.trained_on
+    if not trained_on or predictions is None or not {"cell", "label", "predicted"} <= set(predictions):
+        return {}
+    trained = training_cells(adata.obs, origin.dataset.name, trained_on)
+    if trained is None:
+        return {}
+    by_cell = dict(zip(map(str, adata.obs.get("cell", adata.obs_names)), trained, strict=True))
+    predicted = np.array([by_cell[cell] for cell in predictions["cell"].astype(str)])
+    confounder = origin.dataset.confounder
+    variance = training_variance_of(evaluator, params, grouped=confounder in predictions)
+    return {"training_cells": without_training_cells(predictions, predicted, confounder, variance)}
+
+
+def _imputed(adata: AnnData) -> tuple[AnnData, dict[str, Any]]:
+    """Return features without NaN and a note of what was replaced, where their extractor declares NaN; else as they are."""
+    if not Provenance.of(adata).features.missing:
+        return adata, {}
+    values, note = impute_nan(np.asarray(adata.X))
+    if note:
+        adata = adata.copy()
+        adata.X = values
+    return adata, note
+
+
+def _weights_of(origin: Provenance) -> Path | None:
+    """Return the weights file that features were computed with, where it is available locally and unchanged."""
+    features = origin.features
+    file = weight_files.find(features.weights_family, features.weights) if features.weights else None
+    return file if file is not None and sha256_of(file) == features.weights_sha256 else None
+
+
+def _dataset_record(adata: AnnData, dataset: DatasetProvenance, limit: int | None) -> DatasetRecord:
+    labels = adata.obs["label"].astype("string") if "label" in adata.obs else None
+    counts = {} if labels is None else labels[labels.fillna("") != ""].value_counts().sort_index().to_dict()
+    return DatasetRecord(
+        name=dataset.name or "unnamed",
+        version=dataset.version,
+        sha256=dataset.sha256,
+        n_cells=adata.n_obs,
+        classes={str(name): int(count) for name, count in counts.items()},
+        limit=limit,
+    )
+
+
+def _features_record(adata: AnnData, origin: Provenance) -> FeaturesRecord:
+    features = origin.features
+    return FeaturesRecord(
+        name=features.name or "unnamed",
+        weights=features.weights or None,
+        version=features.version,
+        weights_sha256=features.weights_sha256 or None,
+        dim=adata.n_vars,
+        precision=features.precision or str(adata.X.dtype),
+    )

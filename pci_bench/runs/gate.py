@@ -1,0 +1,216 @@
+"""The regression gate: runs on bundled simulated data whose numbers may not move unnoticed."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from importlib.resources import files
+from importlib.resources.abc import Traversable
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import pydantic
+
+from pci_bench.errors import UserError
+from pci_bench.runs import comparison, runner
+from pci_bench.runs.results import Result, validated
+from pci_bench.system.files import escape, write_json
+from pci_bench.system.foreign import first_fault, json_value, toml_value
+from pci_bench.system.progress import Progress
+
+KEPT = ("per_class",)  # of a result's details
+PROVENANCE = ("package", "git", "started", "versions", "blas", "device", "threads", "seed")
+# Rows and columns of a table that must not change, Table 3 among them; larger ones are trees and single cells.
+LARGEST = (80, 12)
+HOW_TO_ACCEPT = (
+    "If the change is meant: pci-bench gate --accept tables/expected, and say in the commit why the numbers moved."
+)
+
+
+class GatedRun(pydantic.BaseModel):
+    """One run of the gate, as ``gate.toml`` declares it; ``quick`` are the features that ``pytest reproductions`` runs it with."""
+
+    model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
+
+    benchmark: str
+    dataset: str
+    features: list[str]
+    quick: list[str] = []
+    parameters: dict[str, list[Any]] = {}
+
+
+def folder() -> Traversable:
+    """Return the packaged folder of ``gate.toml`` and of the expected numbers."""
+    return files("pci_bench_tables").joinpath("expected")
+
+
+def declared_runs() -> list[GatedRun]:
+    """Return the runs of the packaged ``gate.toml``."""
+    try:
+        return [GatedRun(**r) for r in _declaration()["run"]]
+    except (KeyError, TypeError, pydantic.ValidationError) as error:
+        what = (
+            first_fault(error) if isinstance(error, pydantic.ValidationError) else f"it has no tables [[run]] ({error})"
+        )
+        raise UserError(f"{folder().joinpath('gate.toml')} does not declare the gate's runs: {what}.") from error
+
+
+def metrics_only() -> set[str]:
+    """Return the evaluators of whose results only the metrics are held."""
+    return set(_declaration().get("metrics_only", ()))
+
+
+def _declaration() -> dict[str, Any]:
+    file = folder().joinpath("gate.toml")
+    try:
+        return toml_value(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{file} cannot be read as TOML ({error}).") from error
+
+
+def gated_results(
+    runs: Iterable[GatedRun],
+    *,
+    cache: Path | None = None,
+    workers: int | None = None,
+    progress: Progress | None = None,
+) -> list[Result]:
+    """Return the results of some runs, on the CPU and with seed 0, with those of their tables that must not change.
+
+    Parameters
+    ----------
+    runs
+        As :func:`declared_runs` returns them.
+    cache
+        Where datasets and features are made; by default a folder that starts empty and is removed, since the user's cache may
+        hold features from before the code changed.
+    workers, progress
+        As in :func:`pci_bench.run`.
+    """
+    found: list[Result] = []
+    coarse = metrics_only()
+    with _making_everything_in(cache):
+        for one in runs:
+            results = runner.run(
+                one.benchmark,
+                dataset=one.dataset,
+                features=one.features,
+                parameters=one.parameters,
+                device="cpu",
+                workers=workers,
+                progress=progress,
+            )
+            found += [_with_small_tables(_with_metrics_only(r) if r.evaluator.name in coarse else r) for r in results]
+    return found
+
+
+@contextmanager
+def _making_everything_in(cache: Path | None) -> Iterator[None]:
+    """Use another cache than the user's; processes that are started meanwhile do so too."""
+    before = os.environ.get("PCI_BENCH_CACHE")
+    with TemporaryDirectory(prefix="pci-bench-gate-", ignore_cleanup_errors=True) as temporary:
+        os.environ["PCI_BENCH_CACHE"] = str(cache or temporary)
+        try:
+            yield
+        finally:
+            if before is None:
+                del os.environ["PCI_BENCH_CACHE"]
+            else:
+                os.environ["PCI_BENCH_CACHE"] = before
+
+
+def _with_metrics_only(result: Result) -> Result:
+    details = {name: value for name, value in result.details.items() if name not in KEPT}
+    return result.model_copy(update={"details": details}).with_tables(None, result.tables)
+
+
+def _with_small_tables(result: Result) -> Result:
+    tables = comparison.without_pictures(result)
+    small = {n: t for n, t in tables.items() if len(t) <= LARGEST[0] and t.shape[1] <= LARGEST[1]}
+    return result.with_tables(result.predictions, small)
+
+
+def expected(dataset: str | None = None) -> list[Result]:
+    """Return the packaged results of one dataset, or of all.
+
+    Raises
+    ------
+    UserError
+        For a dataset without expected numbers, with those that have some.
+    """
+    names = {f.name.removesuffix(".json"): f for f in folder().iterdir() if f.name.endswith(".json")}
+    if dataset is not None and escape(dataset) not in names:
+        raise UserError(
+            f"There are no expected numbers of {dataset}; there are of {', '.join(sorted(names)) or 'none'}."
+        )
+    chosen = sorted(names) if dataset is None else [escape(dataset)]
+    return [result for name in chosen for result in _read_expected(names[name])]
+
+
+def _read_expected(file: Traversable) -> list[Result]:
+    """Return the results of a file of expected numbers."""
+    try:
+        records = json_value(file.read_text(encoding="utf-8-sig"))["results"]
+        return [_read_record(record) for record in records]
+    except pydantic.ValidationError as error:
+        what = first_fault(error)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        what = f"{type(error).__name__}: {error}"
+    raise UserError(f"{file} does not hold expected numbers ({what}). {HOW_TO_ACCEPT}")
+
+
+def _read_record(record: dict[str, Any]) -> Result:
+    import pandas as pd
+
+    tables = {name: pd.DataFrame(**table) for name, table in record.pop("tables", {}).items()}
+    return validated({**record, "run": {}, "intervals": {}}).with_tables(None, tables)
+
+
+def compared(before: Sequence[Result], results: Sequence[Result]) -> comparison.Comparison:
+    """Return expected numbers and results side by side.
+
+    Raises
+    ------
+    UserError
+        Where they cannot be compared, for example because an evaluator has another version now; with how to accept them.
+    """
+    try:
+        return comparison.compare(before, results)
+    except UserError as error:
+        raise UserError(f"{error} {HOW_TO_ACCEPT}") from error
+
+
+def write_expected(results: Iterable[Result], into: Path) -> list[Path]:
+    """Write results as the expected numbers, one file per dataset and with provenance, and return the files."""
+    by_dataset: dict[str, list[Result]] = {}
+    for result in results:
+        by_dataset.setdefault(result.dataset.name, []).append(result)
+    written = []
+    for dataset, mine in by_dataset.items():
+        first = mine[0].run
+        made = {k: first[k] for k in PROVENANCE if k in first}
+        file = into / f"{escape(dataset)}.json"
+        write_json(file, {"schema": 1, "made": made, "results": [_record(r) for r in mine]})
+        written.append(file)
+    return written
+
+
+def _record(result: Result) -> dict[str, Any]:
+    """Return what of a result must not change: identity, metrics, recalls and small tables, to six digits."""
+    whole = result.model_dump(by_alias=True)
+    kept: dict[str, Any] = {k: v for k, v in whole["details"].items() if k in KEPT}
+    rounded = {
+        "metrics": {k: round(v, 6) for k, v in whole["metrics"].items()},
+        "details": {k: {c: round(x, 6) for c, x in v.items()} if isinstance(v, dict) else v for k, v in kept.items()},
+    }
+    tables = {
+        n: json.loads(t.to_json(orient="split", index=False, double_precision=6)) for n, t in result.tables.items()
+    }
+    record = {k: whole[k] for k in ("schema", "benchmark", "dataset", "features")} | rounded
+    record["evaluator"] = {
+        k: whole["evaluator"][k] for k in ("name", "version", "params")
+    }  # the rest is the evaluator's
+    return record | ({"tables": tables} if tables else {})

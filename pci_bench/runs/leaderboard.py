@@ -1,0 +1,181 @@
+"""Many result sets in one ranking, with groups of feature sets that the data cannot tell apart."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from pci_bench.errors import UserError
+from pci_bench.reporting.tables.fill import CHANCE
+from pci_bench.runs.paired import paired_interval
+from pci_bench.runs.results import Result, headline, key_and_defaults, metric_of
+from pci_bench.statistics.intervals import LEVEL
+from pci_bench.system.text import csv_table, markdown_table
+from pci_bench.system.text import markdown as in_markdown
+
+
+@dataclass(frozen=True)
+class Place:
+    """One feature set's place: its rank, its group, and its result."""
+
+    rank: int
+    group: str
+    result: Result
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """One evaluation of many feature sets, best first."""
+
+    dataset: str
+    evaluator: str
+    params: str
+    metric: str
+    places: list[Place]
+
+    @property
+    def title(self) -> str:
+        """What is ranked, on what."""
+        return f"{self.evaluator} ({self.params}) on {self.dataset}: {self.metric.replace('_', ' ')}"
+
+
+def separable(better: Result, worse: Result, metric: str, *, comparisons: int = 1) -> bool:
+    """Return whether the interval of the paired difference leaves out 0; without predictions, whether intervals are disjoint.
+
+    Parameters
+    ----------
+    better, worse
+        Two results of one evaluation.
+    metric
+        What is compared.
+    comparisons
+        How many pairs could be compared: the paired interval's level is 1 − 0.05 / `comparisons` (Bonferroni), so that with
+        a chance of at most 5 % any two equally good ones of a ranking are called different.
+    """
+    paired = paired_interval(worse, better, 1 - (1 - LEVEL) / comparisons) if metric == "balanced_accuracy" else None
+    if paired is not None:
+        return paired[0] > 0
+    if metric not in better.intervals or metric not in worse.intervals:
+        return better.metrics[metric] != worse.metrics[metric]
+    return better.intervals[metric][0] > worse.intervals[metric][1]
+
+
+def rankings(results: Sequence[Result]) -> list[Ranking]:
+    """Return one ranking for every dataset, evaluator and parameters with at least two feature sets.
+
+    A group starts with its best feature set and holds those after it that cannot be separated from that one. Where several
+    result sets hold the same feature set, the newest counts.
+
+    Raises
+    ------
+    UserError
+        Where results of one dataset are of different cells, which must not be ranked together, or nothing can be ranked.
+    """
+    tables: dict[tuple[str, str, str], dict[str, Result]] = {}
+    for result in sorted(results, key=lambda r: str(r.run.get("started", ""))):
+        key, defaults = key_and_defaults(result)
+        params = ", ".join(
+            f"{k}={v}" for k, v in sorted(result.evaluator.params.items()) if k in key or v != defaults.get(k)
+        )
+        table = tables.setdefault((result.dataset.name, result.evaluator.name, params), {})
+        table[result.features.full_name] = result
+    found = []
+    for (dataset, evaluator, params), table in tables.items():
+        if len(table) < 2:
+            continue
+        if len({r.dataset.sha256 for r in table.values()}) > 1:
+            raise UserError(
+                f"The results on {dataset} are of different cells (another version, --limit or seed), which cannot be ranked together. "
+                "Name result sets of the same cells."
+            )
+        newest = list(table.values())[-1]
+        metric = headline(newest)
+        ranked = [r for r in table.values() if metric in r.metrics]
+        sign = 1 if metric_of(newest, metric).higher_is_better else -1
+        ranked.sort(key=lambda r: (-sign * r.metrics[metric], r.features.full_name))
+        found.append(Ranking(dataset, evaluator, params, metric, _places(ranked, metric, sign)))
+    if not found:
+        raise UserError("There is nothing to rank: no dataset and evaluator has results of two feature sets.")
+    return found
+
+
+def _places(ranked: list[Result], metric: str, sign: int) -> list[Place]:
+    places: list[Place] = []
+    leader, group = ranked[0] if ranked else None, 0
+    comparisons = max(1, len(ranked) * (len(ranked) - 1) // 2)
+    for rank, result in enumerate(ranked, 1):
+        assert leader is not None
+        pair = (leader, result) if sign > 0 else (result, leader)
+        if result is not leader and separable(*pair, metric, comparisons=comparisons):
+            leader, group = result, group + 1
+        places.append(Place(rank, _letter(group), result))
+    return places
+
+
+def _letter(number: int) -> str:
+    """Return a letter for a group: a, b and so on, after z aa, ab."""
+    return (_letter(number // 26 - 1) if number >= 26 else "") + "abcdefghijklmnopqrstuvwxyz"[number % 26]
+
+
+def rows(ranking: Ranking) -> list[dict[str, str]]:
+    """Return the ranking as rows for a table; numbers are printed as in tables (``reporting.tables.decimals_and_scale``)."""
+    metric = ranking.metric
+    form = metric_of(ranking.places[0].result, metric)
+    text = form.text
+
+    found = []
+    for place in ranking.places:
+        result = place.result
+        interval, chance = result.intervals.get(metric), result.metrics.get(CHANCE + metric)
+        found.append(
+            {
+                "rank": str(place.rank),
+                "feature set": result.features.full_name,
+                metric.replace("_", " ") + (" (%)" if form.unit == "percent" else ""): text(result.metrics[metric]),
+                "95 % interval": "" if interval is None else f"[{text(interval[0])}, {text(interval[1])}]",
+                **({} if chance is None else {"chance": text(chance)}),
+                "group": place.group,
+            }
+        )
+    return found
+
+
+EXPLANATION = (
+    "Feature sets of one letter are not separable from the first of that letter: by the interval of the paired difference, whose level "
+    "is 1 − 0.05 / pairs of the ranking (Bonferroni), so that any two equally good sets of a ranking get different letters in at most "
+    "5 % of studies; where predictions are not kept, by disjoint 95 % intervals."
+)
+
+
+def markdown(found: Sequence[Ranking]) -> str:
+    """Return the rankings as Markdown."""
+    parts = [f"## {in_markdown(r.title)}\n\n{_table(rows(r))}\n" for r in found]
+    return "\n".join([*parts, f"{EXPLANATION}\n"])
+
+
+def _table(listed: list[dict[str, str]]) -> str:
+    return markdown_table(list(listed[0]), [list(row.values()) for row in listed])
+
+
+def csv(found: Sequence[Ranking]) -> str:
+    """Return the rankings as one CSV table."""
+    import pandas as pd
+
+    frames = [
+        pd.DataFrame(
+            {
+                "dataset": r.dataset,
+                "evaluator": r.evaluator,
+                "params": r.params,
+                "metric": r.metric,
+                "rank": [p.rank for p in r.places],
+                "group": [p.group for p in r.places],
+                "features": [p.result.features.full_name for p in r.places],
+                "value": [p.result.metrics[r.metric] for p in r.places],
+                "low": [p.result.intervals.get(r.metric, (None, None))[0] for p in r.places],
+                "high": [p.result.intervals.get(r.metric, (None, None))[1] for p in r.places],
+            }
+        )
+        for r in found
+    ]
+    return csv_table(pd.concat(frames, ignore_index=True))

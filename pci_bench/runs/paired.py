@@ -1,0 +1,103 @@
+"""The interval of the difference between two results on the same cells."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from pci_bench.runs.results import Result
+from pci_bench.statistics.intervals import LEVEL, stratified_jackknife, training_variance_of
+from pci_bench.statistics.metrics import share_spreads
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+PREDICTION_COLUMNS = ("cell", "label", "predicted", "fold", "correct")
+
+
+def paired_interval(one: Result, other: Result, level: float = LEVEL) -> tuple[float, float] | None:
+    """Return the interval of the difference in balanced accuracy, by a jackknife over what the results' intervals draw.
+
+    Images (the dataset's confounder, a column beside the predictions) are left out of both sides at once, within a class;
+    without such a column, or in a class of one image, cells are. The variance is multiplied for what the predictions were
+    learned from (:data:`pci_bench.statistics.intervals.TRAINING_VARIANCE`). Results with folds of cells are means over folds.
+
+    None where a side has no predictions, or they are of different cells.
+    """
+    if one.predictions is None or other.predictions is None:
+        return None
+    both = joined(one.predictions, other.predictions)
+    if both is None:
+        return None
+    names, labels = np.unique(both["label"].astype(str).to_numpy(), return_inverse=True)
+    groups = np.unique(both["group"].to_numpy(str), return_inverse=True)[1] if "group" in both else None
+    n_classes = len(names)
+    factor = max(
+        training_variance_of(r.evaluator.name, r.evaluator.params, grouped=groups is not None) for r in (one, other)
+    )
+    right_old, right_new = (both[f"right_{side}"].to_numpy(float) for side in ("old", "new"))
+    if any((right % 1 != 0).any() for right in (right_old, right_new)):
+        value, spread, _ = share_spreads(labels, right_new - right_old, groups, n_classes)
+        return spread.times(factor).interval(value, level=level, low=-1, high=1)
+    sides: list[tuple[int, np.ndarray, np.ndarray]] = []  # number of folds, each cell's, whether it is right
+    for result, side in ((one, "old"), (other, "new")):
+        fold = np.zeros(len(both), np.int64)
+        if f"fold_{side}" in both and result.evaluator.params.get("exclude", "cell") == "cell":
+            fold = np.unique(both[f"fold_{side}"].to_numpy(), return_inverse=True)[1]
+        sides.append((int(fold.max()) + 1, fold, both[f"right_{side}"].to_numpy(int)))
+    widths = [2 * folds for folds, _, _ in sides]
+    codes = np.array([2 * fold + right for _, fold, right in sides])
+
+    def difference(counts: np.ndarray) -> dict[str, np.ndarray]:
+        joint = counts.reshape(*counts.shape[:-1], *widths)
+        values = []
+        for axis, (folds, _, _) in zip((-1, -2), sides, strict=True):
+            own = joint.sum(axis=axis).reshape(*counts.shape[:-1], folds, 2)
+            cells = own.sum(axis=-1)
+            share = np.divide(own[..., 1], cells, out=np.zeros(cells.shape), where=cells > 0)
+            values.append((share.sum(axis=-2) / np.maximum((cells > 0).sum(axis=-2), 1)).mean(axis=-1))
+        return {"difference": values[1] - values[0]}
+
+    shape = (n_classes, widths[0] * widths[1])
+    code = codes[0] * widths[1] + codes[1]
+    spreads, _ = stratified_jackknife(labels, code, groups, shape, difference)
+    value = float(
+        difference(np.bincount(labels * shape[1] + code, minlength=shape[0] * shape[1]).reshape(shape))["difference"]
+    )
+    return spreads["difference"].times(factor).interval(value, level=level, low=-1, high=1)
+
+
+def joined(old: pd.DataFrame, new: pd.DataFrame) -> pd.DataFrame | None:
+    """Return one row per cell with how often each side is right, its folds, and its ``group`` where both know the confounder.
+
+    None where the sides do not hold the same cells.
+    """
+    if not {"cell", "label", "predicted"} <= set(old) & set(new):
+        return None
+    sides = [
+        table.assign(right=_rightness(table)).set_index("cell")[["label", "right", *({"fold"} & set(table))]]
+        for table in (old, new)
+    ]
+    if set(sides[0].index) != set(sides[1].index):
+        return None
+    if len({*map(len, sides), sides[0].index.nunique()}) > 1:
+        return None
+    found = sides[0].add_suffix("_old").join(sides[1].add_suffix("_new")).rename(columns={"label_old": "label"})
+    confounder = confounder_column(old)
+    if confounder is not None and confounder == confounder_column(new):
+        found["group"] = old.set_index("cell")[confounder].astype("string").fillna("")
+    return found
+
+
+def _rightness(predictions: pd.DataFrame) -> pd.Series:
+    """Return how often each prediction is right: 0 or 1, or a share where it was made in several draws."""
+    if "correct" in predictions:
+        return predictions["correct"].astype(float)
+    return (predictions["label"].astype(str) == predictions["predicted"].astype(str)).astype(float)
+
+
+def confounder_column(predictions: pd.DataFrame) -> str | None:
+    """Return the column that holds the dataset's confounder beside predictions: the first that is none of theirs."""
+    return next((str(c) for c in predictions if c not in PREDICTION_COLUMNS), None)

@@ -1,0 +1,377 @@
+"""Runs: a benchmark on its datasets and feature sets, from names to results, tables and figures."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pci_bench import __version__
+from pci_bench.api import dataset as datasets
+from pci_bench.api.dataset import DATASETS
+from pci_bench.api.evaluator import EVALUATORS
+from pci_bench.api.segmenter import DEFAULT_SEGMENTER, SEGMENTERS
+from pci_bench.api.skipped import Skipped
+from pci_bench.benchmarks import BENCHMARKS, Benchmark, Evaluation
+from pci_bench.data.annotations import annotate
+from pci_bench.data.cells import Cells, subsample
+from pci_bench.data.provenance import DatasetProvenance
+from pci_bench.errors import PluginError, UserError
+from pci_bench.features.extraction import ExtractionOptions, Refresh, compute_features
+from pci_bench.features.names import select
+from pci_bench.reporting.tables import TABLES
+from pci_bench.reporting.tables.declaration import LongTable, TableDeclaration
+from pci_bench.reporting.tables.fill import FilledTable, fill
+from pci_bench.runs import kept
+from pci_bench.runs.evaluation import (
+    as_lists,
+    check_requested,
+    check_something_to_evaluate,
+    evaluate,
+    evaluated,
+    parameter_sets,
+    shortfalls,
+)
+from pci_bench.runs.outputs import check_same_settings, result_path, table_name, write_results, write_tables_and_figures
+from pci_bench.runs.record import DatasetFacts, RunRecord
+from pci_bench.runs.results import Result
+from pci_bench.system.arguments import check_limit, check_seed, check_workers
+from pci_bench.system.devices import resolve_device
+from pci_bench.system.files import check_writable, sha256_of, user_path
+from pci_bench.system.machine import run_facts
+from pci_bench.system.progress import Progress
+from pci_bench.system.threads import available_cores, set_threads
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+__all__ = ["RunOutput", "evaluate", "run", "run_again", "with_parameters"]
+
+
+@dataclass
+class RunOutput(Sequence[Result]):
+    """The results of a run, in order; also what could not be run and why, the tables, and where all was written."""
+
+    benchmark: str
+    out: Path | None
+    results: list[Result] = field(default_factory=list)
+    not_run: list[Skipped] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    tables: list[FilledTable] = field(default_factory=list)
+    figures: list[Path] = field(default_factory=list)
+
+    @property
+    def failed(self) -> list[PluginError]:
+        """The errors of feature sets, evaluators and figures that failed, where others did not."""
+        return [one.error for one in self.not_run if one.error is not None]
+
+    def __len__(self) -> int:
+        return len(self.results)
+
+    def __getitem__(self, index: Any) -> Any:
+        return self.results[index]
+
+    def __iter__(self) -> Iterator[Result]:
+        return iter(self.results)
+
+
+def run(
+    benchmark: str,
+    *,
+    dataset: Sequence[str] | str | None = None,
+    features: Sequence[str] | str | None = None,
+    k: Sequence[int] | None = None,
+    parameters: Mapping[str, Any] | None = None,
+    limit: int | None = None,
+    out: str | Path | None = None,
+    device: str = "auto",
+    seed: int = 0,
+    workers: int | None = None,
+    segmenter: str = DEFAULT_SEGMENTER,
+    annotations: str | Path | None = None,
+    refresh: Refresh = "missing",
+    progress: Progress | None = None,
+) -> RunOutput:
+    """Return the results of a benchmark, and write them where `out` is given.
+
+    Parameters
+    ----------
+    benchmark
+        ``"yeast-knn"``; ``pci-bench list benchmarks`` shows all.
+    dataset
+        One or several; by default the first of the benchmark's that is available, or all of them where it says so.
+    features
+        Names, groups or patterns; by default the benchmark's.
+    k
+        Numbers of neighbours, where the benchmark has them; short for ``parameters={"k": …}``.
+    parameters
+        Values, by name, for the parameters of evaluators, in place of what the benchmark and its dataset declare.
+    limit
+        Evaluate a seeded, label-stratified subset of about this many cells.
+    out
+        Folder for results, tables, figures and ``run.json``; None writes nothing.
+    device, workers, refresh, segmenter
+        As in :class:`pci_bench.features.extraction.ExtractionOptions`.
+    annotations
+        CSV or TSV of proteins, joined onto the cells by :func:`pci_bench.data.annotations.annotate`.
+    seed
+        The random seed, of the subset too.
+    progress
+        The progress reporter.
+
+    Raises
+    ------
+    UserError
+        For unknown names, wrong parameters, a dataset that is not available, or where nothing at all could be run.
+    """
+    progress = progress or Progress()
+    declared = BENCHMARKS.get(benchmark)
+    wanted = select([features] if isinstance(features, str) else declared.features if features is None else features)
+    parameters = as_lists(parameters or {}) | ({} if k is None else as_lists({"k": k}))
+    _check_parameters(declared, parameters)
+    for evaluation in with_parameters(declared.evaluate, parameters):
+        parameter_sets(EVALUATORS.get(evaluation.name), evaluation.grid)
+    named = [dataset] if isinstance(dataset, str) else list(dataset or ())
+    if dataset is not None and not named:
+        raise UserError("No dataset was named. `pci-bench list datasets` shows all of them.")
+    for name in named:
+        DATASETS.get(name)
+    check_limit(limit)
+    check_seed(seed)
+    check_workers(workers)
+    SEGMENTERS.get(segmenter)
+    if device != "auto":  # which asks torch, seconds that a run from the cache does not need
+        resolve_device(device)
+    folder = user_path(out, "The output folder") if out is not None else None
+    if annotations is not None:
+        annotations = user_path(annotations, "The annotations")
+    if folder is not None:
+        check_writable(folder)
+    set_threads(available_cores())
+    started, began = datetime.now(UTC).isoformat(timespec="seconds"), time.perf_counter()
+    output = RunOutput(benchmark, folder)
+    digest = None if annotations is None else sha256_of(Path(annotations))
+    used, planned = [], []
+    for cells in _datasets(declared, named, output, progress):  # all checked before any feature is computed
+        cells = cells if annotations is None else annotate(cells, annotations)
+        # The subset may have a few cells more or less.
+        taken = limit if limit is not None and limit < len(cells) else None
+        cells = cells if taken is None else subsample(cells, taken, seed)
+        without = declared.evaluations_on(cells.meta.name)
+        evaluations = with_parameters(without, parameters)
+        described = cells.obs, DatasetProvenance.of(cells.meta, cells.sha256)
+        check_something_to_evaluate(*described, evaluations)
+        check_requested(*described, without, evaluations, parameters)
+        if folder is not None:
+            check_same_settings(folder, cells.meta.name, taken, seed, segmenter, digest)
+        used.append(cells)
+        planned.append((cells, taken, evaluations))
+    for cells, taken, evaluations in planned:
+        options = ExtractionOptions(device, workers, refresh, segmenter)
+        computed = compute_features(wanted, cells, options, keep_going=True, progress=progress)
+        resolved = list(computed)
+        set_threads(available_cores())
+        with progress.stage(f"evaluating {', '.join(e.name for e in evaluations)}", len(computed)) as advance:
+            for adata in computed.values():
+                if isinstance(adata, Skipped):
+                    output.not_run.append(adata)
+                else:
+                    _evaluate_all(adata, cells, evaluations, declared, seed, taken, output, anew=refresh == "always")
+                advance(1)
+        if len([r for r in output.results if r.dataset.name == cells.meta.name]) == 0:
+            reasons = dict.fromkeys(n.reason.rstrip(".") for n in output.not_run if n.dataset == cells.meta.name)
+            raise UserError(f"Nothing could be run on {cells.meta.name}: {'; '.join(reasons)}.") from next(
+                iter(output.failed), None
+            )
+    tables = [TABLES.get(name) for name in declared.tables]
+    for cells in used:
+        reasons_by_features = {
+            n.features: n.reason for n in output.not_run if n.dataset == cells.meta.name and n.features
+        }
+        output.tables += [
+            fill(t, output.results, reasons_by_features, cells.meta.name)
+            for t in tables
+            if isinstance(t, TableDeclaration)
+        ]
+        output.notes += [n for n in cells.notes if n not in output.notes]
+    output.notes += [f"{note}." for note in shortfalls(output.results)]
+    if folder is not None:
+        several = len(used) > 1
+        output.figures, failed = write_tables_and_figures(
+            output.tables,
+            [t for t in tables if isinstance(t, LongTable)],
+            output.results,
+            folder,
+            several=several,
+            progress=progress,
+        )
+        output.not_run += failed
+        arguments = {
+            "benchmark": benchmark,
+            "dataset": [c.meta.name for c in used],
+            "features": [str(f) for f in (resolved if len(used) == 1 else wanted)],
+            "parameters": parameters,
+            "limit": limit,
+            "seed": seed,
+            "device": device,
+            "segmenter": segmenter,
+            "annotations": None if annotations is None else str(annotations),
+            "annotations_sha256": digest,
+        }
+        record = RunRecord(
+            arguments=arguments,
+            datasets=[
+                DatasetFacts(name=c.meta.name, version=c.meta.version, sha256=c.sha256, n_cells=len(c)) for c in used
+            ],
+            results=[result_path(r).as_posix() for r in output.results],
+            tables=[f"tables/{table_name(t, several)}" for t in output.tables],
+            figures=[f.relative_to(folder).as_posix() for f in output.figures],
+            notes=output.notes,
+            run=run_facts(
+                device=", ".join(dict.fromkeys(str(r.run["device"]) for r in output.results)),
+                threads=available_cores(),
+                seed=seed,
+                seconds=time.perf_counter() - began,
+                started=started,
+            ),
+        )
+        record.write(folder, output.not_run)
+    return output
+
+
+def run_again(file: str | Path, *, out: str | Path | None = None, progress: Progress | None = None) -> RunOutput:
+    """Return what a recorded run gives now, with the same data, features, parameters and seed.
+
+    Parameters
+    ----------
+    file
+        The ``run.json`` of an output folder.
+    out, progress
+        As in :func:`run`.
+
+    Raises
+    ------
+    UserError
+        For a file that is no such record, or where a dataset is not the recorded one any more.
+    """
+    progress = progress or Progress()
+    record = RunRecord.read(Path(file))
+    arguments = record.repeatable(Path(file)).model_dump()
+    hashes = {d.name: d.sha256 for d in record.datasets}
+    annotations, digest = arguments["annotations"], arguments.pop("annotations_sha256")
+    names, limit, seed = arguments["dataset"], arguments["limit"], arguments["seed"]
+    benchmark, package = arguments.pop("benchmark"), record.run.get("package")
+    if annotations is not None and (not Path(annotations).is_file() or sha256_of(Path(annotations)) != digest):
+        raise UserError(f"The annotations {annotations} are not those of the recorded run, or are gone.")
+    for name in names if annotations is None else ():
+        cells = datasets.load(DATASETS.get(name), progress=progress)
+        if limit is not None and limit < len(cells):
+            cells = subsample(cells, limit, seed)
+        if cells.sha256 != hashes.get(name):
+            raise UserError(
+                f"{name} is not the data of the recorded run: sha256 {cells.sha256[:16]} now, {str(hashes.get(name))[:16]} then."
+            )
+    if package != __version__:
+        progress.say(f"The recorded run is of pci-bench {package}, this is {__version__}.")
+    return run(benchmark, **arguments, out=out, progress=progress)
+
+
+def _check_parameters(declared: Benchmark, parameters: Mapping[str, list[Any]]) -> None:
+    """Raise where a benchmark has no evaluator with a parameter that the user sets."""
+    known = {e.name: EVALUATORS.get(e.name).Params.model_fields for e in declared.evaluate}
+    for name, values in parameters.items():
+        if not values:
+            raise UserError(f"The parameter '{name}' is given no value.")
+        if not any(name in fields for fields in known.values()):
+            theirs = "; ".join(f"{e}: {', '.join(fields) or 'none'}" for e, fields in known.items())
+            raise UserError(f"No evaluator of {declared.name} has a parameter '{name}'. Their parameters are {theirs}.")
+
+
+def with_parameters(evaluations: Iterable[Evaluation], parameters: Mapping[str, list[Any]]) -> list[Evaluation]:
+    """Return evaluations with the user's values in place of the declared ones, where an evaluator has such a parameter."""
+    changed = []
+    for evaluation in evaluations:
+        fields = EVALUATORS.get(evaluation.name).Params.model_fields
+        mine = {
+            name: [v for i, v in enumerate(values) if v not in values[:i]]
+            for name, values in parameters.items()
+            if name in fields
+        }
+        one = Evaluation(**{**evaluation.model_dump(), **mine})
+        if one not in changed:  # two that differed only in what the user sets are one now
+            changed.append(one)
+    return changed
+
+
+def _datasets(declared: Benchmark, named: Sequence[str], output: RunOutput, progress: Progress) -> Iterator[Cells]:
+    """Yield the cells of the named datasets, or of the first of the benchmark's that is available (or all); say which and why."""
+    for name in named:
+        yield datasets.load(DATASETS.get(name), progress=progress)
+    if named:
+        return
+    reasons: list[str] = []
+    found = False
+    for name in declared.datasets:
+        dataset = DATASETS.get(name)
+        reason = datasets.unavailable_reason(dataset)
+        if reason is None:
+            before = f", since {' '.join(reasons)}" if reasons and not found else ""
+            progress.say(f"Dataset: {name} ({dataset.meta.title}){before}")
+            yield datasets.load(dataset, progress=progress)
+            found = True
+            if not declared.all_datasets:
+                return
+        else:
+            output.not_run.append(Skipped(reason, "dataset unavailable", name))
+            reasons.append(f"{name} is not available: {reason}")
+    if not found:
+        raise UserError(f"None of the datasets of {declared.name} is available. {' '.join(reasons)}")
+
+
+def _evaluate_all(
+    adata: AnnData,
+    cells: Cells,
+    evaluations: Sequence[Evaluation],
+    declared: Benchmark,
+    seed: int,
+    limit: int | None,
+    output: RunOutput,
+    *,
+    anew: bool,
+) -> None:
+    """Evaluate one feature set with everything that the benchmark names, and write the results at once."""
+    started = datetime.now(UTC).isoformat(timespec="seconds")
+    settings = {"benchmark": declared.name, "seed": seed, "limit": limit}
+    for name in dict.fromkeys(e.name for e in evaluations):  # grids of one evaluator share its work
+        evaluator = EVALUATORS.get(name)
+        grids = [e.grid for e in evaluations if e.name == name]
+        compute = partial(
+            evaluated,
+            evaluator,
+            adata,
+            grids,
+            seed,
+            Progress(),
+            benchmark=declared.name,
+            limit=limit,
+            cells=cells,
+        )
+        try:
+            found, reasons = kept.evaluation(evaluator, adata, grids, settings, compute, anew=anew)
+        except PluginError as error:  # the other evaluators go on
+            output.not_run.append(Skipped.failed(error, cells.meta.name, evaluator=name))
+            found, reasons = [], []
+        for result in found:
+            result.run["started"] = started  # of the run that it is part of, also where it was kept from an earlier one
+        for reason, count in Counter(reasons).items():
+            skipped = Skipped(reason, "not applicable", cells.meta.name, evaluator=name, count=count)
+            if skipped not in output.not_run:
+                output.not_run.append(skipped)
+        output.results += found
+        if output.out is not None:
+            write_results(found, output.out)

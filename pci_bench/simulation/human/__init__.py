@@ -1,0 +1,1 @@
+"""Simulated human cells: anatomy, protein distributions, optics."""

@@ -1,0 +1,1 @@
+"""Simulated yeast: anatomy, protein distributions, optics."""

@@ -1,0 +1,86 @@
+"""What permuted labels score: the chance level of a leave-one-out column, from the neighbours that were found for it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from pci_bench.statistics.metrics import classification_metrics
+
+PERMUTATIONS = 200
+MOST_VOTES = 10_000_000  # cells × permutations × k of one level; for more cells there are fewer permutations
+FEWEST_PERMUTATIONS = 20
+
+
+def permuted_labels(labels: np.ndarray, groups: np.ndarray, permutations: int, seed: int) -> np.ndarray:
+    """Return labels with whole groups' labels exchanged: (permutations, n) int.
+
+    Each group takes the labels of another one (or its own), in random order, stretched or cut to its size. Where every group has
+    one label, groups are dealt labels. Where every cell is a group, cells are. Where all groups have the same mixture, as plates
+    may, cells are permuted within them.
+
+    Parameters
+    ----------
+    labels, groups
+        Class and group of every cell (n,) int.
+    permutations, seed
+        How many, and what they depend on.
+    """
+    rng = np.random.default_rng(seed)
+    groups = np.unique(groups, return_inverse=True)[1]
+    sizes = np.bincount(groups)
+    starts = np.cumsum(sizes) - sizes
+    found = np.empty((permutations, len(labels)), labels.dtype)
+    by_group = np.argsort(groups, kind="stable")
+    place = np.arange(len(labels)) - np.repeat(starts, sizes)
+    for number in range(permutations):
+        shuffled = labels[np.lexsort((rng.random(len(labels)), groups))]
+        donor = np.repeat(rng.permutation(len(sizes)), sizes)
+        found[number, by_group] = shuffled[starts[donor] + place * sizes[donor] // np.repeat(sizes, sizes)]
+    return found
+
+
+def chance_level(
+    lists: np.ndarray,
+    permuted: np.ndarray,
+    groups: np.ndarray,
+    k: int,
+    n_classes: int,
+    seed: int,
+    *,
+    balanced: bool = False,
+) -> dict[str, Any]:
+    """Return what predictions from neighbours with permuted labels score.
+
+    Parameters
+    ----------
+    lists
+        Neighbours of every cell (n, depth) int, nearest first, −1 where there are no more. Where a list ends before k have voted,
+        those on it vote.
+    permuted
+        Permuted labels (permutations, n) int.
+    groups
+        What neighbours do not share (n,) int.
+    k, n_classes
+        How many vote, and how many classes there are.
+    seed
+        Of the groups that classes lose.
+    balanced
+        Whether every other class loses a group as well: in each permutation, that of a random cell of the class.
+
+    Returns
+    -------
+    dict
+        The number of ``permutations``, and the ``mean``, ``low`` and ``high`` (quantiles 0.025 and 0.975) of each metric.
+    """
+    from pci_bench.statistics.compiled.votes import permuted_confusions
+
+    permutations = min(len(permuted), max(FEWEST_PERMUTATIONS, MOST_VOTES // (permuted.shape[1] * k)))
+    draws = np.random.default_rng([seed, 1]).random((permutations, n_classes))
+    counts = permuted_confusions(lists, permuted[:permutations], groups, k, n_classes, draws, balanced)
+    levels: dict[str, Any] = {"permutations": permutations}
+    for name, values in classification_metrics(counts).items():
+        low, high = np.quantile(values, [0.025, 0.975])
+        levels[name] = {"mean": float(values.mean()), "low": float(low), "high": float(high)}
+    return levels

@@ -1,0 +1,311 @@
+"""Exact nearest neighbours of every row among the others, in float64, found in float32.
+
+Distances ‖a − b‖² = ‖a‖² + ‖b‖² − 2 a·b come cheaply from a matrix product, but in float32 they cancel. So the product
+only nominates: rows are centred, and every pair gets a *lower bound* on its true squared distance, the float32 value minus
+a rigorous bound on its rounding error. The pairs with the smallest lower bounds are measured again as Σ(a − b)² in float64.
+A row is certified when its k-th measured distance is below every lower bound that was not nominated; the few rows that
+are not (ties, duplicates, wild scales) are searched a second time, measuring every pair whose bound allows it. Either way
+the answer is that of a float64 loop. Each block of the product serves its rows and, transposed, its columns, which halves
+the work; all groupings (exclusions) are searched at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from pci_bench.errors import UserError
+from pci_bench.system.compilation import compiled
+
+BLOCK = 1024
+EXTRA_CANDIDATES = 14  # nominated beyond k, so that near-ties at the border are certified in the first pass
+UNIT = 2.0**-24  # float32's unit roundoff
+
+
+def nearest(features: np.ndarray, k: int, groupings: Sequence[np.ndarray]) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Return the k nearest rows of every row, for every grouping, from one search.
+
+    Parameters
+    ----------
+    features
+        (n, d), finite.
+    k
+        At least 1, less than n.
+    groupings
+        Each (n,) int: a row's neighbours are the rows of other groups. All different is plain leave-one-out.
+
+    Returns
+    -------
+    list of (indices, distances)
+        (n, k) int64 and (n, k) float64 Euclidean distances for each grouping, nearest first, rows at equal distance in
+        index order. Where a row has fewer than k possible neighbours the rest is −1 and infinity.
+
+    Raises
+    ------
+    UserError
+        For NaN or infinite values, no feature at all, values whose squares leave float64's range, or k outside 1 … n − 1.
+    """
+    rows, search, scale, shrunk, slack = _prepared(features, k)
+    n = len(rows)
+    groups = np.stack([_codes(g) for g in groupings])
+
+    m = min(k + EXTRA_CANDIDATES, n - 1)
+    bounds = np.full((len(groups), n, m), np.inf, np.float32)
+    nominated = np.full((len(groups), n, m), -1, np.int32)
+    widest = np.full(n, np.inf, np.float32)
+    product = np.empty((BLOCK, BLOCK), np.float32)
+    for i in range(0, n, BLOCK):
+        for j in range(i, n, BLOCK):
+            ends = min(i + BLOCK, n), min(j + BLOCK, n)
+            block = product.reshape(-1)[: (ends[0] - i) * (ends[1] - j)].reshape(ends[0] - i, ends[1] - j)
+            np.matmul(search[i : ends[0]], search[j : ends[1]].T, out=block)
+            _nominate(block, i, j, shrunk, slack, groups, bounds, nominated, widest)
+
+    found = []
+    for grouping in range(len(groups)):
+        indices = np.empty((n, k), np.int64)
+        squares = np.empty((n, k), np.float64)
+        certified = _measure(rows, scale * scale, bounds[grouping], nominated[grouping], indices, squares)
+        unsure = np.flatnonzero(~certified)
+        for start in range(0, len(unsure), 256):
+            some = unsure[start : start + 256]
+            product_of_some = search[some] @ search.T
+            _search_again(
+                product_of_some, some, some, rows, scale * scale, shrunk, slack, groups[grouping], indices, squares
+            )
+        found.append((indices, np.sqrt(squares)))
+    return found
+
+
+def nearest_of(features: np.ndarray, wanted: np.ndarray, k: int, groups: np.ndarray) -> np.ndarray:
+    """Return the k nearest rows of some rows only.
+
+    Parameters
+    ----------
+    features, k, groups
+        As in :func:`nearest`; one grouping.
+    wanted
+        Which rows (r,) int.
+
+    Returns
+    -------
+    ndarray
+        (r, k) int64, as :func:`nearest` returns the indices.
+    """
+    rows, search, scale, shrunk, slack = _prepared(features, k)
+    indices = np.empty((len(wanted), k), np.int64)
+    squares = np.full((len(wanted), k), np.inf)
+    codes = _codes(groups)
+    for start in range(0, len(wanted), 256):
+        into = np.arange(start, min(start + 256, len(wanted)))
+        some = wanted[into]
+        _search_again(search[some] @ search.T, some, into, rows, scale * scale, shrunk, slack, codes, indices, squares)
+    return indices
+
+
+def _codes(groups: np.ndarray) -> np.ndarray:
+    """Return groups as (n,) int32."""
+    return np.unique(np.asarray(groups), return_inverse=True)[1].reshape(-1).astype(np.int32)
+
+
+def _prepared(features: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray, float, np.ndarray, np.float32]:
+    """Return the rows in float64 and, centred and scaled, in float32; the scale; and what bounds a distance from below."""
+    rows = np.ascontiguousarray(features, dtype=np.float64)
+    if rows.ndim != 2 or rows.shape[1] == 0:
+        raise UserError(f"The features have shape {rows.shape}; nearest neighbours need (cells, at least one feature).")
+    n, d = rows.shape
+    if not np.isfinite(rows).all():
+        raise UserError("The features hold NaN or infinite values; nearest neighbours need finite ones.")
+    if not 1 <= k < n:
+        raise UserError(
+            f"k = {k} needs at least {k + 1} cells, and there are {n}."
+            if k >= 1
+            else f"k is {k}; it must be at least 1."
+        )
+    search, scale = _centred_and_scaled(rows)
+    if not 2.0**-480 < scale < 2.0**480:
+        raise UserError("The features' squares leave the range of float64 (1e±300); scale the features first.")
+    error = d * UNIT / (1 - d * UNIT) + 16 * UNIT  # of the product, the casts, the sums, and of float64 measuring
+    shrunk = np.float32(1 - error) * np.einsum("ij,ij->i", search, search, dtype=np.float64).astype(np.float32)
+    return rows, search, scale, shrunk, np.float32(d * 2.0**-120)  # the last: what underflow can hide
+
+
+def _centred_and_scaled(rows: np.ndarray) -> tuple[np.ndarray, float]:
+    """Return the rows minus their mean, times a power of two that brings the largest value to about 1, and that factor."""
+    with np.errstate(over="ignore", invalid="ignore"):  # the caller looks at the scale
+        search = rows - rows.mean(axis=0)
+        largest = np.abs(search).max()
+        scale = 2.0 ** -np.floor(np.log2(largest)) if largest > 0 else 1.0
+        search *= scale
+        return search.astype(np.float32), float(scale)
+
+
+@compiled(nogil=True)
+def _push(bounds: np.ndarray, nominated: np.ndarray, bound: float, index: int) -> None:
+    """Replace the root of a max-heap and restore the heap."""
+    size = len(bounds)
+    node = 0
+    while True:
+        child = 2 * node + 1
+        if child >= size:
+            break
+        if child + 1 < size and bounds[child + 1] > bounds[child]:
+            child += 1
+        if bounds[child] <= bound:
+            break
+        bounds[node] = bounds[child]
+        nominated[node] = nominated[child]
+        node = child
+    bounds[node] = bound
+    nominated[node] = index
+
+
+@compiled(nogil=True)
+def _offer(
+    row: int,
+    other: int,
+    bound: float,
+    groups: np.ndarray,
+    bounds: np.ndarray,
+    nominated: np.ndarray,
+    widest: np.ndarray,
+) -> None:
+    """Offer `other` to the heaps of `row`."""
+    widest_now = bounds[0, row, 0]
+    for grouping in range(len(groups)):
+        if bound < bounds[grouping, row, 0] and groups[grouping, row] != groups[grouping, other]:
+            _push(bounds[grouping, row], nominated[grouping, row], bound, other)
+        widest_now = bounds[0, row, 0] if grouping == 0 else max(widest_now, bounds[grouping, row, 0])
+    widest[row] = widest_now
+
+
+@compiled(nogil=True)
+def _any_below(
+    products: np.ndarray, column_shrunk: np.ndarray, column_widest: np.ndarray, own: float, limit: float
+) -> np.int32:
+    """Return how many pairs either side could want; a loop without branches, so that it runs in vector registers."""
+    two = np.float32(2)
+    count = np.int32(0)
+    for j in range(len(products)):
+        bound = own + column_shrunk[j] - two * products[j]
+        count += np.int32((bound < limit) | (bound < column_widest[j]))
+    return count
+
+
+@compiled(nogil=True)
+def _nominate(
+    product: np.ndarray,
+    first_row: int,
+    first_column: int,
+    shrunk: np.ndarray,
+    slack: np.float32,
+    groups: np.ndarray,
+    bounds: np.ndarray,
+    nominated: np.ndarray,
+    widest: np.ndarray,
+) -> None:
+    """Offer every pair of a block to its row and, off the diagonal, to its column; most are turned down 64 at a time."""
+    rows, columns = product.shape
+    two = np.float32(2)
+    both = first_row != first_column
+    column_shrunk = shrunk[first_column : first_column + columns]
+    column_widest = widest[first_column : first_column + columns]
+    for i in range(rows):
+        row = first_row + i
+        line = product[i]
+        own = shrunk[row] - slack
+        for start in range(0, columns, 64):
+            stop = min(start + 64, columns)
+            if not _any_below(line[start:stop], column_shrunk[start:stop], column_widest[start:stop], own, widest[row]):
+                continue
+            for j in range(start, stop):
+                bound = own + column_shrunk[j] - two * line[j]
+                if bound < widest[row]:
+                    _offer(row, first_column + j, bound, groups, bounds, nominated, widest)
+                if both and bound < column_widest[j]:
+                    _offer(first_column + j, row, bound, groups, bounds, nominated, widest)
+
+
+@compiled(nogil=True, fastmath={"reassoc"})
+def _squared_distance(a: np.ndarray, b: np.ndarray) -> float:
+    total = 0.0
+    for i in range(len(a)):
+        difference = a[i] - b[i]
+        total += difference * difference
+    return total
+
+
+@compiled(nogil=True)
+def _insert(indices: np.ndarray, squares: np.ndarray, count: int, index: int, square: float) -> int:
+    """Insert into a list sorted by (square, index); return the new count."""
+    k = len(indices)
+    if count == k:
+        if (square, index) >= (squares[k - 1], indices[k - 1]):
+            return count
+        count -= 1
+    place = count
+    while place > 0 and (square, index) < (squares[place - 1], indices[place - 1]):
+        squares[place] = squares[place - 1]
+        indices[place] = indices[place - 1]
+        place -= 1
+    squares[place] = square
+    indices[place] = index
+    return count + 1
+
+
+@compiled(nogil=True)
+def _measure(
+    rows: np.ndarray,
+    scale_squared: float,
+    bounds: np.ndarray,
+    nominated: np.ndarray,
+    indices: np.ndarray,
+    squares: np.ndarray,
+) -> np.ndarray:
+    """Measure the nominated pairs; return which rows are certain to have their nearest among them."""
+    n, k = indices.shape
+    certified = np.zeros(n, np.bool_)
+    for row in range(n):
+        indices[row] = -1
+        squares[row] = np.inf
+        count = 0
+        for place in range(bounds.shape[1]):
+            other = nominated[row, place]
+            if other >= 0:
+                count = _insert(indices[row], squares[row], count, other, _squared_distance(rows[row], rows[other]))
+        # The root is the largest nominated bound; where the heap was never filled, all possible neighbours were measured.
+        certified[row] = bounds[row, 0] == np.inf or squares[row, k - 1] * scale_squared < bounds[row, 0]
+    return certified
+
+
+@compiled(nogil=True)
+def _search_again(
+    product: np.ndarray,
+    some: np.ndarray,
+    into: np.ndarray,
+    rows: np.ndarray,
+    scale_squared: float,
+    shrunk: np.ndarray,
+    slack: np.float32,
+    groups: np.ndarray,
+    indices: np.ndarray,
+    squares: np.ndarray,
+) -> None:
+    """Measure, for some rows, every pair whose lower bound does not rule it out; `into` says where the answers go."""
+    k = indices.shape[1]
+    two = np.float32(2)
+    for place in range(len(some)):
+        row, to = some[place], into[place]
+        limit = squares[to, k - 1] * scale_squared
+        indices[to] = -1
+        squares[to] = np.inf
+        count = 0
+        for other in range(len(rows)):
+            bound = shrunk[row] - slack + shrunk[other] - two * product[place, other]
+            if groups[other] != groups[row] and bound <= limit:
+                count = _insert(indices[to], squares[to], count, other, _squared_distance(rows[row], rows[other]))
+                if count == k:
+                    limit = min(limit, squares[to, k - 1] * scale_squared)
+                    if squares[to, k - 1] == 0.0:
+                        break  # later rows cannot be nearer than 0, and equals stand in index order

@@ -1,0 +1,64 @@
+"""Stratified folds of cells or groups, and weights that balance classes. Pure functions of arrays."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+
+def stratified_folds(
+    labels: np.ndarray, groups: np.ndarray | None, n_folds: int, seed: int
+) -> tuple[np.ndarray, int, np.ndarray]:
+    """Return each cell's fold, how many folds there are, and the classes that cannot be learned.
+
+    Parameters
+    ----------
+    labels
+        (n,) int.
+    groups
+        (n,) int: a group lies in one fold as a whole; None where every cell is its own.
+    n_folds
+        As many folds as wanted; fewer where a class has fewer cells (groups), since each fold needs some of every class.
+    seed
+        Of the shuffle.
+
+    Returns
+    -------
+    (folds, n_folds, unreachable)
+        (n,) int; the number of folds, at least 2; classes that lie in one group, so that they are never both in training
+        and in the held-out fold.
+    """
+    from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
+
+    parts = np.arange(len(labels)) if groups is None else groups
+    unreachable = unreachable_classes(labels, parts)
+    pairs = np.unique(np.stack([labels, parts], axis=1), axis=0)
+    counts = np.bincount(pairs[:, 0])
+    possible = max(2, min(n_folds, int(counts[counts > 1].min(initial=n_folds))))
+    kind: Any = StratifiedKFold if groups is None else StratifiedGroupKFold
+    import warnings
+
+    folds = np.zeros(len(labels), np.int64)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "The least populated class", UserWarning)  # those are in `unreachable`
+        splits = kind(possible, shuffle=True, random_state=seed).split(labels, labels, groups)
+        for number, (_, held_out) in enumerate(splits):
+            folds[held_out] = number
+    return folds, possible, unreachable
+
+
+def balanced_weights(labels: np.ndarray, n_classes: int) -> np.ndarray:
+    """Return n / (classes × cells of the class) for every class, 0 for one without cells. (n,) int -> (n_classes,)."""
+    counts = np.bincount(labels, minlength=n_classes)
+    present = (counts > 0).sum()
+    weights: np.ndarray = np.divide(len(labels), present * counts, out=np.zeros(n_classes), where=counts > 0)
+    return weights
+
+
+def unreachable_classes(labels: np.ndarray, groups: np.ndarray) -> np.ndarray:
+    """Return the classes whose cells all lie in one group: without that group, none of the class is left."""
+    pairs = np.unique(np.stack([labels, groups], axis=1), axis=0)
+    classes, counts = np.unique(pairs[:, 0], return_counts=True)
+    unreachable: np.ndarray = classes[counts == 1]
+    return unreachable

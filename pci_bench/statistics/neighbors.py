@@ -1,0 +1,236 @@
+"""Exact nearest neighbours among the cells of other groups, and their votes. Pure functions of arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from pci_bench.statistics.balanced import holdings, left_out_groups
+from pci_bench.statistics.chance import chance_level
+from pci_bench.statistics.jackknife import interval_of, jackknife_variance, slopes
+from pci_bench.statistics.metrics import classification_metrics
+
+
+def loo_neighbors(features: np.ndarray, k: int, groups: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """Return every row's k nearest other rows and their Euclidean distances, exact to float64.
+
+    Parameters
+    ----------
+    features
+        (n, d), finite; used as they are (standardise first where that is wanted).
+    k
+        1 … n − 1.
+    groups
+        (n,) int; neighbours come from other groups only. Default: every row is a group, which is leave-one-out.
+
+    Returns
+    -------
+    indices
+        (n, k) int64, nearest first, rows at equal distance in index order; never the row itself, even among duplicates.
+        −1 where fewer than k rows belong to other groups.
+    distances
+        (n, k) float64; infinity where the index is −1.
+
+    Raises
+    ------
+    UserError
+        For NaN or infinite features, or k outside 1 … n − 1.
+    """
+    from pci_bench.statistics.compiled.neighbors import nearest
+
+    return nearest(features, k, [np.arange(len(features)) if groups is None else np.asarray(groups)])[0]
+
+
+def majority_vote(neighbor_labels: np.ndarray, n_classes: int) -> np.ndarray:
+    """Return the most frequent label of each row; ties go to the smallest label, as scikit-learn.
+
+    (n, k) int -> (n,) int. Labels of −1 do not vote; a row without any vote is −1.
+    """
+    n = len(neighbor_labels)
+    rows, places = np.nonzero(neighbor_labels >= 0)
+    votes = np.bincount(rows * n_classes + neighbor_labels[rows, places], minlength=n * n_classes).reshape(n, n_classes)
+    return np.where(votes.any(axis=1), votes.argmax(axis=1), -1)
+
+
+JACKKNIFE_DRAWS = 12  # of the draws of left-out groups: an interval needs fewer than a mean
+
+
+@dataclass(frozen=True)
+class Neighborhoods:
+    """The neighbours of labelled cells that do not share a group with them, and votes among them.
+
+    Parameters
+    ----------
+    features
+        (n, d) float64.
+    labels, groups
+        Class and group of every cell (n,) int, from 0.
+    lists
+        Neighbours (n, depth) int, nearest first; −1 where there are no more.
+    order
+        The order (n,) int in which cells are gone through, so that no sum depends on the order of the cells.
+    """
+
+    features: np.ndarray
+    labels: np.ndarray
+    groups: np.ndarray
+    lists: np.ndarray
+    order: np.ndarray
+
+    @property
+    def n_classes(self) -> int:
+        """The number of classes."""
+        return int(self.labels.max()) + 1
+
+    def _draws(self, *, balanced: bool) -> tuple[np.ndarray, np.ndarray]:
+        if balanced:
+            return left_out_groups(self.labels, self.groups, self.n_classes)
+        nothing = np.full((1, self.n_classes), -1)
+        return nothing, nothing
+
+    def _deep_enough(self, votes: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> None:
+        """Call `votes` with rows and their lists, and again with longer lists for those that it says were too short."""
+        from pci_bench.statistics.compiled.neighbors import nearest_of
+
+        rows, lists = self.order, self.lists[self.order]
+        while len(rows := rows[votes(rows, lists)]):
+            lists = nearest_of(self.features, rows, min(2 * lists.shape[1], len(self.labels) - 1), self.groups)
+
+    def shares(self, k: int, *, balanced: bool = False) -> np.ndarray:
+        """Return how often each class is predicted for each cell: (n, n_classes + 1), the last column for "no neighbour".
+
+        The majority of the k nearest neighbours, ties to the smallest label. With `balanced` every other class loses a group as
+        well, and the shares are over the draws of :func:`pci_bench.statistics.balanced.left_out_groups`.
+        """
+        from pci_bench.statistics.compiled import votes
+
+        if not balanced:
+            nearest = self.lists[:, :k]
+            predicted = majority_vote(np.where(nearest >= 0, self.labels[nearest], -1), self.n_classes)
+            shares: np.ndarray = np.eye(self.n_classes + 1)[predicted]  # −1 is the last column
+            return shares
+        left_out, _ = self._draws(balanced=True)
+        holds = holdings(self.labels, self.groups, self.n_classes)
+        found = np.empty((len(self.labels), self.n_classes + 1))
+
+        def vote(rows: np.ndarray, lists: np.ndarray) -> np.ndarray:
+            found[rows], short = votes.shares(rows, lists, self.labels, self.groups, k, self.n_classes, left_out, holds)
+            return np.asarray(short)
+
+        self._deep_enough(vote)
+        return found
+
+    def intervals(
+        self, shares: np.ndarray, k: int, units: np.ndarray, strata: np.ndarray, *, balanced: bool = False
+    ) -> dict[str, tuple[float, float]]:
+        """Return jackknife intervals of balanced accuracy, macro-F1 and accuracy.
+
+        Parameters
+        ----------
+        shares
+            Of :meth:`shares` for the same k.
+        k
+            How many vote.
+        units, strata
+            What is deleted as a whole (n,) int, and the stratum of every unit.
+        balanced
+            As in :meth:`shares`.
+        """
+        from pci_bench.statistics.compiled import votes
+
+        n_classes = self.n_classes
+        confusion = expected_confusion(shares[self.order], self.labels[self.order], n_classes)
+        worth = slopes(confusion)
+        own = np.zeros((len(strata), worth.shape[2]))
+        np.add.at(own, units[self.order], np.einsum("ij,ijm->im", shares[self.order], worth[self.labels[self.order]]))
+        left_out, instead = (
+            np.ascontiguousarray(d[:: max(1, len(d) // JACKKNIFE_DRAWS)]) for d in self._draws(balanced=balanced)
+        )
+        unit_of_group = np.full(int(self.groups.max()) + 1, -1)
+        unit_of_group[self.groups] = units
+        several = np.unique(self.groups[unit_of_group[self.groups] != units])
+        unit_of_group[several] = -1
+        holds = holdings(self.labels, self.groups, n_classes)
+        found: list[tuple[np.ndarray, np.ndarray]] = []
+
+        def vote(rows: np.ndarray, lists: np.ndarray) -> np.ndarray:
+            pairs, changes, short = votes.deletions(
+                rows, lists, self.labels, self.groups, units, k, left_out, instead, unit_of_group, holds, worth
+            )
+            found.append((pairs, changes))
+            return np.asarray(short)
+
+        self._deep_enough(vote)
+        pairs, changes = (np.concatenate(parts) for parts in zip(*found, strict=True))
+        variance, freedom = jackknife_variance(own, pairs, changes, strata)
+        values = classification_metrics(confusion)
+        return {
+            name: interval_of(float(value), float(v), float(f))
+            for (name, value), v, f in zip(values.items(), variance, freedom, strict=True)
+        }
+
+    def chance(self, k: int, permuted: np.ndarray, seed: int, *, balanced: bool = False) -> dict[str, Any]:
+        """Return what permuted labels (permutations, n), cells in `order`, score: :func:`pci_bench.statistics.chance.chance_level`."""
+        place = np.empty_like(self.order)
+        place[self.order] = np.arange(len(self.order))
+        lists = np.where(self.lists >= 0, place[self.lists], -1)[self.order]
+        return chance_level(lists, permuted, self.groups[self.order], k, self.n_classes, seed, balanced=balanced)
+
+
+def expected_confusion(shares: np.ndarray, labels: np.ndarray, n_classes: int) -> np.ndarray:
+    """Return how often each class is predicted as each, in expectation: (n, n_classes + 1) -> (n_classes, n_classes + 1)."""
+    found = np.zeros((n_classes, n_classes + 1))
+    np.add.at(found, labels, shares)
+    return found
+
+
+def neighborhoods(
+    features: np.ndarray,
+    labels: np.ndarray,
+    groupings: Mapping[str, np.ndarray],
+    depth: int,
+    order: np.ndarray | None = None,
+) -> dict[str, Neighborhoods]:
+    """Return the neighbours under every grouping, from one search.
+
+    Parameters
+    ----------
+    features, labels
+        (n, d) float and (n,) int, used as they are.
+    groupings
+        Each (n,) int, from 0: neighbours come from other groups only.
+    depth
+        How many neighbours to find, at least the largest k; where votes need more, they are found later.
+    order
+        The order (n,) in which cells are gone through; by default as they come.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> features, labels = np.array([[0.0], [1.0], [3.0], [4.0]]), np.array([0, 0, 1, 1])
+    >>> found = neighborhoods(features, labels, {"cell": np.arange(4), "image": np.array([0, 0, 1, 1])}, 1)
+    >>> found["cell"].shares(1).argmax(axis=1).tolist(), found["image"].shares(1).argmax(axis=1).tolist()
+    ([0, 0, 1, 1], [1, 1, 0, 0])
+    """
+    from pci_bench.statistics.compiled.neighbors import nearest
+
+    order = np.arange(len(labels)) if order is None else order
+    searched = nearest(features, depth, list(groupings.values()))
+    return {
+        name: Neighborhoods(features, labels, groups, lists, order)
+        for (name, groups), (lists, _) in zip(groupings.items(), searched, strict=True)
+    }
+
+
+def search_depth(k: int, n: int, singly: np.ndarray, groupings: Mapping[str, np.ndarray]) -> int:
+    """Return how many neighbours votes of k mostly need: one more where single cells are deleted and none is left out."""
+    return min(n - 1, k + (1 if singly.all() and set(groupings) == {"cell"} else 10 + k // 2))
+
+
+def most_frequent(shares: np.ndarray) -> np.ndarray:
+    """Return the class with the largest share (n,) int, the smallest of equals; −1 for "no neighbour"."""
+    best = shares.argmax(axis=1)
+    return np.where(best == shares.shape[1] - 1, -1, best)

@@ -1,0 +1,53 @@
+"""Features made comparable: values that are not defined, and standardised columns. Pure functions of arrays."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+IMPUTATION_RULE = (
+    "A value that is not defined for a cell is its column's mean over the other cells of the run, "
+    "and 0 in a column that is defined for none."
+)
+
+
+def impute_nan(values: np.ndarray) -> tuple[np.ndarray, dict[str, Any]]:
+    """Return features without NaN, and what was replaced.
+
+    Parameters
+    ----------
+    values
+        (n, d) float; NaN where a feature is not defined for a cell.
+
+    Returns
+    -------
+    values
+        (n, d) of the same type: a NaN is its column's mean over all n cells, and 0 where the column holds nothing else.
+    note
+        How many values and columns, and the rule as a sentence; empty where nothing was NaN.
+    """
+    missing = np.isnan(values)
+    columns = missing.any(axis=0)
+    if not columns.any():
+        return values, {}
+    ordered = np.sort(values[:, columns], axis=0)  # sorted: no number may depend on the cells' order
+    known = len(values) - missing[:, columns].sum(axis=0)
+    means = np.zeros(values.shape[1])
+    means[columns] = np.nansum(ordered, axis=0, dtype=np.float64) / np.maximum(known, 1)
+    note = {"values": int(missing.sum()), "columns": int(columns.sum()), "rule": IMPUTATION_RULE}
+    return np.where(missing, means.astype(values.dtype), values), note
+
+
+def standardized(features: np.ndarray) -> np.ndarray:
+    """Return columns minus their mean over their SD (ddof 0), in float64; constant columns become zeros.
+
+    (n, d) -> (n, d). Paper: "centering and scaling features by their mean and standard deviation".
+    """
+    values = np.asarray(features, dtype=np.float64)
+    constant = values.min(axis=0) == values.max(axis=0)
+    centred = values - values.mean(axis=0)
+    spread = centred.std(axis=0)
+    centred[:, constant] = 0
+    scaled: np.ndarray = centred / np.where(constant | (spread == 0), 1, spread)
+    return scaled

@@ -1,0 +1,1 @@
+"""What the suite asks of the machine: files, threads, signals, libraries, text for terminals and pages."""
