@@ -58,7 +58,7 @@ PICTURES: dict[str, tuple[dict[str, str], dict[str, str]]] = {
     ),
     "human-single-cell": (
         {"dataset": "human-sim"},
-        {"human-sim-single-cell": "cells-of-H0083-pci-conv3@human-sim-human-sim"},
+        {"human-sim-single-cell": "cells-of-H0091-pci-conv3@human-sim-human-sim"},
     ),
     "inpainting": ({"dataset": "human-sim"}, {"human-sim-inpainting": "inpainting-human-sim-human-sim"}),
 }
