@@ -5,8 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pci_bench import Channel, ExtractorMeta, ModelMeta, ReconstructionModel, register_extractor, register_model
-from pci_bench.api.extractor import Compute
+from pci_bench import (
+    Channel,
+    Compute,
+    ExtractorMeta,
+    ModelMeta,
+    ReconstructionModel,
+    register_extractor,
+    register_model,
+)
 from pci_bench.inpainting.features import CROPS_PER_PASS, OUTPUTS, EncoderLayers, encoder_compute
 
 if TYPE_CHECKING:

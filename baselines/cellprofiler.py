@@ -7,8 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pci_bench import Cells, Channel, Extractor, ExtractorMeta, UserError, register_extractor
-from pci_bench.api.extractor import Compute
+from pci_bench import Cells, Channel, Compute, Extractor, ExtractorMeta, UserError, register_extractor
 
 # Pixels between those that are compared: CellProfiler's default, and with 5 and 10 those of Cell Painting.
 SCALES = (3, 5, 10)

@@ -4,8 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pci_bench import Cells, Channel, Extractor, ExtractorMeta, register_extractor
-from pci_bench.api.extractor import Compute
+from pci_bench import Cells, Channel, Compute, Extractor, ExtractorMeta, register_extractor
 
 DISTANCES = (1, 2, 4, 8, 16)
 TEXTURE = (

@@ -11,6 +11,7 @@ from pci_bench import (
     Cells,
     Channel,
     ClassificationModel,
+    Compute,
     Extractor,
     ExtractorMeta,
     ModelMeta,
@@ -19,7 +20,6 @@ from pci_bench import (
 )
 from pci_bench import weights as weight_files
 from pci_bench.acquisition.deeploc_hdf5 import DECLARATION
-from pci_bench.api.extractor import Compute
 
 if TYPE_CHECKING:
     from torch import nn

@@ -10,8 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pci_bench import Channel, Extractor, ExtractorMeta, register_extractor
-from pci_bench.api.extractor import Compute
+from pci_bench import Channel, Compute, Extractor, ExtractorMeta, register_extractor
 
 MOTHER, BUD = 1, 2
 MEASURES = {

@@ -4,8 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pci_bench import Cells, Channel, Extractor, ExtractorMeta, register_extractor
-from pci_bench.api.extractor import Compute
+from pci_bench import Cells, Channel, Compute, Extractor, ExtractorMeta, register_extractor
 from pci_bench.inpainting.features import CROPS_PER_PASS, WIDTHS, column_names, encoder_compute, unavailable_reason
 
 LAYER = "conv4"

@@ -5,8 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pci_bench import Channel, ExtractorMeta, UserError, register_extractor, register_fetcher
-from pci_bench.api.extractor import Compute
+from pci_bench import Channel, Compute, ExtractorMeta, UserError, register_extractor, register_fetcher
 from pci_bench.inpainting.features import CROPS_PER_PASS, OUTPUTS, EncoderLayers, encoder_compute
 from pci_bench.system.arguments import check_seed
 from pci_bench.weights import read_header, save

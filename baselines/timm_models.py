@@ -14,6 +14,7 @@ import numpy as np
 from pci_bench import (
     Cells,
     Channel,
+    Compute,
     Extractor,
     ExtractorMeta,
     UserError,
@@ -22,7 +23,6 @@ from pci_bench import (
     register_fetcher,
     register_importer,
 )
-from pci_bench.api.extractor import Compute
 from pci_bench.system.files import sha256_of
 from pci_bench.system.timm_import import downloaded, load_network, pretrained_config, state_of
 from pci_bench.weights import network_in, read_header, save, setting

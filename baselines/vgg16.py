@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from pci_bench import Cells, Channel, Extractor, ExtractorMeta, UserError, import_timm, register_extractor
-from pci_bench.api.extractor import Compute
+from pci_bench import Cells, Channel, Compute, Extractor, ExtractorMeta, UserError, import_timm, register_extractor
 from pci_bench.data.cells import rescaled
 from pci_bench.weights import declared, setting
 

@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Any
 from pci_bench.moved import find_moved_modules
 from pci_bench.system.places import give_places_to_libraries
 
-if (
-    TYPE_CHECKING
-):  # what type checkers and editors see; Python imports a name on its first use (Scientific Python SPEC 1)
+# What type checkers and editors see; Python imports a name on its first use (Scientific Python SPEC 1).
+if TYPE_CHECKING:
     from pci_bench.api.dataset import Dataset as Dataset
     from pci_bench.api.dataset import load_dataset as load_dataset
     from pci_bench.api.dataset import register_dataset as register_dataset
@@ -21,6 +20,7 @@ if (
     from pci_bench.api.evaluator import Metric as Metric
     from pci_bench.api.evaluator import Outcome as Outcome
     from pci_bench.api.evaluator import register_evaluator as register_evaluator
+    from pci_bench.api.extractor import Compute as Compute
     from pci_bench.api.extractor import Extractor as Extractor
     from pci_bench.api.extractor import ExtractorMeta as ExtractorMeta
     from pci_bench.api.extractor import Precomputed as Precomputed
@@ -60,6 +60,7 @@ give_places_to_libraries()  # before anything imports numba or matplotlib
 _PUBLIC = {
     "Cells": "pci_bench.data.cells",
     "Channel": "pci_bench.data.cells",
+    "Compute": "pci_bench.api.extractor",
     "ClassificationModel": "pci_bench.training.objectives.classification",
     "Dataset": "pci_bench.api.dataset",
     "DatasetMeta": "pci_bench.data.cells",

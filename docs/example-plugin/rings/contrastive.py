@@ -33,7 +33,7 @@ from pci_bench.weights import network_in, read_header
 if TYPE_CHECKING:
     import torch
 
-    from pci_bench.api.extractor import Compute
+    from pci_bench import Compute
     from pci_bench.system.progress import Progress
     from pci_bench.training.recipe import Recipe
 
