@@ -10,6 +10,15 @@ class UserError(ValueError):
 
     The message is whole sentences: what was found, where, what was expected, and what to do next. The command line
     prints it without a traceback and exits with 2.
+
+    Examples
+    --------
+    >>> import pci_bench
+    >>> try:
+    ...     pci_bench.load_dataset("yeest-sim")
+    ... except UserError as error:
+    ...     print(error)
+    There is no dataset named 'yeest-sim'. Did you mean yeast-sim or yeast-sim-train? `pci-bench list datasets` shows all of them.
     """
 
 

@@ -24,7 +24,22 @@ T = TypeVar("T", bound="Dataset")
 
 
 class Dataset(ABC):
-    """A source of cells. Cheap to construct: files are read in ``build``."""
+    """A source of cells. Cheap to construct: files are read in ``build``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> import pci_bench
+    >>> class Bright(Dataset):
+    ...     meta = DatasetMeta("bright", "1", "Two bright cells")
+    ...
+    ...     def build(self, store):
+    ...         table = pd.DataFrame({"cell": ["a", "b"], "image": ["1", "2"]})
+    ...         channels = (pci_bench.Channel("GFP", "protein"),)
+    ...         store.begin(table, channels, (4, 4), np.uint8)
+    ...         store.add(np.full((2, 1, 4, 4), 200, np.uint8))
+    """
 
     meta: DatasetMeta
 
@@ -53,6 +68,20 @@ def register_dataset(name: str, *, argument: str | None = None) -> Callable[[typ
         The dataset's name.
     argument
         What follows ``name:``, for datasets that need a path or a variant; the class is then called with it.
+
+    Examples
+    --------
+    >>> @register_dataset("my-screen")
+    ... class MyScreen(Dataset):
+    ...     meta = DatasetMeta("my-screen", "1", "Cells that are not here yet")
+    ...
+    ...     def unavailable_reason(self):
+    ...         return "ask the microscopist"
+    ...
+    ...     def build(self, store):
+    ...         raise NotImplementedError
+    >>> unavailable_reason(DATASETS.get("my-screen"))
+    'ask the microscopist'
     """
 
     def register(cls: type[T]) -> type[T]:
@@ -72,6 +101,14 @@ def load_dataset(name: str, *, progress: Progress | None = None) -> Cells:
     ------
     UserError
         For an unknown name, a dataset that is not available, or files that are wrong.
+
+    Examples
+    --------
+    >>> cells = load_dataset("yeast-sim")
+    >>> cells
+    Cells(yeast-sim: 2,563 cells of 64×64 px; GFP (protein), RFP (marker))
+    >>> cells[:40].crops(slice(0, 3)).shape
+    (3, 2, 64, 64)
     """
     return load(DATASETS.get(name), progress=progress)
 

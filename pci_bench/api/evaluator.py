@@ -92,6 +92,12 @@ class EvaluatorMeta:
     any_order, lower_is_better, picture
         As version 0.1 said ``order_invariant``, and of the headline (or of all metrics) that smaller is better, or that it is
         not reproducible.
+
+    Examples
+    --------
+    >>> meta = EvaluatorMeta("spread", "1", "How far cells are apart", "distance", metrics={"distance": Metric(decimals=2)})
+    >>> meta.metric("distance").text(0.5)
+    '0.50'
     """
 
     name: str
@@ -139,6 +145,11 @@ class EvaluatorOutput:
         One row per evaluated cell (``cell``, and what was found of it), or None.
     tables
         Further tables by name.
+
+    Examples
+    --------
+    >>> EvaluatorOutput({"k": 11}, {"accuracy": 0.75}, {"accuracy": (0.7, 0.8)}).metrics["accuracy"]
+    0.75
     """
 
     params: dict[str, Any]
@@ -157,7 +168,13 @@ def Outcome(  # noqa: N802 - the class of version 0.1, called as one
     predictions: pd.DataFrame | None = None,
     tables: dict[str, pd.DataFrame] | None = None,
 ) -> EvaluatorOutput:
-    """Return an evaluator's output as version 0.1 called it: what is now ``per_cell`` was ``predictions``."""
+    """Return an evaluator's output as version 0.1 called it: what is now ``per_cell`` was ``predictions``.
+
+    Examples
+    --------
+    >>> Outcome({"k": 11}, {"accuracy": 0.75}) == EvaluatorOutput({"k": 11}, {"accuracy": 0.75})
+    True
+    """
     return EvaluatorOutput(params, metrics, intervals or {}, details or {}, predictions, tables or {})
 
 
@@ -177,6 +194,11 @@ class EvaluationContext:
         The cells that the features belong to, in their order, or None where only features are known.
     weights
         The weights file that the features were computed with, or None.
+
+    Examples
+    --------
+    >>> EvaluationContext(seed=3).threads
+    1
     """
 
     seed: int = 0
@@ -187,7 +209,22 @@ class EvaluationContext:
 
 
 class Evaluator(ABC):
-    """Pure array functions behind one object: all sets of parameters at once, so that work is shared."""
+    """Pure array functions behind one object: all sets of parameters at once, so that work is shared.
+
+    Examples
+    --------
+    >>> import pydantic
+    >>> class Largest(Evaluator):
+    ...     meta = EvaluatorMeta("largest", "1", "The largest value", "largest", order_invariant=True)
+    ...
+    ...     class Params(pydantic.BaseModel, extra="forbid"):
+    ...         absolute: bool = False
+    ...
+    ...     def __call__(self, adata, param_sets, context):
+    ...         for params in param_sets:
+    ...             values = abs(adata.X) if params.absolute else adata.X
+    ...             yield EvaluatorOutput(params.model_dump(), {"largest": float(values.max())})
+    """
 
     meta: EvaluatorMeta
     Params: type[pydantic.BaseModel]
@@ -214,7 +251,19 @@ OBS_COLUMN: dict[str, Any] = {"obs_column": True}  # of a parameter that names a
 
 
 def register_evaluator(name: str) -> Callable[[type[T]], type[T]]:
-    """Return a class decorator that registers an :class:`Evaluator`."""
+    """Return a class decorator that registers an :class:`Evaluator`.
+
+    Examples
+    --------
+    >>> import pydantic
+    >>> @register_evaluator("columns")
+    ... class Columns(Evaluator):
+    ...     meta = EvaluatorMeta("columns", "1", "How many features there are", "columns", order_invariant=True)
+    ...     Params = pydantic.create_model("Params")
+    ...
+    ...     def __call__(self, adata, param_sets, context):
+    ...         yield from (EvaluatorOutput({}, {"columns": adata.n_vars}) for _ in param_sets)
+    """
 
     def register(cls: type[T]) -> type[T]:
         made = instance_of(Evaluator, cls, {"unavailable_reason": "skip"})

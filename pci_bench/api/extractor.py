@@ -61,6 +61,11 @@ class ExtractorMeta:
         single operations are too small to be shared out. Calls must not share anything that they change.
     allows_nan
         Whether values may be NaN (not defined for a cell); evaluators replace them (:func:`pci_bench.statistics.scaling.impute_nan`).
+
+    Examples
+    --------
+    >>> ExtractorMeta("brightest", "1", "The brightest pixel of each channel", rescale="raw").batch
+    256
     """
 
     name: str
@@ -88,7 +93,21 @@ class ExtractorMeta:
 
 
 class Extractor(ABC):
-    """Computes one or more feature sets in one pass over the crops. Cheap to construct: heavy imports are in ``open``."""
+    """Computes one or more feature sets in one pass over the crops. Cheap to construct: heavy imports are in ``open``.
+
+    Examples
+    --------
+    >>> class Means(Extractor):
+    ...     meta = ExtractorMeta("means", "1", "The mean of each channel", rescale="raw")
+    ...
+    ...     def names(self, output, channels, weights=None):
+    ...         return [channel.name for channel in channels]
+    ...
+    ...     def open(self, channels, weights, device):
+    ...         return lambda crops, outputs: {"": crops.mean(axis=(2, 3))}
+    >>> Means().names("", (Channel("GFP", "protein"),))
+    ['GFP']
+    """
 
     meta: ExtractorMeta
 
@@ -129,6 +148,14 @@ class Precomputed(Extractor):
     """Features that come from elsewhere than the crops: a file, or the cells' table.
 
     ``notes`` says what a user should know of what was loaded, as sentences.
+
+    Examples
+    --------
+    >>> class Area(Precomputed):
+    ...     meta = ExtractorMeta("area", "1", "The area that the cells' table names")
+    ...
+    ...     def load(self, cells):
+    ...         return cells.obs[["area"]].to_numpy("float32"), ["area"]
     """
 
     notes: Sequence[str] = ()
@@ -244,6 +271,17 @@ def register_extractor(name: str, *, argument: str | None = None) -> Callable[[t
         The family's name.
     argument
         What follows ``name:``, for extractors that need a path or a variant; the class is then called with it.
+
+    Examples
+    --------
+    >>> @register_extractor("heights")
+    ... class Heights(Precomputed):
+    ...     meta = ExtractorMeta("heights", "1", "The height that the cells' table names")
+    ...
+    ...     def load(self, cells):
+    ...         return cells.obs[["height"]].to_numpy("float32"), ["height"]
+    >>> "heights" in EXTRACTORS
+    True
     """
 
     def register(cls: type[T]) -> type[T]:

@@ -37,6 +37,11 @@ class ModelMeta:
         Whether it learns labels; otherwise no label is ever read.
     recipe
         Its own defaults for fields of :class:`pci_bench.training.recipe.Recipe`, where they are not the paper's.
+
+    Examples
+    --------
+    >>> ModelMeta("pixels", "1", "Pixels from pixels", pairs=False).supervised
+    False
     """
 
     name: str
@@ -60,6 +65,24 @@ class Objective(ABC):
         Which cells are held out, for the card.
     trained_on
         As in :func:`pci_bench.weights.save`.
+
+    Examples
+    --------
+    >>> class Constant(Objective):
+    ...     loss_name = "distance from one"
+    ...
+    ...     def build(self):
+    ...         import torch
+    ...
+    ...         return torch.nn.Linear(1, 1)
+    ...
+    ...     def batches(self, crops, number):
+    ...         from pci_bench.training.crops import Batches
+    ...
+    ...         return Batches(lambda position: (crops[:4].mean(axis=(1, 2, 3))[:, None],), count=1, batch=4)
+    ...
+    ...     def loss(self, network, batch):
+    ...         return (network(*batch) - 1).abs().mean()
     """
 
     loss_name: str
@@ -93,6 +116,21 @@ class Model(ABC):
     """A network that can be trained, by an objective of its own. Cheap to construct: torch is imported in ``build``.
 
     :class:`pci_bench.ReconstructionModel` and :class:`pci_bench.ClassificationModel` bring an objective each.
+
+    Examples
+    --------
+    >>> class Learned(Model):
+    ...     meta = ModelMeta("learned", "1", "A model with an objective of its own, such as the one that Objective shows")
+    ...
+    ...     def build(self, channels, width, classes=()):
+    ...         import torch
+    ...
+    ...         return torch.nn.Linear(1, 1)
+    ...
+    ...     def objective(self, cells, recipe, progress):
+    ...         raise NotImplementedError("returns an Objective")
+    >>> Learned().unavailable_reason((), (64, 64)) is None
+    True
     """
 
     meta: ModelMeta
@@ -130,7 +168,22 @@ MODELS: Registry[Model] = Registry("model")
 
 
 def register_model(name: str) -> Callable[[type[T]], type[T]]:
-    """Return a class decorator that registers a :class:`Model`."""
+    """Return a class decorator that registers a :class:`Model`.
+
+    Examples
+    --------
+    >>> @register_model("mine")
+    ... class Mine(Model):
+    ...     meta = ModelMeta("mine", "1", "A model that says what it lacks")
+    ...
+    ...     def build(self, channels, width, classes=()):
+    ...         raise NotImplementedError
+    ...
+    ...     def objective(self, cells, recipe, progress):
+    ...         raise NotImplementedError
+    >>> MODELS.get("mine").meta.title
+    'A model that says what it lacks'
+    """
 
     def register(cls: type[T]) -> type[T]:
         MODELS.register(name, instance_of(Model, cls)(), origin=origin_of(cls))

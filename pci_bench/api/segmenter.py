@@ -24,7 +24,13 @@ Segment = Callable[[np.ndarray], np.ndarray]
 
 @dataclass(frozen=True)
 class SegmenterMeta:
-    """What is known about a segmenter: its name, a version that changes whenever its masks do, and one line about it."""
+    """What is known about a segmenter: its name, a version that changes whenever its masks do, and one line about it.
+
+    Examples
+    --------
+    >>> SegmenterMeta("whole-crop", "1", "Every pixel is the cell's").name
+    'whole-crop'
+    """
 
     name: str
     version: str
@@ -32,7 +38,18 @@ class SegmenterMeta:
 
 
 class Segmenter(ABC):
-    """Finds the centre cell. Cheap to construct: heavy imports are in ``open``."""
+    """Finds the centre cell. Cheap to construct: heavy imports are in ``open``.
+
+    Examples
+    --------
+    >>> class WholeCrop(Segmenter):
+    ...     meta = SegmenterMeta("whole-crop", "1", "Every pixel is the cell's")
+    ...
+    ...     def open(self, channels, device):
+    ...         return lambda crops: np.ones((len(crops), *crops.shape[2:]), np.uint16)
+    >>> WholeCrop().open((), "cpu")(np.zeros((2, 1, 4, 4), np.float32)).shape
+    (2, 4, 4)
+    """
 
     meta: SegmenterMeta
 
@@ -53,7 +70,17 @@ SEGMENTERS: Registry[Segmenter] = Registry("segmenter")
 
 
 def register_segmenter(name: str) -> Callable[[type[T]], type[T]]:
-    """Return a class decorator that registers a :class:`Segmenter`."""
+    """Return a class decorator that registers a :class:`Segmenter`.
+
+    Examples
+    --------
+    >>> @register_segmenter("brightest-half")
+    ... class BrightestHalf(Segmenter):
+    ...     meta = SegmenterMeta("brightest-half", "1", "Pixels above a half")
+    ...
+    ...     def open(self, channels, device):
+    ...         return lambda crops: (crops.max(axis=1) > 0.5).astype(np.uint16)
+    """
 
     def register(cls: type[T]) -> type[T]:
         made = instance_of(Segmenter, cls, {"unavailable_reason": "skip"})

@@ -34,6 +34,11 @@ class Channel:
     floor
         Where not 0, raw values from `floor` to 1 are stretched to [0, 1] and clipped, in place of min–max: the authors' code
         for human markers (0.05). The paper reads differently: min–max, then values under 0.05 to 0.
+
+    Examples
+    --------
+    >>> Channel("RFP", "marker").role
+    'marker'
     """
 
     name: str
@@ -67,6 +72,11 @@ class DatasetMeta:
         masks are then given a segmenter's, but for those that ask for the truth.
     paper
         What the paper counts of it, by what is counted: ``{"cells": 30889, "classes": 17}``; empty where it is not the paper's.
+
+    Examples
+    --------
+    >>> DatasetMeta("my-screen", "1", "Twelve plates of my screen", confounder="plate").label
+    'label'
     """
 
     name: str
@@ -114,6 +124,18 @@ class Cells:
         Labels of the segmented cells of each crop (n, rows, columns), or None.
     notes
         What the user should know of the data, as sentences.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> obs = pd.DataFrame({"cell": ["a", "b"], "image": ["1", "1"]})
+    >>> crops = np.arange(2 * 2 * 4 * 4, dtype=np.uint8).reshape(2, 2, 4, 4)
+    >>> channels = (Channel("GFP", "protein"), Channel("RFP", "marker"))
+    >>> cells = Cells(obs, channels, DatasetMeta("two", "1", "Two cells"), "any text that is of these pixels alone", crops)
+    >>> cells
+    Cells(two: 2 cells of 4×4 px; GFP (protein), RFP (marker))
+    >>> cells[:1].crops(slice(None)).max()
+    np.float32(1.0)
     """
 
     def __init__(

@@ -167,6 +167,15 @@ def extract(
     ------
     UserError
         For an unknown name, or where the features cannot be had; the message says what to do.
+
+    Examples
+    --------
+    >>> cells = load_dataset("yeast-sim")
+    >>> intensity = extract("intensity", cells[::4])
+    >>> intensity.shape
+    (641, 8)
+    >>> list(intensity.var_names[:3])
+    ['GFP_mean', 'GFP_sd', 'GFP_min']
     """
     asked = parse(features) if isinstance(features, str) else features
     if isinstance(cells, str):

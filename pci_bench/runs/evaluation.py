@@ -73,6 +73,15 @@ def evaluate(
     UserError
         For an unknown name or parameter, for a value that cannot be evaluated with any of the others, or where nothing
         can be evaluated (the first reason). Where a combination of values cannot be, a warning counts them.
+
+    Examples
+    --------
+    >>> import pci_bench
+    >>> intensity = pci_bench.extract("intensity", pci_bench.load_dataset("yeast-sim")[::4])
+    >>> for result in evaluate("loo-knn", intensity, k=[1, 11]):
+    ...     print(result.evaluator.params["k"], f"{result.metrics['balanced_accuracy']:.3f}")
+    1 0.249
+    11 0.257
     """
     check_seed(seed)
     values = as_lists(param_values)

@@ -169,6 +169,14 @@ class Result(_Part):
 
     Metrics and intervals are fractions (balanced accuracy 0.88, not 88). ``paper`` is filled only where dataset, feature
     set, published weights, evaluator and parameters are all the paper's.
+
+    Examples
+    --------
+    >>> import pci_bench
+    >>> intensity = pci_bench.extract("intensity", pci_bench.load_dataset("yeast-sim")[::4])
+    >>> (result,) = pci_bench.evaluate("loo-knn", intensity, k=5)
+    >>> result.features.name, result.dataset.n_cells, result.evaluator.headline
+    ('intensity', 641, 'balanced_accuracy')
     """
 
     schema_: int = pydantic.Field(SCHEMA, alias="schema")

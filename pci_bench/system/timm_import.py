@@ -29,6 +29,11 @@ def import_timm() -> ModuleType:
 
     That torchvision cannot be imported, for want of two operators that no network of timm calls. Exactly on that error they
     are declared, without an implementation, and the import is tried again; where torchvision is healthy nothing is done.
+
+    Examples
+    --------
+    >>> import_timm().__name__
+    'timm'
     """
     try:
         return importlib.import_module("timm")

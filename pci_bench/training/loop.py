@@ -79,6 +79,15 @@ def train(
     ------
     UserError
         For a name that cannot be or is taken, data that cannot be trained on, another recipe or dataset than the checkpoint's, or a loss that is not finite.
+
+    Examples
+    --------
+    >>> import pci_bench
+    >>> cells = pci_bench.load_dataset("yeast-sim")[:120]
+    >>> recipe = recipe_of("pci", epochs=1, width=0.0625, batch=16)
+    >>> trained = train("pci", cells, recipe, name="example", overwrite=True)
+    >>> trained.name
+    'pci@example'
     """
     import torch
 

@@ -48,7 +48,14 @@ FETCHERS: Registry[Fetcher] = Registry("weights source")
 
 
 def register_importer(kind: str) -> Callable[[Importer], Importer]:
-    """Return a decorator for a function of (file, name) that saves someone else's weights and returns (FAMILY@NAME, channel roles)."""
+    """Return a decorator for a function of (file, name) that saves someone else's weights and returns (FAMILY@NAME, channel roles).
+
+    Examples
+    --------
+    >>> @register_importer("my-format")
+    ... def from_my_format(file, name):
+    ...     raise UserError(f"{file} is not of my format.")
+    """
 
     def register(function: Importer) -> Importer:
         IMPORTERS.register(kind, function, origin=origin_of(function))
@@ -61,6 +68,12 @@ def register_fetcher(family: str) -> Callable[[Fetcher], Fetcher]:
     """Return a decorator for a function of a name that downloads ``family@name``, saves it and returns the file.
 
     It is called for names that ``weights.toml`` declares with ``fetch = true``, and raises UserError where it cannot.
+
+    Examples
+    --------
+    >>> @register_fetcher("my-network")
+    ... def from_my_server(name):
+    ...     raise UserError(f"my-network@{name} is not on my server.")
     """
 
     def register(function: Fetcher) -> Fetcher:

@@ -38,6 +38,16 @@ def register_figures(evaluator: str, *, all_datasets: bool = False) -> Callable[
         Its name.
     all_datasets
         Whether the function is given the results on all datasets of a run; else it is called for each dataset.
+
+    Examples
+    --------
+    >>> @register_figures("my-evaluator")
+    ... def bars(results):
+    ...     from matplotlib.figure import Figure
+    ...
+    ...     figure = Figure()
+    ...     figure.subplots().bar([r.features.name for r in results], [r.metrics["separation"] for r in results])
+    ...     yield "separation", figure
     """
 
     def register(function: Figures) -> Figures:

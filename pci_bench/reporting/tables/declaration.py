@@ -150,7 +150,16 @@ def register_table(
     source: str = "",
     several_datasets: bool = False,
 ) -> Callable[[Callable[[Sequence[Result]], Texts]], Callable[[Sequence[Result]], Texts]]:
-    """Return a decorator for a function that makes tables of its own shape (:class:`LongTable`)."""
+    """Return a decorator for a function that makes tables of its own shape (:class:`LongTable`).
+
+    Examples
+    --------
+    >>> @register_table(
+    ...     "smallest", title="The smallest", benchmark="mine", evaluator="my-evaluator", rows="cells", columns=["cell"]
+    ... )
+    ... def smallest(results):
+    ...     yield "smallest", {"csv": "cell," + ",".join(result.features.name for result in results)}
+    """
 
     def register(function: Callable[[Sequence[Result]], Texts]) -> Callable[[Sequence[Result]], Texts]:
         table = LongTable(name, title, source, benchmark, evaluator, function, rows, tuple(columns), several_datasets)

@@ -25,7 +25,30 @@ SMALLEST_PROBABILITY = 1e-16
 
 
 class ClassificationModel(Model):
-    """A network from inputs to logits (b, classes) that learns the labels of single cells."""
+    """A network from inputs to logits (b, classes) that learns the labels of single cells.
+
+    Examples
+    --------
+    >>> from pci_bench import ModelMeta
+    >>> class Brightness(ClassificationModel):
+    ...     meta = ModelMeta("brightness", "1", "Classes by the brightness of each channel", pairs=False, supervised=True)
+    ...
+    ...     def build(self, channels, width, classes=()):
+    ...         import torch
+    ...
+    ...         network = torch.nn.Linear(len(channels), len(classes))
+    ...         network.config = {"channels": len(channels), "classes": list(classes)}
+    ...         return network
+    ...
+    ...     def augmented(self, crops, rng):
+    ...         return crops.mean(axis=(2, 3))
+    ...
+    ...     def probabilities(self, network, crops, device):
+    ...         import torch
+    ...
+    ...         logits = network(torch.from_numpy(crops.mean(axis=(2, 3))).to(device))
+    ...         return torch.softmax(logits, dim=1).cpu().numpy()
+    """
 
     @abstractmethod
     def augmented(self, crops: np.ndarray, rng: np.random.Generator) -> np.ndarray:

@@ -26,7 +26,24 @@ CROPS_PER_PASS = 64
 
 
 class ReconstructionModel(Model):
-    """A network that predicts pixels, of a cell from another of its image or from itself."""
+    """A network that predicts pixels, of a cell from another of its image or from itself.
+
+    Examples
+    --------
+    >>> from pci_bench import ModelMeta
+    >>> class Same(ReconstructionModel):
+    ...     meta = ModelMeta("same", "1", "One filter of 3×3 pixels for each channel", pairs=False)
+    ...
+    ...     def build(self, channels, width, classes=()):
+    ...         import torch
+    ...
+    ...         network = torch.nn.Conv2d(len(channels), len(channels), 3, padding=1)
+    ...         network.config = {"channels": len(channels)}
+    ...         return network
+    ...
+    ...     def predict(self, network, source, target):
+    ...         return network(source), source
+    """
 
     @abstractmethod
     def predict(self, network: torch.nn.Module, source: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
