@@ -28,7 +28,7 @@ from pci_bench.system.files import atomic_file, atomic_folder, escape
 from pci_bench.system.interruption import ended_on_signals
 from pci_bench.system.machine import peak_memory
 from pci_bench.system.text import csv_table
-from pci_bench.system.threads import available_cores
+from pci_bench.system.threads import machine_cores
 
 ROOT = Path(__file__).resolve().parents[1]
 SOURCES = [file for folder in ("pci_bench", "baselines") for file in sorted((ROOT / folder).rglob("*.py"))]
@@ -224,7 +224,7 @@ def test_without_the_module_resource_no_peak_of_memory_is_told(monkeypatch):
 
 def test_without_a_set_of_usable_cores_all_are_counted(monkeypatch):
     monkeypatch.delattr(os, "sched_getaffinity", raising=False)
-    assert available_cores() == os.cpu_count()
+    assert machine_cores() == os.cpu_count()
 
 
 def test_a_system_without_sighup_hears_the_other_signals(monkeypatch):
