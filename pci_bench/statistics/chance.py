@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -26,7 +27,23 @@ def permuted_labels(labels: np.ndarray, groups: np.ndarray, permutations: int, s
         Class and group of every cell (n,) int.
     permutations, seed
         How many, and what they depend on.
+
+    Returns
+    -------
+    ndarray
+        Not to be written to: those of the last two questions are kept, since the feature sets of a run ask the same ones.
     """
+    labels, groups = np.ascontiguousarray(labels), np.ascontiguousarray(groups)
+    kind = (labels.dtype.str, groups.dtype.str)
+    return _permuted_labels(labels.tobytes(), groups.tobytes(), kind, permutations, seed)
+
+
+@lru_cache(maxsize=2)
+def _permuted_labels(
+    of_labels: bytes, of_groups: bytes, kind: tuple[str, str], permutations: int, seed: int
+) -> np.ndarray:
+    """Return permuted labels; arguments as bytes and their types, so that they can be remembered."""
+    labels, groups = np.frombuffer(of_labels, kind[0]), np.frombuffer(of_groups, kind[1])
     rng = np.random.default_rng(seed)
     groups = np.unique(groups, return_inverse=True)[1]
     sizes = np.bincount(groups)
