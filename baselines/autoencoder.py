@@ -1,4 +1,4 @@
-"""An autoencoder of the same make: what the encoder learns from reconstructing its own input."""
+"""An autoencoder with the encoder of paired cell inpainting, trained to reconstruct its own input."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""CellProfiler's measurements of the cell in the middle: how it looks to the software that most laboratories use."""
+"""CellProfiler's measurements of the cell in the middle of the crop, as cp_measure computes them."""
 
 import warnings
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""Raw-intensity statistics: the control that every learned feature must beat."""
+"""Raw-intensity statistics of each channel: a control for differences in brightness."""
 
 from collections.abc import Callable
 

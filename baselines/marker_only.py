@@ -1,4 +1,4 @@
-"""The trained encoder without the protein: how much of an accuracy comes from the marker channels alone."""
+"""The trained encoder with the protein channel left out: a control for what the marker channels alone predict."""
 
 from pathlib import Path
 

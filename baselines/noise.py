@@ -1,4 +1,4 @@
-"""Features that know nothing: the floor of every table."""
+"""Random features, decided by each cell's name: the chance level of every table."""
 
 import hashlib
 from functools import cache

@@ -1,4 +1,4 @@
-"""The paper's encoder with random weights: what the architecture gives before any training."""
+"""The encoder of paired cell inpainting with random, untrained weights: a control for the architecture."""
 
 import re
 from pathlib import Path

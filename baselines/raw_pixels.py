@@ -1,4 +1,4 @@
-"""Pixels themselves, coarsened: what is gained by looking at a pattern at all."""
+"""Block means of the pixels as features: a control for coarse patterns."""
 
 import numpy as np
 

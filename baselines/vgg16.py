@@ -1,4 +1,4 @@
-"""VGG16 trained on ImageNet: every convolution, under three ways to show a cell to a network that knows photographs."""
+"""VGG16 trained on ImageNet: the output of every convolution, under the paper's three input strategies."""
 
 from __future__ import annotations
 

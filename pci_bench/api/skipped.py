@@ -1,4 +1,4 @@
-"""What was not run, and why."""
+"""The record of something that was not run: which, the reason, and its code."""
 
 from __future__ import annotations
 

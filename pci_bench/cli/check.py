@@ -1,4 +1,4 @@
-"""`test`: whether contracts are kept."""
+"""The command `test`: contract tests of feature sets, datasets, evaluators and segmenters."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`compare`, `gate`: whether numbers moved."""
+"""The commands `compare` and `gate`: whether results moved."""
 
 from __future__ import annotations
 

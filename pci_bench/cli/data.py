@@ -1,4 +1,4 @@
-"""`data`: datasets in the cache."""
+"""The commands `data`: list, get and verify datasets in the cache."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`train`."""
+"""The command `train`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`weights`: of trained networks."""
+"""The commands `weights`: list, get and import trained networks."""
 
 from __future__ import annotations
 

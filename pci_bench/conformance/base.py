@@ -1,4 +1,4 @@
-"""What a contract is: a function of what is tried, which says what it compared, or breaks, or does not apply."""
+"""The form of a contract: a function of what is tested that reports what it compared, fails, or does not apply."""
 
 from __future__ import annotations
 

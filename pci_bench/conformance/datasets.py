@@ -1,4 +1,4 @@
-"""What every dataset must keep: the same cells on every build, described well enough to be evaluated."""
+"""Contracts of datasets: the same cells on every build, and metadata that evaluators can use."""
 
 from __future__ import annotations
 

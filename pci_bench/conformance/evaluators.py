@@ -1,4 +1,4 @@
-"""What every evaluator must keep: the same finite numbers for the same features, and a reason where there are none."""
+"""Contracts of evaluators: the same finite numbers for the same features, and a reason where there are none."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How an extractor is tried: on synthetic cells, as a run would measure them, and by calling it."""
+"""Test runs of an extractor on synthetic cells, through the harness and by calling it directly."""
 
 from __future__ import annotations
 

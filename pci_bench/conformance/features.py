@@ -1,4 +1,4 @@
-"""What every feature set must keep, so that its numbers depend on a cell's pixels and on nothing else."""
+"""Contracts of computed feature sets: numbers depend on a cell's pixels and on nothing else."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Small cells to try things on, drawn from a seed: no data is needed, and every awkward case is among them."""
+"""Synthetic cells for contract tests, drawn from a seed, with the awkward cases among them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What features must keep that are read, not computed: ``file:PATH``, and what publishers measured."""
+"""Contracts of features that are read, not computed: ``file:PATH``, and published measurements."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every segmenter must keep: masks that depend on the crop alone, with the middle cell as 1."""
+"""Contracts of segmenters: masks that depend on the crop alone, with the middle cell as 1."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Are two sets of results the same? What ``pci-bench compare`` and the gate in CI ask."""
+"""Comparison of two sets of results within tolerances, for ``pci-bench compare`` and the gate."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Many result sets in one ranking, with groups of feature sets that the data cannot tell apart."""
+"""Ranking of feature sets over many sets of results, with groups that the data cannot separate."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How far numbers may move before they count as changed."""
+"""Tolerances: how far a metric may move before it counts as changed."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""What generated datasets are drawn with."""
+"""Simulated screens of yeast and human cells, and the exact arithmetic that they are drawn with."""

@@ -1,4 +1,4 @@
-"""Where numbers are computed: CPU or GPU, and how a person would name it."""
+"""Selection of the device (CPU or GPU) and its name for people."""
 
 from __future__ import annotations
 

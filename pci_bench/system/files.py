@@ -1,4 +1,4 @@
-"""Where things are kept, and writing that is whole or not at all."""
+"""Cache folders, user paths, locks, and atomic writing of files and folders."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What made a number: versions, commit, machine."""
+"""Facts of the machine that results record: versions, commit, processor."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where numba and matplotlib keep what they make, on machines where their own places cannot be written."""
+"""Cache folders of numba and matplotlib on machines where their default ones cannot be written."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a long job says while it works."""
+"""Progress reporting of long jobs: stages, bars and plain lines."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The run's figures, put into the page as they were drawn."""
+"""The figures section of a report: the run's figures, embedded as they were drawn."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the run's own record says: arguments, versions, and what could not be run."""
+"""The provenance section of a report: arguments, versions, and what could not be run."""
 
 from __future__ import annotations
 

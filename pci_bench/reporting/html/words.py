@@ -1,4 +1,4 @@
-"""How results are called in a report."""
+"""Names of exclusions and parameters in a report."""
 
 from __future__ import annotations
 
