@@ -9,16 +9,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from pci_bench.errors import UserError
 from pci_bench.system.text import enumerated
-
-if TYPE_CHECKING:
-    pass
-
 
 DECLARATION = tomllib.loads(files("pci_bench").joinpath("datasets", "chong2015.toml").read_text(encoding="utf-8"))[
     "chong2015"

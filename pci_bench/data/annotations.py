@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from pci_bench.data.cells import Cells, validated_obs
+from pci_bench.data.observations import obs_strings
 from pci_bench.errors import UserError
 
 KEYS = ("protein", "cell_line")
@@ -46,7 +47,7 @@ def annotate(cells: Cells, file: Path | str) -> Cells:
     file = Path(file)
     obs = cells.obs
     table = _read(file)
-    known_lines = "cell_line" in obs and (_text(obs, "cell_line") != "").any()
+    known_lines = "cell_line" in obs and (obs_strings(obs, "cell_line") != "").any()
     keys = [k for k in KEYS if k in table and (k == "protein" or known_lines)]
     values = [c for c in KNOWN if c in table and c not in keys]
     if not values:
@@ -73,10 +74,10 @@ def annotate(cells: Cells, file: Path | str) -> Cells:
     if "labels" in values and "label" not in values:  # else the two columns would be of different origin
         once = once.assign(label=[t if ";" not in t else "" for t in once["labels"]])
         values = ["label", *values]
-    wanted = pd.MultiIndex.from_arrays([_text(obs, k) for k in keys])
+    wanted = pd.MultiIndex.from_arrays([obs_strings(obs, k) for k in keys])
     given = pd.MultiIndex.from_frame(once[keys])
     position = given.get_indexer(wanted)
-    position[(_text(obs, "protein") == "")] = -1
+    position[(obs_strings(obs, "protein") == "")] = -1
     if not (position >= 0).any():
         raise UserError(
             f"No row of {file} (for example '{' in '.join(once[keys].iloc[0]) if len(once) else ''}') is about a protein of "
@@ -86,10 +87,6 @@ def annotate(cells: Cells, file: Path | str) -> Cells:
     new = obs.assign(**{c: pd.Series(v, index=obs.index).mask(v == "", pd.NA) for c, v in joined.items()})
     notes = _notes(file, cells.meta.name, keys, values, once, position, wanted, len(rows) - len(once), int(blank.sum()))
     return cells.with_obs(validated_obs(new, cells.meta.name), notes)
-
-
-def _text(obs: pd.DataFrame, column: str) -> np.ndarray:
-    return obs[column].astype("string").fillna("").to_numpy(str)
 
 
 def _read(file: Path) -> pd.DataFrame:

@@ -11,6 +11,7 @@ import numpy as np
 
 from pci_bench.api.extractor import ExtractorMeta, Precomputed, register_extractor
 from pci_bench.data.cells import as_float32
+from pci_bench.data.observations import obs_strings
 from pci_bench.errors import UserError
 from pci_bench.system.files import atomic_file, user_path
 from pci_bench.system.foreign import opened_hdf5, read_npz
@@ -267,9 +268,7 @@ def write_features(adata: AnnData, path: Path) -> None:
             categorical.strings_to_categoricals()
             write_h5ad(categorical, temporary)
         elif kind == ".npz":
-            labels = (
-                {"label": adata.obs["label"].astype("string").fillna("").to_numpy(str)} if "label" in adata.obs else {}
-            )
+            labels: dict[str, Any] = {"label": obs_strings(adata.obs, "label")} if "label" in adata.obs else {}
             cells, names = adata.obs_names.to_numpy(str), adata.var_names.to_numpy(str)
             np.savez_compressed(temporary, X=np.asarray(adata.X), cell=cells, names=names, **labels)
         else:

@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from pci_bench.errors import UserError
 from pci_bench.statistics.intervals import Spread
 from pci_bench.statistics.pairwise import split_terms
-
-if TYPE_CHECKING:
-    pass
-
 
 HALVES, PERMUTATIONS = 100, 100
 

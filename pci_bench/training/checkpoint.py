@@ -5,15 +5,11 @@ from __future__ import annotations
 import io
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pci_bench.errors import UserError
 from pci_bench.system.checksums import unsealed
 from pci_bench.training.recipe import Recipe
-
-if TYPE_CHECKING:
-    pass
-
 
 CHECKPOINT_SCHEMA = 1
 

@@ -13,6 +13,7 @@ import numpy as np
 from pci_bench.api import dataset as datasets
 from pci_bench.api.dataset import DATASETS
 from pci_bench.data.cells import Cells, subsample
+from pci_bench.data.observations import obs_strings
 from pci_bench.errors import UserError
 
 if TYPE_CHECKING:
@@ -55,11 +56,7 @@ def opened(result: Result) -> Cells | str:
 def stratified(cells: Cells, count: int, seed: int = 0) -> list[str]:
     """Return names of at most `count` cells, as evenly over the labels as there are cells; independent of their order."""
     names = cells.obs["cell"].astype(str).to_numpy()
-    labels = (
-        cells.obs["label"].astype("string").fillna("").to_numpy(str)
-        if "label" in cells.obs
-        else np.full(len(cells), "")
-    )
+    labels = obs_strings(cells.obs, "label")
     shuffled = np.random.default_rng(seed).permutation(np.argsort(names, kind="stable"))
     of = labels[shuffled]
     turn = np.empty(len(cells), np.int64)  # a cell's position among those of its label

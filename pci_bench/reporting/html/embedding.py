@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pci_bench.api.registry import natural_key
+from pci_bench.data.observations import obs_strings
 from pci_bench.reporting.html.cells import Shown
 from pci_bench.runs.results import Result, parameters
 from pci_bench.system.drawing import COLOURS, distinct_colours, mixed
@@ -55,7 +56,7 @@ def _view(
 ) -> dict[str, Any]:
     what = "cell" if "cell" in table else str(table.columns[0])
     names = table[what].astype(str).to_numpy()
-    labels = table["label"].astype("string").fillna("").to_numpy(str) if "label" in table else np.full(len(table), "")
+    labels = obs_strings(table, "label")
     kinds, counts = np.unique(labels[labels != ""], return_counts=True)
     named = sorted(map(str, kinds[np.argsort(-counts, kind="stable")][:LARGEST]), key=natural_key)
     others = bool((~np.isin(labels, named)).any())

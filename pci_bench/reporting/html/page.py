@@ -9,6 +9,7 @@ from typing import Any
 
 from pci_bench import __version__
 from pci_bench.data.cells import Cells
+from pci_bench.data.observations import obs_strings
 from pci_bench.errors import UserError
 from pci_bench.reporting.html import record as run_record
 from pci_bench.reporting.html.cells import (
@@ -158,8 +159,7 @@ def chosen_cells(groups: Sequence[list[Result]], found: Sequence[Cells | str], n
         shown.give_tiles(number, (n for n in gallery.names() if n in known), share // 2)
         shown.give_tiles(number, (n for n in examples_wanted(group) if n in known), 3 * share // 4)
         shown.give_tiles(number, stratified(cells, share), share)
-        labels = cells.obs["label"].astype("string").fillna("") if "label" in cells.obs else [""] * len(cells)
-        by_cell = dict(zip(cells.obs["cell"].astype(str), labels, strict=True))
+        by_cell = dict(zip(cells.obs["cell"].astype(str), obs_strings(cells.obs, "label"), strict=True))
         shown.labels |= {key: str(by_cell[key[1]]) for key in shown.tiles if key[0] == number}
     return shown
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from pci_bench.api.model import Model, Objective
 from pci_bench.data.cells import Cells, rescaled
+from pci_bench.data.observations import obs_strings
 from pci_bench.errors import UserError
 from pci_bench.system.progress import Progress
 from pci_bench.training.crops import Batches
@@ -93,7 +94,7 @@ class Classification(Objective):
         where = cells.meta.name
         if reason := model.unavailable_reason(cells.channels, cells.crop_shape):
             raise UserError(f"{model.meta.name} cannot be trained on {where}: {reason}.")
-        names = _labels(cells)
+        names = obs_strings(cells.obs, "label")
         labelled = names != ""
         if not labelled.any():
             raise UserError(
@@ -180,13 +181,6 @@ class Classification(Objective):
         counts = np.bincount(self.labels[self.training], minlength=len(self.classes))
         frequencies = np.maximum(counts / counts.sum(), SMALLEST_PROBABILITY)
         return {"the classes' frequencies": float(-np.log(frequencies[self.labels[self.validation]]).mean())}
-
-
-def _labels(cells: Cells) -> np.ndarray:
-    """Return every cell's label (n,) str, empty where it has none."""
-    if "label" not in cells.obs:
-        return np.full(len(cells), "")
-    return cells.obs["label"].astype("string").fillna("").to_numpy(str)
 
 
 def _images(cells: Cells) -> np.ndarray:
