@@ -309,7 +309,9 @@ def dataset_reason(
 
     Beside the evaluator's own reason: a column that it uses where there is one must be there if a user names it.
     """
-    if reason := checked_reason(evaluator.dataset_reason(obs, dataset, params)):
+    with EVALUATORS.code(evaluator.meta.name, "in dataset_reason()", [evaluator.meta.name]):
+        reason = checked_reason(evaluator.dataset_reason(obs, dataset, params))
+    if reason:
         return reason
     for name in requested:
         info = type(params).model_fields.get(name)
@@ -321,7 +323,7 @@ def dataset_reason(
 
 def unavailable_reason(evaluator: Evaluator, adata: AnnData, params: Any, requested: Iterable[str] = ()) -> str | None:
     """Return why an evaluator cannot be run on features, for the cells that they are of or their own sake, or None."""
-    dataset = Provenance.of(adata).dataset
-    return dataset_reason(evaluator, adata.obs, dataset, params, requested) or checked_reason(
-        evaluator.unavailable_reason(adata, params)
-    )
+    if reason := dataset_reason(evaluator, adata.obs, Provenance.of(adata).dataset, params, requested):
+        return reason
+    with EVALUATORS.code(evaluator.meta.name, "in unavailable_reason()", [evaluator.meta.name]):
+        return checked_reason(evaluator.unavailable_reason(adata, params))

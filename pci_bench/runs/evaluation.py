@@ -14,9 +14,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pci_bench import weights as weight_files
-from pci_bench.api import evaluator as evaluators
-from pci_bench.api.evaluator import EVALUATORS, EvaluationContext, Evaluator, validated
-from pci_bench.api.registry import checked_reason
+from pci_bench.api.evaluator import (
+    EVALUATORS,
+    EvaluationContext,
+    Evaluator,
+    dataset_reason,
+    unavailable_reason,
+    validated,
+)
 from pci_bench.benchmarks import Evaluation
 from pci_bench.data.observations import resolve_exclude
 from pci_bench.data.provenance import DatasetProvenance, Provenance
@@ -157,7 +162,7 @@ def check_requested(
                 if adata is None:
                     reason = dataset_reason(evaluator, obs, dataset, params, requested)
                 else:
-                    reason = _unavailable_reason(evaluator, adata, params, requested)
+                    reason = unavailable_reason(evaluator, adata, params, requested)
                 found.append((values, reason))
         return found
 
@@ -180,23 +185,6 @@ def check_requested(
         if unusable:
             said = "; nor with ".join(f"{what}: {reason.rstrip('.')}" for what, reason in unusable.items())
             raise UserError(f"{name} cannot be run with {said}.")
-
-
-def dataset_reason(
-    evaluator: Evaluator, obs: pd.DataFrame, dataset: DatasetProvenance, params: Any, requested: Iterable[str] = ()
-) -> str | None:
-    """Return why an evaluator cannot be run on some cells, whatever the features, or None."""
-    with EVALUATORS.code(evaluator.meta.name, "in dataset_reason()", [evaluator.meta.name]):
-        return evaluators.dataset_reason(evaluator, obs, dataset, params, requested)
-
-
-def _unavailable_reason(evaluator: Evaluator, adata: AnnData, params: Any, requested: Iterable[str] = ()) -> str | None:
-    """Return why an evaluator cannot be run on features, or None."""
-    dataset = Provenance.of(adata).dataset
-    if reason := dataset_reason(evaluator, adata.obs, dataset, params, requested):
-        return reason
-    with EVALUATORS.code(evaluator.meta.name, "in unavailable_reason()", [evaluator.meta.name]):
-        return checked_reason(evaluator.unavailable_reason(adata, params))
 
 
 def check_something_to_evaluate(
@@ -251,7 +239,7 @@ def evaluated(
     origin = Provenance.of(adata)
     param_sets, reasons = [], []
     for params in itertools.chain.from_iterable(parameter_sets(evaluator, values) for values in grids):
-        if (reason := _unavailable_reason(evaluator, adata, params)) is None:
+        if (reason := unavailable_reason(evaluator, adata, params)) is None:
             param_sets.append(params)
         else:
             reasons.append(reason)
