@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import cache
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -109,7 +108,6 @@ class LooKnn(Evaluator):
             depth = search_depth(max(p.k for p in param_sets if p.scale == scale), len(features), singly, groupings)
             found[scale] = neighborhoods(features, cells.labels, groupings, depth, order)
 
-        @cache
         def permuted(column: str) -> np.ndarray:
             groups = exclusion_groups(adata.obs, column)[labelled(adata.obs)]
             return permuted_labels(cells.labels[order], groups[order], PERMUTATIONS, context.seed)

@@ -31,14 +31,14 @@ def permuted_labels(labels: np.ndarray, groups: np.ndarray, permutations: int, s
     Returns
     -------
     ndarray
-        Not to be written to: those of the last two questions are kept, since the feature sets of a run ask the same ones.
+        Not to be written to: those of the last four questions are kept, since the feature sets of a run ask the same ones.
     """
     labels, groups = np.ascontiguousarray(labels), np.ascontiguousarray(groups)
     kind = (labels.dtype.str, groups.dtype.str)
     return _permuted_labels(labels.tobytes(), groups.tobytes(), kind, permutations, seed)
 
 
-@lru_cache(maxsize=2)
+@lru_cache(maxsize=4)
 def _permuted_labels(
     of_labels: bytes, of_groups: bytes, kind: tuple[str, str], permutations: int, seed: int
 ) -> np.ndarray:

@@ -1,15 +1,19 @@
-"""Checkpoints of unfinished trainings: read only where they fit what is trained now."""
+"""Checkpoints of unfinished trainings: written after every epoch, read only where they fit what is trained now."""
 
 from __future__ import annotations
 
 import io
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pci_bench.errors import UserError
-from pci_bench.system.checksums import unsealed
+from pci_bench.system.checksums import seal, unsealed
+from pci_bench.system.files import atomic_file
 from pci_bench.training.recipe import Recipe
+
+if TYPE_CHECKING:
+    import torch
 
 CHECKPOINT_SCHEMA = 1
 
@@ -55,3 +59,24 @@ def read_checkpoint(file: Path, identity: dict[str, Any], resume: bool, restart:
             f"The unfinished training {file} had {key} = {then}, not {now}. Resume it with the settings it was started with, or use --restart."
         )
     return state
+
+
+def write_checkpoint(
+    file: Path,
+    identity: dict[str, Any],
+    network: torch.nn.Module,
+    optimizer: torch.optim.Optimizer,
+    history: list[dict[str, float]],
+) -> None:
+    """Write the state after a whole epoch, as :func:`read_checkpoint` reads it."""
+    import torch
+
+    state = {
+        "identity": json.dumps(identity),
+        "network": network.state_dict(),
+        "optimizer": optimizer.state_dict(),
+        "history": history,
+    }
+    with atomic_file(file) as temporary:
+        torch.save(state, temporary)
+        seal(temporary)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Collection
 from pathlib import Path
@@ -14,13 +13,12 @@ from pci_bench import weights as weight_files
 from pci_bench.api.model import MODELS, Objective
 from pci_bench.data.cells import Cells
 from pci_bench.errors import UserError
-from pci_bench.system.checksums import seal
 from pci_bench.system.devices import resolve_device
-from pci_bench.system.files import atomic_file, cache_folder, escape, lock
+from pci_bench.system.files import cache_folder, escape, lock
 from pci_bench.system.interruption import advising
 from pci_bench.system.progress import Progress
 from pci_bench.system.threads import available_cores, set_threads
-from pci_bench.training.checkpoint import CHECKPOINT_SCHEMA, read_checkpoint
+from pci_bench.training.checkpoint import CHECKPOINT_SCHEMA, read_checkpoint, write_checkpoint
 from pci_bench.training.crops import stored_crops, tensor
 from pci_bench.training.recipe import Recipe
 from pci_bench.training.saving import Trained, rounded_to_float16, save_tensors, save_trained
@@ -156,17 +154,7 @@ def train(
                 f"{record['pairs_per_second']:.0f} {objective.unit}/s (loader alone {record['loader_pairs_per_second']:.0f}, "
                 f"waited {100 * record['waited']:.1f} %)"
             )
-            with atomic_file(folder / "checkpoint.pt") as temporary:
-                torch.save(
-                    {
-                        "identity": json.dumps(identity),
-                        "network": network.state_dict(),
-                        "optimizer": optimizer.state_dict(),
-                        "history": history,
-                    },
-                    temporary,
-                )
-                seal(temporary)
+            write_checkpoint(folder / "checkpoint.pt", identity, network, optimizer, history)
             if epoch + 1 in keep:
                 save_tensors(trainable.meta, objective, network, cells, f"{name}-epoch{epoch + 1}", epoch + 1)
         rounded_to_float16(network)

@@ -71,9 +71,7 @@ class Reconstruction(Objective):
     """
 
     loss_name = "mean squared error"
-    held_out: str
     unit = "pairs"
-    trained_on: dict[str, str] | None = None
 
     def __init__(self, model: ReconstructionModel, cells: Cells, recipe: Recipe, progress: Progress):
         if recipe.order != "shuffled":
