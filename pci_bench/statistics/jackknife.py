@@ -10,12 +10,7 @@ one's alone is their interaction, and is counted once.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
-
-if TYPE_CHECKING:
-    from scipy.sparse import csr_matrix
 
 FEWEST = 4  # groups of a stratum among which their interactions can be told from what each of them does alone
 
@@ -105,66 +100,93 @@ def jackknife_variance(
     (variance, freedom)
         (statistics,) each; degrees of freedom by Welch and Satterthwaite, at least 1.
     """
-    from scipy.sparse import coo_matrix
-
-    n_groups, n_statistics = own.shape
     counts = np.bincount(strata)
-    member = coo_matrix((np.ones(n_groups), (np.arange(n_groups), strata))).tocsr()
-    factor = np.where(counts > 1, counts / np.maximum(counts - 1, 1), 0)
+    factor = np.where(counts > 1, counts / np.maximum(counts - 1, 1), 0)[:, None]
 
     def between(values: np.ndarray) -> np.ndarray:
         """Return the variance of each stratum's sum of independent values."""
-        variances: np.ndarray = factor * (member.T @ (values - (member.T @ values / counts)[strata]) ** 2)
+        means = _sums(strata, values, len(counts)) / counts[:, None]
+        variances: np.ndarray = factor * _sums(strata, (values - means[strata]) ** 2, len(counts))
         return variances
 
-    variance, freedom = np.empty(n_statistics), np.empty(n_statistics)
-    for statistic in range(n_statistics):
-        change = coo_matrix((changes[:, statistic], pairs.T), shape=(n_groups, n_groups)).tocsr()
-        gains = between(own[:, statistic] - np.asarray(change.sum(axis=0)).ravel())
-        corrected = gains.sum() - _interactions(change, member, counts)
-        variance[statistic] = max(corrected, between(own[:, statistic]).sum())  # the part of the others is not negative
-        squares = (gains**2 / np.maximum(counts - 1, 1)).sum()
-        freedom[statistic] = max(1.0, gains.sum() ** 2 / squares) if squares > 0 else 1.0
-    return variance, freedom
+    predicted, deleted, changes = _added_up(pairs, changes, len(own))
+    gains = between(own - _sums(deleted, changes, len(own)))
+    corrected = gains.sum(axis=0) - _interactions(predicted, deleted, changes, strata, counts)
+    variance = np.maximum(corrected, between(own).sum(axis=0))  # the part of the others is not negative
+    squares = (gains**2 / np.maximum(counts - 1, 1)[:, None]).sum(axis=0)
+    freedom = np.divide(gains.sum(axis=0) ** 2, squares, out=np.ones(len(squares)), where=squares > 0)
+    return variance, np.maximum(freedom, 1)
 
 
-def _interactions(change: csr_matrix, member: csr_matrix, counts: np.ndarray) -> float:
-    """Return by how much interactions of two groups make the variance of the gains too large.
+def _sums(places: np.ndarray, values: np.ndarray, size: int) -> np.ndarray:
+    """Return the sums of the values of each place: (m,) int, (m, statistics) -> (size, statistics)."""
+    return np.stack([np.bincount(places, column, size) for column in values.T], axis=1)
+
+
+def _added_up(pairs: np.ndarray, changes: np.ndarray, n_groups: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return every pair once, in order, as two columns, and the sums of its changes."""
+    keys, place = np.unique(pairs[:, 0] * n_groups + pairs[:, 1], return_inverse=True)
+    return *np.divmod(keys, n_groups), _sums(place, changes, len(keys))
+
+
+def _interactions(
+    predicted: np.ndarray, deleted: np.ndarray, changes: np.ndarray, strata: np.ndarray, counts: np.ndarray
+) -> np.ndarray:
+    """Return by how much interactions of two groups make the variance of the gains too large (statistics,).
 
     Within a block (predicted groups of one stratum, deleted groups of another) the interaction is the residual of an additive
     model. Its squares stand in the gains of both groups. Two groups of the same stratum have it in common, which the variance
     between their gains does not see: that part is given back.
+
+    Parameters
+    ----------
+    predicted, deleted, changes
+        Of :func:`_added_up`.
+    strata
+        Stratum of every group (groups,) int.
+    counts
+        Groups of every stratum (strata,) int.
     """
-    rows = change @ member  # (groups, strata): sums of a predicted group's changes over the deleted groups of a stratum
-    columns = (
-        change.T @ member
-    )  # (groups, strata): sums of a deleted group's changes over the predicted ones of a stratum
-    squares = (member.T @ change.multiply(change) @ member).toarray()
-    totals = (member.T @ rows).toarray()
-    of_rows = (member.T @ rows.multiply(rows)).toarray()
-    of_columns = (member.T @ columns.multiply(columns)).toarray().T
-    sizes = counts.astype(float)
-    residual = squares - of_rows / sizes - of_columns / sizes[:, None] + totals**2 / np.outer(sizes, sizes)
-    more = np.where(counts > 1, sizes / np.maximum(sizes - 1, 1), 0)
-    once = residual * np.outer(more, more)
-    np.fill_diagonal(once, 0)
-    excess = once.sum()
+    n_groups, n_strata = len(strata), len(counts)
+    of_predicted, of_deleted = strata[predicted], strata[deleted]
+    blocks = np.unique(of_predicted * n_strata + of_deleted)
+
+    def by_block(values: np.ndarray, of_predicted: np.ndarray, of_deleted: np.ndarray) -> np.ndarray:
+        """Return sums by stratum of the predicted and of the deleted group: (blocks, statistics)."""
+        return _sums(np.searchsorted(blocks, of_predicted * n_strata + of_deleted), values, len(blocks))
+
+    # sums of a predicted group's changes over the deleted groups of a stratum, and of a deleted one's over the predicted groups
+    row, row_stratum, row_sums = _added_up(np.stack([predicted, of_deleted], axis=1), changes, n_groups)
+    column, column_stratum, column_sums = _added_up(np.stack([deleted, of_predicted], axis=1), changes, n_groups)
+    squares, totals = by_block(changes**2, of_predicted, of_deleted), by_block(changes, of_predicted, of_deleted)
+    of_rows = by_block(row_sums**2, strata[row], row_stratum)
+    of_columns = by_block(column_sums**2, column_stratum, strata[column])
+    one, other = np.divmod(blocks, n_strata)
+    high, wide = counts[one].astype(float)[:, None], counts[other].astype(float)[:, None]
+    residual = squares - of_rows / wide - of_columns / high + totals**2 / (high * wide)
+    more = np.where(counts > 1, counts / np.maximum(counts - 1, 1), 0)
+    excess: np.ndarray = (residual * (more[one] * more[other] * (one != other))[:, None]).sum(axis=0)
 
     # Within a stratum no group is predicted while it is deleted: the additive model is fitted without the diagonal.
-    large = counts >= FEWEST
-    strata = np.asarray(member.argmax(axis=1)).ravel()
-    mine = np.arange(len(strata)), strata
-    row, column = np.asarray(rows[mine]).ravel(), np.asarray(columns[mine]).ravel()
-    size = np.where(large, sizes, FEWEST)
-    mean = (np.diagonal(totals) / (2 * (size - 1)))[strata]
+    inside = of_predicted == of_deleted
+    predicted, deleted, changes = predicted[inside], deleted[inside], changes[inside]
+    large = counts[:, None] >= FEWEST
+    size = np.where(large, counts[:, None], FEWEST).astype(float)
+    mean = (_sums(strata[predicted], changes, n_strata) / (2 * (size - 1)))[strata]
     others = (size - 1)[strata]
-    row_effect = (others * (row - mean) + column - mean) / (others**2 - 1)
-    column_effect = (others * (column - mean) + row - mean) / (others**2 - 1)
-    mutual = (member.T @ change.multiply(change.T) @ member).diagonal()
-    own = np.diagonal(squares) - member.T @ (row_effect * row + column_effect * column)
-    shared = mutual - member.T @ (column_effect * row + row_effect * column)
+    rows, columns = _sums(predicted, changes, n_groups), _sums(deleted, changes, n_groups)
+    row_effect = (others * (rows - mean) + columns - mean) / (others**2 - 1)
+    column_effect = (others * (columns - mean) + rows - mean) / (others**2 - 1)
+    keys, mirrored = predicted * n_groups + deleted, deleted * n_groups + predicted
+    both, there, back = np.intersect1d(keys, mirrored, assume_unique=True, return_indices=True)
+    mutual = _sums(strata[both // n_groups], changes[there] * changes[back], n_strata)
+    own = _sums(strata[predicted], changes**2, n_strata) - _sums(
+        strata, row_effect * rows + column_effect * columns, n_strata
+    )
+    shared = mutual - _sums(strata, column_effect * rows + row_effect * columns, n_strata)
     scale = np.where(large, size * (size - 1) / (size**2 - 3 * size + 1), 0)
-    return float(excess + (scale * (own - 2 / (size - 1) * (own + shared))).sum())
+    excess += (scale * (own - 2 / (size - 1) * (own + shared))).sum(axis=0)
+    return excess
 
 
 def interval_of(value: float, variance: float, freedom: float, level: float = 0.95) -> tuple[float, float]:
