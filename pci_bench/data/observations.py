@@ -28,14 +28,20 @@ def resolve_exclude(exclude: str, dataset: DatasetProvenance) -> str:
     return dataset.confounder if exclude == "confounder" else exclude
 
 
-def exclusion_groups(obs: pd.DataFrame, column: str) -> np.ndarray:
-    """Return the groups (n,) int of an obs column; a missing value is a group of its own."""
+def obs_codes(obs: pd.DataFrame, column: str) -> np.ndarray:
+    """Return a number for each value of an obs column (n,) int, in the order of the values; −1 where missing or empty."""
     import pandas as pd
 
+    codes, values = pd.factorize(obs[column], sort=True)
+    empty = (pd.Series(values, dtype="string") == "").to_numpy(bool)
+    return np.where(np.append(empty, True)[codes], -1, codes).astype(np.int64)  # −1 is the last place
+
+
+def exclusion_groups(obs: pd.DataFrame, column: str) -> np.ndarray:
+    """Return the groups (n,) int of an obs column; a missing value is a group of its own."""
     if column == "cell" and "cell" not in obs:
         return np.arange(len(obs))
-    values = obs[column]
-    codes = pd.factorize(values, sort=True)[0].astype(np.int64)  # sorted: no number may depend on the cells' order
-    blank = (codes < 0) | (values.astype("string").fillna("") == "").to_numpy(bool)
+    codes = obs_codes(obs, column)  # sorted: no number may depend on the cells' order
+    blank = codes < 0
     codes[blank] = codes.max(initial=0) + 1 + np.arange(blank.sum())
     return codes

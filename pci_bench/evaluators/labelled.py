@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pci_bench.api.evaluator import EvaluatorOutput, Metric
-from pci_bench.data.observations import exclusion_groups, resolve_exclude
+from pci_bench.data.observations import exclusion_groups, obs_codes, resolve_exclude
 from pci_bench.data.provenance import DatasetProvenance, Provenance
 from pci_bench.errors import UserError
 from pci_bench.statistics.folds import unreachable_classes
@@ -31,21 +31,15 @@ CLASSIFICATION_METRICS = {name: Metric("percent") for name in ("balanced_accurac
 
 def labelled(obs: pd.DataFrame) -> np.ndarray:
     """Return which cells have a label (n,) bool."""
-    labels = obs["label"].astype("string")
-    return (labels.notna() & (labels != "")).to_numpy(bool)
-
-
-def is_empty(obs: pd.DataFrame, column: str) -> bool:
-    """Return whether a column has no value at all."""
-    return bool((obs[column].astype("string").fillna("") == "").all())
+    return obs_codes(obs, "label") >= 0
 
 
 def classes_unavailable_reason(obs: pd.DataFrame, dataset: DatasetProvenance) -> str | None:
     """Return why the cells have no labels to tell apart, or None."""
     name = dataset.display_name
-    if "label" not in obs or (with_label := labelled(obs)).sum() == 0:
+    if "label" not in obs or (codes := obs_codes(obs, "label")).max(initial=-1) < 0:
         return f"{name} has no labels. Give every image a label (for folder:PATH, a column 'label' in PATH/images.csv)"
-    if len(set(obs["label"][with_label].astype(str))) < 2:
+    if len(np.unique(codes[codes >= 0])) < 2:
         return f"all labelled cells of {name} have one label; classification needs at least two classes"
     return None
 
@@ -54,17 +48,16 @@ def classification_unavailable_reason(obs: pd.DataFrame, dataset: DatasetProvena
     """Return why the cells' labels cannot be predicted from other cells under an exclusion, or None."""
     if reason := classes_unavailable_reason(obs, dataset):
         return reason
-    name, with_label = dataset.display_name, labelled(obs)
+    name, labels = dataset.display_name, obs_codes(obs, "label")
     column = resolve_exclude(exclude, dataset)
     if not column:
         return f"{name} declares no confounder"
     if column != "cell" and column not in obs:
         return f"{name} has no column '{column}' to exclude by; its columns are {', '.join(obs.columns)}"
-    if column != "cell" and is_empty(obs[with_label], column):
+    kept = labels >= 0
+    if column != "cell" and obs_codes(obs, column)[kept].max() < 0:
         return f"the column '{column}' of {name} is empty, so there is nothing to exclude by"
-    labels = obs["label"][with_label].astype(str).to_numpy()
-    groups = exclusion_groups(obs, column)[with_label]
-    if len(unreachable_classes(np.unique(labels, return_inverse=True)[1], groups)) == len(set(labels)):
+    if len(unreachable_classes(labels[kept], exclusion_groups(obs, column)[kept])) == len(np.unique(labels[kept])):
         return f"every class lies in one '{column}', so with exclude={column} no cell can have a neighbour of its own class"
     return None
 
@@ -110,7 +103,7 @@ class LabelledCells:
         obs = adata.obs[kept]
         classes, labels = np.unique(obs["label"].astype(str).to_numpy(), return_inverse=True)
         confounder = resolve_exclude("confounder", Provenance.of(adata).dataset)
-        known = confounder in obs and not is_empty(obs, confounder)
+        known = confounder in obs and obs_codes(obs, confounder).max(initial=-1) >= 0
         groups = exclusion_groups(adata.obs, confounder)[kept] if known else None
         return cls(values, obs, classes, labels, confounder, groups)
 

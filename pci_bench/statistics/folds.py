@@ -58,7 +58,7 @@ def balanced_weights(labels: np.ndarray, n_classes: int) -> np.ndarray:
 
 def unreachable_classes(labels: np.ndarray, groups: np.ndarray) -> np.ndarray:
     """Return the classes whose cells all lie in one group: without that group, none of the class is left."""
-    pairs = np.unique(np.stack([labels, groups], axis=1), axis=0)
-    classes, counts = np.unique(pairs[:, 0], return_counts=True)
+    n_groups = int(groups.max(initial=0)) + 1
+    classes, counts = np.unique(np.unique(labels * n_groups + groups) // n_groups, return_counts=True)
     unreachable: np.ndarray = classes[counts == 1]
     return unreachable
