@@ -208,13 +208,13 @@ def check_something_to_evaluate(
 
 
 def shortfalls(results: Iterable[Result]) -> list[str]:
-    """Return what evaluators gave less of than their parameters say, as their results' details tell."""
+    """Return what evaluators gave less of than a parameter says, as their results' details tell: ``fewer_<parameter>``."""
     return list(
         dict.fromkeys(
-            f"{r.evaluator.name} on {r.dataset.name}, {parameter} = {r.evaluator.params[parameter]}: {r.details[fewer]}"
+            f"{r.evaluator.name} on {r.dataset.name}, {parameter} = {value}: {r.details[f'fewer_{parameter}']}"
             for r in results
-            for parameter, fewer in (("folds", "fewer_folds"), ("neighbours", "fewer_neighbours"))
-            if fewer in r.details
+            for parameter, value in r.evaluator.params.items()
+            if f"fewer_{parameter}" in r.details
         )
     )
 
@@ -258,6 +258,7 @@ def evaluated(
     made: dict[str, Any] = {}
     name, features = evaluator.meta.name, origin.features.name or "these features"
     context = EvaluationContext(seed, threads, progress, cells, _weights_of(origin))
+    dataset = _dataset_record(adata, origin.dataset, limit)
     with EVALUATORS.code(name, f"on {features}", [name]):
         for output in evaluator(adata, param_sets, context):
             for metric, value in output.metrics.items():
@@ -276,7 +277,7 @@ def evaluated(
             )
             result = Result(
                 benchmark=benchmark,
-                dataset=_dataset_record(adata, origin.dataset, limit),
+                dataset=dataset,
                 features=_features_record(adata, origin),
                 evaluator=EvaluatorRecord.of(evaluator, output.params, output.metrics),
                 metrics=output.metrics,
