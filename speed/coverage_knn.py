@@ -96,8 +96,7 @@ def one_screen(
     for kind, (column, balanced) in KINDS.items():
         if column not in found:
             continue
-        for k in ks:
-            shares = found[column].shares(k, balanced=balanced)
+        for k, shares in found[column].shares(ks, balanced=balanced).items():
             values = classification_metrics(expected_confusion(shares, labels, n_classes))
             intervals = found[column].intervals(shares, k, units, strata, balanced=balanced)
             earlier = {}

@@ -31,7 +31,7 @@ def screen(rng, *, classes=4, groups=5, size=10, d=5, separation=0.0, strength=0
 
 def accuracies(features, labels, groups, k, *, balanced):
     near = neighborhoods(features, labels, {"image": groups}, min(len(labels) - 1, 2 * k + 20))["image"]
-    confusion = expected_confusion(near.shares(k, balanced=balanced), labels, labels.max() + 1)
+    confusion = expected_confusion(near.shares([k], balanced=balanced)[k], labels, labels.max() + 1)
     return confusion / confusion.sum(axis=1, keepdims=True)
 
 
@@ -67,7 +67,7 @@ def test_shares_are_how_often_a_loop_over_the_draws_predicts_each_class(kind, k)
     expected = np.zeros((len(labels), 4))
     for draw in left_out:
         expected[np.arange(len(labels)), by_loop(features, labels, groups, k, draw)] += 1 / len(left_out)
-    np.testing.assert_allclose(near.shares(k, balanced=True), expected, atol=1e-12)
+    np.testing.assert_allclose(near.shares([k], balanced=True)[k], expected, atol=1e-12)
 
 
 def test_every_group_is_left_out_in_proportion_to_its_cells():
@@ -127,7 +127,7 @@ def test_a_group_that_holds_all_classes_is_left_out_of_all_and_nothing_else_is()
     plates = np.arange(len(labels)) % 5
     near = neighborhoods(features, labels, {"plate": plates}, 30)["plate"]
     assert all(set(labels[plates == p]) == {0, 1, 2, 3} for p in range(5))
-    np.testing.assert_allclose(near.shares(5, balanced=True), near.shares(5))
+    np.testing.assert_allclose(near.shares([5], balanced=True)[5], near.shares([5])[5])
 
 
 def test_all_of_a_grid_still_comes_from_one_search(monkeypatch):
@@ -203,7 +203,7 @@ def test_the_chance_level_is_what_a_loop_over_permuted_labels_scores():
             mixed = np.empty_like(labels)
             mixed[order] = permuted
             near = neighborhoods(values, mixed, {"x": groups}, 4)["x"]
-            right = near.shares(4)[np.arange(120), mixed]
+            right = near.shares([4])[4][np.arange(120), mixed]
             scores.append(np.mean([right[mixed == c].mean() for c in np.unique(mixed)]))
         assert found.details[level]["balanced_accuracy"]["mean"] == pytest.approx(np.mean(scores))
         assert found.details[level]["balanced_accuracy"]["high"] == pytest.approx(np.quantile(scores, 0.975))

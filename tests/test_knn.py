@@ -41,7 +41,7 @@ def loo_knn_predict(features, labels, ks, groupings):
     """Predictions by k and grouping, from one search."""
     found = neighborhoods(features, labels, dict(enumerate(groupings)), max(ks))
     n_classes = labels.max() + 1
-    shares = {(k, position): near.shares(k) for k in ks for position, near in found.items()}
+    shares = {(k, position): s for position, near in found.items() for k, s in near.shares(ks).items()}
     assert all(((s == 0) | (s == 1)).all() and (s.sum(axis=1) == 1).all() for s in shares.values())
     return {key: np.where(s[:, n_classes] == 1, -1, s.argmax(axis=1)) for key, s in shares.items()}
 

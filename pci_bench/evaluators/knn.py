@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, Literal
+from functools import cache
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 import pydantic
@@ -21,6 +22,7 @@ from pci_bench.statistics.chance import PERMUTATIONS, permuted_labels
 from pci_bench.statistics.folds import unreachable_classes
 from pci_bench.statistics.jackknife import units_and_strata
 from pci_bench.statistics.neighbors import (
+    Neighborhoods,
     expected_confusion,
     loo_neighbors,
     majority_vote,
@@ -49,6 +51,14 @@ class LooKnnParams(pydantic.BaseModel):
     candidates: Literal["all", "balanced"] = pydantic.Field(
         "all", description="all other cells may be neighbours, or every class loses a group as the cell's own does"
     )
+
+
+class Votes(NamedTuple):
+    """Of every k: the shares of predictions, and what permuted labels of the excluded groups and of whole images score."""
+
+    shares: dict[int, np.ndarray]
+    chance: dict[int, dict[str, Any]]
+    recognition: dict[int, dict[str, Any]]
 
 
 @register_evaluator("loo-knn")
@@ -95,41 +105,44 @@ class LooKnn(Evaluator):
     ) -> Iterator[EvaluatorOutput]:
         """Yield one outcome per parameters: metrics, intervals, chance, per-class recalls, confusion, predictions."""
         cells = LabelledCells.of(adata)
-        columns = list(dict.fromkeys(resolve_exclude(p.exclude, Provenance.of(adata).dataset) for p in param_sets))
-        groupings = {
-            c: np.unique(exclusion_groups(adata.obs, c)[labelled(adata.obs)], return_inverse=True)[1] for c in columns
-        }
+        dataset, kept = Provenance.of(adata).dataset, labelled(adata.obs)
+        resolved = [p.model_copy(update={"exclude": resolve_exclude(p.exclude, dataset)}) for p in param_sets]
+        groups = {c: exclusion_groups(adata.obs, c)[kept] for c in dict.fromkeys(p.exclude for p in resolved)}
+        groupings = {column: np.unique(values, return_inverse=True)[1] for column, values in groups.items()}
         units, strata, singly = units_and_strata(cells.groups, cells.labels, cells.names)
         interval = _interval_name(cells, singly)
         order = np.argsort(cells.names, kind="stable")
-        found = {}
-        for scale in dict.fromkeys(p.scale for p in param_sets):
+        found: dict[str, dict[str, Neighborhoods]] = {}
+        for scale in dict.fromkeys(p.scale for p in resolved):
             features = standardized(cells.values) if scale == "all" else np.asarray(cells.values, np.float64)
-            depth = search_depth(max(p.k for p in param_sets if p.scale == scale), len(features), singly, groupings)
+            depth = search_depth(max(p.k for p in resolved if p.scale == scale), len(features), singly, groupings)
             found[scale] = neighborhoods(features, cells.labels, groupings, depth, order)
 
-        def permuted(column: str) -> np.ndarray:
-            groups = exclusion_groups(adata.obs, column)[labelled(adata.obs)]
+        def permuted(groups: np.ndarray) -> np.ndarray:
             return permuted_labels(cells.labels[order], groups[order], PERMUTATIONS, context.seed)
 
-        for params in param_sets:
-            column, balanced = (
-                resolve_exclude(params.exclude, Provenance.of(adata).dataset),
-                params.candidates == "balanced",
+        @cache
+        def votes(scale: str, column: str, candidates: str) -> Votes:
+            """Return what one pass finds for all k that are asked for."""
+            ks = [p.k for p in resolved if (p.scale, p.exclude, p.candidates) == (scale, column, candidates)]
+            near, balanced = found[scale][column], candidates == "balanced"
+            return Votes(
+                near.shares(ks, balanced=balanced),
+                near.chance(ks, permuted(groups[column]), context.seed, balanced=balanced),
+                near.chance(ks, permuted(cells.groups), context.seed)
+                if column == "cell" and cells.groups is not None
+                else {},
             )
-            near = found[params.scale][column]
-            shares = near.shares(params.k, balanced=balanced)
-            details: dict[str, Any] = {
-                "chance": {
-                    "unit": column,
-                    **near.chance(params.k, permuted(column), context.seed, balanced=balanced),
-                }
-            }
-            if column == "cell" and cells.groups is not None:
-                recognized = near.chance(params.k, permuted(cells.confounder), context.seed)
-                details["recognition"] = {"unit": cells.confounder, **recognized}
+
+        for params in resolved:
+            near, balanced = found[params.scale][params.exclude], params.candidates == "balanced"
+            of_all_k = votes(params.scale, params.exclude, params.candidates)
+            shares = of_all_k.shares[params.k]
+            details: dict[str, Any] = {"chance": {"unit": params.exclude, **of_all_k.chance[params.k]}}
+            if of_all_k.recognition:
+                details["recognition"] = {"unit": cells.confounder, **of_all_k.recognition[params.k]}
             outcome = cells.outcome(
-                params.model_copy(update={"exclude": column}).model_dump(),
+                params.model_dump(),
                 most_frequent(shares),
                 unreachable=unreachable_classes(cells.labels, near.groups),
                 details=details,

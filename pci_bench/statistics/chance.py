@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -58,17 +59,17 @@ def _permuted_labels(
     return found
 
 
-def chance_level(
+def chance_levels(
     lists: np.ndarray,
     permuted: np.ndarray,
     groups: np.ndarray,
-    k: int,
+    ks: Sequence[int],
     n_classes: int,
     seed: int,
     *,
     balanced: bool = False,
-) -> dict[str, Any]:
-    """Return what predictions from neighbours with permuted labels score.
+) -> dict[int, dict[str, Any]]:
+    """Return, by k, what predictions from neighbours with permuted labels score.
 
     Parameters
     ----------
@@ -79,7 +80,7 @@ def chance_level(
         Permuted labels (permutations, n) int.
     groups
         What neighbours do not share (n,) int.
-    k, n_classes
+    ks, n_classes
         How many vote, and how many classes there are.
     seed
         Of the groups that classes lose.
@@ -93,11 +94,16 @@ def chance_level(
     """
     from pci_bench.statistics.compiled.votes import permuted_confusions
 
-    permutations = min(len(permuted), max(FEWEST_PERMUTATIONS, MOST_VOTES // (permuted.shape[1] * k)))
-    draws = np.random.default_rng([seed, 1]).random((permutations, n_classes))
-    counts = permuted_confusions(lists, permuted[:permutations], groups, k, n_classes, draws, balanced)
-    levels: dict[str, Any] = {"permutations": permutations}
-    for name, values in classification_metrics(counts).items():
-        low, high = np.quantile(values, [0.025, 0.975])
-        levels[name] = {"mean": float(values.mean()), "low": float(low), "high": float(high)}
+    ks = sorted(set(ks))
+    enough = [min(len(permuted), max(FEWEST_PERMUTATIONS, MOST_VOTES // (permuted.shape[1] * k))) for k in ks]
+    draws = np.random.default_rng([seed, 1]).random((enough[0], n_classes))
+    counts = permuted_confusions(
+        lists, permuted[: enough[0]], groups, np.array(ks), np.array(enough), n_classes, draws, balanced
+    )
+    levels: dict[int, dict[str, Any]] = {}
+    for k, permutations, confusions in zip(ks, enough, counts, strict=True):
+        levels[k] = {"permutations": permutations}
+        for name, values in classification_metrics(confusions[:permutations]).items():
+            low, high = np.quantile(values, [0.025, 0.975])
+            levels[k][name] = {"mean": float(values.mean()), "low": float(low), "high": float(high)}
     return levels

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from pci_bench.statistics.balanced import holdings, left_out_groups
-from pci_bench.statistics.chance import chance_level
+from pci_bench.statistics.chance import chance_levels
 from pci_bench.statistics.jackknife import interval_of, jackknife_variance, slopes
 from pci_bench.statistics.metrics import classification_metrics
 
@@ -99,8 +99,8 @@ class Neighborhoods:
         while len(rows := rows[votes(rows, lists)]):
             lists = nearest_of(self.features, rows, min(2 * lists.shape[1], len(self.labels) - 1), self.groups)
 
-    def shares(self, k: int, *, balanced: bool = False) -> np.ndarray:
-        """Return how often each class is predicted for each cell: (n, n_classes + 1), the last column for "no neighbour".
+    def shares(self, ks: Sequence[int], *, balanced: bool = False) -> dict[int, np.ndarray]:
+        """Return, by k, how often each class is predicted for each cell: (n, n_classes + 1), the last column for "no neighbour".
 
         The majority of the k nearest neighbours, ties to the smallest label. With `balanced` every other class loses a group as
         well, and the shares are over the draws of :func:`pci_bench.statistics.balanced.left_out_groups`.
@@ -108,20 +108,22 @@ class Neighborhoods:
         from pci_bench.statistics.compiled import votes
 
         if not balanced:
-            nearest = self.lists[:, :k]
-            predicted = majority_vote(np.where(nearest >= 0, self.labels[nearest], -1), self.n_classes)
-            shares: np.ndarray = np.eye(self.n_classes + 1)[predicted]  # −1 is the last column
-            return shares
+            nearest = np.where(self.lists >= 0, self.labels[self.lists], -1)
+            sure = np.eye(self.n_classes + 1)  # −1 is the last column
+            return {k: sure[majority_vote(nearest[:, :k], self.n_classes)] for k in ks}
+        ks = sorted(set(ks))
         left_out, _ = self._draws(balanced=True)
         holds = holdings(self.labels, self.groups, self.n_classes)
-        found = np.empty((len(self.labels), self.n_classes + 1))
+        found = np.empty((len(ks), len(self.labels), self.n_classes + 1))
 
         def vote(rows: np.ndarray, lists: np.ndarray) -> np.ndarray:
-            found[rows], short = votes.shares(rows, lists, self.labels, self.groups, k, self.n_classes, left_out, holds)
+            found[:, rows], short = votes.shares(
+                rows, lists, self.labels, self.groups, np.array(ks), self.n_classes, left_out, holds
+            )
             return np.asarray(short)
 
         self._deep_enough(vote)
-        return found
+        return dict(zip(ks, found, strict=True))
 
     def intervals(
         self, shares: np.ndarray, k: int, units: np.ndarray, strata: np.ndarray, *, balanced: bool = False
@@ -172,12 +174,14 @@ class Neighborhoods:
             for (name, value), v, f in zip(values.items(), variance, freedom, strict=True)
         }
 
-    def chance(self, k: int, permuted: np.ndarray, seed: int, *, balanced: bool = False) -> dict[str, Any]:
-        """Return what permuted labels (permutations, n), cells in `order`, score: :func:`pci_bench.statistics.chance.chance_level`."""
+    def chance(
+        self, ks: Sequence[int], permuted: np.ndarray, seed: int, *, balanced: bool = False
+    ) -> dict[int, dict[str, Any]]:
+        """Return what permuted labels (permutations, n), cells in `order`, score: :func:`pci_bench.statistics.chance.chance_levels`."""
         place = np.empty_like(self.order)
         place[self.order] = np.arange(len(self.order))
         lists = np.where(self.lists >= 0, place[self.lists], -1)[self.order]
-        return chance_level(lists, permuted, self.groups[self.order], k, self.n_classes, seed, balanced=balanced)
+        return chance_levels(lists, permuted, self.groups[self.order], ks, self.n_classes, seed, balanced=balanced)
 
 
 def expected_confusion(shares: np.ndarray, labels: np.ndarray, n_classes: int) -> np.ndarray:
@@ -212,7 +216,7 @@ def neighborhoods(
     >>> import numpy as np
     >>> features, labels = np.array([[0.0], [1.0], [3.0], [4.0]]), np.array([0, 0, 1, 1])
     >>> found = neighborhoods(features, labels, {"cell": np.arange(4), "image": np.array([0, 0, 1, 1])}, 1)
-    >>> found["cell"].shares(1).argmax(axis=1).tolist(), found["image"].shares(1).argmax(axis=1).tolist()
+    >>> found["cell"].shares([1])[1].argmax(axis=1).tolist(), found["image"].shares([1])[1].argmax(axis=1).tolist()
     ([0, 0, 1, 1], [1, 1, 0, 0])
     """
     from pci_bench.statistics.compiled.neighbors import nearest

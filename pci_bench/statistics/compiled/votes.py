@@ -57,12 +57,14 @@ def shares(
     lists: np.ndarray,
     labels: np.ndarray,
     groups: np.ndarray,
-    k: int,
+    ks: np.ndarray,
     n_classes: int,
     left_out: np.ndarray,
     holds: np.ndarray,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return how often each class is predicted over the draws of left-out groups, and which rows' lists were too short.
+
+    All draws go down a row's list side by side, and every k is answered on the way.
 
     Parameters
     ----------
@@ -72,8 +74,10 @@ def shares(
         Their neighbours (r, depth) int, nearest first; −1 where there are no more.
     labels, groups
         Class and group of every cell (n,) int.
-    k, n_classes
-        How many vote, and how many classes there are.
+    ks
+        How many vote (s,) int, ascending.
+    n_classes
+        How many classes there are.
     left_out
         (draws, n_classes) int: of every class, the group that does not vote; −1 for none.
     holds
@@ -83,22 +87,78 @@ def shares(
     Returns
     -------
     (shares, short)
-        (r, n_classes + 1) float, the last column for "no neighbour", and (r,) bool.
+        (s, r, n_classes + 1) float, the last column for "no neighbour", and (r,) bool.
     """
     n_rows, depth = lists.shape
-    found = np.zeros((n_rows, n_classes + 1))
+    n_draws = len(left_out)
+    without = left_out.T.copy()
+    found = np.zeros((len(ks), n_rows, n_classes + 1))
     short = np.zeros(n_rows, np.bool_)
-    counts = np.zeros(n_classes, np.int64)
-    voters = np.empty(k, np.int64)
+    scores = np.empty((n_classes, n_draws), np.int64)  # see _winner_of
+    best = np.empty(n_draws, np.int64)
+    voted = np.empty(n_draws, np.int64)
+    leading = np.empty((len(ks), n_draws), np.int64)
     for place in range(n_rows):
         own = groups[rows[place]]
-        for draw in range(len(left_out)):
-            total, position = _vote(lists[place], labels, groups, left_out[draw], holds[own], counts, voters)
-            if total < k and position == depth < len(labels) - 1:
-                short[place] = True
-            best = _winner(counts)
-            found[place, best if best >= 0 else n_classes] += 1 / len(left_out)
-    return found, short
+        for label in range(n_classes):
+            scores[label] = n_classes - 1 - label
+        best[:] = 0
+        voted[:] = 0
+        fewest = 0
+        position = 0
+        while position < depth and fewest < ks[-1] and lists[place, position] >= 0:
+            other = lists[place, position]
+            position += 1
+            label = labels[other]
+            group = -2 if holds[own, label] else groups[other]  # −2: left out in no draw
+            fewest = _voted(without[label], group, n_classes, scores[label], best, voted)
+            for turn in range(len(ks)):
+                if fewest <= ks[turn] <= position:
+                    _keep(leading[turn], best, voted, ks[turn])
+        short[place] = fewest < ks[-1] and position == depth < len(labels) - 1
+        for turn in range(len(ks)):
+            _keep(leading[turn], best, voted, ks[turn])
+            for draw in range(n_draws):
+                found[turn, place, _winner_of(leading[turn, draw], n_classes)] += 1
+    return found / n_draws, short
+
+
+@compiled(nogil=True)
+def _winner_of(score: int, n_classes: int) -> int:
+    """Return the class of the largest score, `n_classes` where nobody has voted.
+
+    A score is a class's votes × n_classes, and more the smaller the class: so the largest is of the smallest class of several
+    with the most votes, and following it takes no branch.
+    """
+    if score < n_classes:
+        return n_classes
+    return n_classes - 1 - score % n_classes
+
+
+@compiled(nogil=True)
+def _voted(
+    without: np.ndarray, group: int, n_classes: int, scores: np.ndarray, best: np.ndarray, voted: np.ndarray
+) -> int:
+    """Let a cell vote in every draw that does not leave out its group, and return in how many votes the draw with fewest has.
+
+    All arrays are (draws,) int: the groups left out of the cell's class, its class's scores, the best ones, the numbers of votes.
+    """
+    fewest: int = voted[0] + 1
+    for draw in range(len(voted)):
+        votes = np.int64(without[draw] != group)
+        score = scores[draw] + votes * n_classes
+        scores[draw] = score
+        best[draw] = max(best[draw], score)
+        voted[draw] += votes
+        fewest = min(fewest, voted[draw])
+    return fewest
+
+
+@compiled(nogil=True)
+def _keep(leading: np.ndarray, best: np.ndarray, voted: np.ndarray, k: int) -> None:
+    """Note the best score of every draw in which no more than k have voted."""
+    for draw in range(len(voted)):
+        leading[draw] = best[draw] if voted[draw] <= k else leading[draw]
 
 
 @compiled(nogil=True)
@@ -153,10 +213,16 @@ def deletions(
     counts = np.zeros(n_classes, np.int64)
     remaining = np.zeros(n_classes, np.int64)
     voters = np.empty(k, np.int64)
-    place_of = np.full(units.max() + 1, -1, np.int64)  # of a unit among those met in this row
-    seen = np.full(units.max() + 1, -1, np.int64)  # the draw in which a unit was last deleted
-    met = np.empty(k * n_draws + n_classes * n_draws + 1, np.int64)
+    met = np.empty(2 * k * n_draws + 1, np.int64)  # the units that are deleted in this row
+    place_of = np.full(units.max() + 1, -1, np.int64)  # where they stand in it
     sums = np.zeros((len(met), n_statistics))
+    lost = np.zeros(
+        len(met), np.int64
+    )  # in this draw: how many votes each takes, how many of the leading class, and a chain of them
+    lost_best = np.zeros(len(met), np.int64)
+    first = np.full(len(met), -1, np.int64)
+    following = np.empty(2 * k, np.int64)
+    vote_of = np.empty(2 * k, np.int64)
     for place in range(n_rows):
         row = rows[place]
         own, own_unit, true = groups[row], units[row], labels[row]
@@ -173,38 +239,46 @@ def deletions(
             for label in range(n_classes):
                 if label != best:
                     second = max(second, counts[label])
-            for turn in range(total + n_classes):
-                if turn < total:
-                    deleted = units[voters[turn]]
-                else:  # a left-out group that is deleted: its class loses another one
-                    label = turn - total
+            n_votes = 0
+            for turn in range(2 * total):
+                other = voters[turn % total]
+                label = labels[other]
+                deleted = units[other]
+                if (
+                    turn >= total
+                ):  # where the group that its class has lost is deleted, the class loses another one instead
                     group = left_out[draw, label]
-                    if group < 0 or holds[own, label] or counts[label] == 0:
+                    if group < 0 or holds[own, label] or groups[other] != instead[draw, label]:
+                        continue
+                    if unit_of_group[group] == deleted:
                         continue
                     deleted = unit_of_group[group]
-                if deleted < 0 or deleted == own_unit or seen[deleted] == draw:
+                if deleted < 0 or deleted == own_unit:
                     continue
-                seen[deleted] = draw
                 if place_of[deleted] < 0:
                     place_of[deleted] = n_met
                     met[n_met] = deleted
                     sums[n_met] = 0
                     n_met += 1
-                remaining[:] = counts
-                lost = 0
-                for turned in range(total):
-                    other = voters[turned]
-                    label = labels[other]
-                    gone = units[other] == deleted
-                    if not gone and left_out[draw, label] >= 0 and not holds[own, label]:
-                        gone = unit_of_group[left_out[draw, label]] == deleted and groups[other] == instead[draw, label]
-                    if gone:
-                        remaining[label] -= 1
-                        lost += 1
-                if lost == 0 or remaining[best] > second + lost:
+                at = place_of[deleted]
+                vote_of[n_votes] = label
+                following[n_votes] = first[at]
+                first[at] = n_votes
+                n_votes += 1
+                lost[at] += 1
+                lost_best[at] += label == best
+            for at in range(n_met):
+                last, taken, taken_best = first[at], lost[at], lost_best[at]
+                first[at], lost[at], lost_best[at] = -1, 0, 0
+                if taken == 0 or short[place] or counts[best] - taken_best > second + taken:
                     continue
+                deleted = met[at]
+                remaining[:] = counts
+                while last >= 0:
+                    remaining[vote_of[last]] -= 1
+                    last = following[last]
                 after = position
-                left = total - lost
+                left = total - taken
                 while after < depth and left < k:
                     other = lists[place, after]
                     if other < 0:
@@ -213,35 +287,33 @@ def deletions(
                     label = labels[other]
                     if units[other] == deleted:
                         continue
-                    if left_out[draw, label] >= 0 and not holds[own, label]:
-                        if groups[other] == left_out[draw, label]:
+                    group = left_out[draw, label]
+                    if group >= 0 and not holds[own, label]:
+                        if groups[other] == group:
                             continue
-                        if unit_of_group[left_out[draw, label]] == deleted and groups[other] == instead[draw, label]:
+                        if unit_of_group[group] == deleted and groups[other] == instead[draw, label]:
                             continue
                     remaining[label] += 1
                     left += 1
                 if left < k and after == depth < len(labels) - 1:
                     short[place] = True
-                    break
+                    continue
                 now = _winner(remaining)
                 if now != best:
                     column = now if now >= 0 else n_classes
                     for statistic in range(n_statistics):
-                        gain = worth[true, column, statistic] - worth[true, best, statistic]
-                        sums[place_of[deleted], statistic] += gain / n_draws
+                        sums[at, statistic] += (worth[true, column, statistic] - worth[true, best, statistic]) / n_draws
             if short[place]:
                 break
-        for number in range(n_met):
-            deleted = met[number]
-            place_of[deleted] = -1
-            seen[deleted] = -1
-            if short[place] or not np.any(sums[number]):
+        for at in range(n_met):
+            place_of[met[at]] = -1
+            if short[place] or not np.any(sums[at]):
                 continue
             if n_pairs == len(pairs):
                 pairs, changes = _grown(pairs), _grown(changes)
             pairs[n_pairs, 0] = own_unit
-            pairs[n_pairs, 1] = deleted
-            changes[n_pairs] = sums[number]
+            pairs[n_pairs, 1] = met[at]
+            changes[n_pairs] = sums[at]
             n_pairs += 1
     return pairs[:n_pairs], changes[:n_pairs], short
 
@@ -251,12 +323,13 @@ def permuted_confusions(
     lists: np.ndarray,
     permuted: np.ndarray,
     groups: np.ndarray,
-    k: int,
+    ks: np.ndarray,
+    enough: np.ndarray,
     n_classes: int,
     draws: np.ndarray,
     balanced: bool,
 ) -> np.ndarray:
-    """Return the confusion matrix of every permutation of the labels.
+    """Return the confusion matrix of every permutation of the labels, for every k.
 
     Parameters
     ----------
@@ -264,8 +337,10 @@ def permuted_confusions(
         Neighbours (n, depth) int of all cells.
     permuted
         (permutations, n) int: the labels.
-    groups, k, n_classes
+    groups, ks, n_classes
         As in :func:`shares`.
+    enough
+        (s,) int, descending: how many of the permutations each k is answered for.
     draws
         (permutations, n_classes) in [0, 1): which cell's group a class loses, where `balanced`.
     balanced
@@ -274,40 +349,58 @@ def permuted_confusions(
     Returns
     -------
     ndarray
-        (permutations, n_classes, n_classes + 1) int.
+        (s, permutations, n_classes, n_classes + 1) int; zeros for permutations beyond `enough`.
     """
     n, depth = lists.shape
-    found = np.zeros((len(permuted), n_classes, n_classes + 1), np.int64)
-    counts = np.zeros(n_classes, np.int64)
-    left_out = np.full(n_classes, -1, np.int64)
+    found = np.zeros((len(ks), len(permuted), n_classes, n_classes + 1), np.int64)
+    none = np.arange(n_classes)[::-1].copy()
+    scores = np.empty(n_classes, np.int64)  # see _winner_of
+    lost = np.zeros(n, np.bool_)
     holds = np.zeros((groups.max() + 1 if balanced else 1, n_classes), np.bool_)
-    sizes = np.zeros(n_classes, np.int64)
     for number in range(len(permuted)):
         labels = permuted[number]
+        answered = 0
+        while answered < len(ks) and enough[answered] > number:
+            answered += 1
         if balanced:
-            holds[:] = False
-            sizes[:] = 0
-            for cell in range(n):
-                holds[groups[cell], labels[cell]] = True
-                sizes[labels[cell]] += 1
-            for label in range(n_classes):
-                counts[label] = np.int64(draws[number, label] * sizes[label])
-            for cell in range(n):
-                label = labels[cell]
-                if counts[label] == 0:
-                    left_out[label] = groups[cell]
-                counts[label] -= 1
+            _lose_groups(labels, groups, draws[number], lost, holds)
         for row in range(n):
-            counts[:] = 0
-            total = 0
-            for position in range(depth):
-                other = lists[row, position]
-                if other < 0 or total == k:
-                    break
-                label = labels[other]
-                if not balanced or groups[other] != left_out[label] or holds[groups[row], label]:
-                    counts[label] += 1
-                    total += 1
-            best = _winner(counts)
-            found[number, labels[row], best if best >= 0 else n_classes] += 1
+            scores[:] = none
+            total, position, best = 0, 0, 0
+            for turn in range(answered):
+                while total < ks[turn] and position < depth and lists[row, position] >= 0:
+                    other = lists[row, position]
+                    position += 1
+                    label = labels[other]
+                    if not lost[other] or holds[groups[row], label]:
+                        scores[label] += n_classes
+                        best = max(best, scores[label])
+                        total += 1
+                found[turn, number, labels[row], _winner_of(best, n_classes)] += 1
     return found
+
+
+@compiled(nogil=True)
+def _lose_groups(
+    labels: np.ndarray, groups: np.ndarray, draws: np.ndarray, lost: np.ndarray, holds: np.ndarray
+) -> None:
+    """Let every class lose the group of one of its cells, which `draws` (n_classes,) in [0, 1) choose.
+
+    Set which cells belong to a group that their class has lost (n,) bool, and which groups have cells of which class (groups,
+    n_classes) bool: a class that a row's own group holds has lost that group already, and loses no other.
+    """
+    sizes = np.zeros(len(draws), np.int64)
+    left_out = np.full(len(draws), -1, np.int64)
+    holds[:] = False
+    for cell in range(len(labels)):
+        holds[groups[cell], labels[cell]] = True
+        sizes[labels[cell]] += 1
+    for label in range(len(draws)):
+        sizes[label] = np.int64(draws[label] * sizes[label])
+    for cell in range(len(labels)):
+        label = labels[cell]
+        if sizes[label] == 0:
+            left_out[label] = groups[cell]
+        sizes[label] -= 1
+    for cell in range(len(labels)):
+        lost[cell] = groups[cell] == left_out[labels[cell]]
