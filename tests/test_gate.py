@@ -283,6 +283,15 @@ def test_pictures_in_tables_are_never_compared():
     assert changes({}, {"crops": other})[1].new == []
 
 
+def test_example_neighbours_are_never_compared_and_results_without_them_are_the_same():
+    one, other = (pd.DataFrame({"cell": ["a"], "rank": [1], "neighbour": [n]}) for n in "bc")
+    assert changes({"example-neighbours": one}, {"example-neighbours": other})[0] == []
+    for before, after in (({}, {"example-neighbours": one}), ({"example-neighbours": one}, {})):
+        found = changes(before, after)[1]
+        assert found.same
+        assert (found.new, found.missing) == ([], [])
+
+
 def test_a_class_that_is_gone_is_missing():
     old, new = (result({"score": 1.0}) for _ in range(2))
     old.details["per_class"], new.details["per_class"] = {"a": 0.5, "b": 0.5}, {"a": 0.5, "c": 0.5}

@@ -20,9 +20,10 @@ import pci_bench
 from pci_bench.api.evaluator import EVALUATORS, EvaluationContext
 from pci_bench.data.observations import exclusion_groups
 from pci_bench.errors import UserError
+from pci_bench.runs.results import read_result, write_result
 from pci_bench.statistics.compiled import neighbors
 from pci_bench.statistics.folds import unreachable_classes
-from pci_bench.statistics.neighbors import majority_vote, neighborhoods
+from pci_bench.statistics.neighbors import majority_vote, neighborhoods, one_right_and_one_wrong
 
 
 def by_scikit_learn(features, labels, k, groups=None):
@@ -296,6 +297,65 @@ def test_cells_without_any_possible_neighbour_are_wrong_and_shown_as_such():
     assert outcome.per_cell["predicted"].isna().all()
     assert outcome.details["confusion"]["labels"] == ["ER", "Golgi", "nucleus", "(no neighbour)"]
     assert outcome.details["confusion"]["counts"] == [[0, 0, 0, 40]] * 3
+
+
+def test_example_neighbours_are_those_of_an_exact_search_nearest_first():
+    adata = table(n=90, seed=4)
+    x = StandardScaler().fit_transform(adata.X.astype(np.float64))
+    names, labels = adata.obs["cell"].to_numpy(str), adata.obs["label"].to_numpy(str)
+    results = pci_bench.evaluate("loo-knn", adata, k=[3, 11], exclude=["cell", "field"])
+    assert len(results) == 4
+    for result in results:
+        k, exclude = (result.evaluator.params[name] for name in ("k", "exclude"))
+        groups = adata.obs[exclude].to_numpy(str)
+        predicted = result.predictions.set_index("cell")["predicted"]
+        examples = result.tables["example-neighbours"]
+        for cell, rows in examples.groupby("cell"):
+            row = list(names).index(cell)
+            distances = np.linalg.norm(x - x[row], axis=1)
+            nearest = sorted(np.flatnonzero(groups != groups[row]), key=lambda i: distances[i])[: min(k, 8)]
+            assert rows["neighbour"].tolist() == names[nearest].tolist()
+            assert rows["neighbour_label"].tolist() == labels[nearest].tolist()
+            assert rows["rank"].tolist() == list(range(1, len(nearest) + 1))
+            assert set(rows["label"]) == {labels[row]}
+            assert set(rows["predicted"]) == {predicted[cell]}
+
+
+def test_example_cells_are_one_right_and_one_wrong_of_every_class_whatever_the_order_of_the_cells():
+    adata = table(n=90, seed=4)
+    moved = adata[np.random.default_rng(0).permutation(90)].copy()
+    found, again = (pci_bench.evaluate("loo-knn", a, k=3)[0].tables["example-neighbours"] for a in (adata, moved))
+    pd.testing.assert_frame_equal(found, again)
+    queries = found.drop_duplicates("cell")
+    kinds = list(zip(queries["label"], queries["label"] == queries["predicted"], strict=True))
+    assert kinds == [(label, right) for label in ("ER", "Golgi", "nucleus") for right in (True, False)]
+
+
+def test_examples_are_at_most_40_cells_and_a_kind_without_cells_is_left_out():
+    labels = np.repeat(np.arange(30), 2)
+    predicted = np.where(np.arange(60) % 2, labels, -1)
+    order = np.random.default_rng(0).permutation(60)
+    found = one_right_and_one_wrong(labels, predicted, order, 40)
+    assert found.tolist() == [place for c in range(20) for place in (2 * c + 1, 2 * c)]
+    assert one_right_and_one_wrong(labels, labels, order, 40)[:1].tolist() == [order[labels[order] == 0][0]]
+
+
+def test_balanced_candidates_and_cells_without_any_have_no_example_neighbours():
+    results = pci_bench.evaluate("loo-knn", table(), k=3, exclude="field", candidates=["all", "balanced"])
+    assert ["example-neighbours" in r.tables for r in results] == [True, False]
+    evaluator = EVALUATORS.get("loo-knn")
+    (outcome,) = evaluator(table(group="same"), [evaluator.Params(k=3, exclude="group")], EvaluationContext())
+    assert len(outcome.tables["example-neighbours"]) == 0
+
+
+def test_names_of_cells_that_look_like_numbers_are_read_as_they_were_written(tmp_path):
+    names = [f"{i:03d}" for i in range(120)]
+    (result,) = pci_bench.evaluate(
+        "loo-knn", table(cell=names, label=[["1", "2", "NA"][i % 3] for i in range(120)]), k=3
+    )
+    write_result(result, tmp_path / "k=3.json")
+    written = read_result(tmp_path / "k=3.json").tables["example-neighbours"]
+    pd.testing.assert_frame_equal(written, result.tables["example-neighbours"], check_dtype=False)
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from command_line import pci_bench
 from painted import CLASSES, CROPLESS, FEATURES, Painted, write_folder
@@ -25,9 +26,7 @@ from pci_bench.reporting.html import cells as report_cells
 from pci_bench.reporting.html import write_report
 from pci_bench.reporting.html.cells import Shown, coloured, smallest, stratified
 from pci_bench.reporting.html.classes import Predictions, confused_pairs, recall_intervals
-from pci_bench.reporting.html.neighbours import chosen_queries, nearest_to
 from pci_bench.runs.results import read_results, write_result
-from pci_bench.statistics.neighbors import loo_neighbors
 
 
 @pytest.fixture(scope="module")
@@ -221,23 +220,6 @@ def test_example_cells_of_a_confused_pair_are_cells_that_were_confused_so(folder
     assert seen > 20
 
 
-@pytest.mark.parametrize("repeated", [1, 3])
-def test_neighbours_of_a_query_are_those_of_the_evaluators_exact_search(repeated):
-    rng = np.random.default_rng(3)
-    features = np.repeat(rng.normal(size=(40, 6)), repeated, axis=0)
-    for groups in (np.arange(len(features)), rng.integers(0, 5, len(features))):
-        expected, _ = loo_neighbors(features, 8, groups)
-        queries = np.array([0, 7, 39])
-        for row, query in zip(nearest_to(features, queries, 8, groups), queries, strict=True):
-            np.testing.assert_array_equal(row, expected[query])
-
-
-def test_fewer_neighbours_are_shown_where_other_groups_have_fewer_cells():
-    groups = np.array([0, 0, 0, 1])
-    (row,) = nearest_to(np.arange(4.0)[:, None], np.array([0]), 3, groups)
-    assert row.tolist() == [3]
-
-
 def test_the_gallery_shows_right_and_wrong_queries_with_neighbours_that_vote_as_predicted(folder):
     page = page_of(folder)
     galleries = page.data["datasets"][0]["gallery"]
@@ -256,15 +238,27 @@ def test_the_gallery_shows_right_and_wrong_queries_with_neighbours_that_vote_as_
     assert verdicts == {True, False}
 
 
-def test_queries_are_one_right_and_one_wrong_of_every_class_whatever_the_order_of_the_cells():
-    rng = np.random.default_rng(0)
-    names = np.array([f"c{i}" for i in range(60)])
-    labels, predicted = rng.integers(0, 3, 60), rng.integers(0, 3, 60)
-    chosen = chosen_queries(labels, predicted, names, 40)
-    assert [(labels[i], labels[i] == predicted[i]) for i in chosen] == [(c, r) for c in range(3) for r in (True, False)]
-    order = rng.permutation(60)
-    again = chosen_queries(labels[order], predicted[order], names[order], 40)
-    assert names[order][again].tolist() == names[chosen].tolist()
+def test_the_gallery_is_what_lies_beside_the_results_and_needs_no_features(folder, painted_run, tmp_path, monkeypatch):
+    before = page_of(folder).data["datasets"][0]["gallery"]
+    shutil.copytree(painted_run / "cache", tmp_path / "cache", ignore=shutil.ignore_patterns("features"))
+    monkeypatch.setenv("PCI_BENCH_CACHE", str(tmp_path / "cache"))
+    assert page_of(folder).data["datasets"][0]["gallery"] == before
+    for file in (folder / "results").rglob("*.example-neighbours.csv"):
+        table = pd.read_csv(file, dtype=str)
+        table[table["rank"] == "1"].to_csv(file, index=False)
+    for gallery in page_of(folder).data["datasets"][0]["gallery"]:
+        assert {len(query["neighbours"]) for query in gallery["queries"]} == {1}
+
+
+def test_results_without_stored_neighbours_are_named_and_those_of_others_shown(folder):
+    for file in (folder / "results" / "painted" / "noise").rglob("*.example-neighbours.csv"):
+        file.unlink()
+    page = page_of(folder)
+    galleries = page.data["datasets"][0]["gallery"]
+    assert {g["title"].split(", ")[0] for g in galleries} == set(FEATURES) - {"noise"}
+    said = "No neighbours are stored beside results of loo-knn on net-conv1, net-conv2, net-conv3 and noise"
+    assert said in page.text
+    assert "Run the benchmark again to write it." in page.text
 
 
 def test_the_tile_of_every_cell_is_its_own_crop(folder):
@@ -370,13 +364,7 @@ def test_crops_of_other_cells_than_those_evaluated_are_never_shown(folder):
     assert page.data["tiles"] == 0
 
 
-def test_an_unknown_dataset_and_features_that_are_not_cached_are_sentences(folder, painted_run, tmp_path, monkeypatch):
-    cache = tmp_path / "no-features"
-    shutil.copytree(painted_run / "cache", cache)
-    shutil.rmtree(cache / "features")
-    monkeypatch.setenv("PCI_BENCH_CACHE", str(cache))
-    text = page_of(folder).text
-    assert "`pci-bench extract intensity --dataset painted --out F.h5ad` computes them" in text
+def test_an_unknown_dataset_is_a_sentence(folder, monkeypatch):
     monkeypatch.setattr(DATASETS, "_entries", {n: e for n, e in DATASETS._entries.items() if n != "painted"})
     assert "Nothing installed knows the dataset 'painted'" in page_of(folder).text
 

@@ -144,7 +144,8 @@ class EvaluatorOutput:
     per_cell
         One row per evaluated cell (``cell``, and what was found of it), or None.
     tables
-        Further tables by name.
+        Further tables by name. Those whose names begin with ``example``, and those with a column ``pixels``, show single cells
+        and are never compared.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Example crops as a table, so that a figure can be drawn again from a result's files alone."""
+"""Example cells as tables, so that figures and reports can show them again from a result's files alone."""
 
 from __future__ import annotations
 
@@ -16,6 +16,15 @@ if TYPE_CHECKING:
 PICTURED = 10  # images
 CELLS_OF_IMAGE = 4
 PROTEINS_OF_CLUSTER = 3
+NEIGHBOURS = "example-neighbours"  # the name of the table of example cells and their nearest neighbours
+
+
+def shows_single_cells(name: str, table: pd.DataFrame) -> bool:
+    """Return whether a result's table is of examples: its name begins with ``example``, or it has a column ``pixels``.
+
+    Which cells they are, and the last bit of their pixels, may differ between machines.
+    """
+    return name.startswith("example") or "pixels" in table
 
 
 def as_table(planes: list[np.ndarray], described: list[dict[str, Any]]) -> pd.DataFrame:

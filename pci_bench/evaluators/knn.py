@@ -10,6 +10,7 @@ import numpy as np
 import pydantic
 
 from pci_bench.api.evaluator import EvaluationContext, Evaluator, EvaluatorMeta, EvaluatorOutput, register_evaluator
+from pci_bench.data.examples import NEIGHBOURS
 from pci_bench.data.observations import exclusion_groups, resolve_exclude
 from pci_bench.data.provenance import DatasetProvenance, Provenance
 from pci_bench.evaluators.labelled import (
@@ -28,6 +29,7 @@ from pci_bench.statistics.neighbors import (
     majority_vote,
     most_frequent,
     neighborhoods,
+    one_right_and_one_wrong,
     search_depth,
 )
 from pci_bench.statistics.scaling import standardized
@@ -38,6 +40,8 @@ if TYPE_CHECKING:
 
 
 __all__ = ["LooKnn", "LooKnnParams", "loo_neighbors", "majority_vote", "neighborhoods"]
+
+MOST_EXAMPLES, NEIGHBOURS_SHOWN = 40, 8
 
 
 class LooKnnParams(pydantic.BaseModel):
@@ -76,6 +80,9 @@ class LooKnn(Evaluator):
     (:mod:`pci_bench.statistics.jackknife`). ``details["chance"]`` is what permuted labels score: labels of cells where only the cell
     is left out, else of whole fields. Where only the cell is left out, ``details["recognition"]`` is the score of labels that whole
     fields exchange: what recognising the field alone achieves.
+
+    The table ``example-neighbours`` holds the first neighbours of a few cells, of every class one predicted right and one wrong.
+    With balanced candidates there is none: neighbours differ from draw to draw, and no k of them decide.
     """
 
     meta = EvaluatorMeta(
@@ -103,7 +110,7 @@ class LooKnn(Evaluator):
     def __call__(
         self, adata: AnnData, param_sets: list[LooKnnParams], context: EvaluationContext
     ) -> Iterator[EvaluatorOutput]:
-        """Yield one outcome per parameters: metrics, intervals, chance, per-class recalls, confusion, predictions."""
+        """Yield one outcome per parameters: metrics, intervals, chance, per-class recalls, confusion, predictions, examples."""
         cells = LabelledCells.of(adata)
         dataset, kept = Provenance.of(adata).dataset, labelled(adata.obs)
         resolved = [p.model_copy(update={"exclude": resolve_exclude(p.exclude, dataset)}) for p in param_sets]
@@ -112,6 +119,7 @@ class LooKnn(Evaluator):
         units, strata, singly = units_and_strata(cells.groups, cells.labels, cells.names)
         interval = _interval_name(cells, singly)
         order = np.argsort(cells.names, kind="stable")
+        drawn = np.random.default_rng(0).permutation(order)  # examples: the same whatever the seed and the cells' order
         found: dict[str, dict[str, Neighborhoods]] = {}
         for scale in dict.fromkeys(p.scale for p in resolved):
             features = standardized(cells.values) if scale == "all" else np.asarray(cells.values, np.float64)
@@ -138,12 +146,13 @@ class LooKnn(Evaluator):
             near, balanced = found[params.scale][params.exclude], params.candidates == "balanced"
             of_all_k = votes(params.scale, params.exclude, params.candidates)
             shares = of_all_k.shares[params.k]
+            predicted = most_frequent(shares)
             details: dict[str, Any] = {"chance": {"unit": params.exclude, **of_all_k.chance[params.k]}}
             if of_all_k.recognition:
                 details["recognition"] = {"unit": cells.confounder, **of_all_k.recognition[params.k]}
             outcome = cells.outcome(
                 params.model_dump(),
-                most_frequent(shares),
+                predicted,
                 unreachable=unreachable_classes(cells.labels, near.groups),
                 details=details,
                 confusion=expected_confusion(shares[near.order], cells.labels[near.order], near.n_classes)
@@ -154,7 +163,30 @@ class LooKnn(Evaluator):
             )
             if balanced and outcome.per_cell is not None:
                 outcome.per_cell["correct"] = shares[np.arange(len(shares)), cells.labels]
+            if not balanced:
+                examples = one_right_and_one_wrong(cells.labels, predicted, drawn, MOST_EXAMPLES)
+                nearest = near.lists[examples, : min(params.k, NEIGHBOURS_SHOWN)]
+                outcome.tables[NEIGHBOURS] = _neighbours(cells, predicted, examples, nearest)
             yield outcome
+
+
+def _neighbours(cells: LabelledCells, predicted: np.ndarray, examples: np.ndarray, nearest: np.ndarray) -> pd.DataFrame:
+    """Return a row for each neighbour, nearest first, of example cells (q,) int, from their lists (q, k) int; −1 is none."""
+    import pandas as pd
+
+    row, place = np.nonzero(nearest >= 0)
+    of, neighbour = examples[row], nearest[row, place]
+    names = cells.names
+    return pd.DataFrame(
+        {
+            "cell": names[of],
+            "label": cells.classes[cells.labels[of]],
+            "predicted": cells.classes[predicted[of]],
+            "rank": place + 1,
+            "neighbour": names[neighbour],
+            "neighbour_label": cells.classes[cells.labels[neighbour]],
+        }
+    )
 
 
 def _interval_name(cells: LabelledCells, singly: np.ndarray) -> str:

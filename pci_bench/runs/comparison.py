@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from pci_bench.data.examples import shows_single_cells
 from pci_bench.errors import UserError
 from pci_bench.runs.paired import paired_interval
 from pci_bench.runs.results import Result, headline, key_and_defaults, metric_of, read_result, read_results
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
 ROUNDING = 1e-6  # expected numbers are kept to six digits
-PIXELS = "pixels"  # the column of a table of pictures (evaluators.examples)
 
 
 @dataclass(frozen=True)
@@ -151,7 +151,7 @@ def compare(old: Sequence[Result], new: Sequence[Result], tolerance: Tolerance |
         for recall in _shared(found, key, recalls, others):
             allowed = tolerance.of(recall, one.dataset.classes.get(recall.removeprefix("recall of "), 1))
             found.differences.append(Difference(key, recall, recalls[recall], others[recall], allowed))
-        tables, theirs = ({f"table {name}": t for name, t in without_pictures(r).items()} for r in (one, other))
+        tables, theirs = ({f"table {name}": t for name, t in without_examples(r).items()} for r in (one, other))
         for name in _shared(found, key, tables, theirs):
             _compare_tables(found, f"{key}: {name}", tables[name], theirs[name], tolerance)
     if not found.compared and not found.notes:
@@ -189,9 +189,9 @@ def _check_comparable(key: str, one: Result, other: Result) -> None:
             raise UserError(f"{key} cannot be compared: {what} is {str(a)[:16]} in one and {str(b)[:16]} in the other.")
 
 
-def without_pictures(result: Result) -> dict[str, pd.DataFrame]:
-    """Return a result's tables that hold no pixels; in pictures, the last bit differs between machines."""
-    return {name: table for name, table in result.tables.items() if PIXELS not in table}
+def without_examples(result: Result) -> dict[str, pd.DataFrame]:
+    """Return a result's tables but for those of example cells, which may be others on another machine."""
+    return {name: table for name, table in result.tables.items() if not shows_single_cells(name, table)}
 
 
 def _shared(found: Comparison, key: str, before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:

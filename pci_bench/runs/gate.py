@@ -128,7 +128,7 @@ def _with_metrics_only(result: Result) -> Result:
 
 
 def _with_small_tables(result: Result) -> Result:
-    tables = comparison.without_pictures(result)
+    tables = comparison.without_examples(result)
     small = {n: t for n, t in tables.items() if len(t) <= LARGEST[0] and t.shape[1] <= LARGEST[1]}
     return result.with_tables(result.predictions, small)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -21,6 +22,13 @@ if TYPE_CHECKING:
     import pandas as pd
 
 SCHEMA = 1
+NAMES = (
+    "cell",
+    "neighbour",
+    "label",
+    "predicted",
+    "neighbour_label",
+)  # columns of tables: texts, whatever they look like
 SHARES = ("balanced_accuracy", "macro_f1", "accuracy")
 
 
@@ -350,7 +358,8 @@ def read_result(file: Path) -> Result:
     found = [f for f in sorted(file.parent.glob("*.csv")) if f.name.startswith(start)]
     for beside in found:
         check_within(file.parent, beside)
-    tables = {f.stem.removeprefix(start): _read(read_csv, f, "CSV") for f in found}
+    read = partial(read_csv, text=NAMES)
+    tables = {f.stem.removeprefix(start): _read(read, f, "CSV") for f in found}
     return result.with_tables(predictions, tables)
 
 

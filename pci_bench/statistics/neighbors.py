@@ -184,6 +184,30 @@ class Neighborhoods:
         return chance_levels(lists, permuted, self.groups[self.order], ks, self.n_classes, seed, balanced=balanced)
 
 
+def one_right_and_one_wrong(labels: np.ndarray, predicted: np.ndarray, order: np.ndarray, most: int) -> np.ndarray:
+    """Return positions of example cells, at most `most`: of every class one that was predicted right, then one that was not.
+
+    Parameters
+    ----------
+    labels, predicted
+        True and predicted class (n,) int; a prediction of −1, "none", is wrong.
+    order
+        Positions (n,) in the order in which cells are drawn: the first of each kind is taken.
+    most
+        How many; the smallest classes' numbers come first.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> labels, predicted = np.array([0, 0, 0, 1, 1]), np.array([0, 1, 0, 1, 1])
+    >>> one_right_and_one_wrong(labels, predicted, np.array([4, 3, 2, 1, 0]), 40).tolist()
+    [2, 1, 4]
+    """
+    kinds = 2 * labels[order] + (predicted[order] != labels[order])
+    found: np.ndarray = order[np.unique(kinds, return_index=True)[1][:most]]
+    return found
+
+
 def expected_confusion(shares: np.ndarray, labels: np.ndarray, n_classes: int) -> np.ndarray:
     """Return how often each class is predicted as each, in expectation: (n, n_classes + 1) -> (n_classes, n_classes + 1)."""
     found = np.zeros((n_classes, n_classes + 1))

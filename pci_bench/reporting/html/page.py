@@ -39,8 +39,8 @@ def write_report(folder: Path, out: Path | None = None) -> Path:
     Parameters
     ----------
     folder
-        As `pci-bench run` or `pci-bench evaluate --out` wrote it. Crops and neighbours are shown where the dataset and the
-        features still lie in the cache; nothing is computed anew or fetched.
+        As `pci-bench run` or `pci-bench evaluate --out` wrote it. Crops are shown where the dataset still lies in the cache;
+        nothing is computed anew or fetched.
     out
         The file; by default ``report.html`` in the folder.
 
@@ -95,7 +95,7 @@ def rendered(
                 "result_tables": result_tables(group),
                 "crops": channels_sentence(cells) if isinstance(cells, Cells) else cells,
                 "n_tiles": sum(of == number for of, _ in shown.tiles),
-                "gallery_reasons": list(dict.fromkeys(gallery.reasons)),
+                "gallery_reasons": gallery.reasons,
                 "classes_reasons": _without_predictions(group),
                 "umap_reasons": without_coordinates(group),
                 **{key: bool(value) for key, value in views.items()},
