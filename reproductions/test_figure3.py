@@ -11,8 +11,8 @@ from availability import lacking
 from claims import CONV4
 from test_supplementary_figure3 import assert_a_map_of_cells
 
-from pci_bench.evaluators.class_distances import agreement, nearness
 from pci_bench.reporting.tables.screens import printed_in_text
+from pci_bench.statistics.class_distances import agreement, nearness
 
 SCREENS = {  # and the network trained on each; only the first is published
     "cyclops-wt2": "pci-conv4@lu2019-yeast",

@@ -12,9 +12,9 @@ from sklearn.metrics import silhouette_samples
 from sklearn.preprocessing import StandardScaler
 
 from pci_bench import UserError, evaluate
-from pci_bench.evaluators.class_distances import agreement, class_distances, mantel, nearness
 from pci_bench.reporting.tables.screens import agreement_tables, printed_in_text
 from pci_bench.runs.runner import write_results
+from pci_bench.statistics.class_distances import agreement, class_distances, mantel, nearness
 
 CENTRES = {
     "nucleus": (0, 0),

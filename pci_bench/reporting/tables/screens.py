@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from importlib.resources import files
 from typing import Any
 
-from pci_bench.evaluators.class_distances import PERMUTATIONS, agreement, nearness
 from pci_bench.reporting.tables.declaration import Format, Texts, register_table
 from pci_bench.runs.results import Result
+from pci_bench.runs.screens import PERMUTATIONS, Screens
 from pci_bench.system.files import escape
 from pci_bench.system.text import csv_table, latex_table, markdown, markdown_table
 
@@ -37,50 +37,45 @@ def agreement_tables(results: Sequence[Result]) -> Texts:
 
     The networks of the screens are different ones, so a feature set's results belong together whatever its weights.
     """
-    families: dict[tuple[str, str], dict[str, Result]] = {}
-    for r in results:
-        params = ",".join(f"{k}={v}" for k, v in sorted(r.evaluator.params.items()))
-        families.setdefault((r.features.name, params), {}).setdefault(r.dataset.name, r)
-    found = {key: screens for key, screens in families.items() if len(screens) > 1}
-    for (features, params), screens in found.items():
+    found = Screens.of(results)
+    for screens in found:
         parts = [NAME]
-        if len({f for f, _ in found}) > 1:
-            parts.append(features)
-        if len({p for f, p in found if f == features}) > 1:
-            parts.append(params)
+        if len({s.features for s in found}) > 1:
+            parts.append(screens.features)
+        if len({s.params for s in found if s.features == screens.features}) > 1:
+            parts.append(screens.params)
         yield escape("-".join(parts)), rendered(screens)
 
 
-def rendered(screens: dict[str, Result]) -> dict[Format, str]:
+def rendered(screens: Screens) -> dict[Format, str]:
     """Return the table of one feature set's results by screen, and the classes that the paper says are near each other."""
     import pandas as pd
 
-    distances = {name: result.tables["distances"] for name, result in screens.items()}
-    first = next(iter(screens.values()))
-    frame = agreement(distances, seed=int(first.run["seed"]))
     body = []
-    for row in frame.to_dict("records"):
+    for row in screens.agreement.to_dict("records"):
         numbers = ["–", "–"] if pd.isna(row["p"]) else [f"{row['correlation']:.2f}", f"{row['p']:.4f}"]
         body.append([row["one"], row["other"], str(row["classes"]), *numbers])
     claimed = printed_in_text()["near-classes"]
-    near_header = ["Class", "Near", *distances]
+    near_header = ["Class", "Near", *screens.results]
     near = []
     for name, partner in claimed["pairs"]:
-        places = (nearness(table, name, partner) for table in distances.values())
-        near.append([name, partner, *("no such class" if p is None else f"{p[0]} of {p[1]}" for p in places)])
+        places = ("no such class" if p is None else f"{p[0]} of {p[1]}" for p in screens.nearness(name, partner))
+        near.append([name, partner, *places])
     notes = [
         "Distances between the mean features of each screen's classes (proteins standardised over the screen), by Spearman's rank "
         f"correlation over the classes in common; p: the share of {PERMUTATIONS:,} orders of the classes with as large a one "
         "(Mantel). The paper says that the distances are consistent and prints no number: this measure is ours.",
         "Second table: the place of the class named second among all others, by distance from the first; 1 is the nearest. The "
         f"classes are those that the paper names ({claimed['source']}).",
-        "Features: " + ", ".join(f"{r.features.full_name} on {name}" for name, r in screens.items()) + ".",
+        "Features: " + ", ".join(f"{r.features.full_name} on {name}" for name, r in screens.results.items()) + ".",
     ]
-    title = f"Agreement of {len(screens)} screens on the distances between localization classes, {first.features.name}"
+    title = (
+        f"Agreement of {len(screens.results)} screens on the distances between localization classes, {screens.features}"
+    )
     tables = [markdown_table(HEADER, body), markdown_table(near_header, near)]
     listed = "".join(f"\n- {markdown(note)}" for note in notes)
     return {
         "md": f"## {markdown(title)}\n\n" + "\n\n".join(tables) + f"\n{listed}\n",
-        "csv": csv_table(frame),
+        "csv": csv_table(screens.agreement),
         "tex": latex_table(HEADER, body, f"{title}. {notes[0]}") + "\n" + latex_table(near_header, near, notes[1]),
     }
