@@ -25,7 +25,8 @@ from pci_bench.datasets import DATASETS
 from pci_bench.reporting.html import cells as report_cells
 from pci_bench.reporting.html import write_report
 from pci_bench.reporting.html.cells import Shown, coloured, smallest, stratified
-from pci_bench.reporting.html.classes import Predictions, confused_pairs, recall_intervals
+from pci_bench.reporting.html.classes import confused_pairs
+from pci_bench.runs.recalls import Predictions, recall_intervals
 from pci_bench.runs.results import read_results, write_result
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,15 +12,12 @@ from pci_bench.reporting.candidates import balanced_where_known
 from pci_bench.reporting.html.cells import Shown
 from pci_bench.reporting.html.words import exclusion, setting
 from pci_bench.reporting.tables.fill import interval_words
-from pci_bench.runs.paired import confounder_column
-from pci_bench.statistics.intervals import training_variance_of
-from pci_bench.statistics.metrics import recall_spreads, share_spreads
+from pci_bench.runs.recalls import Predictions, confusion_of, recall_intervals
 
 if TYPE_CHECKING:
     from pci_bench.runs.results import Result
 
 PAIRS, EXAMPLES, NAMED = 8, 6, 3
-NO_NEIGHBOUR = "(no neighbour)"
 
 
 def classified(results: Sequence[Result]) -> list[Result]:
@@ -58,68 +54,14 @@ def confused_pairs(counts: np.ndarray) -> list[tuple[int, int, int, float]]:
     return sorted(found, key=lambda pair: (-pair[3], -pair[2], pair[0], pair[1]))[:PAIRS]
 
 
-@dataclass(frozen=True)
-class Predictions:
-    """A result's table of predictions as codes of its confusion matrix's labels; −1 where a value is none of them.
-
-    `correct` is how often each prediction is right over draws, or None where it was made once.
-    """
-
-    n_classes: int
-    names: np.ndarray
-    true: np.ndarray
-    predicted: np.ndarray
-    groups: np.ndarray | None
-    correct: np.ndarray | None
-
-    @classmethod
-    def of(cls, result: Result) -> Predictions | None:
-        """Return the predictions of a result, or None where their file is missing or is of something else."""
-        import pandas as pd
-
-        table = result.predictions
-        if table is None or not {"cell", "label", "predicted"} <= set(table):
-            return None
-        labels = [label for label in _confusion(result)[0] if label != NO_NEIGHBOUR]
-        true, predicted = (
-            pd.Categorical(table[c].astype("string"), categories=labels).codes.astype(np.int64)
-            for c in ("label", "predicted")
-        )
-        confounder = confounder_column(table)
-        groups = None if confounder is None else pd.factorize(table[confounder].astype("string"))[0]
-        correct = table["correct"].to_numpy(float) if "correct" in table else None
-        return cls(len(labels), table["cell"].astype(str).to_numpy(), true, predicted, groups, correct)
-
-    def confused(self, true: int, predicted: int) -> list[str]:
-        """Return the names of the cells of a class that were predicted as another (the last column: as none), sorted."""
-        wanted = -1 if predicted == self.n_classes else predicted
-        return sorted(self.names[(self.true == true) & (self.predicted == wanted)].tolist())
-
-
 def examples_wanted(results: Sequence[Result]) -> list[str]:
     """Return the names of example cells of the most confused pairs of featured results, the most confused pair first."""
     wanted: list[list[str]] = []
     for result in featured(classified(results)):
         if (predictions := Predictions.of(result)) is not None:
-            pairs = confused_pairs(_confusion(result)[1])
+            pairs = confused_pairs(confusion_of(result)[1])
             wanted += [predictions.confused(true, predicted)[:EXAMPLES] for true, predicted, _, _ in pairs]
     return [names[turn] for turn in range(EXAMPLES) for names in wanted if turn < len(names)]
-
-
-def recall_intervals(result: Result, predictions: Predictions, n_classes: int) -> list[tuple[float, float]]:
-    """Return every class's 95 % interval of its recall, over what the result's own intervals draw."""
-    known = predictions.true >= 0
-    true, predicted = predictions.true[known], predictions.predicted[known]
-    groups = None if predictions.groups is None else predictions.groups[known]
-    factor = training_variance_of(result.evaluator.name, result.evaluator.params, grouped=groups is not None)
-    if predictions.correct is not None:
-        correct = predictions.correct[known]
-        spreads = share_spreads(true, correct, groups, n_classes)[2]
-    else:
-        correct = (true == predicted).astype(float)
-        spreads = recall_spreads(true, predicted, groups, n_classes)
-    shares = [float(correct[true == c].mean()) if (true == c).any() else 0.0 for c in range(n_classes)]
-    return [s.times(factor).interval(share, low=0, high=1) for s, share in zip(spreads, shares, strict=True)]
 
 
 def class_views(results: Sequence[Result], dataset: int, shown: Shown) -> list[dict[str, Any]]:
@@ -137,7 +79,7 @@ def class_views(results: Sequence[Result], dataset: int, shown: Shown) -> list[d
 
 
 def _of_one(result: Result, dataset: int, shown: Shown) -> dict[str, Any]:
-    labels, counts = _confusion(result)
+    labels, counts = confusion_of(result)
     n_classes = len(counts)
     exact = np.array(result.details["confusion"]["counts"], dtype=float)
     predictions = Predictions.of(result)
@@ -165,8 +107,3 @@ def _of_one(result: Result, dataset: int, shown: Shown) -> dict[str, Any]:
         "unit": interval_words(str(result.details.get("interval", ""))),
         "pairs": pairs,
     }
-
-
-def _confusion(result: Result) -> tuple[list[str], np.ndarray]:
-    confusion = result.details["confusion"]
-    return [str(c) for c in confusion["labels"]], np.rint(np.array(confusion["counts"], dtype=float)).astype(np.int64)
