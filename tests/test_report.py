@@ -26,6 +26,7 @@ from pci_bench.reporting.html import cells as report_cells
 from pci_bench.reporting.html import write_report
 from pci_bench.reporting.html.cells import Shown, coloured, smallest, stratified
 from pci_bench.reporting.html.classes import confused_pairs
+from pci_bench.reporting.html.words import exclusion
 from pci_bench.runs.recalls import Predictions, recall_intervals
 from pci_bench.runs.results import read_results, write_result
 
@@ -147,17 +148,19 @@ def test_the_bars_and_matrices_are_those_of_the_results(folder):
         balanced = result.evaluator.params["candidates"] == "balanced"
         if result.evaluator.params["exclude"] == "image" and not balanced:
             continue  # the balanced one stands in its place
-        runs = next(
-            f["runs"]
+        features = next(
+            f
             for f in views[f"loo-knn, k={result.evaluator.params['k']}"]["features"]
             if f["name"] == result.features.full_name
         )
         said = (
             "all other cells" if result.evaluator.params["exclude"] == "cell" else "other images only, classes balanced"
         )
-        run = next(r for r in runs if r["said"] == said)
+        run = next(r for r in features["runs"] if r["said"] == said)
         assert run["counts"] == np.rint(result.details["confusion"]["counts"]).tolist()
-        for (value, low, high), label in zip(run["recalls"], run["labels"], strict=False):
+        bars = next(r for r in features["bars"]["data"]["values"] if r["neighbours"] == said)
+        assert len(bars["class"]) == len(CLASSES)
+        for label, value, low, high in zip(*(bars[c] for c in ("class", "value", "low", "high")), strict=True):
             assert value == pytest.approx(100 * result.details["per_class"][label], abs=0.051)
             assert low <= value <= high
 
@@ -257,7 +260,7 @@ def test_results_without_stored_neighbours_are_named_and_those_of_others_shown(f
     page = page_of(folder)
     galleries = page.data["datasets"][0]["gallery"]
     assert {g["title"].split(", ")[0] for g in galleries} == set(FEATURES) - {"noise"}
-    said = "No neighbours are stored beside results of loo-knn on net-conv1, net-conv2, net-conv3 and noise"
+    said = "No neighbours are stored beside results of loo-knn on net-conv1, net-conv2, net-conv3 and noise:"
     assert said in page.text
     assert "Run the benchmark again to write it." in page.text
 
@@ -325,7 +328,8 @@ def test_points_of_an_embedding_keep_their_places_and_know_their_cells(folder):
     xy = np.frombuffer(base64.b64decode(view["xy"]), "<u2").reshape(-1, 2).astype(float)
     codes, cells = (np.frombuffer(base64.b64decode(view[name]), "<u2") for name in ("codes", "cells"))
     table = next(r for r in read_results(folder) if r.evaluator.name == "umap").predictions.set_index("cell")
-    assert view["n"] == len(xy) == 60 + CROPLESS
+    assert len(xy) == 60 + CROPLESS
+    assert view["said"].startswith("62 cells, of which 60 have a crop here.")
     assert (cells == 65535).sum() == CROPLESS
     assert view["labels"][-1] == "others"
     known = cells != 65535
@@ -340,8 +344,19 @@ def test_points_of_an_embedding_keep_their_places_and_know_their_cells(folder):
 def test_layer_curves_are_of_networks_with_three_layers(folder):
     views = page_of(folder).data["datasets"][0]["layers"]
     assert [v["title"] for v in views] == ["loo-knn, k=3", "loo-knn, k=1"]
-    assert {p["network"] for v in views for p in v["points"]} == {"net"}
-    assert views[0]["layers"] == ["conv1", "conv2", "conv3"]
+    assert {p["network"] for v in views for p in v["chart"]["data"]["values"]} == {"net"}
+    by_layer = {
+        (r.evaluator.params["k"], exclusion(r), r.features.name): f"{100 * r.metrics['balanced_accuracy']:.1f}"
+        for r in read_results(folder)
+        if r.features.name.startswith("net-")
+    }
+    for k, view in zip((3, 1), views, strict=True):
+        assert view["columns"] == ["network", "neighbours", "conv1", "conv2", "conv3"]
+        assert len(view["rows"]) == 3
+        for network, neighbours, *texts in view["rows"]:
+            assert network == "net"
+            expected = [by_layer[k, neighbours, f"net-conv{i}"] for i in (1, 2, 3)]
+            assert [text.split()[0] for text in texts] == expected
 
 
 def test_without_the_dataset_in_the_cache_the_page_says_how_to_get_it(folder, tmp_path, monkeypatch, painted_run):
@@ -407,8 +422,9 @@ def test_missing_predictions_are_named_and_the_rest_is_shown(folder):
     page = page_of(folder)
     assert "the Parquet file of predictions beside the result is missing" in page.text
     assert "No coordinates for intensity, umap: the Parquet file beside the result is missing" in page.text
-    run = page.data["datasets"][0]["classes"][0]["features"][0]["runs"][0]
-    assert len(run["recalls"][0]) == 1  # a number without an interval
+    features = page.data["datasets"][0]["classes"][0]["features"][0]
+    assert features["said"] == "There are no intervals: the predictions are missing."
+    assert set(features["bars"]["data"]["values"][0]["low"]) == {None}
     assert page.data["datasets"][0]["umaps"] == []
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from pci_bench.api.registry import natural_key
 from pci_bench.reporting.candidates import balanced_where_known
 from pci_bench.reporting.html.cells import Shown
+from pci_bench.reporting.html.charts import Recalls, bars, bracketed
 from pci_bench.reporting.html.words import exclusion, setting
 from pci_bench.reporting.tables.fill import interval_words
 from pci_bench.runs.recalls import Predictions, confusion_of, recall_intervals
@@ -17,6 +18,7 @@ from pci_bench.runs.recalls import Predictions, confusion_of, recall_intervals
 if TYPE_CHECKING:
     from pci_bench.runs.results import Result
 
+METRIC = "balanced_accuracy"
 PAIRS, EXAMPLES, NAMED = 8, 6, 3
 
 
@@ -39,7 +41,7 @@ def featured(results: Sequence[Result]) -> list[Result]:
             mine = [r for r in mine if r.evaluator.params.get("k") == k]
         best: dict[str, float] = {}
         for r in mine:
-            score = r.metrics.get("balanced_accuracy", 0.0)
+            score = r.metrics.get(METRIC, 0.0)
             best[r.features.full_name] = max(score, best.get(r.features.full_name, 0.0))
         chosen += sorted(
             mine, key=lambda r: (r.features.name != "pci-conv4", -best[r.features.full_name], r.features.full_name)
@@ -68,42 +70,57 @@ def class_views(results: Sequence[Result], dataset: int, shown: Shown) -> list[d
     """Return what the page draws of classes: by setting (evaluator and k), by feature set, by exclusion."""
     first = {id(r): position for position, r in enumerate(featured(classified(results)))}
     mine = sorted(classified(results), key=lambda r: first.get(id(r), len(first)))
-    views: dict[str, dict[str, Any]] = {}
+    settings: dict[str, dict[str, list[Result]]] = {}
     for result in mine:
-        view = views.setdefault(setting(result), {"title": setting(result), "features": {}})
-        view["features"].setdefault(result.features.full_name, []).append(_of_one(result, dataset, shown))
-    for view in views.values():
-        view["features"] = [{"name": name, "runs": runs} for name, runs in view["features"].items()]
-    leading = list(views)[:1]
-    return [views[title] for title in (*leading, *sorted((t for t in views if t not in leading), key=natural_key))]
+        settings.setdefault(setting(result), {}).setdefault(result.features.full_name, []).append(result)
+    leading = list(settings)[:1]
+    titles = [*leading, *sorted((t for t in settings if t not in leading), key=natural_key)]
+    return [
+        {"title": title, "features": [_of_features(n, rs, dataset, shown) for n, rs in settings[title].items()]}
+        for title in titles
+    ]
 
 
-def _of_one(result: Result, dataset: int, shown: Shown) -> dict[str, Any]:
-    labels, counts = confusion_of(result)
-    n_classes = len(counts)
+def _of_features(name: str, results: Sequence[Result], dataset: int, shown: Shown) -> dict[str, Any]:
+    """Return bars and matrices of one feature set in one setting, by exclusion."""
+    predictions = [Predictions.of(r) for r in results]
+    recalls = [_recalls(r, p) for r, p in zip(results, predictions, strict=True)]
+    unit = interval_words(str(results[0].details.get("interval", "")))
+    known = any(r.intervals is not None for r in recalls)
+    return {
+        "name": name,
+        "bars": bars(recalls),
+        "said": f"Lines: 95 % interval, {unit}." if known else "There are no intervals: the predictions are missing.",
+        "runs": [_of_one(r, p, dataset, shown) for r, p in zip(results, predictions, strict=True)],
+    }
+
+
+def _recalls(result: Result, predictions: Predictions | None) -> Recalls:
     exact = np.array(result.details["confusion"]["counts"], dtype=float)
-    predictions = Predictions.of(result)
+    n_classes = len(exact)
+    shares = exact[:, :n_classes].diagonal() / np.maximum(exact.sum(axis=1), 1)
     intervals = None
     if predictions is not None:
-        intervals = recall_intervals(result, predictions, n_classes)
+        found = recall_intervals(result, predictions, n_classes)
+        intervals = [(round(100 * low, 1), round(100 * high, 1)) for low, high in found]
+    values = [round(100 * float(share), 1) for share in shares]
+    return Recalls(exclusion(result), confusion_of(result)[0][:n_classes], values, intervals)
+
+
+def _of_one(result: Result, predictions: Predictions | None, dataset: int, shown: Shown) -> dict[str, Any]:
+    labels, counts = confusion_of(result)
     pairs = []
     for true, predicted, count, share in confused_pairs(counts):
         names = [] if predictions is None else predictions.confused(true, predicted)
         seen = [n for n in names if shown.has_tile(dataset, n)][:EXAMPLES] or names[:NAMED]
         cells = [shown.index(dataset, n, labels[true]) for n in seen]
         pairs.append([true, predicted, count, round(100 * share, 1), cells])
-    headline = "balanced_accuracy"
-    low_high = result.intervals.get(headline)
+    value, interval = 100 * result.metrics.get(METRIC, 0.0), result.intervals.get(METRIC)
+    text = bracketed(value, None if interval is None else [100 * v for v in interval])
     return {
         "said": exclusion(result),
-        "value": round(100 * result.metrics.get(headline, 0.0), 1),
-        "interval": None if low_high is None else [round(100 * v, 1) for v in low_high],
+        "title": f"{exclusion(result)}: balanced accuracy {text} %",
         "labels": labels,
         "counts": counts.tolist(),
-        "recalls": [
-            [round(100 * float(r), 1), *(() if intervals is None else (round(100 * v, 1) for v in intervals[c]))]
-            for c, r in enumerate(exact[:, :n_classes].diagonal() / np.maximum(exact.sum(axis=1), 1))
-        ],
-        "unit": interval_words(str(result.details.get("interval", ""))),
         "pairs": pairs,
     }

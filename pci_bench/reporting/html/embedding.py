@@ -11,6 +11,7 @@ import numpy as np
 from pci_bench.api.registry import natural_key
 from pci_bench.data.observations import obs_strings
 from pci_bench.reporting.html.cells import Shown
+from pci_bench.reporting.html.charts import CLASS_SYMBOLS, COLOURS_OF_THEME, scatter
 from pci_bench.runs.results import Result, parameters
 from pci_bench.system.drawing import COLOURS, distinct_colours, mixed
 
@@ -71,13 +72,18 @@ def _view(
     ]
     light, dark = distinct_colours(len(named)), dark_colours(len(named))
     trust = result.metrics.get("trustworthiness")
-    said = "" if trust is None else f"Trustworthiness of its neighbourhoods: {trust:.3f}."
+    n_crops = sum(p != NOBODY for p in positions)
+    shown_labels = [*named, *(["others"] if others else [])]
+    title = f"{result.features.full_name}, {result.evaluator.name}, {parameters(result)}"
     return {
-        "title": f"{result.features.full_name}, {result.evaluator.name}, {parameters(result)}",
+        "title": title,
         "what": what,
-        "n": len(table),
-        "said": said,
-        "labels": [*named, *(["others"] if others else [])],
+        "name": f"UMAP of {len(table)} {what}s: {title}",
+        "said": f"{len(table):,} {what}s, of which {n_crops:,} have a crop here. Distances are not to scale: a UMAP is a picture, not a "
+        "measurement." + ("" if trust is None else f" Trustworthiness of its neighbourhoods: {trust:.3f}."),
+        "chart": scatter(len(table), len(shown_labels)),
+        "labels": shown_labels,
+        "symbols": [CLASS_SYMBOLS[i // COLOURS_OF_THEME % len(CLASS_SYMBOLS)][1] for i in range(len(shown_labels))],
         "light": [*light, *([GREY] if others else [])],
         "dark": [*dark, *([GREY] if others else [])],
         "xy": _packed(_scaled(table[["umap_1", "umap_2"]].to_numpy(float)[order]).ravel()),

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from pci_bench.api.registry import natural_key
 from pci_bench.reporting.figures.classification import LAYER
-from pci_bench.reporting.html.classes import classified, featured
+from pci_bench.reporting.html.charts import DASHED, NETWORK_SYMBOLS, Point, curves
+from pci_bench.reporting.html.classes import METRIC, classified, featured
 from pci_bench.reporting.html.words import exclusion, setting
 
 if TYPE_CHECKING:
     from pci_bench.runs.results import Result
-
-METRIC = "balanced_accuracy"
 
 
 def layer_views(results: Sequence[Result]) -> list[dict[str, Any]]:
@@ -36,29 +36,36 @@ def layer_views(results: Sequence[Result]) -> list[dict[str, Any]]:
                 by_layers.setdefault(tuple(sorted(layers, key=natural_key)), []).append(network)
         for layers_in_order, members in by_layers.items():
             of = f" ({members[0].partition('@')[0]}…)" if len(by_layers) > 1 else ""
-            views.append(
-                {
-                    "title": f"{title}{of}",
-                    "layers": layers_in_order,
-                    "points": [
-                        _point(result, network, layer)
-                        for network in sorted(members, key=natural_key)
-                        for layer in layers_in_order
-                        for result in networks[network][layer]
-                    ],
-                }
-            )
+            points = [
+                _point(result, network, layer)
+                for network in sorted(members, key=natural_key)
+                for layer in layers_in_order
+                for result in networks[network][layer]
+            ]
+            views.append(_view(f"{title}{of}", layers_in_order, points))
     return views
 
 
-def _point(result: Result, network: str, layer: str) -> dict[str, Any]:
-    value = 100 * result.metrics[METRIC]
-    low, high = (100 * v for v in result.intervals.get(METRIC, (result.metrics[METRIC],) * 2))
+def _point(result: Result, network: str, layer: str) -> Point:
+    value = result.metrics[METRIC]
+    low, high = result.intervals.get(METRIC, (value, value))
+    return Point(network, layer, exclusion(result), *(round(100 * v, 1) for v in (value, low, high)))
+
+
+def _view(title: str, layers: Sequence[str], points: Sequence[Point]) -> dict[str, Any]:
+    """Return a chart, the symbol and name of each network, what dashes mean, and the same numbers as rows of a table."""
+    neighbours = list(dict.fromkeys(p.neighbours for p in points))
+    networks = list(dict.fromkeys(p.network for p in points))
+    texts = {(p.network, p.neighbours, p.layer): p.text for p in reversed(points)}
+    meaning = f"Neighbours: {neighbours[0]}"
+    if len(neighbours) > 1:
+        names = itertools.chain(DASHED, itertools.repeat("other"))
+        meaning = "; ".join(f"{dashed} lines: {said}" for dashed, said in zip(names, neighbours, strict=False))
     return {
-        "network": network,
-        "layer": layer,
-        "neighbours": exclusion(result),
-        "value": round(value, 1),
-        "low": round(low, 1),
-        "high": round(high, 1),
+        "title": title,
+        "chart": curves(title, layers, points),
+        "networks": [[NETWORK_SYMBOLS[i % len(NETWORK_SYMBOLS)][1], name] for i, name in enumerate(networks)],
+        "said": f"Bands: 95 % interval. {meaning}.",
+        "columns": ["network", "neighbours", *layers],
+        "rows": [[n, x, *(texts.get((n, x, layer), "–") for layer in layers)] for n in networks for x in neighbours],
     }

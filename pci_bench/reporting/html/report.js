@@ -6,8 +6,6 @@
     light: ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8a6d00", "#222222"],
     dark: ["#56B4E9", "#ff9a5c", "#3fcf9f", "#e6a5c9", "#f5c04a", "#9fd4f5", "#f0e442", "#ffffff"],
   };
-  const DASHES = [[1, 0], [6, 4], [2, 3]];
-  const SHAPES = [["circle", "●"], ["square", "■"], ["triangle-up", "▲"], ["diamond", "◆"], ["cross", "✚"], ["triangle-down", "▼"]];
 
   // ---- small things -------------------------------------------------------------------------------------------------
   function make(tag, attributes = {}, ...children) {
@@ -21,7 +19,6 @@
     return element;
   }
   const percent = (value) => value.toFixed(1);
-  const bracketed = (value, low, high) => (low == null ? percent(value) : `${percent(value)} [${percent(low)}, ${percent(high)}]`);
   const isDark = () => {
     const chosen = document.documentElement.dataset.theme;
     return chosen ? chosen === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
@@ -99,13 +96,16 @@
   }
 
   // ---- charts -------------------------------------------------------------------------------------------------------
+  const colours = () => PALETTE[isDark() ? "dark" : "light"];
+  const isNarrow = () => innerWidth < 640;
   function configuration() {
     const [ink, quiet, line] = ["ink", "quiet", "line"].map(colour);
     const words = { labelColor: ink, titleColor: ink, labelFontSize: 12, titleFontSize: 12, titleFontWeight: "normal" };
     return {
       background: "transparent", font: "system-ui, sans-serif", view: { stroke: null },
-      axis: { ...words, gridColor: line, domainColor: quiet, tickColor: quiet, labelLimit: 150 },
+      axis: { ...words, gridColor: line, domainColor: quiet, tickColor: quiet, labelLimit: 150 }, axisY: { labelLimit: isNarrow() ? 110 : 170 },
       legend: { ...words, labelLimit: 260 }, title: { color: ink },
+      rule: { color: ink }, range: { category: colours(), pair: [colours()[0], colours()[4]] },
     };
   }
   async function draw(place, spec) {
@@ -113,39 +113,20 @@
     const { view } = await vegaEmbed(place, spec, { actions: false, renderer: "svg", config: configuration(), tooltip: false, logLevel: 1 });
     place.view = view;
   }
-  const colours = () => PALETTE[isDark() ? "dark" : "light"];
-
-  function bars(runs) {
-    const values = [];
-    runs.forEach((run) => run.recalls.forEach(([value, low, high], c) => values.push({ class: run.labels[c], neighbours: run.said, value, low, high })));
-    const order = runs[0].labels.slice(0, runs[0].recalls.length).sort((a, b) => value(b) - value(a));
-    function value(label) { return runs[0].recalls[runs[0].labels.indexOf(label)][0]; }
-    const narrow = innerWidth < 640;
-    const y = { field: "class", type: "nominal", sort: order, title: null, axis: { labelLimit: narrow ? 110 : 170 } };
-    const offset = { field: "neighbours", sort: runs.map((r) => r.said) };
-    const layers = [
-      { mark: { type: "bar", height: { band: 0.85 } }, encoding: {
-        x: { field: "value", type: "quantitative", scale: { domain: [0, 100] }, title: narrow ? "recall (%)" : "recall (%): cells of the class that are found" },
-        color: { field: "neighbours", type: "nominal", sort: runs.map((r) => r.said), scale: { range: [colours()[0], colours()[4]] }, legend: { orient: "top", title: null, direction: narrow ? "vertical" : "horizontal" } },
-        description: { field: "said" } } },
-    ];
-    if (values.some((v) => v.low !== undefined)) {
-      layers.push({ mark: { type: "rule", strokeWidth: 1.5, color: colour("ink"), aria: false }, encoding: { x: { field: "low", type: "quantitative" }, x2: { field: "high" } } });
-    }
-    for (const v of values) v.said = `${v.class}, ${v.neighbours}: ${bracketed(v.value, v.low, v.high)} %`;
-    return { $schema: "https://vega.github.io/schema/vega-lite/v6.json", description: "Bars: recall of every class", width: "container", autosize: { type: "fit-x", contains: "padding" },
-      height: order.length * (runs.length > 1 ? 26 : 18), data: { values }, encoding: { y, yOffset: offset }, layer: layers };
+  function drawBars(place, spec) {
+    const fitting = structuredClone(spec);
+    const { x, color } = fitting.layer[0].encoding;
+    if (isNarrow()) [x.title, color.legend.direction] = ["recall (%)", "vertical"];
+    draw(place, fitting);
   }
 
-  function recallTable(runs) {
-    const labels = runs[0].labels.slice(0, runs[0].recalls.length);
-    return make("details", {}, make("summary", {}, "The bars as a table"),
-      make("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": "Recall of every class" },
+  function numbers(summary, name, columns, rows, names = 1) { // a table that is folded away; its first columns are names
+    return make("details", {}, make("summary", {}, summary),
+      make("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": name },
         make("table", {},
-          make("thead", {}, make("tr", {}, ...["class", "cells", ...runs.map((r) => `recall (%), ${r.said}`)].map((t) => make("th", { scope: "col" }, t)))),
-          make("tbody", {}, ...labels.map((label, c) => make("tr", {}, make("th", { scope: "row" }, label),
-            make("td", { class: "number" }, String(runs[0].counts[c].reduce((a, b) => a + b, 0))),
-            ...runs.map((r) => make("td", { class: "number" }, r.recalls[c] ? bracketed(...r.recalls[c]) : "–"))))))));
+          make("thead", {}, make("tr", {}, ...columns.map((c) => make("th", { scope: "col" }, c)))),
+          make("tbody", {}, ...rows.map((row) => make("tr", {}, make("th", { scope: "row" }, row[0]),
+            ...row.slice(1).map((text, i) => make("td", { class: i + 1 < names ? null : "number" }, text))))))));
   }
 
   function shade(share) { // of the ground to the full colour, and the ink that can be read on it
@@ -156,7 +137,6 @@
   }
 
   function matrix(run, name) {
-    const title = `${run.said}: balanced accuracy ${run.interval ? bracketed(run.value, ...run.interval) : percent(run.value)} %`;
     const table = make("table", {},
       make("caption", { class: "unseen" }, `Confusion matrix of ${name}, ${run.said}: true classes in rows, predicted classes in columns, numbers of cells`),
       make("thead", {}, make("tr", {}, make("td", {}, "true \\ predicted"), ...run.labels.map((l) => make("th", { scope: "col", title: l }, make("span", {}, l))))),
@@ -167,7 +147,7 @@
           title: `${run.labels[t]} predicted as ${run.labels[p]}: ${count} cells, ${percent((100 * count) / total)} %`,
         }, count ? String(count) : "")));
       })));
-    return make("div", { class: "matrix" }, make("h5", {}, title), make("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": `Confusion matrix, ${run.said}` }, table));
+    return make("div", { class: "matrix" }, make("h5", {}, run.title), make("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": `Confusion matrix, ${run.said}` }, table));
   }
 
   function pairs(run) {
@@ -201,12 +181,13 @@
     const below = make("div", {});
     place.append(make("div", { class: "controls" }, how, which), make("h4", {}, "Recall of every class"), chart, below);
     function show() {
-      const { name, runs } = view.features[features];
-      draw(chart, bars(runs));
-      const known = runs.some((r) => r.recalls[0]?.length > 1);
+      const { name, bars, said, runs } = view.features[features];
+      const results = bars.data.values;
+      drawBars(chart, bars);
       below.replaceChildren(
-        make("p", { class: "quiet" }, known ? `Lines: 95 % interval, ${runs[0].unit}.` : "There are no intervals: the predictions are missing."),
-        recallTable(runs),
+        make("p", { class: "quiet" }, said),
+        numbers("The bars as a table", "Recall of every class", ["class", "cells", ...results.map((r) => `recall (%), ${r.neighbours}`)],
+          results[0].class.map((label, c) => [label, String(runs[0].counts[c].reduce((a, b) => a + b, 0)), ...results.map((r) => r.text[c] ?? "–")])),
         make("h4", {}, `Confusion matrix of ${name}`), make("p", { class: "quiet" }, "Numbers of cells; the shade is the share of the true class."),
         make("div", { class: "matrices" }, ...runs.map((r) => matrix(r, name))),
         make("h4", {}, `Most confused pairs of ${name}`), ...runs.map(pairs));
@@ -224,33 +205,13 @@
     const lines = make("p", { class: "quiet" });
     const below = make("div", {});
     const redraw = () => {
-      const points = view.points.map((p) => ({ ...p, said: `${p.network} ${p.layer}, ${p.neighbours}: ${bracketed(p.value, p.low, p.high)} %` }));
-      const neighbours = [...new Set(points.map((p) => p.neighbours))];
-      const networks = [...new Set(points.map((p) => p.network))];
-      const color = { field: "network", type: "nominal", scale: { domain: networks, range: colours() }, legend: null };
-      const dash = { field: "neighbours", type: "nominal", scale: { domain: neighbours, range: DASHES }, legend: null };
-      const shape = { field: "network", type: "nominal", scale: { domain: networks, range: SHAPES.map(([name]) => name) }, legend: null };
-      names.replaceChildren(...networks.map((n, i) => make("li", {}, make("span", { class: "glyph", "aria-hidden": "true", style: `color:${colours()[i % 8]}` }, SHAPES[i % SHAPES.length][1]), n)));
-      lines.textContent = `Bands: 95 % interval.${neighbours.length > 1 ? ` Full lines: ${neighbours[0]}; ${neighbours.slice(1).map((n, i) => `${["broken", "dotted"][i] ?? "other"} lines: ${n}`).join("; ")}.` : ` Neighbours: ${neighbours[0]}.`}`;
-      const x = { field: "layer", type: "ordinal", sort: view.layers, title: null, axis: { labelAngle: view.layers.length > 6 ? -45 : 0 } };
-      const detail = { field: "neighbours" };
-      draw(chart, { $schema: "https://vega.github.io/schema/vega-lite/v6.json", description: `Curves: balanced accuracy by layer, ${view.title}`, width: "container", height: 300, autosize: { type: "fit-x", contains: "padding" },
-        data: { values: points }, encoding: { x, color }, layer: [
-          { mark: { type: "area", opacity: 0.14, aria: false }, encoding: { y: { field: "low", type: "quantitative", scale: { domainMin: 0 }, title: "balanced accuracy (%)" }, y2: { field: "high" }, detail } },
-          { mark: { type: "line", strokeWidth: 2, aria: false }, encoding: { y: { field: "value", type: "quantitative" }, strokeDash: dash } },
-          { mark: { type: "point", filled: true, size: 60 }, encoding: { y: { field: "value", type: "quantitative" }, shape, detail, description: { field: "said" } } },
-        ] });
+      draw(chart, view.chart);
+      names.replaceChildren(...view.networks.map(([symbol, name], i) => make("li", {}, make("span", { class: "glyph", "aria-hidden": "true", style: `color:${colours()[i % 8]}` }, symbol), name)));
     };
     const show = () => {
       redraw();
-      const neighbours = [...new Set(view.points.map((p) => p.neighbours))];
-      const networks = [...new Set(view.points.map((p) => p.network))];
-      const found = (n, l, x) => view.points.find((p) => p.network === n && p.layer === l && p.neighbours === x);
-      below.replaceChildren(
-        make("details", {}, make("summary", {}, "The curves as a table"), make("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": "Balanced accuracy by layer" },
-          make("table", {}, make("thead", {}, make("tr", {}, ...["network", "neighbours", ...view.layers].map((t) => make("th", { scope: "col" }, t)))),
-            make("tbody", {}, ...networks.flatMap((n) => neighbours.map((x) => make("tr", {}, make("th", { scope: "row" }, n), make("td", {}, x),
-              ...view.layers.map((l) => { const p = found(n, l, x); return make("td", { class: "number" }, p ? bracketed(p.value, p.low, p.high) : "–"); })))))))));
+      lines.textContent = view.said;
+      below.replaceChildren(numbers("The curves as a table", "Balanced accuracy by layer", view.columns, view.rows, 2));
     };
     if (views.length > 1) {
       place.append(make("div", { class: "controls" }, chooser("Evaluation", views.map((v) => v.title), (i) => { view = views[i]; show(); }, `${place.dataset.id}-setting`)));
@@ -374,26 +335,16 @@
       if (!plot.clientWidth) return;
       const [width, height] = size();
       vega?.finalize();
-      const radius = Math.min(60, Math.max(6, (width < 640 ? 40000 : 80000) / points.length));
-      const spec = {
-        $schema: "https://vega.github.io/schema/vega/v6.json", width, height, padding: 0, autosize: "none", background: null,
-        signals: [{ name: "xs", value: domains()[0] }, { name: "ys", value: domains()[1] }, { name: "focus", value: focus }],
-        data: [{ name: "points", values: points }],
-        scales: [{ name: "x", type: "linear", zero: false, domain: { signal: "xs" }, range: [0, width] }, { name: "y", type: "linear", zero: false, domain: { signal: "ys" }, range: [height, 0] },
-          { name: "colour", type: "ordinal", domain: view.labels.map((_, i) => i), range: ground() }],
-        marks: [{ type: "symbol", aria: false, interactive: false, clip: true, from: { data: "points" }, encode: {
-          enter: { shape: { field: "shape" }, size: { value: radius } },
-          update: { x: { scale: "x", field: "x" }, y: { scale: "y", field: "y" }, fill: { scale: "colour", field: "code" }, opacity: { signal: "focus < 0 ? 0.85 : datum.code === focus ? 1 : 0.06" } } } }],
-      };
-      ({ view: vega } = await vegaEmbed(canvasPlace, spec, { mode: "vega", actions: false, renderer: "canvas", tooltip: false }));
+      const signals = Object.entries({ xs: domains()[0], ys: domains()[1], focus }).map(([name, value]) => ({ name, value }));
+      const spec = { ...view.chart, width, height, signals, data: [{ name: "points", values: points }] };
+      ({ view: vega } = await vegaEmbed(canvasPlace, spec, { mode: "vega", actions: false, renderer: "canvas", tooltip: false, config: { range: { category: ground() } } }));
       legend.querySelectorAll(".glyph").forEach((glyph, code) => { glyph.style.color = ground()[code]; });
       mark(current, false);
     }
     function show(index) {
       view = views[index];
       const [xy, codes, cells] = [unpacked(view.xy), unpacked(view.codes), unpacked(view.cells)];
-      const shapes = ["circle", "triangle-up", "square"];
-      points = codes.map((code, i) => ({ x: xy[2 * i] / 65535, y: xy[2 * i + 1] / 65535, code, cell: cells[i], name: view.names[i], shape: shapes[Math.floor(code / 8) % 3] }));
+      points = codes.map((code, i) => ({ x: xy[2 * i] / 65535, y: xy[2 * i + 1] / 65535, code, cell: cells[i], name: view.names[i] }));
       view.hasCrops = cells.some((c) => c !== NOBODY);
       extent = [0, 1].map((k) => points.reduce((most, p) => Math.max(most, k ? p.y : p.x), 0.02)); // both start at 0
       view.centre = extent.map((e) => e / 2);
@@ -404,10 +355,9 @@
         mark(null);
         moved();
         event.stopPropagation();
-      } }, make("span", { class: "glyph", "aria-hidden": "true" }, "●▲■"[Math.floor(code / 8) % 3]), label))));
-      const sampled = cells.filter((c) => c !== NOBODY).length;
-      plot.setAttribute("aria-label", `UMAP of ${view.n} ${view.what}s: ${view.title}`);
-      about.textContent = `${view.n.toLocaleString("en")} ${view.what}s, of which ${sampled.toLocaleString("en")} have a crop here. Distances are not to scale: a UMAP is a picture, not a measurement. ${view.said}`;
+      } }, make("span", { class: "glyph", "aria-hidden": "true" }, view.symbols[code]), label))));
+      plot.setAttribute("aria-label", view.name);
+      about.textContent = view.said;
       mark(null);
       redraw();
     }
