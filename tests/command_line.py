@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -62,6 +64,15 @@ def refused(said: Said, *words: str) -> None:
     assert said.err.count("\n") == 1
     for word in words:
         assert word in said.err
+
+
+def wait_until(condition: Callable[[], object], process: subprocess.Popen | None = None, seconds: float = 60) -> None:
+    """Return once another process has brought a condition about; fail after some seconds, or when it has ended."""
+    patience = time.monotonic() + seconds
+    while not condition():
+        assert process is None or process.poll() is None, process.communicate()
+        assert time.monotonic() < patience, "it never came about"
+        time.sleep(0.02)  # between two looks
 
 
 def leftovers(*folders: Path) -> list[Path]:

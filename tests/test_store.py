@@ -432,8 +432,21 @@ def test_two_processes_that_want_the_same_dataset_build_it_once_and_both_have_it
             import numpy as np, pandas as pd
             from pci_bench.data.cells import Channel, DatasetMeta
             from pci_bench.api.dataset import Dataset, load
+            from pci_bench.system import files
+            from pci_bench.system.progress import Progress
 
             here, me = Path(sys.argv[1]), sys.argv[2]
+            files.SECONDS_BEFORE_SAYING = 0.1
+
+            def wait_for(pattern, number):
+                patience = time.monotonic() + 60
+                while len(list(here.glob(pattern))) < number:
+                    assert time.monotonic() < patience, pattern
+                    time.sleep(0.01)  # between two looks
+
+            class Waiting(Progress):
+                def say(self, sentence):
+                    (here / f"waiting-{me}").write_text(sentence)
 
             class Slow(Dataset):
                 meta = DatasetMeta("slow", "1", "Slow")
@@ -442,13 +455,12 @@ def test_two_processes_that_want_the_same_dataset_build_it_once_and_both_have_it
                     (here / f"built-by-{me}").touch()
                     obs = pd.DataFrame({"cell": ["a", "b"], "image": "i"})
                     store.begin(obs, (Channel("GFP", "protein"),), crop_shape=(2, 2), dtype="uint8")
-                    time.sleep(1)  # long enough for the other to arrive
+                    wait_for("waiting-*", 1)
                     store.add(np.arange(8, dtype=np.uint8).reshape(2, 1, 2, 2))
 
             (here / f"ready-{me}").touch()
-            while len(list(here.glob("ready-*"))) < 2:
-                time.sleep(0.01)
-            print(load(Slow()).sha256)
+            wait_for("ready-*", 2)
+            print(load(Slow(), progress=Waiting()).sha256)
             """
         )
     )

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import hashlib
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -48,9 +47,10 @@ class Server(BaseHTTPRequestHandler):
 def server(answer: Callable[[Server], None]) -> Iterator[tuple[str, list[str | None]]]:
     """Yield the address of a server, and the list of the ranges it was asked for."""
     with ThreadingHTTPServer(("127.0.0.1", 0), Server) as one:
-        one.answer, one.asked, one.daemon_threads = answer, [], True
+        one.answer, one.asked, one.given_up, one.daemon_threads = answer, [], threading.Event(), True
         threading.Thread(target=one.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
         yield f"http://127.0.0.1:{one.server_port}/file.zip", one.asked
+        one.given_up.set()
         one.shutdown()
 
 
@@ -78,11 +78,12 @@ def trickling(request: Server) -> None:
     request.head()
     for octet in CONTENT:
         request.wfile.write(bytes([octet]))
-        time.sleep(0.05)
+        if request.server.given_up.wait(0.05):
+            return
 
 
 def silent(request: Server) -> None:
-    time.sleep(2)
+    request.server.given_up.wait(60)
 
 
 def reset(request: Server) -> None:

@@ -8,11 +8,10 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
-from command_line import SCRIPT, environment, leftovers
+from command_line import SCRIPT, environment, leftovers, wait_until
 
 PLUGIN = Path(__file__).with_name("signalling.py")
 COMMAND = ("run", "yeast-knn", "--dataset", "numbered", "--features", "number", "--k", "1", "--device", "cpu")
@@ -103,7 +102,7 @@ def test_a_killed_worker_is_a_sentence_and_what_others_finished_is_kept(tmp_path
 def test_workers_end_with_their_parent_and_say_nothing(tmp_path, name):
     process = subprocess.Popen(
         [SCRIPT, *COMMAND, "--workers", "2"],
-        env=environment(tmp_path / "cache", SLEEP="0.3"),
+        env=environment(tmp_path / "cache", SIGNAL_AT="part"),  # where one of them waits for the signal of this test
         cwd=tmp_path,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -111,9 +110,7 @@ def test_workers_end_with_their_parent_and_say_nothing(tmp_path, name):
         preexec_fn=heard,
         start_new_session=True,
     )
-    patience = time.monotonic() + 60
-    while not list(tmp_path.rglob("*.parts")) and time.monotonic() < patience:
-        time.sleep(0.05)
+    wait_until((tmp_path / "sent").exists, process)
     if name == "SIGINT":
         os.killpg(process.pid, signal.SIGINT)  # as a terminal does
     else:

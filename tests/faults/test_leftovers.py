@@ -163,16 +163,20 @@ def test_a_check_leaves_nothing_behind(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-HOLD = "import sys, time; from pathlib import Path; from pci_bench.system.files import lock\n"
-HOLD += "with lock(Path(sys.argv[1])): print('held', flush=True); time.sleep(60)"
+HOLD = "import sys; from pathlib import Path; from pci_bench.system.files import lock\n"
+HOLD += "with lock(Path(sys.argv[1])): print('held', flush=True); sys.stdin.read()"
 
 
 def test_waiting_for_another_process_says_so_with_its_identifier_and_a_dead_one_is_not_waited_for(tmp_path):
     path, said = tmp_path / "made", []
-    holder = subprocess.Popen([sys.executable, "-c", HOLD, path], stdout=subprocess.PIPE)
+    holder = subprocess.Popen([sys.executable, "-c", HOLD, path], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     assert holder.stdout.readline() == b"held\n"
-    threading.Timer(files.SECONDS_BEFORE_SAYING + 1, holder.kill).start()
-    with lock(path, said.append):
+
+    def say(sentence):
+        said.append(sentence)
+        holder.kill()
+
+    with lock(path, say):
         holder.wait()
     assert len(said) == 1
     assert f"(process id {holder.pid})" in said[0]
