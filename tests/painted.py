@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pytest
 
 from pci_bench import Dataset
+from pci_bench.api import registry
 from pci_bench.data.cells import Channel, DatasetMeta
+from pci_bench.datasets import DATASETS
 from pci_bench.runs import runner
 from pci_bench.runs.results import Result, read_results, write_result
 
@@ -43,6 +48,21 @@ class Painted(Dataset):
         obs["protein"] = obs["image"]
         store.begin(obs, (Channel("GFP", "protein"), Channel("RFP", "marker")), crop_shape=(SIZE, SIZE), dtype="uint8")
         store.add(crops())
+
+
+def register() -> None:
+    """Make the painted cells known; a test does so in registries of its own."""
+    DATASETS.register("painted", Painted(), origin=registry.Origin("tests/painted.py", 1))
+
+
+@contextmanager
+def registered(cache: Path) -> Iterator[None]:
+    """Make the painted cells known and use a cache, while a module prepares what its tests share."""
+    registry.load_plugins()
+    with pytest.MonkeyPatch.context() as patch, DATASETS.temporary():
+        patch.setenv("PCI_BENCH_CACHE", str(cache))
+        register()
+        yield
 
 
 def crops() -> np.ndarray:

@@ -10,14 +10,12 @@ import textwrap
 from pathlib import Path
 
 import numpy as np
+import painted
 import pytest
 from command_line import environment
-from painted import Painted
 
-from pci_bench.api import registry
 from pci_bench.api.evaluator import EVALUATORS
 from pci_bench.api.registry import Origin, Registry
-from pci_bench.datasets import DATASETS
 from pci_bench.evaluators import knn
 from pci_bench.runs import kept, runner
 
@@ -27,7 +25,7 @@ def counted(own_registries, monkeypatch):
     """The painted cells, and how often leave-one-out kNN searches and a figure is saved."""
     from pci_bench.system import drawing
 
-    DATASETS.register("painted", Painted(), origin=registry.Origin("tests/painted.py", 1))
+    painted.register()
     calls = {"predict": 0, "save": 0}
 
     def counting(name, function):

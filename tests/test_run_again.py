@@ -7,13 +7,12 @@ import re
 import shutil
 from pathlib import Path
 
+import painted
 import pytest
 from command_line import call, refused
-from painted import Painted
 
 from pci_bench import UserError
 from pci_bench.api import dataset as datasets
-from pci_bench.api import registry
 from pci_bench.datasets import DATASETS
 from pci_bench.runs import runner
 from pci_bench.runs.results import read_results
@@ -26,15 +25,11 @@ LIMIT, SEED = 40, 7
 def recorded(tmp_path_factory) -> Path:
     """A folder with the cache and the output folder ``first`` of a run in which nothing is the default."""
     root = tmp_path_factory.mktemp("recorded")
-    registry.load_plugins()
     rows = [
         f"{name}{i},{'first' if i else 'second'} {name}" for name in ("ring", "spot", "stri", "<b>o") for i in range(3)
     ]
     (root / "labels.csv").write_text("protein,label\n" + "\n".join(rows))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(DATASETS, "_entries", dict(DATASETS._entries))
-        patch.setenv("PCI_BENCH_CACHE", str(root / "cache"))
-        DATASETS.register("painted", Painted(), origin=registry.Origin("tests/painted.py", 1))
+    with painted.registered(root / "cache"):
         runner.run(
             "yeast-knn",
             dataset="painted",
@@ -54,7 +49,7 @@ def recorded(tmp_path_factory) -> Path:
 @pytest.fixture
 def here(recorded, own_registries, tmp_path, monkeypatch) -> Path:
     """A copy of that folder; the data set is known and the cache is in use."""
-    DATASETS.register("painted", Painted(), origin=registry.Origin("tests/painted.py", 1))
+    painted.register()
     shutil.copytree(recorded, tmp_path / "here")
     monkeypatch.setenv("PCI_BENCH_CACHE", str(tmp_path / "here" / "cache"))
     monkeypatch.chdir(tmp_path / "here")

@@ -12,10 +12,8 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from painted import CLASSES, FEATURES, Painted, write_folder
+from painted import CLASSES, FEATURES, registered, write_folder
 
-from pci_bench.api import registry
-from pci_bench.datasets import DATASETS
 from pci_bench.reporting.html import write_report
 
 pytestmark = pytest.mark.browser
@@ -62,11 +60,7 @@ UNNAMED = """() => [...document.querySelectorAll("button, select, input, a, summ
 def report(tmp_path_factory) -> Path:
     """The report of a run on painted cells."""
     root = tmp_path_factory.mktemp("painted")
-    registry.load_plugins()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(DATASETS, "_entries", dict(DATASETS._entries))
-        patch.setenv("PCI_BENCH_CACHE", str(root / "cache"))
-        DATASETS.register("painted", Painted(), origin=registry.Origin("tests/painted.py", 1))
+    with registered(root / "cache"):
         write_folder(root / "run")
         return write_report(root / "run")
 
