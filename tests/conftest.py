@@ -11,8 +11,8 @@ from pathlib import Path
 if "PYTEST_XDIST_WORKER" in os.environ:  # a core for each process; set before numpy starts its threads
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+import factories
 import numpy as np
-import pandas as pd
 import pytest
 from files_in_folders import write
 
@@ -22,12 +22,10 @@ from pci_bench.api.extractor import EXTRACTORS
 from pci_bench.api.model import MODELS
 from pci_bench.api.segmenter import SEGMENTERS
 from pci_bench.benchmarks import BENCHMARKS
-from pci_bench.data.cells import Cells, Channel, DatasetMeta, validated_obs
+from pci_bench.data.cells import Cells
 from pci_bench.datasets import DATASETS
 from pci_bench.reporting.figures import FIGURES
 from pci_bench.reporting.tables import TABLES
-
-YEAST = (Channel("GFP", "protein"), Channel("RFP", "marker"))
 
 
 @pytest.fixture(scope="session")
@@ -96,24 +94,5 @@ def write_crops(tmp_path) -> Callable[..., Path]:
 
 @pytest.fixture
 def make_cells() -> Callable[..., Cells]:
-    """A function that returns Cells in memory: random crops, or the given ones, with the given obs columns."""
-
-    def make(
-        n: int = 20,
-        shape: tuple[int, int] = (16, 16),
-        channels: tuple[Channel, ...] = YEAST,
-        *,
-        crops: np.ndarray | None = None,
-        seed: int = 0,
-        name: str = "planted",
-        **columns,
-    ) -> Cells:
-        if crops is None:
-            crops = np.random.default_rng(seed).random((n, len(channels), *shape), dtype=np.float32)
-        n = len(crops)
-        obs = pd.DataFrame({"cell": [f"cell{i}" for i in range(n)], "image": [f"image{i % 3}" for i in range(n)]})
-        obs = validated_obs(obs.assign(**columns), name)
-        digest = f"{name}-{seed}-{crops.shape}"
-        return Cells(obs, channels, DatasetMeta(name, "1", "Synthetic cells", confounder="image"), digest, crops)
-
-    return make
+    """A function that returns cells in memory: random crops, or the given ones, with the given obs columns."""
+    return factories.make_cells

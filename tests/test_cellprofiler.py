@@ -11,6 +11,7 @@ import h5py
 import numpy as np
 import pandas as pd
 import pytest
+from factories import YEAST, make_cells
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
@@ -18,24 +19,14 @@ from pci_bench_baselines import cellprofiler
 
 import pci_bench
 from pci_bench import Channel, UserError
-from pci_bench.data.cells import Cells, DatasetMeta, validated_obs
 from pci_bench.data.provenance import Provenance
 from pci_bench.features.availability import unavailable_reason
 from pci_bench.features.extraction import annotated
 from pci_bench.features.names import parse
 from pci_bench.statistics.scaling import impute_nan
 
-YEAST = (Channel("GFP", "protein"), Channel("RFP", "marker"))
 HUMAN = (Channel("nucleus", "marker"), Channel("antibody", "protein"), Channel("microtubules", "marker"))
 DIFFERENT: dict[str, str] = {}  # columns that are not CellProfiler's own, and why: none
-
-
-def cells_of(crops, masks, channels=YEAST, **columns):
-    """Cells in memory with masks of their own."""
-    obs = pd.DataFrame({"cell": [f"cell{i}" for i in range(len(crops))], "image": "one"}).assign(**columns)
-    digest = f"{crops.sum()}-{masks.sum()}-{channels}"
-    meta = DatasetMeta("planted", "1", "Synthetic cells")
-    return Cells(validated_obs(obs, "planted"), channels, meta, digest, crops, masks=masks)
 
 
 def table(crops, masks, channels=YEAST):
@@ -226,10 +217,12 @@ def test_a_cell_that_was_not_found_is_missing_everywhere_and_no_crop_warns(disc)
 def test_crops_that_are_no_images_of_0_to_1_are_refused_with_a_sentence(disc):
     mask, crop = disc
     extractor = cellprofiler.CellProfiler()
-    counts = cells_of(crop[None] * 900, mask[None].astype(np.uint16))
+    counts = make_cells(crops=crop[None] * 900, masks=mask[None].astype(np.uint16))
     assert "hold floats from 1.034 to 899.8. Store counts as uint8 or uint16" in extractor.unavailable_reason(counts)
-    assert extractor.unavailable_reason(cells_of(crop[None], mask[None])) is None
-    assert extractor.unavailable_reason(cells_of((crop[None] * 65535).astype(np.uint16), mask[None])) is None
+    assert extractor.unavailable_reason(make_cells(crops=crop[None], masks=mask[None])) is None
+    assert (
+        extractor.unavailable_reason(make_cells(crops=(crop[None] * 65535).astype(np.uint16), masks=mask[None])) is None
+    )
     with pytest.raises(UserError, match=r"0 to 1, and these crops hold floats from -0\.5 to 1\. .*divide"):
         table(np.stack([crop, np.where(mask, -0.5, 1)[None].repeat(2, 0)]), np.stack([mask, mask]))
 
@@ -238,7 +231,7 @@ def test_extraction_declares_what_is_missing_and_evaluation_counts_it(oracle, tm
     monkeypatch.setenv("PCI_BENCH_CACHE", str(tmp_path))
     crops, masks = oracle[0][:9], oracle[1][:9].copy()
     masks[5] = 0
-    adata = pci_bench.extract("cellprofiler", cells_of(crops, masks, label=list("ababababa")), workers=1)
+    adata = pci_bench.extract("cellprofiler", make_cells(crops=crops, masks=masks, label=list("ababababa")), workers=1)
     missing = np.isnan(adata.X)
     assert missing[5].all()
     assert not missing.all(axis=1)[np.arange(9) != 5].any()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
+from factories import with_pixels
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
@@ -167,8 +168,7 @@ def test_masks_come_as_the_last_channel_unscaled_and_in_the_order_asked_for(make
     with pytest.raises(UserError, match="'planted' has no segmentation masks"):
         cells.crops(slice(None), masks=True)
     labels = np.arange(5 * 16, dtype=np.uint16).reshape(5, 4, 4)
-    crops = cells.crops(slice(None), rescale="raw")
-    masked = Cells(cells.obs, cells.channels, cells.meta, "x", crops, masks=labels)
+    masked = with_pixels(cells, "x", masks=labels)
     assert masked.has_masks
     out = masked[[4, 1, 2]].crops([2, 0], masks=True)
     assert out.shape == (2, 3, 4, 4)

@@ -5,8 +5,8 @@ import itertools
 import numpy as np
 import pandas as pd
 import pytest
-from anndata import AnnData
 from command_line import call
+from factories import make_features
 from scipy.stats import spearmanr
 from sklearn.metrics import silhouette_samples
 from sklearn.preprocessing import StandardScaler
@@ -37,10 +37,8 @@ def screen(name, seed, *, centres=CENTRES, d=7, turned=True, proteins=6, cells=4
                 rows.append((f"{label}-{protein}-{cell}", f"{label}-{protein}", label))
                 values.append(np.r_[centre, np.zeros(d - 2)] + rng.normal(0, 0.3, d))
     obs = pd.DataFrame(rows, columns=["cell", "protein", "label"])
-    obs.index = obs["cell"].to_numpy()
-    adata = AnnData((np.array(values) @ turn).astype(np.float32), obs=obs)
-    adata.uns["pci_bench"] = {"dataset": {"name": name}, "features": {"name": "pci-conv4", "weights": f"of-{name}"}}
-    return adata
+    of = {"dataset": {"name": name}, "features": {"name": "pci-conv4", "weights": f"of-{name}"}}
+    return make_features(np.array(values) @ turn, of, **obs)
 
 
 def distances_of(matrix, names):

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
-import pandas as pd
 import pytest
 from anndata import AnnData
+from factories import make_features
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from liblinear import l1_regression
@@ -21,14 +21,9 @@ from pci_bench.statistics.folds import balanced_weights, stratified_folds
 
 
 def table(features, labels, fields=None, names=None) -> AnnData:
-    n = len(features)
-    obs = pd.DataFrame({"cell": names if names is not None else [f"c{i:04d}" for i in range(n)], "label": labels})
-    if fields is not None:
-        obs["field"] = fields
-    obs.index = obs["cell"]
-    adata = AnnData(np.asarray(features, np.float32), obs=obs)
-    adata.uns["pci_bench"] = {"dataset": {"name": "planted", "confounder": "field" if fields is not None else ""}}
-    return adata
+    names = [f"c{i:04d}" for i in range(len(features))] if names is None else names
+    of = {"dataset": {"name": "planted", "confounder": "" if fields is None else "field"}}
+    return make_features(features, of, cell=names, label=labels, field=fields)
 
 
 def planted(n=150, d=8, classes=3, shift=1.5, seed=0):

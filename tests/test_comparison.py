@@ -8,6 +8,7 @@ from xml.etree import ElementTree
 import numpy as np
 import pandas as pd
 import pytest
+from factories import make_result
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -15,7 +16,7 @@ from pci_bench import UserError
 from pci_bench.reporting.comparison import junit, markdown, verdict
 from pci_bench.runs.comparison import Difference, compare, read_any
 from pci_bench.runs.paired import joined, paired_interval
-from pci_bench.runs.results import Result, write_result
+from pci_bench.runs.results import write_result
 from pci_bench.runs.tolerance import Tolerance, read_tolerance
 from pci_bench.statistics.intervals import TRAINING_VARIANCE
 
@@ -23,31 +24,14 @@ from pci_bench.statistics.intervals import TRAINING_VARIANCE
 def result(
     value=0.5, *, per_class=None, features="intensity", k=11, sha256="abc", version="1", predictions=None, **more
 ):
-    return Result.model_validate(
-        {
-            "benchmark": "yeast-knn",
-            "dataset": {
-                "name": "planted",
-                "version": "1",
-                "sha256": sha256,
-                "n_cells": 1000,
-                "classes": {"a": 500, "b": 500},
-            },
-            "features": {
-                "name": features,
-                "weights": None,
-                "version": "1",
-                "weights_sha256": None,
-                "dim": 8,
-                "precision": "float32",
-            },
-            "evaluator": {"name": "loo-knn", "version": version, "params": {"k": k, "exclude": "cell"}},
-            "metrics": {"balanced_accuracy": value, **more},
-            "intervals": {},
-            "details": {"per_class": per_class or {"a": value, "b": value}},
-            "run": {},
-        }
-    ).with_tables(predictions)
+    return make_result(
+        predictions,
+        dataset={"sha256": sha256, "classes": {"a": 500, "b": 500}},
+        features={"name": features},
+        evaluator={"version": version, "params": {"k": k, "exclude": "cell"}},
+        metrics={"balanced_accuracy": value, **more},
+        details={"per_class": per_class or {"a": value, "b": value}},
+    )
 
 
 def guesses(right, seed=0, n=1000):

@@ -7,6 +7,7 @@ import itertools
 import numpy as np
 import pytest
 import torch
+from factories import YEAST
 from pci_bench_baselines.networks import deeploc
 from scipy import stats
 from sklearn.metrics import balanced_accuracy_score
@@ -22,9 +23,8 @@ from pci_bench.runs.training_cells import training_cells, without_training_cells
 from pci_bench.training.loop import recipe_of, train
 from pci_bench.weights import IMPORTERS
 
-CHANNELS = (Channel("GFP", "protein"), Channel("RFP", "marker"))
 WIDTH = 1 / 16
-CLASSES = EXTRACTORS.get("deeploc").names("predictions", CHANNELS)
+CLASSES = EXTRACTORS.get("deeploc").names("predictions", YEAST)
 FILTERS = (64, 64, 128, 128, 256, 256, 256, 256)
 
 
@@ -166,7 +166,7 @@ def test_imported_weights_give_the_mean_over_five_parts_of_what_an_independent_n
 
 def test_predictions_are_named_by_the_classes_of_the_weights(tmp_path, make_cells):
     arrays = variables(classes=3, channels=3) | {"classes": np.array(["B", "A", "C"])}
-    channels = (*CHANNELS, Channel("DAPI", "marker"))
+    channels = (*YEAST, Channel("DAPI", "marker"))
     assert IMPORTERS.get("deeploc-npz")(written(tmp_path, arrays), "abc")[1] == ("protein", "marker", "marker")
     adata = pci_bench.extract("deeploc-predictions@abc", make_cells(4, (64, 64), channels))
     assert list(adata.var_names) == ["B", "A", "C"]

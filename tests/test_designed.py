@@ -11,7 +11,7 @@ from pci_bench_baselines.designed import MEASURES, Designed, bud_neck, designed
 from test_yeast_sim import CLEAN
 
 from pci_bench import extract
-from pci_bench.data.cells import Cells, Channel
+from pci_bench.data.cells import Channel
 from pci_bench.features.extraction import compute_features
 from pci_bench.features.names import parse
 from pci_bench.simulation.yeast.screen import CLASSES, SETTINGS, draw, plan, sample
@@ -308,8 +308,7 @@ def test_the_harness_gives_named_columns_in_any_order_of_channels_and_cells(make
     masks = np.stack([CELL, np.where(CELL == 1, 1, 0), np.zeros_like(CELL)]).astype(np.uint16)
     crops = RNG.random((3, 3, 64, 64), dtype=np.float32)
     channels = (Channel("RFP", "marker"), Channel("A", "protein"), Channel("B", "protein"))
-    planted = make_cells(crops=crops, channels=channels)
-    cells = Cells(planted.obs, channels, planted.meta, "with masks", crops, masks=masks)
+    cells = make_cells(crops=crops, channels=channels, masks=masks)
     with warnings.catch_warnings():
         warnings.simplefilter("error", RuntimeWarning)
         found = extract("designed", cells).to_df()

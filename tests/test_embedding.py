@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from anndata import AnnData
+from factories import make_features
 from sklearn.manifold import trustworthiness
 
 from pci_bench import UserError, evaluate
@@ -17,9 +18,7 @@ def blobs(per=25, d=6, seed=0, **columns) -> AnnData:
     rng = np.random.default_rng(seed)
     labels = np.repeat(["a", "b", "c"], per)
     features = rng.normal(size=(3 * per, d)) + 12 * np.eye(d)[np.repeat([0, 1, 2], per)]
-    obs = pd.DataFrame({"cell": [f"c{i:03d}" for i in range(3 * per)], "label": labels, **columns})
-    obs.index = obs["cell"]
-    return AnnData(features.astype(np.float32), obs=obs)
+    return make_features(features, cell=[f"c{i:03d}" for i in range(3 * per)], label=labels, **columns)
 
 
 def test_cells_of_distant_classes_lie_apart():

@@ -19,6 +19,7 @@ import emulated_cpu
 import numpy as np
 import pandas as pd
 import pytest
+from factories import FEATURE_FILES, with_pixels, write_features
 from scipy.stats import kstest, norm
 
 from pci_bench import Dataset, Extractor, Segmenter, UserError, extract, load_dataset, register_features
@@ -31,7 +32,7 @@ from pci_bench.data.cells import Cells, Channel, DatasetMeta, subsample
 from pci_bench.features import compute, jobs
 from pci_bench.features.extraction import ExtractionOptions, compute_features
 from pci_bench.features.names import known_feature_sets, parse, select
-from pci_bench.segmentation import SEGMENTERS, register_segmenter
+from pci_bench.segmentation import register_segmenter
 from pci_bench.system.progress import Progress
 from pci_bench.weights import overwriting, save
 
@@ -504,9 +505,8 @@ def test_what_cannot_be_had_does_not_stop_what_can(make_cells):
 
 
 @pytest.fixture
-def two_segmenters(own_registries, monkeypatch):
+def two_segmenters(own_registries):
     """The left half, and nothing because it is not installed."""
-    monkeypatch.setattr(SEGMENTERS, "_entries", dict(SEGMENTERS._entries))
 
     @register_segmenter("left-half")
     class LeftHalf(Segmenter):
@@ -542,8 +542,7 @@ def test_a_mask_of_the_dataset_wins_over_a_segmenter(two_segmenters, make_cells)
     cells = make_cells(3)
     labels = np.zeros((3, 16, 16), np.uint16)
     labels[1, :2, :3] = 7
-    crops = cells.crops(slice(None), rescale="raw")
-    masked = Cells(cells.obs, cells.channels, cells.meta, "with masks", crops, masks=labels)
+    masked = with_pixels(cells, "with masks", masks=labels)
     adata = extract("area", masked, segmenter="left-half")
     assert adata.X.ravel().tolist() == [0, 6, 0]
     assert adata.uns["pci_bench"]["features"]["masks"] == "of the dataset"
@@ -560,12 +559,12 @@ def test_masks_that_a_simulation_drew_from_are_used_by_what_asks_for_them_only(t
     cells = make_cells(3)
     labels = np.zeros((3, 16, 16), np.uint16)
     labels[1, :2, :3] = 7
-    crops = cells.crops(slice(None), rescale="raw")
-    meta = dataclasses.replace(cells.meta, simulated_masks=True)
-    simulated = Cells(cells.obs, cells.channels, meta, "simulated", crops, masks=labels)
+    simulated = with_pixels(cells, "simulated", masks=labels).with_meta(
+        dataclasses.replace(cells.meta, simulated_masks=True)
+    )
     assert extract("area", simulated, segmenter="left-half").X.ravel().tolist() == [128, 128, 128]
     assert extract("true-area", simulated, segmenter="left-half").X.ravel().tolist() == [0, 6, 0]
-    real = Cells(cells.obs, cells.channels, cells.meta, "real", crops, masks=labels)
+    real = with_pixels(cells, "real", masks=labels)
     (found,) = compute_features(select(["true-area"]), real, ExtractionOptions(segmenter="left-half")).values()
     assert "true masks of simulated cells" in found.reason
 
@@ -702,30 +701,15 @@ def test_marker_only_is_the_encoder_on_crops_without_protein(make_cells):
 # ---- features that someone else computed
 
 
-def write_features(path: Path, values: np.ndarray, cells: list[str], names: list[str]) -> Path:
-    table = pd.DataFrame(values, columns=names)
-    if path.suffix == ".h5ad":
-        anndata.AnnData(values, obs=pd.DataFrame(index=cells), var=pd.DataFrame(index=names)).write_h5ad(path)
-    elif path.suffix == ".npz":
-        np.savez(path, X=values, cell=np.array(cells), names=np.array(names))
-    elif path.suffix == ".parquet":
-        table.assign(Metadata_cell=cells, Metadata_plate=1).to_parquet(path)
-    else:
-        table.assign(Metadata_cell=cells, Metadata_plate=1, Metadata_cell_count=[*range(len(cells))]).to_csv(
-            path, index=False
-        )
-    return path
+METADATA = {"Metadata_plate": 1, "Metadata_cell_count": 9}  # columns of a table that are no features
 
 
-KINDS = (".h5ad", ".parquet", ".csv", ".npz")
-
-
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", FEATURE_FILES)
 def test_features_from_a_file_are_matched_by_the_cells_names(tmp_path, make_cells, kind):
     values = np.random.default_rng(4).normal(size=(12, 3)).astype(np.float32)
     order = np.random.default_rng(5).permutation(12)  # and two cells that the data set does not have
     names = [f"cell{i}" for i in order]
-    file = write_features(tmp_path / f"mine{kind}", values, names, ["a", "b", "c"])
+    file = write_features(tmp_path / f"mine{kind}", values, names, "abc", **METADATA)
     cells = make_cells(10)
     adata = extract(f"file:{file}", cells)
     expected = np.stack([values[list(order).index(i)] for i in range(10)])
@@ -734,21 +718,21 @@ def test_features_from_a_file_are_matched_by_the_cells_names(tmp_path, make_cell
     assert list(adata.obs_names) == list(cells.obs["cell"])
     # Other numbers in the same file are other features.
     before = adata.uns["pci_bench"]["key"]
-    write_features(file, values + 1, names, ["a", "b", "c"])
+    write_features(file, values + 1, names, "abc", **METADATA)
     after = extract(f"file:{file}", cells)
     np.testing.assert_allclose(after.X, expected + 1, rtol=1e-5)
     assert after.uns["pci_bench"]["key"] != before
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", FEATURE_FILES)
 def test_names_that_look_like_numbers_are_matched_as_text(tmp_path, make_cells, kind):
     cells = make_cells(3, cell=["007", "7", "1e3"])
     values = np.arange(6, dtype=np.float32).reshape(3, 2)
-    file = write_features(tmp_path / f"mine{kind}", values, ["7", "1e3", "007"], ["a", "b"])
+    file = write_features(tmp_path / f"mine{kind}", values, ["7", "1e3", "007"])
     np.testing.assert_array_equal(extract(f"file:{file}", cells).X, values[[2, 0, 1]])
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", FEATURE_FILES)
 @pytest.mark.parametrize(
     ("cells", "change", "sentence"),
     [
@@ -767,7 +751,7 @@ def test_a_features_file_that_does_not_fit_the_cells_is_a_sentence(tmp_path, mak
     values = np.ones((len(cells), 2), np.float32)
     for row, value in change.items():
         values[row, 1] = value
-    file = write_features(tmp_path / f"mine{kind}", values, [f"cell{i}" for i in cells], ["a", "b"])
+    file = write_features(tmp_path / f"mine{kind}", values, [f"cell{i}" for i in cells])
     with pytest.raises(UserError, match=sentence) as error:
         extract(f"file:{file}", make_cells(5))
     assert str(file) in str(error.value)
@@ -775,18 +759,16 @@ def test_a_features_file_that_does_not_fit_the_cells_is_a_sentence(tmp_path, mak
 
 def test_a_value_that_no_cell_asked_for_may_be_missing(tmp_path, make_cells):
     values = np.array([[1, 2], [3, np.nan]], np.float32)
-    file = write_features(tmp_path / "mine.npz", values, ["cell0", "elsewhere"], ["a", "b"])
+    file = write_features(tmp_path / "mine.npz", values, ["cell0", "elsewhere"])
     np.testing.assert_array_equal(extract(f"file:{file}", make_cells(1)).X, values[:1])
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", FEATURE_FILES)
 @pytest.mark.parametrize(
     "content", [b"", b"neither one nor the other \xff\xfe\x00", None], ids=["empty", "other", "cut"]
 )
 def test_a_damaged_features_file_is_a_sentence(tmp_path, make_cells, kind, content):
-    file = write_features(
-        tmp_path / f"mine{kind}", np.ones((3, 2), np.float32), ["cell0", "cell1", "cell2"], ["a", "b"]
-    )
+    file = write_features(tmp_path / f"mine{kind}", np.ones((3, 2), np.float32), ["cell0", "cell1", "cell2"])
     file.write_bytes(file.read_bytes()[: file.stat().st_size // 3] if content is None else content)
     with pytest.raises(UserError) as error:
         extract(f"file:{file}", make_cells(3))

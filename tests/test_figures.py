@@ -7,10 +7,10 @@ import itertools
 import warnings
 import xml.etree.ElementTree as ET
 
-import anndata
 import numpy as np
 import pandas as pd
 import pytest
+from factories import make_features, make_result
 from matplotlib.colors import to_hex
 from matplotlib.text import Text
 from PIL import Image
@@ -32,30 +32,18 @@ def result(evaluator="loo-knn", features="pci-conv4", weights="planted", dataset
     params, metrics = fields.pop("params", {}), fields.pop("metrics", {})
     predictions, tables = fields.pop("predictions", None), fields.pop("tables", {})
     digest = hashlib.sha256(f"{weights}".encode()).hexdigest()
-    return Result(
-        benchmark=None,
-        dataset={
-            "name": dataset,
-            "version": "7",
-            "sha256": dataset,
-            "n_cells": sum(classes.values()),
-            "classes": classes,
-            "limit": fields.pop("limit", None),
-        },
-        features={
-            "name": features,
-            "weights": weights,
-            "version": "1",
-            "weights_sha256": digest if weights else None,
-            "dim": 3,
-            "precision": "float32",
-        },
+    return make_result(
+        predictions,
+        tables,
+        dataset={"name": dataset, "version": "7", "sha256": dataset, "n_cells": sum(classes.values())}
+        | {"classes": classes, "limit": fields.pop("limit", None)},
+        features={"name": features, "weights": weights, "weights_sha256": digest if weights else None},
         evaluator={"name": evaluator, "version": "3", "params": params},
         metrics=metrics,
         intervals={name: (value - 0.05, value + 0.05) for name, value in metrics.items()},
         details=fields.pop("details", {}),
         run={"seed": 5, "package": "9.9", "started": "2026-01-01"},
-    ).with_tables(predictions, tables)
+    )
 
 
 def classified(labels, features, *, exclude="cell", weights="planted") -> Result:
@@ -138,10 +126,9 @@ def inpainted(labels, examples=1) -> Result:
 
 
 def proteins(n=3, k=1, label="", **columns):
-    obs = pd.DataFrame({"protein": [f"P{i // 2:02d}" for i in range(2 * n)], "label": label}).assign(**columns)
-    obs.insert(0, "cell", [f"cell{i}" for i in range(2 * n)])
-    obs.index = obs["cell"].tolist()
-    adata = anndata.AnnData(np.random.default_rng(0).normal(size=(2 * n, 2)).astype(np.float32), obs=obs)
+    values = np.random.default_rng(0).normal(size=(2 * n, 2))
+    columns = {"protein": [f"P{i // 2:02d}" for i in range(2 * n)], "label": label} | columns
+    adata = make_features(values, **columns)
     return pci_bench.evaluate("hierarchical-clustering", adata, k=k)
 
 

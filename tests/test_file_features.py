@@ -6,44 +6,27 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-import anndata
 import numpy as np
 import pandas as pd
 import pytest
 from command_line import call
+from factories import FEATURE_FILES, write_features
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pci_bench import UserError, extract
 from pci_bench.data.cells import subsample
 
-KINDS = (".h5ad", ".parquet", ".csv", ".npz")
-
-
-def write(path: Path, values: np.ndarray, cells: list[str]) -> Path:
-    """Write features with the columns a and b."""
-    table = pd.DataFrame(values, columns=["a", "b"])
-    if path.suffix == ".h5ad":
-        index = pd.Index(cells, dtype=object)
-        anndata.AnnData(values, obs=pd.DataFrame(index=index), var=pd.DataFrame(index=["a", "b"])).write_h5ad(path)
-    elif path.suffix == ".npz":
-        np.savez(path, X=values, cell=np.array(cells), names=np.array(["a", "b"]))
-    elif path.suffix == ".parquet":
-        table.assign(Metadata_cell=cells).to_parquet(path)
-    else:
-        table.assign(Metadata_cell=cells).to_csv(path, index=False)
-    return path
-
 
 def numbered(n: int) -> np.ndarray:
     return np.stack([np.arange(n), 100 + np.arange(n)], axis=1).astype(np.float32)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", FEATURE_FILES)
 @settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(rows=st.permutations(range(7)), asked=st.lists(st.integers(0, 4), min_size=1, unique=True))
 def test_every_order_of_rows_and_of_cells_gives_each_cell_its_own_row(tmp_path, make_cells, kind, rows, asked):
-    file = write(tmp_path / f"mine{kind}", numbered(7)[rows], [f"cell{i}" for i in rows])
+    file = write_features(tmp_path / f"mine{kind}", numbered(7)[rows], [f"cell{i}" for i in rows])
     adata = extract(f"file:{file}", make_cells(5)[asked])
     assert adata.X[:, 0].tolist() == asked
     assert adata.X[:, 1].tolist() == [100 + i for i in asked]
@@ -52,16 +35,16 @@ def test_every_order_of_rows_and_of_cells_gives_each_cell_its_own_row(tmp_path, 
 
 def test_a_limit_takes_the_same_rows_as_the_whole(tmp_path, make_cells):
     cells = make_cells(30, label=list("ABC") * 10)
-    file = write(tmp_path / "mine.csv", numbered(30)[::-1], [f"cell{i}" for i in reversed(range(30))])
+    file = write_features(tmp_path / "mine.csv", numbered(30)[::-1], [f"cell{i}" for i in reversed(range(30))])
     few = subsample(cells, 9, seed=3)
     adata = extract(f"file:{file}", few)
     assert [f"cell{int(v)}" for v in adata.X[:, 0]] == few.obs["cell"].tolist()
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", FEATURE_FILES)
 def test_missing_cells_are_counted_and_the_first_of_the_dataset_is_named(tmp_path, make_cells, kind):
     rows = [9, 0, 4, 5, 8, 1]
-    file = write(tmp_path / f"mine{kind}", numbered(10)[rows], [f"cell{i}" for i in rows])
+    file = write_features(tmp_path / f"mine{kind}", numbered(10)[rows], [f"cell{i}" for i in rows])
     with pytest.raises(UserError) as error:
         extract(f"file:{file}", make_cells(9))
     assert f"{file} has no features for 4 of 9 cells of planted, for example 'cell2'" in str(error.value)
@@ -70,19 +53,19 @@ def test_missing_cells_are_counted_and_the_first_of_the_dataset_is_named(tmp_pat
     assert extract(f"file:{file}", make_cells(9)[[8, 5, 0]]).X[:, 0].tolist() == [8, 5, 0]
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", FEATURE_FILES)
 @pytest.mark.parametrize("same", [True, False], ids=["of equal values", "of other values"])
 def test_a_cell_named_twice_is_refused_though_nobody_asks_for_it(tmp_path, make_cells, kind, same):
     values = numbered(5)
     values[4] = values[2] if same else -1
-    file = write(tmp_path / f"mine{kind}", values, ["cell0", "cell1", "elsewhere", "cell2", "elsewhere"])
+    file = write_features(tmp_path / f"mine{kind}", values, ["cell0", "cell1", "elsewhere", "cell2", "elsewhere"])
     with pytest.raises(UserError, match="names a cell twice, for example 'elsewhere'") as error:
         extract(f"file:{file}", make_cells(2))
     assert str(file) in str(error.value)
 
 
 def test_names_that_differ_by_a_space_or_by_case_are_other_cells(tmp_path, make_cells):
-    file = write(tmp_path / "mine.csv", numbered(2), [" cell0", "Cell1"])
+    file = write_features(tmp_path / "mine.csv", numbered(2), [" cell0", "Cell1"])
     with pytest.raises(
         UserError, match=r"no features for 2 of 2 cells of planted, for example 'cell0' .*first is ' cell0'"
     ):
@@ -92,12 +75,7 @@ def test_names_that_differ_by_a_space_or_by_case_are_other_cells(tmp_path, make_
 @pytest.mark.parametrize("kind", [".h5ad", ".parquet", ".npz"])
 def test_whole_numbers_name_cells_too(tmp_path, make_cells, kind):
     path, numbers = tmp_path / f"mine{kind}", [12, 7, 30]
-    if kind == ".parquet":
-        pd.DataFrame(numbered(3), columns=["a", "b"]).assign(Metadata_cell=numbers).to_parquet(path)
-    elif kind == ".npz":
-        np.savez(path, X=numbered(3), cell=np.array(numbers))
-    else:
-        write(path, numbered(3), [str(i) for i in numbers])
+    write_features(path, numbered(3), [str(i) for i in numbers] if kind == ".h5ad" else numbers)
     adata = extract(f"file:{path}", make_cells(3, cell=["7", "30", "12"]))
     assert adata.X[:, 0].tolist() == [1, 2, 0]
 

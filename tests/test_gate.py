@@ -7,23 +7,24 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import painted
 import pandas as pd
 import pydantic
 import pytest
 from command_line import call
-from painted import CLASSES, Painted
+from factories import make_result
+from painted import CLASSES
 
 from pci_bench import UserError
 from pci_bench.api import registry
 from pci_bench.api.evaluator import EVALUATORS, EvaluatorMeta
 from pci_bench.api.extractor import EXTRACTORS
-from pci_bench.datasets import DATASETS
 from pci_bench.evaluators import knn
 from pci_bench.features.names import select
 from pci_bench.reporting.comparison import markdown
 from pci_bench.runs.comparison import compare
 from pci_bench.runs.gate import compared, declared_runs, expected, gated_results, write_expected
-from pci_bench.runs.results import Result, read_result, write_result
+from pci_bench.runs.results import read_result, write_result
 from pci_bench.runs.tolerance import Tolerance, default_tolerance, read_tolerance
 from pci_bench.statistics import neighbors
 
@@ -41,10 +42,7 @@ def accepted(tmp_path_factory) -> Path:
     """A folder with a gate of painted cells and its expected numbers, as ``--accept`` writes them."""
     folder = tmp_path_factory.mktemp("expected")
     (folder / "gate.toml").write_text(RUNS)
-    registry.load_plugins()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(DATASETS, "_entries", dict(DATASETS._entries))
-        DATASETS.register("painted", Painted(), origin=registry.Origin("tests/painted.py", 1))
+    with painted.registered(folder / "cache"), pytest.MonkeyPatch.context() as patch:
         patch.setattr("pci_bench.runs.gate.folder", lambda: folder)
         write_expected(gated_results(declared_runs()), folder)
     return folder
@@ -55,7 +53,7 @@ def gate(accepted, own_registries, capsys, monkeypatch, tmp_path):
     """A function that runs ``pci-bench gate`` on a copy of that folder, which is its attribute ``folder``."""
     folder = tmp_path / "expected"
     shutil.copytree(accepted, folder)
-    DATASETS.register("painted", Painted(), origin=registry.Origin("tests/painted.py", 1))
+    painted.register()
     monkeypatch.setattr("pci_bench.runs.gate.folder", lambda: folder)
 
     def run(*arguments):
@@ -196,25 +194,8 @@ def test_expected_numbers_hold_small_tables_as_they_were():
 
 
 def result(metrics, tables=None, *, predictions=None, evaluator="some-distance", n=1000):
-    return Result.model_validate(
-        {
-            "benchmark": None,
-            "dataset": {"name": "planted", "version": "1", "sha256": "abc", "n_cells": n, "classes": {}},
-            "features": {
-                "name": "x",
-                "weights": None,
-                "version": "1",
-                "weights_sha256": None,
-                "dim": 8,
-                "precision": "float32",
-            },
-            "evaluator": {"name": evaluator, "version": "1", "params": {}},
-            "metrics": metrics,
-            "intervals": {},
-            "details": {},
-            "run": {},
-        }
-    ).with_tables(predictions, tables)
+    parts = {"dataset": {"n_cells": n}, "features": {"name": "x"}, "evaluator": {"name": evaluator}}
+    return make_result(predictions, tables, benchmark=None, metrics=metrics, **parts)
 
 
 TERMS = pd.DataFrame({"term": ["ER", "Golgi", "nucleus"], "score": [-0.5, -0.2, 0.1], "same": [10.0, 20.0, 40.0]})
@@ -314,12 +295,11 @@ def test_errors_of_pixels_have_a_tolerance_of_their_own_and_a_users_file_keeps_i
     assert read_tolerance(file).of("score", 100) == 0.1
 
 
-def test_an_embedding_beside_other_results_is_noted_and_not_compared(monkeypatch):
+def test_an_embedding_beside_other_results_is_noted_and_not_compared(own_registries):
     class Picture:
         meta = EvaluatorMeta("planted-picture", "1", "A picture", "trust", picture=True)
         Params = pydantic.BaseModel
 
-    monkeypatch.setattr(EVALUATORS, "_entries", dict(EVALUATORS._entries))
     EVALUATORS.register("planted-picture", Picture(), origin=registry.Origin(__file__, 1))
     points = pd.DataFrame({"protein": ["a", "b"], "umap_1": [0.0, 1.0]})
     pictures = [

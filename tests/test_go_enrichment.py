@@ -9,8 +9,8 @@ from math import comb
 import numpy as np
 import pandas as pd
 import pytest
-from anndata import AnnData
 from command_line import call
+from factories import make_features
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import fisher_exact, hypergeom, kstest
@@ -287,14 +287,12 @@ def planted(n=240, seed=0):
     rng = np.random.default_rng(seed)
     group = np.arange(n) % 6
     values = rng.normal(size=(6, 10))[group] * 4 + rng.normal(0, 0.3, (n, 10))
-    obs = pd.DataFrame({"cell": [f"c{i}" for i in range(n)], "protein": [f"G{i:03d}" for i in range(n)]})
-    obs["label"] = [f"group{g}" for g in group]
-    obs.index = obs["cell"].to_numpy()
     terms = {"T:3": group == 0, "T:4": group == 1}
     nulls = {f"N:{t}": rng.permutation(n) < 40 for t in range(30)}
     text = OBO + "".join(f"\n[Term]\nid: {k}\nname: null {k}\nis_a: T:1\n" for k in nulls)
     rows = [gaf_row(f"G{i:03d}", key) for key, members in {**terms, **nulls}.items() for i in np.flatnonzero(members)]
-    return AnnData(values.astype(np.float32), obs=obs), text, gaf(*rows)
+    adata = make_features(values, protein=[f"G{i:03d}" for i in range(n)], label=[f"group{g}" for g in group])
+    return adata, text, gaf(*rows)
 
 
 @pytest.fixture
@@ -375,10 +373,9 @@ def test_what_cannot_be_tested_is_said(files_of_planted, params, sentence):
 
 def test_a_dataset_brings_its_own_ontology():
     names = sorted({a.symbol for a in read_gaf(str(files("pci_bench.datasets").joinpath("human_sim.gaf")))[1]})
-    rng = np.random.default_rng(0)
-    obs = pd.DataFrame({"protein": names}, index=names)
-    adata = AnnData(rng.normal(size=(len(names), 6)).astype(np.float32), obs=obs)
-    adata.uns["pci_bench"] = {"dataset": {"name": "x", "ontology": "pci_bench.datasets:human_sim"}}
+    values = np.random.default_rng(0).normal(size=(len(names), 6))
+    of = {"dataset": {"name": "x", "ontology": "pci_bench.datasets:human_sim"}}
+    adata = make_features(values, of, cell=None, protein=names)
     (result,) = evaluate("go-enrichment", adata, k=5)
     assert result.details["annotations"]["unmatched_proteins"] == 0
     assert result.details["annotations"]["negated"] > 0

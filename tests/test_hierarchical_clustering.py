@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
-from anndata import AnnData
+from factories import make_features
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.cluster.hierarchy import cophenet, fcluster, linkage
@@ -31,9 +31,7 @@ HAND_MADE = np.array([[0, 1, 1, 2], [3, 4, 2, 2], [2, 6, 3, 3], [5, 7, 5, 5]], f
 
 
 def features_of(values, proteins, **columns):
-    obs = pd.DataFrame({"cell": [f"cell{i:03d}" for i in range(len(values))], "protein": proteins, **columns})
-    obs.index = obs["cell"].to_numpy()
-    return AnnData(np.asarray(values, np.float32), obs=obs)
+    return make_features(values, cell=[f"cell{i:03d}" for i in range(len(values))], protein=proteins, **columns)
 
 
 def blobs(clusters=4, proteins=6, cells=5, spread=0.05, seed=0):

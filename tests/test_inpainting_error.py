@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
-from anndata import AnnData
+from factories import make_cells, make_features
 
 from pci_bench import UserError, evaluate
 from pci_bench.api.evaluator import EVALUATORS, EvaluationContext
-from pci_bench.data.cells import Cells, Channel, DatasetMeta
 from pci_bench.data.examples import as_table, from_table
 from pci_bench.evaluators import inpainting_error
 from pci_bench.evaluators.inpainting_error import InpaintingParams, draw_pairs, squared_errors
-
-CHANNELS = (Channel("GFP", "protein"), Channel("RFP", "marker"))
 
 
 class Copies(torch.nn.Module):
@@ -37,11 +33,9 @@ def planted(n_images=6, per=8, seed=0):
             crops[i * per + j, 0] = patterns[i] + 0.05 * rng.random((16, 16))
             crops[i * per + j, 1] = rng.random((16, 16))
     images = [f"i{i}" for i in range(n_images) for _ in range(per)]
-    obs = pd.DataFrame({"cell": [f"c{k:03d}" for k in range(len(crops))], "image": images, "label": images})
-    cells = Cells(obs, CHANNELS, DatasetMeta("planted", "1", "Planted"), "abc", crops)
-    adata = AnnData(np.zeros((len(obs), 1), np.float32), obs=obs.set_index("cell", drop=False).rename_axis(None))
-    adata.uns["pci_bench"] = {"features": {"name": "pci-conv4", "weights_family": "pci"}}
-    return cells, adata
+    columns = {"cell": [f"c{k:03d}" for k in range(len(crops))], "image": images, "label": images}
+    of = {"features": {"name": "pci-conv4", "weights_family": "pci"}}
+    return make_cells(crops=crops, **columns), make_features(np.zeros((len(crops), 1)), of, **columns)
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import itertools
 import numpy as np
 import pandas as pd
 import pytest
-from anndata import AnnData
+from factories import make_features
 from scipy import stats
 from scipy.spatial.distance import cdist
 
@@ -90,8 +90,7 @@ def proteins_in_lines(seed=0):
                 rows.append((f"p{number}", f"i{number}-{image}", f"term{number % 3}", line))
                 values.append(centre + rng.normal(size=6))
     obs = pd.DataFrame(rows, columns=["protein", "image", "labels", "cell_line"])
-    obs.index = [f"c{i}" for i in range(len(obs))]
-    return AnnData(np.array(values, np.float32), obs=obs)
+    return make_features(values, cell=None, **obs)
 
 
 def by_a_loop(adata):

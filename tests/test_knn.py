@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import warnings
 
-import anndata
 import numpy as np
 import pandas as pd
 import pytest
+from factories import make_features
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
@@ -52,16 +52,8 @@ def table(n=120, d=6, *, seed=0, confounder="field", name="planted", features=No
     rng = np.random.default_rng(seed)
     which = np.arange(n) % 3
     features = rng.normal(size=(n, d)) + 1.2 * np.eye(3, d)[which] if features is None else features
-    obs = {
-        "cell": [f"cell{i}" for i in range(n)],
-        "field": [f"field{i % 12}" for i in range(n)],
-        "label": np.array(["ER", "Golgi", "nucleus"])[which],
-    }
-    obs = pd.DataFrame(obs | columns, index=[f"cell{i}" for i in range(n)])
-    obs = obs[[c for c in obs if columns.get(c, "") is not None]]
-    adata = anndata.AnnData(np.asarray(features, np.float32), obs=obs)
-    adata.uns["pci_bench"] = {"dataset": {"name": name, "confounder": confounder}}
-    return adata
+    obs = {"field": [f"field{i % 12}" for i in range(n)], "label": np.array(["ER", "Golgi", "nucleus"])[which]}
+    return make_features(features, {"dataset": {"name": name, "confounder": confounder}}, **obs | columns)
 
 
 @pytest.fixture

@@ -7,10 +7,10 @@ import io
 import numpy as np
 import pandas as pd
 import pytest
+from factories import make_result
 
 from pci_bench import UserError
 from pci_bench.runs.leaderboard import csv, markdown, rankings, separable
-from pci_bench.runs.results import Result
 
 
 def result(name, right, *, n=400, sha256="abc", started="2026-01-01", predictions=True, interval=0.02):
@@ -20,25 +20,15 @@ def result(name, right, *, n=400, sha256="abc", started="2026-01-01", prediction
     guess[wrong] = np.where(labels[wrong] == "a", "b", "a")
     table = pd.DataFrame({"cell": [f"c{i}" for i in range(n)], "label": labels, "predicted": guess})
     value = float(np.mean(guess == labels))
-    return Result.model_validate(
-        {
-            "benchmark": "yeast-knn",
-            "dataset": {"name": "planted", "version": "1", "sha256": sha256, "n_cells": n, "classes": {"a": n, "b": n}},
-            "features": {
-                "name": name,
-                "weights": None,
-                "version": "1",
-                "weights_sha256": None,
-                "dim": 8,
-                "precision": "float32",
-            },
-            "evaluator": {"name": "loo-knn", "version": "1", "params": {"k": 11, "exclude": "cell"}},
-            "metrics": {"balanced_accuracy": value},
-            "intervals": {"balanced_accuracy": (value - interval, value + interval)},
-            "details": {},
-            "run": {"started": started},
-        }
-    ).with_tables(table if predictions else None)
+    return make_result(
+        table if predictions else None,
+        dataset={"sha256": sha256, "n_cells": n, "classes": {"a": n, "b": n}},
+        features={"name": name},
+        evaluator={"params": {"k": 11, "exclude": "cell"}},
+        metrics={"balanced_accuracy": value},
+        intervals={"balanced_accuracy": (value - interval, value + interval)},
+        run={"started": started},
+    )
 
 
 def test_the_best_comes_first_and_what_the_cells_cannot_tell_apart_shares_a_letter():

@@ -9,6 +9,7 @@ import anndata
 import numpy as np
 import pandas as pd
 import pytest
+from factories import make_features
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import spearmanr
@@ -54,13 +55,8 @@ def mixed(*, proteins=8, lines=2, cells=10, d=12, apart=4.0, noise=0.6, seed=0, 
                 rows.append((protein, f"{protein}-{line}", terms, f"line{line}", share, variable))
                 values.append(np.eye(d)[0] * apart * second + rng.normal(0, noise, d))
     obs = pd.DataFrame(rows, columns=["protein", "image", "labels", "cell_line", "share", "variable"])
-    obs.insert(0, "cell", [f"cell{i}" for i in range(len(obs))])
-    obs = obs.assign(**columns)
-    obs = obs[[c for c in obs if columns.get(c, "") is not None]]
-    obs.index = [f"cell{i}" for i in range(len(obs))]
-    adata = anndata.AnnData(np.asarray(values, np.float32), obs=obs)
-    adata.uns["pci_bench"] = {"dataset": {"name": name, "confounder": "image"}, "features": {"name": "planted"}}
-    return adata
+    of = {"dataset": {"name": name, "confounder": "image"}, "features": {"name": "planted"}}
+    return make_features(values, of, **{**obs, **columns})
 
 
 # The score

@@ -9,6 +9,7 @@ import anndata
 import numpy as np
 import pandas as pd
 import pytest
+from factories import make_features
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.distance import cdist
@@ -52,21 +53,14 @@ def human(
     means = rng.normal(size=(terms, d))[t] * term + rng.normal(size=(lines, d))[where] * line
     means += rng.normal(size=(terms, proteins, d))[t, p] * spread
     rows = np.repeat(np.arange(len(t)), count)
-    obs = pd.DataFrame(
-        {
-            "cell": [f"cell{i}" for i in range(len(rows))],
-            "image": [f"image{i}" for i in rows],
-            "protein": [f"P{t[i]}-{p[i]:02}" for i in rows],
-            "labels": [f"term{t[i]}" for i in rows],
-            "cell_line": [f"line{where[i]}" for i in rows],
-        }
-        | columns
-    )
-    obs = obs[[c for c in obs if columns.get(c, "") is not None]]
-    obs.index = [f"cell{i}" for i in range(len(obs))]
-    adata = anndata.AnnData((means[rows] + rng.normal(size=(len(rows), d))).astype(np.float32), obs=obs)
-    adata.uns["pci_bench"] = {"dataset": {"name": name}, "features": {"name": "planted"}}
-    return adata
+    obs = {
+        "image": [f"image{i}" for i in rows],
+        "protein": [f"P{t[i]}-{p[i]:02}" for i in rows],
+        "labels": [f"term{t[i]}" for i in rows],
+        "cell_line": [f"line{where[i]}" for i in rows],
+    }
+    of = {"dataset": {"name": name}, "features": {"name": "planted"}}
+    return make_features(means[rows] + rng.normal(size=(len(rows), d)), of, **obs | columns)
 
 
 def organised(adata, minimum=2, *, lines=False):

@@ -10,6 +10,7 @@ from pathlib import Path
 import emulated_cpu
 import numpy as np
 import pytest
+from factories import with_pixels
 
 from pci_bench import evaluate, extract
 from pci_bench.reporting.comparison import markdown
@@ -71,7 +72,7 @@ def test_networks_features_agree_between_processors(tmp_path):
 def real_cells(test_data):
     """300 real cells of toy-yeast as an array in memory, and as the same with five pixels one grey level off."""
     from pci_bench import load_dataset
-    from pci_bench.data.cells import Cells, subsample
+    from pci_bench.data.cells import subsample
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PCI_BENCH_DATA", str(test_data))
@@ -83,7 +84,7 @@ def real_cells(test_data):
         value = moved[cell, channel, row, column]
         moved[cell, channel, row, column] = value + (1 if value < 0.5 else -1) / 255
     assert (moved != crops).sum() == 5
-    return [Cells(cells.obs, cells.channels, cells.meta, name, array) for name, array in (("a", crops), ("b", moved))]
+    return [with_pixels(cells, name, array) for name, array in (("a", crops), ("b", moved))]
 
 
 EVALUATIONS: dict[str, dict[str, list[int | str]]] = {

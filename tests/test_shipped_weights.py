@@ -4,13 +4,13 @@ import json
 
 import numpy as np
 import pytest
+from factories import YEAST
 
 import pci_bench
 from pci_bench import weights
 from pci_bench.data.cells import Channel
 from pci_bench.datasets import DATASETS
 
-YEAST = (Channel("GFP", "protein"), Channel("RFP", "marker"))
 HUMAN = (
     Channel("antibody", "protein"),
     Channel("nucleus", "marker", 0.05),

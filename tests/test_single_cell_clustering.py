@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from anndata import AnnData
+from factories import make_features
 from scipy.cluster.hierarchy import linkage
 
 from pci_bench import UserError, evaluate
@@ -20,8 +21,8 @@ def table(seed=0) -> AnnData:
     features[:20, 0] += np.where(state[:20] == "left", -8, 8)
     image = ["v1"] * 20 + ["s1"] * 20 + ["tiny"] * 6
     protein = ["V"] * 20 + ["S"] * 20 + ["T"] * 6
-    obs = pd.DataFrame({"cell": [f"c{i:02d}" for i in range(46)], "image": image, "protein": protein, "state": state})
-    return AnnData(features.astype(np.float32), obs=obs.set_index("cell", drop=False).rename_axis(None))
+    names = [f"c{i:02d}" for i in range(46)]
+    return make_features(features, cell=names, image=image, protein=protein, state=state)
 
 
 def test_all_cells_of_a_protein_are_clustered_whatever_their_image():

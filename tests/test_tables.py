@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from factories import make_result
 from rich.console import Console
 
 from pci_bench import UserError
@@ -48,20 +49,14 @@ def result(
     **details: Any,
 ) -> Result:
     """Return a made-up result with its printed value, as the runner would give it."""
-    made = Result.model_validate(
-        {
-            "schema": 1,
-            "benchmark": "yeast-knn",
-            "dataset": {"name": dataset, "version": "1", "sha256": sha256, "n_cells": 100, "limit": limit}
-            | {"classes": {"a": 40, "b": 60}},
-            "features": {"name": name, "weights": weights, "version": "1", "weights_sha256": None, "dim": 2}
-            | {"precision": "float32"},
-            "evaluator": {"name": evaluator, "version": "1", "params": {"k": k, "exclude": exclude, "scale": scale}},
-            "metrics": {"balanced_accuracy": value},
-            "intervals": {} if interval is None else {"balanced_accuracy": interval},
-            "details": {"interval": "bootstrap of predictions over cells within class, 1000", **details},
-            "run": {"started": started},
-        }
+    made = make_result(
+        dataset={"name": dataset, "sha256": sha256, "n_cells": 100, "limit": limit, "classes": {"a": 40, "b": 60}},
+        features={"name": name, "weights": weights},
+        evaluator={"name": evaluator, "params": {"k": k, "exclude": exclude, "scale": scale}},
+        metrics={"balanced_accuracy": value},
+        intervals={} if interval is None else {"balanced_accuracy": interval},
+        details={"interval": "bootstrap of predictions over cells within class, 1000", **details},
+        run={"started": started},
     )
     made.paper = printed_value(made)
     return made

@@ -2,33 +2,31 @@
 
 import json
 
+import factories
 import numpy as np
 import pytest
+from factories import YEAST
 from scipy import stats
 
 from pci_bench import UserError
-from pci_bench.data.cells import Cells, Channel, DatasetMeta, validated_obs
+from pci_bench.data.cells import Channel
 from pci_bench.system.progress import Progress
 from pci_bench.training.loop import Recipe, train
 from pci_bench.training.objectives.reconstruction import validation_pairs
 from pci_bench.training.pairs import draw_epoch, draw_targets, flipped, held_out_images
 
-CHANNELS = (Channel("GFP", "protein"), Channel("RFP", "marker"))
 SMALL = Recipe(epochs=3, width=1 / 24, batch=8, learning_rate=2e-3, held_out=0.2)
 
 
-def make_cells(n_images=10, cells_per_image=6, size=16, seed=0, channels=CHANNELS, images=None):
+def make_cells(n_images=10, cells_per_image=6, size=16, seed=0, channels=YEAST, images=None):
     """Each image has a pattern of its own, which its cells share, shifted by the marker."""
-    import pandas as pd
-
     rng = np.random.default_rng(seed)
     image = np.repeat(np.arange(n_images), cells_per_image) if images is None else np.asarray(images)
     patterns = rng.random((image.max() + 1, size, size))
     crops = 0.1 * rng.random((len(image), len(channels), size, size))
     crops[:, 0] += patterns[image]
-    obs = pd.DataFrame({"cell": [f"c{i}" for i in range(len(image))], "image": [f"image {i}" for i in image]})
-    meta = DatasetMeta("planted", "1", "Planted patterns")
-    return Cells(validated_obs(obs, "planted"), channels, meta, f"{seed}-{len(image)}", crops.astype(np.float32))
+    columns = {"cell": [f"c{i}" for i in range(len(image))], "image": [f"image {i}" for i in image]}
+    return factories.make_cells(crops=crops.astype(np.float32), channels=channels, seed=seed, **columns)
 
 
 def test_a_target_is_another_cell_of_the_same_image_each_equally_likely():

@@ -16,6 +16,7 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
+from factories import make_features, result_content
 from faults import FEW, RUN, Fault, with_crops, write
 
 from pci_bench.api.evaluator import EVALUATORS
@@ -36,22 +37,13 @@ DEEP = "[" * 10_000
 def result(features: str = "mine", value: float = 0.5, **changes: object) -> dict[str, Any]:
     """Return a sound result of kNN on three cells, as its file holds it."""
     params = {name: field.default for name, field in EVALUATORS.get("loo-knn").Params.model_fields.items()}
-    whole = {
-        "schema": 1,
-        "benchmark": "yeast-knn",
-        "dataset": {"name": "planted", "version": "1", "sha256": "0", "n_cells": 3, "classes": {"a": 2, "b": 1}},
-        "features": {
-            "name": features,
-            "weights": None,
-            "version": "1",
-            "weights_sha256": None,
-            "dim": 1,
-            "precision": "float32",
-        },
-        "evaluator": {"name": "loo-knn", "version": "1", "params": params},
-        "metrics": {"balanced_accuracy": value},
-        "intervals": {"balanced_accuracy": [0.1, 0.9]},
-        "details": {
+    whole = result_content(
+        dataset={"sha256": "0", "n_cells": 3, "classes": {"a": 2, "b": 1}},
+        features={"name": features, "dim": 1},
+        evaluator={"params": params},
+        metrics={"balanced_accuracy": value},
+        intervals={"balanced_accuracy": [0.1, 0.9]},
+        details={
             "interval": "images",
             "confusion": {"labels": ["a", "b"], "counts": [[1, 1], [1, 0]]},
             "per_class": {"a": 0.5, "b": 0.0},
@@ -59,8 +51,8 @@ def result(features: str = "mine", value: float = 0.5, **changes: object) -> dic
             "unreachable_classes": ["b"],
             "training_cells": {"n": 1, "others": {"n": 2, "metrics": {"balanced_accuracy": 0.4}, "intervals": {}}},
         },
-        "run": {"seed": 0, "started": "2020", "package": "0.1.0", "device": "cpu", "versions": {"numpy": "2"}},
-    }
+        run={"seed": 0, "started": "2020", "package": "0.1.0", "device": "cpu", "versions": {"numpy": "2"}},
+    )
     return whole | changes
 
 
@@ -247,11 +239,8 @@ def origin(value: object) -> Callable[[Path], object]:
     """Write features whose ``uns["pci_bench"]`` holds a value."""
 
     def arrange(folder: Path) -> None:
-        import anndata
-        import pandas as pd
-
-        obs = pd.DataFrame({"label": ["a", "b"] * 10}, index=[f"c{i}" for i in range(20)])
-        adata = anndata.AnnData(np.random.default_rng(0).random((20, 2), np.float32), obs=obs, uns={"pci_bench": value})
+        adata = make_features(np.random.default_rng(0).random((20, 2)), label=["a", "b"] * 10)
+        adata.uns["pci_bench"] = value
         adata.write_h5ad(folder / "f.h5ad")
 
     return arrange

@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+import factories
 import numpy as np
 import pandas as pd
 import pytest
@@ -88,16 +89,7 @@ def columns(**columns: object) -> Callable[[Path], object]:
 
 
 def features_of(kind: str, values: np.ndarray) -> Callable[[Path], object]:
-    def arrange(folder: Path) -> None:
-        names = np.array([f"c{i}" for i in range(len(values))])
-        if kind == "npz":
-            np.savez(folder / "f.npz", X=values, cell=names)
-        else:
-            import anndata
-
-            anndata.AnnData(values, obs=pd.DataFrame(index=names)).write_h5ad(folder / "f.h5ad")
-
-    return arrange
+    return lambda folder: factories.write_features(folder / f"f.{kind}", values, [f"c{i}" for i in range(len(values))])
 
 
 def copies(folder: Path) -> None:
