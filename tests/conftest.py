@@ -26,6 +26,7 @@ from pci_bench.data.cells import Cells
 from pci_bench.datasets import DATASETS
 from pci_bench.reporting.figures import FIGURES
 from pci_bench.reporting.tables import TABLES
+from pci_bench.runs import outputs
 
 
 @pytest.fixture(scope="session")
@@ -48,6 +49,12 @@ def cache(tmp_path, monkeypatch) -> Path:
     monkeypatch.setenv("PCI_BENCH_CACHE", str(folder))
     monkeypatch.delenv("PCI_BENCH_DATA", raising=False)
     return folder
+
+
+@pytest.fixture
+def without_figures(monkeypatch) -> None:
+    """Runs in this process draw no figures, which take most of the time of a small one and have tests of their own."""
+    monkeypatch.setattr(outputs, "draw", lambda results, folder: [])
 
 
 @pytest.fixture

@@ -112,6 +112,7 @@ def test_a_missing_or_binary_file_and_cells_without_proteins_are_said(cells, mak
         annotate(make_cells(4), written(tmp_path, "protein,label\nTUBB,x\n"))
 
 
+@pytest.mark.usefixtures("without_figures")
 def test_a_run_evaluates_the_annotated_labels_with_cached_features(toy_cache, tmp_path):
     before = run("yeast-knn", dataset="toy-yeast", features="intensity", k=[1])
     known = list(before[0].dataset.classes)

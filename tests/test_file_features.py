@@ -106,6 +106,7 @@ def run(labelled, tmp_path, capsys, monkeypatch) -> Callable:
     return command
 
 
+@pytest.mark.usefixtures("without_figures")
 def test_a_run_gives_the_same_results_for_a_file_in_any_order(run, labelled, tmp_path, capsys, monkeypatch):
     file = tmp_path / "mine.csv"
     said = call(capsys, monkeypatch, "extract", "raw-pixels", "--dataset", labelled, "--out", file, "--device", "cpu")

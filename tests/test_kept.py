@@ -73,6 +73,7 @@ def test_a_second_run_computes_and_draws_nothing_and_gives_the_same_files_elsewh
     assert contents(tmp_path / "second") == contents(tmp_path / "first")
 
 
+@pytest.mark.usefixtures("without_figures")
 @pytest.mark.parametrize(
     ("changes", "again"),
     [
@@ -89,6 +90,7 @@ def test_what_an_evaluation_follows_from_is_evaluated_anew_where_it_changes(coun
     assert counted["predict"] == 2 + again
 
 
+@pytest.mark.usefixtures("without_figures")
 def test_other_labels_other_numbers_and_other_code_are_evaluated_anew(counted, tmp_path, monkeypatch):
     run(tmp_path / "first")
     labels = tmp_path / "labels.csv"
@@ -116,6 +118,7 @@ def test_the_source_of_a_plugin_is_part_of_what_decides(tmp_path):
     assert kept.code_digest(str(module)) in digests
 
 
+@pytest.mark.usefixtures("without_figures")
 def test_a_damaged_entry_is_evaluated_anew(counted, tmp_path, cache):
     first = run(tmp_path / "first")
     for record in cache.glob("evaluations/painted/*/*/*/kept.json"):
@@ -124,6 +127,7 @@ def test_a_damaged_entry_is_evaluated_anew(counted, tmp_path, cache):
     assert counted["predict"] == 4
 
 
+@pytest.mark.usefixtures("without_figures")
 def test_an_evaluator_that_does_not_declare_it_is_run_every_time(counted, tmp_path, monkeypatch):
     import dataclasses
 
@@ -134,6 +138,7 @@ def test_an_evaluator_that_does_not_declare_it_is_run_every_time(counted, tmp_pa
     assert counted["predict"] == 4
 
 
+@pytest.mark.usefixtures("without_figures")
 def test_only_the_newest_entries_stay(counted, tmp_path, cache, monkeypatch):
     monkeypatch.setattr(kept, "MAX_ENTRIES", 2)
     for seed in range(4):

@@ -118,6 +118,7 @@ def test_a_report_of_old_results_is_a_page(copy):
     assert "62.6" in text
 
 
+@pytest.mark.usefixtures("without_figures")
 def test_the_first_record_repeats_and_gives_the_same_numbers_today(test_data, toy_cache, tmp_path, monkeypatch, say):
     monkeypatch.setenv("PCI_BENCH_DATA", str(test_data))
     arguments = RunRecord.read(FIRST / "run.json").repeatable(FIRST / "run.json").model_dump()

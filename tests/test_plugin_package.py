@@ -208,6 +208,7 @@ def test_an_installed_package_brings_a_model_with_an_objective_of_its_own(python
     assert said.code == 0, said.err
 
 
+@pytest.mark.usefixtures("without_figures")
 def test_a_folder_is_a_plug_in_too_and_a_benchmark_can_be_a_file(tmp_path, registries, capsys, monkeypatch):
     (tmp_path / "mine" / "benchmarks").mkdir(parents=True)
     shutil.copy(DOCS / "example-plugin" / "rings" / "ring_means.py", tmp_path / "mine" / "features.py")

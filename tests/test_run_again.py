@@ -74,6 +74,7 @@ def change(here: Path, folder: str = "plain", **values) -> Path:
     return file
 
 
+@pytest.mark.usefixtures("without_figures")
 def test_a_repeated_run_is_the_same_in_every_number_and_in_its_record(here, say):
     said = say("run", "--from", here / "first" / "run.json", "--out", here / "again")
     assert said.code == 0, said.err
@@ -97,6 +98,7 @@ def test_a_repeated_run_is_the_same_in_every_number_and_in_its_record(here, say)
         assert set(a.dataset.classes) & {"first ring", "second ring"}  # the annotations' labels, not the data set's
 
 
+@pytest.mark.usefixtures("without_figures")
 def test_a_record_of_before_parameters_had_names_still_repeats(here, say):
     file = change(here, k=[3])
     content = json.loads(file.read_text())

@@ -11,8 +11,15 @@ from faults import Fault, noted, refused, whole_stores_only
 
 
 @pytest.fixture
-def here(tmp_path, cache, monkeypatch) -> Path:
+def with_figures() -> None:
+    """Draw the figures of this test's runs: those of others would take most of their time, and have tests of their own."""
+
+
+@pytest.fixture
+def here(tmp_path, cache, monkeypatch, request) -> Path:
     """Commands start in an empty folder; afterwards nothing half-written is in it or in the cache."""
+    if "with_figures" not in request.fixturenames:
+        request.getfixturevalue("without_figures")
     monkeypatch.chdir(tmp_path)
     return tmp_path
 

@@ -208,6 +208,7 @@ FAULTS = [
 ]
 
 
+@pytest.mark.usefixtures("with_figures")
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.what)
 def test_fault(fault, meet):
     meet(fault)

@@ -273,6 +273,7 @@ def test_the_others_are_computed_where_one_fails_in_a_later_part(say, here, monk
     assert {p.name for p in (here / "out" / "results").glob("*/*")} == {"good"}
 
 
+@pytest.mark.usefixtures("with_figures")
 def test_an_evaluator_and_a_figure_that_fail_leave_the_results_of_others(say, here):
     from pci_bench.benchmarks import BENCHMARKS
 
@@ -287,23 +288,9 @@ def test_an_evaluator_and_a_figure_that_fail_leave_the_results_of_others(say, he
     changed = declared.model_copy(
         update={"evaluate": tuple(type(declared.evaluate[0])(name=n) for n in ("mine", "fine"))}
     )
-    entry = BENCHMARKS._entries["yeast-knn"]
-    BENCHMARKS._entries["yeast-knn"] = type(entry)(changed, None, entry.origin)
-    try:
-        arguments = (
-            *RUN,
-            "--dataset",
-            "folder:crops",
-            "--features",
-            "intensity",
-            "--out",
-            "out",
-            "--plugin",
-            "mine.py",
-        )
-        said = say(*arguments, own=False)
-    finally:
-        BENCHMARKS._entries["yeast-knn"] = entry
+    BENCHMARKS.register("yeast-knn", changed, origin=BENCHMARKS.origin("yeast-knn"))
+    told = ("--dataset", "folder:crops", "--features", "intensity", "--out", "out", "--plugin", "mine.py")
+    said = say(*RUN, *told, own=False)
     assert said.code == 2
     assert "2 failed, first: The evaluator mine failed on intensity" in said.err
     assert "Not run: figures of fine: The figure of fine failed on 1 results: ZeroDivisionError" in said.out
