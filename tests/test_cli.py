@@ -9,7 +9,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 import xml.etree.ElementTree as ET
 from pathlib import Path
 
@@ -18,7 +17,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import tifffile
-from command_line import SCRIPT, Said, call, environment, leftovers, pci_bench
+from command_line import SCRIPT, Said, call, environment, leftovers, pci_bench, wait_until
 from PIL import Image
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, f1_score
 from sklearn.neighbors import NearestNeighbors
@@ -311,17 +310,15 @@ def test_json_is_all_that_is_on_stdout_and_is_what_the_files_hold(second, place)
         assert content == files[features, params["k"], params["exclude"] + balanced]
 
 
-def test_limit_k_seed_and_a_plugin_file(here, test_data, capsys, monkeypatch, own_registries):
+@pytest.mark.usefixtures("without_figures")
+def test_limit_k_seed_and_a_plugin_file(here, capsys, monkeypatch, own_registries):
     (here / "mine.py").write_text(PLUGIN)
     arguments = ("run", "yeast-knn", "--dataset", "toy-yeast", "--features", "brightest,noise")
     arguments = (*arguments, "--limit", 151, "--k", "3,11", "--plugin", "mine.py", "--device", "cpu")
     found = {}
     for seed, out in ((1, "limited"), (1, "limited-again"), (2, "limited-other")):
         asked = (*arguments, "--seed", seed, "--out", out)
-        if out == "limited":
-            said = pci_bench(*asked, cache=here / "cache", cwd=here, data=test_data)
-        else:
-            said = call(capsys, monkeypatch, *asked)
+        said = call(capsys, monkeypatch, *asked)
         assert said.code == 0, said.err
         found[out] = results(here / out)
         n = found[out]["noise", 3, "cell"]["dataset"]["n_cells"]
@@ -341,6 +338,7 @@ def test_limit_k_seed_and_a_plugin_file(here, test_data, capsys, monkeypatch, ow
     assert rows.loc["brightest", "k = 11"] > rows.loc["noise", "k = 11"]
 
 
+@pytest.mark.usefixtures("without_figures")
 def test_another_seed_gives_other_permutations_but_the_same_numbers(here, capsys, monkeypatch):
     said = call(
         capsys,
@@ -362,8 +360,7 @@ def test_another_seed_gives_other_permutations_but_the_same_numbers(here, capsys
 
 SLOW = """
 import os
-import time
-from pathlib import Path
+import threading
 
 import numpy as np
 import pandas as pd
@@ -394,7 +391,7 @@ def slow(crops):
     with open("calls.txt", "a") as log:
         log.write(f"{int(number[0])}\\n")
     if number[0] > 4096 + 256 and "SLOW" in os.environ:
-        time.sleep(60)
+        threading.Event().wait(60)  # for the test's signal
     return np.stack([number, number % 2], axis=1)
 """
 
@@ -413,11 +410,7 @@ def test_after_ctrl_c_the_next_run_continues_with_what_was_not_finished(tmp_path
         text=True,
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's background jobs ignore it
     ) as process:
-        patience = time.monotonic() + 60
-        while not (calls.exists() and "4353\n" in calls.read_text()):
-            assert process.poll() is None, process.stderr.read()
-            assert time.monotonic() < patience
-            time.sleep(0.05)
+        wait_until(lambda: calls.exists() and "4353\n" in calls.read_text(), process)
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=30)
     assert process.returncode == 130
@@ -521,6 +514,7 @@ def test_extracted_features_evaluated_from_a_file_score_as_in_the_run(here, caps
         assert content["dataset"]["n_cells"] == 1642
 
 
+@pytest.mark.usefixtures("without_figures")
 def test_set_gives_evaluators_their_parameters_in_a_run_and_for_a_file(here, capsys, monkeypatch, tmp_path):
     run = ("run", "yeast-knn", "--dataset", "toy-yeast", "--features", "intensity", "--out")
     settings = ("--set", "k=3", "--set", "exclude=cell", "--set", "k=7")
@@ -608,6 +602,7 @@ def test_evaluate_prints_a_table_and_writes_results_where_asked(here, capsys, mo
     )
 
 
+@pytest.mark.usefixtures("without_figures")
 def test_a_features_file_is_a_row_of_a_run(here, capsys, monkeypatch, tmp_path):
     files = (here / "cache" / "features").glob("toy-yeast-*/raw-pixels-*.h5ad")
     (cells,) = (a for a in map(anndata.read_h5ad, files) if a.n_obs == 1642)
@@ -631,11 +626,12 @@ def test_a_features_file_is_a_row_of_a_run(here, capsys, monkeypatch, tmp_path):
 
 
 def test_data_are_got_listed_and_verified_down_to_one_byte(tmp_path, test_data, capsys, monkeypatch):
-    said = pci_bench("data", "get", "toy-human", cache=tmp_path / "cache", cwd=tmp_path, data=test_data)
-    assert said.code == 0, said.err
-    assert "62 cells of 64×64 px; antibody (protein), nucleus (marker), microtubules (marker)" in said.out
-    monkeypatch.setenv("PCI_BENCH_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("PCI_BENCH_DATA", str(test_data))
+    said = call(capsys, monkeypatch, "data", "get", "toy-human")
+    assert said.code == 0, said.err
+    assert "62 cells of 64×64 px; antibody (protein), nucleus (marker), microtubules (marker)" in " ".join(
+        said.out.split()
+    )
     said = call(capsys, monkeypatch, "data", "list")
     words = " ".join(said.out.split())
     assert re.search(r"toy-human .*in the cache.* toy-yeast .*`pci-bench data get toy-yeast` gets it", words)
@@ -662,23 +658,20 @@ def test_data_are_got_listed_and_verified_down_to_one_byte(tmp_path, test_data, 
     assert call(capsys, monkeypatch, "data", "verify", "toy-human").code == 0
 
 
+@pytest.mark.usefixtures("without_figures")
 def test_imported_weights_make_the_pci_rows(tmp_path, test_data, capsys, monkeypatch):
     file = test_data / "keras-weights-sample" / "model_weights.h5"
-    said = pci_bench("weights", "import", "keras-pci", file, "--name", "sample", cache=tmp_path / "cache", cwd=tmp_path)
+    monkeypatch.setenv("PCI_BENCH_DATA", str(test_data))
+    monkeypatch.chdir(tmp_path)
+    said = call(capsys, monkeypatch, "weights", "import", "keras-pci", file, "--name", "sample")
     assert said.code == 0, said.err
     assert said.out == ("Imported pci@sample for the channels protein + marker + marker. Use it as pci-conv4@sample.\n")
-    monkeypatch.setenv("PCI_BENCH_CACHE", str(tmp_path / "cache"))
     said = call(capsys, monkeypatch, "weights", "list")
     assert re.search(r"pci@sample +From model_weights\.h5", said.out)
     assert call(capsys, monkeypatch, "weights", "get", "pci@sample").code == 0
     assert call(capsys, monkeypatch, "describe", "pci@sample").code == 0
-    said = pci_bench(
-        *("run", "yeast-knn", "--dataset", "toy-human", "--features", "pci-conv1@sample,pci-conv3@sample"),
-        *("--limit", 18, "--k", "1,5", "--out", "out"),
-        cache=tmp_path / "cache",
-        cwd=tmp_path,
-        data=test_data,
-    )
+    arguments = ("--dataset", "toy-human", "--features", "pci-conv1@sample,pci-conv3@sample", "--limit", 18)
+    said = call(capsys, monkeypatch, "run", "yeast-knn", *arguments, "--k", "1,5", "--out", "out")
     assert said.code == 0, said.err
     assert said.err.count("extracting pci@sample, conv1, conv3:") == 1  # one pass for both
     folders = sorted(p.name for p in (tmp_path / "out" / "results" / "toy-human").iterdir())
@@ -699,6 +692,7 @@ def test_a_table_is_printed_from_an_output_folder_in_every_format(here, capsys, 
         assert said.out.strip() == (here / "first" / "tables" / f"table1.{form}").read_text().strip()
 
 
+@pytest.mark.usefixtures("without_figures")
 def test_a_table_does_not_mix_a_subset_with_all_cells(here, capsys, monkeypatch, tmp_path):
     shutil.copytree(here / "first", tmp_path / "out")
     arguments = ("run", "yeast-knn", "--dataset", "toy-yeast", "--features", "intensity", "--limit", 60)

@@ -13,13 +13,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from command_line import pci_bench
-from painted import CLASSES, CROPLESS, FEATURES, Painted, write_folder
+from command_line import call, pci_bench
+from painted import CLASSES, CROPLESS, FEATURES, registered, write_folder
 from PIL import Image
 
 from pci_bench import UserError
 from pci_bench.api import dataset as datasets
-from pci_bench.api import registry
 from pci_bench.data import cells as cells_module
 from pci_bench.datasets import DATASETS
 from pci_bench.reporting.html import cells as report_cells
@@ -35,13 +34,9 @@ from pci_bench.runs.results import read_results, write_result
 def painted_run(tmp_path_factory):
     """A folder of results on the painted cells, and the cache that holds their store and features."""
     root = tmp_path_factory.mktemp("painted")
-    registry.load_plugins()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(DATASETS, "_entries", dict(DATASETS._entries))
-        patch.setenv("PCI_BENCH_CACHE", str(root / "cache"))
-        DATASETS.register("painted", Painted(), origin=registry.Origin("tests/painted.py", 1))
+    with registered(root / "cache"):
         write_folder(root / "run")
-        write_report(root / "run")  # bundles the plot library, once
+        write_report(root / "run")  # the page of tests that change nothing
         yield root
 
 
@@ -58,6 +53,7 @@ class Page(HTMLParser):
 
     def __init__(self, text: str):
         super().__init__()
+        self.html = text
         self.links, self.words, self.tables, self._into = [], [], [], None
         self.feed(text)
         self.data = json.loads(re.search(r'<script type="application/json" id="data">(.*?)</script>', text, re.S)[1])
@@ -91,23 +87,26 @@ def page_of(folder: Path) -> Page:
     return Page(write_report(folder).read_text(encoding="utf-8"))
 
 
-def test_the_page_is_one_file_that_names_no_address(folder):
-    text = write_report(folder).read_text(encoding="utf-8")
-    page = Page(text)
+@pytest.fixture(scope="module")
+def page(painted_run) -> Page:
+    """The page of the folder as it is."""
+    return Page((painted_run / "run" / "report.html").read_text(encoding="utf-8"))
+
+
+def test_the_page_is_one_file_that_names_no_address(page):
     assert [link for link in page.links if not link.startswith(("#", "data:"))] == []
-    styles = "".join(re.findall(r"<style>(.*?)</style>", text, re.S))
+    styles = "".join(re.findall(r"<style>(.*?)</style>", page.html, re.S))
     assert set(re.findall(r"url\(\s*[\"']?(.{5})", styles)) == {"data:"}
     assert "@import" not in styles
-    policy = re.search(r'http-equiv="Content-Security-Policy" content="([^"]*)"', text)[1]
+    policy = re.search(r'http-equiv="Content-Security-Policy" content="([^"]*)"', page.html)[1]
     assert policy.startswith("default-src 'none'")
     assert "http" not in policy
-    ids = re.findall(r'\sid="([^"]+)"', text)
+    ids = re.findall(r'\sid="([^"]+)"', page.html)
     assert len(ids) == len(set(ids))
     assert {link[1:] for link in page.links if link.startswith("#")} <= set(ids)
 
 
-def test_tables_hold_the_numbers_of_the_results_with_their_intervals(folder):
-    page = page_of(folder)
+def test_tables_hold_the_numbers_of_the_results_with_their_intervals(folder, page):
     table = next(t for t in page.tables if t[0][:2] == ["feature set", "parameters"] and "macro f1 (%)" in t[0])
     rows = {(row[0], row[1]): row for row in table[1:]}
     found = [r for r in read_results(folder) if r.evaluator.name == "loo-knn"]
@@ -133,15 +132,13 @@ def test_what_was_not_run_is_said_with_its_reason(folder):
     assert "version of numpy" in page.text
 
 
-def test_names_from_data_are_text_and_never_markup(folder):
-    text = write_report(folder).read_text(encoding="utf-8")
-    assert "<b>odd" not in text
-    assert "</b> &" not in text
-    assert CLASSES[3] in Page(text).data["datasets"][0]["classes"][0]["features"][0]["runs"][0]["labels"]
+def test_names_from_data_are_text_and_never_markup(page):
+    assert "<b>odd" not in page.html
+    assert "</b> &" not in page.html
+    assert CLASSES[3] in page.data["datasets"][0]["classes"][0]["features"][0]["runs"][0]["labels"]
 
 
-def test_the_bars_and_matrices_are_those_of_the_results(folder):
-    page = page_of(folder)
+def test_the_bars_and_matrices_are_those_of_the_results(folder, page):
     views = {v["title"]: v for v in page.data["datasets"][0]["classes"]}
     assert set(views) == {"loo-knn, k=1", "loo-knn, k=3"}
     for result in (r for r in read_results(folder) if r.evaluator.name == "loo-knn"):
@@ -194,15 +191,14 @@ def test_confused_pairs_are_ordered_by_share_of_the_true_class_and_no_class_is_c
     assert confused_pairs(counts) == [(1, 0, 3, 0.3), (1, 2, 2, 0.2), (0, 1, 10, 0.1)]
 
 
-def test_example_cells_of_a_confused_pair_are_cells_that_were_confused_so(folder):
-    page = page_of(folder)
-    seen = 0
+def test_example_cells_of_a_confused_pair_are_cells_that_were_confused_so(folder, page):
+    seen, results = 0, read_results(folder)
     for view in page.data["datasets"][0]["classes"]:
         for features in view["features"]:
             for run, exclude in zip(features["runs"], ("cell", "image"), strict=True):
                 result = next(
                     r
-                    for r in read_results(folder)
+                    for r in results
                     if r.features.full_name == features["name"]
                     and r.evaluator.params.get("exclude") == exclude
                     and r.evaluator.params.get("candidates") == ("all" if exclude == "cell" else "balanced")
@@ -224,8 +220,7 @@ def test_example_cells_of_a_confused_pair_are_cells_that_were_confused_so(folder
     assert seen > 20
 
 
-def test_the_gallery_shows_right_and_wrong_queries_with_neighbours_that_vote_as_predicted(folder):
-    page = page_of(folder)
+def test_the_gallery_shows_right_and_wrong_queries_with_neighbours_that_vote_as_predicted(page):
     galleries = page.data["datasets"][0]["gallery"]
     assert {g["title"].split(", ")[0] for g in galleries} == set(FEATURES)
     verdicts = set()
@@ -265,10 +260,8 @@ def test_results_without_stored_neighbours_are_named_and_those_of_others_shown(f
     assert "Run the benchmark again to write it." in page.text
 
 
-def test_the_tile_of_every_cell_is_its_own_crop(folder):
-    text = write_report(folder).read_text(encoding="utf-8")
-    page = Page(text)
-    content = base64.b64decode(re.search(r'url\("data:image/\w+;base64,([^"]+)"', text)[1])
+def test_the_tile_of_every_cell_is_its_own_crop(folder, page):
+    content = base64.b64decode(re.search(r'url\("data:image/\w+;base64,([^"]+)"', page.html)[1])
     image = np.asarray(Image.open(io.BytesIO(content)).convert("RGB")).astype(float)
     cells = datasets.load(DATASETS.get("painted"))
     expected = coloured(cells.crops(slice(None)), ["protein", "marker"]).astype(float)
@@ -322,8 +315,7 @@ def test_the_sprite_is_the_smallest_of_three_kinds_and_gets_coarser_until_it_fit
     assert len(smallest(noise)[1]) <= roomy // 2
 
 
-def test_points_of_an_embedding_keep_their_places_and_know_their_cells(folder):
-    page = page_of(folder)
+def test_points_of_an_embedding_keep_their_places_and_know_their_cells(folder, page):
     (view,) = page.data["datasets"][0]["umaps"]
     xy = np.frombuffer(base64.b64decode(view["xy"]), "<u2").reshape(-1, 2).astype(float)
     codes, cells = (np.frombuffer(base64.b64decode(view[name]), "<u2") for name in ("codes", "cells"))
@@ -341,8 +333,8 @@ def test_points_of_an_embedding_keep_their_places_and_know_their_cells(folder):
     np.testing.assert_allclose(distances, np.linalg.norm(real[0] - real, axis=1) / span, atol=1e-4)
 
 
-def test_layer_curves_are_of_networks_with_three_layers(folder):
-    views = page_of(folder).data["datasets"][0]["layers"]
+def test_layer_curves_are_of_networks_with_three_layers(page):
+    views = page.data["datasets"][0]["layers"]
     assert [v["title"] for v in views] == ["loo-knn, k=3", "loo-knn, k=1"]
     assert {p["network"] for v in views for p in v["chart"]["data"]["values"]} == {"net"}
     by_layer = {
@@ -380,9 +372,12 @@ def test_crops_of_other_cells_than_those_evaluated_are_never_shown(folder):
     assert page.data["tiles"] == 0
 
 
-def test_an_unknown_dataset_is_a_sentence(folder, monkeypatch):
-    monkeypatch.setattr(DATASETS, "_entries", {n: e for n, e in DATASETS._entries.items() if n != "painted"})
-    assert "Nothing installed knows the dataset 'painted'" in page_of(folder).text
+def test_an_unknown_dataset_is_a_sentence(folder):
+    for file in (folder / "results").rglob("*.json"):
+        content = json.loads(file.read_text())
+        content["dataset"]["name"] = "elsewhere"
+        file.write_text(json.dumps(content))
+    assert "Nothing installed knows the dataset 'elsewhere'" in page_of(folder).text
 
 
 def test_a_folder_with_one_result_and_no_record_is_a_useful_page(folder, tmp_path):
@@ -477,7 +472,9 @@ def test_a_folder_of_something_else_is_a_sentence(folder, break_it, sentence):
     assert not (folder / "report.html").exists()
 
 
-def test_the_command_writes_where_it_is_told_and_mistakes_exit_with_2(folder, tmp_path, painted_run):
+def test_the_command_writes_where_it_is_told_and_mistakes_exit_with_2(
+    folder, tmp_path, painted_run, capsys, monkeypatch
+):
     cache = painted_run / "cache"
     said = pci_bench("report", folder, "--out", tmp_path / "my report.html", cache=cache, cwd=tmp_path)
     assert said.code == 0, said.err
@@ -485,7 +482,7 @@ def test_the_command_writes_where_it_is_told_and_mistakes_exit_with_2(folder, tm
     assert "my report.html" in said.out
     assert (tmp_path / "my report.html").read_text().startswith("<!DOCTYPE html>")
     for wrong in (tmp_path / "absent", tmp_path / "my report.html", tmp_path):
-        said = pci_bench("report", wrong, cache=cache, cwd=tmp_path)
+        said = call(capsys, monkeypatch, "report", wrong)
         assert said.code == 2
         assert said.err.startswith("Error: ")
         assert "Traceback" not in said.err

@@ -6,12 +6,12 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 import tifffile
+from command_line import call
 
 PROGRAM = str(Path(sys.executable).with_name("pci-bench"))
 SMALL = ["--width", "0.04", "--batch", "8", "--learning-rate", "2e-3", "--held-out", "0.2"]
@@ -35,7 +35,7 @@ def train(*arguments: str) -> subprocess.CompletedProcess:
     return subprocess.run([PROGRAM, "train", *arguments], capture_output=True, text=True, timeout=120, check=False)
 
 
-def test_training_shows_losses_and_rates_and_names_what_it_made(planted, cache):
+def test_training_shows_losses_and_rates_and_names_what_it_made(planted, cache, capsys, monkeypatch):
     done = train("pci", "--dataset", f"folder:{planted}", "--epochs", "2", "--name", "mine", *SMALL)
     assert done.returncode == 0, done.stderr
     assert re.search(r"epoch 2/2: loss 0\.\d+, validation 0\.\d+, \d+ pairs/s \(loader alone \d+, waited", done.stderr)
@@ -43,11 +43,10 @@ def test_training_shows_losses_and_rates_and_names_what_it_made(planted, cache):
     assert "Made pci@mine" in done.stdout
     assert "pci-conv4@mine" in done.stdout
     assert (cache / "weights" / "pci@mine.md").is_file()
-    listed = subprocess.run([PROGRAM, "list", "weights"], capture_output=True, text=True, check=True)
-    assert "pci@mine" in listed.stdout
+    assert "pci@mine" in call(capsys, monkeypatch, "list", "weights").out
 
 
-def test_ctrl_c_keeps_whole_epochs_and_resume_continues_after_them(planted):
+def test_ctrl_c_keeps_whole_epochs_and_resume_continues_after_them(planted, capsys, monkeypatch):
     command = ["pci", "--dataset", f"folder:{planted}", "--epochs", "40000", "--name", "stopped", *SMALL]
     heard = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # a shell's background jobs ignore it
     process = subprocess.Popen(
@@ -57,17 +56,16 @@ def test_ctrl_c_keeps_whole_epochs_and_resume_continues_after_them(planted):
     for line in process.stderr:
         if "epoch 2/40000" in line:
             break
-    time.sleep(0.1)
     os.kill(process.pid, signal.SIGINT)
     _, said = process.communicate(timeout=60)
     assert process.returncode == 130
     assert "Traceback" not in said
-    again = train(*command)
-    assert again.returncode == 2
-    assert "--resume continues it" in again.stderr
-    other = train(*command[:3], "--epochs", "40001", *command[5:], "--resume")
-    assert other.returncode == 2
-    assert "epochs = 40000, not 40001" in other.stderr
+    again = call(capsys, monkeypatch, "train", *command)
+    assert again.code == 2
+    assert "--resume continues it" in again.err
+    other = call(capsys, monkeypatch, "train", *command[:3], "--epochs", "40001", *command[5:], "--resume")
+    assert other.code == 2
+    assert "epochs = 40000, not 40001" in other.err
 
 
 @pytest.mark.parametrize(
@@ -81,8 +79,8 @@ def test_ctrl_c_keeps_whole_epochs_and_resume_continues_after_them(planted):
         (["pci", "--dataset", "{crops}?protein=_gfp"], "at least one marker channel"),
     ],
 )
-def test_a_training_that_cannot_be_is_met_with_a_sentence(planted, arguments, words):
-    done = train(*(a.replace("{crops}", f"folder:{planted}") for a in arguments))
-    assert done.returncode == 2, done.stderr
-    assert words in done.stderr
-    assert "Traceback" not in done.stderr
+def test_a_training_that_cannot_be_is_met_with_a_sentence(planted, capsys, monkeypatch, arguments, words):
+    said = call(capsys, monkeypatch, "train", *(a.replace("{crops}", f"folder:{planted}") for a in arguments))
+    assert said.code == 2, said.err
+    assert words in said.err
+    assert "Traceback" not in said.err
