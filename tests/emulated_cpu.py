@@ -45,6 +45,7 @@ LEVELS = {
     ),
     "x86-64-v3": _Level("avx2", "AVX2", "AVX2", "Haswell", "haswell", "X86_V4|AVX512.*", _AVX512),
 }
+ALL = "import numba, scipy.linalg, torch\n"  # the libraries with a switch of their own
 _LIBC_BITS = {"FMA": (0, 2, 12), "AVX2": (1, 1, 5), "AVX512F": (1, 1, 16)}  # CPUID leaf's number, register, bit
 
 
@@ -83,25 +84,23 @@ def environment(level: str = "x86-64-v2") -> dict[str, str]:
 
 
 def python(code: str, *arguments: str, level: str = "x86-64-v2") -> str:
-    """Return what Python code prints in a process of a level, which first checks that it is one.
+    """Return what Python code prints in a process of a level, which then checks that all it has loaded keeps within it.
 
     Raises
     ------
     AssertionError
         With what the process said, where it failed.
     """
-    start = (
-        f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r}); import emulated_cpu; emulated_cpu.check()\n"
-    )
+    end = f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r}); import emulated_cpu; emulated_cpu.check()\n"
     done = subprocess.run(
-        [sys.executable, "-c", start + code, *arguments], env=environment(level), capture_output=True, text=True
+        [sys.executable, "-c", f"{code}\n{end}", *arguments], env=environment(level), capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
     return done.stdout
 
 
 def check() -> None:
-    """Raise unless this process, begun with :func:`environment`, keeps within its level.
+    """Raise unless this process, begun with :func:`environment`, keeps within its level: NumPy, the C library and what is loaded.
 
     Raises
     ------
@@ -112,23 +111,27 @@ def check() -> None:
     keep = LEVELS[level]
     kept = [name for name in _numpy_uses() if re.fullmatch(keep.numpy_gives_up, name)]
     assert not kept, f"NumPy still uses {', '.join(kept)} in a process that is to keep within {level}"
-    import torch
+    if "torch" in sys.modules:
+        import torch
 
-    capability = torch.backends.cpu.get_cpu_capability()
-    assert capability.lower() == keep.aten, f"torch uses {capability}, not {keep.aten}"
+        capability = torch.backends.cpu.get_cpu_capability()
+        assert capability.lower() == keep.aten, f"torch uses {capability}, not {keep.aten}"
     import numpy as np
-    import scipy.linalg
     from threadpoolctl import threadpool_info
 
     np.dot(np.ones((2, 2)), np.ones((2, 2)))
-    scipy.linalg.blas.dgemm(1.0, np.ones((2, 2)), np.ones((2, 2)))
+    if "scipy.linalg" in sys.modules:
+        import scipy.linalg
+
+        scipy.linalg.blas.dgemm(1.0, np.ones((2, 2)), np.ones((2, 2)))
     for library in threadpool_info():
         if library["internal_api"] == "openblas":
             assert library["architecture"] == keep.openblas, f"{library['filepath']} is for {library['architecture']}"
-    from numba.core.registry import cpu_target
+    if "numba" in sys.modules:
+        from numba.core.registry import cpu_target
 
-    target = cpu_target.target_context.codegen()
-    assert target._get_host_cpu_name() == keep.numba, f"numba compiles for {target._get_host_cpu_name()}"
+        target = cpu_target.target_context.codegen()
+        assert target._get_host_cpu_name() == keep.numba, f"numba compiles for {target._get_host_cpu_name()}"
     active = _libc_active()
     left = [name for name in keep.libc_gives_up if name in active]
     assert not left, f"the C library still uses {', '.join(left)}"
@@ -166,7 +169,7 @@ def main(arguments: list[str]) -> int:
     if reason := unavailable_reason(level):
         print(f"not run: {reason}: {' '.join(arguments)}")
         return 0
-    python("", level=level)
+    python(ALL, level=level)
     print(f"+ {level}: {' '.join(arguments)}", flush=True)
     return subprocess.run(arguments, env=environment(level)).returncode
 

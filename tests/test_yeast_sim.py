@@ -1,7 +1,9 @@
 """The simulated yeast: the same in any process and order, true to its own anatomy, and counted as promised."""
 
+import contextlib
 import copy
 import hashlib
+import io
 import json
 import subprocess
 import sys
@@ -165,6 +167,7 @@ def test_an_image_is_the_same_in_another_process_and_after_other_images():
 
 
 WHOLE = """
+import hashlib
 import numpy as np
 from pci_bench.simulation.yeast.screen import draw, plan, sample, table
 from pci_bench.data.store import pixel_checksum
@@ -175,13 +178,19 @@ print(pixel_checksum(crops, masks), hashlib.sha256(table("yeast-sim-train", samp
 """
 
 
+@pytest.fixture(scope="module")
+def printed_here() -> str:
+    """What WHOLE prints of images drawn in this process."""
+    with contextlib.redirect_stdout(io.StringIO()) as printed:
+        exec(WHOLE, {})
+    return printed.getvalue()
+
+
 @pytest.mark.parametrize("level", emulated_cpu.LEVELS)
-def test_images_have_the_same_pixels_masks_and_obs_on_another_processor(level):
+def test_images_have_the_same_pixels_masks_and_obs_on_another_processor(printed_here, level):
     if reason := emulated_cpu.unavailable_reason(level):
         pytest.skip(reason)
-    code = "import hashlib" + WHOLE
-    here = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert emulated_cpu.python(code, level=level).split() == here.stdout.split()
+    assert emulated_cpu.python(WHOLE, level=level) == printed_here
 
 
 def test_the_test_screen_has_the_shipped_checksum(tmp_path, monkeypatch):
