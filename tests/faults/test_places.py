@@ -34,8 +34,8 @@ def with_folder(name: str):
     return arrange
 
 
-def path_faults(what: str, path: str, words: tuple[str, ...], arrange) -> list[Fault]:
-    """Return the fault of one path for every command that takes one."""
+def path_faults(what: str, path: str, words: tuple[str, ...], arrange, *only: str) -> list[Fault]:
+    """Return the fault of one path for every command that takes one, or only for these: all ask `user_path`."""
     commands = {
         "dataset": ("data", "get", f"folder:{path}"),
         "out": (*EVALUATION, "--out", path),
@@ -54,16 +54,14 @@ def path_faults(what: str, path: str, words: tuple[str, ...], arrange) -> list[F
         "from": ("run", "--from", path, "--out", "o"),
         "import": ("weights", "import", "keras-pci", path),
     }
-    if path == "loop":
-        del commands["extract"]  # which names another file
-    return [Fault(f"{what}: {name}", command, words, arrange) for name, command in commands.items()]
+    return [Fault(f"{what}: {name}", commands[name], words, arrange) for name in only or commands]
 
 
 FAULTS = [
-    *path_faults("too long a name", LONG, TOO_LONG, with_crops()),
-    *path_faults("too long a path", DEEP, TOO_LONG, with_crops()),
     *path_faults("nobody's home", TILDE, NO_SUCH_HOME, with_crops()),
-    *path_faults("a loop of links", "loop", IN_A_CIRCLE, loop),
+    *path_faults("too long a name", LONG, TOO_LONG, with_crops(), "dataset", "out", "plugin", "extract", "junit"),
+    *path_faults("too long a path", DEEP, TOO_LONG, with_crops(), "dataset", "report"),
+    *path_faults("a loop of links", "loop", IN_A_CIRCLE, loop, "dataset", "out", "plugin", "features", "from", "gate"),
     Fault("features into a folder", ("extract", "intensity", "--dataset", "folder:crops", "--out", "d.csv"), ("Could not write d.csv: it is a folder",), with_folder("d.csv")),
     Fault("a report into a folder", ("report", "crops", "--out", "d"), ("Could not write d: it is a folder",), with_folder("d")),
     Fault("JUnit into a folder", ("compare", "expected", "expected", "--junit", "."), ("Could not write .: it is a folder",)),
