@@ -50,9 +50,9 @@ def most_variable_annotated(most_variable: np.ndarray, annotated: np.ndarray) ->
     """
     from scipy.stats import hypergeom
 
-    found = int((most_variable & annotated).sum())
-    p = hypergeom.sf(found - 1, len(annotated), annotated.sum(), most_variable.sum())
-    return found, float(np.clip(p, 0, 1))
+    n_annotated = int((most_variable & annotated).sum())
+    p = hypergeom.sf(n_annotated - 1, len(annotated), annotated.sum(), most_variable.sum())
+    return n_annotated, float(np.clip(p, 0, 1))
 
 
 def ranked_above(annotated: np.ndarray, others: np.ndarray) -> float:
@@ -89,12 +89,12 @@ def with_annotations(outcome: EvaluatorOutput, both: np.ndarray, values: np.ndar
     if not annotated.any():
         return outcome
     table = outcome.tables["variable-images"]
-    shown = table["image"].to_numpy(str)
-    found, p = most_variable_annotated(np.isin(images, shown), annotated)
+    variable_images = table["image"].to_numpy(str)
+    n_annotated, p = most_variable_annotated(np.isin(images, variable_images), annotated)
     sd = cells["score"].groupby(codes).std(ddof=0).to_numpy()
     details = {
         "most_variable_images": len(table),
-        "annotated": found,
+        "annotated": n_annotated,
         "images": len(images),
         "annotated_images": int(annotated.sum()),
         "p": p,
@@ -102,7 +102,8 @@ def with_annotations(outcome: EvaluatorOutput, both: np.ndarray, values: np.ndar
     }
     return replace(
         outcome,
-        metrics=outcome.metrics | {"annotated_variable": found / len(table)},
+        metrics=outcome.metrics | {"annotated_variable": n_annotated / len(table)},
         details=outcome.details | {"annotated_variable": details},
-        tables=outcome.tables | {"variable-images": table.assign(annotated=np.isin(shown, images[annotated]))},
+        tables=outcome.tables
+        | {"variable-images": table.assign(annotated=np.isin(variable_images, images[annotated]))},
     )

@@ -13,7 +13,7 @@ from pci_bench.data.observations import obs_strings
 from pci_bench.data.provenance import DatasetProvenance
 from pci_bench.errors import UserError
 from pci_bench.evaluators.embedding import most_common, protein_means
-from pci_bench.statistics.class_distances import FEWEST_CLASSES, class_distances
+from pci_bench.statistics.class_distances import MIN_CLASSES, class_distances
 from pci_bench.statistics.scaling import standardized
 
 if TYPE_CHECKING:
@@ -56,11 +56,11 @@ class ClassDistances(Evaluator):
     def dataset_reason(self, obs: pd.DataFrame, dataset: DatasetProvenance, params: ClassDistancesParams) -> str | None:
         """Return why there are no classes to compare, or None."""
         _, classes = _labelled(obs, params)
-        if len(classes) >= FEWEST_CLASSES:
+        if len(classes) >= MIN_CLASSES:
             return None
         return (
             f"{len(classes)} classes of the column '{params.label}' have {params.min_proteins} proteins or more, and distances "
-            f"between classes need {FEWEST_CLASSES} classes"
+            f"between classes need {MIN_CLASSES} classes"
         )
 
     def __call__(
@@ -82,7 +82,7 @@ class ClassDistances(Evaluator):
             used = np.isin(labels, classes)
             distances = class_distances(features[used], labels[used], classes)
             silhouettes = silhouette_samples(features[used], labels[used])
-            mine = np.array([silhouettes[labels[used] == name].mean() for name in classes])
+            class_silhouettes = np.array([silhouettes[labels[used] == name].mean() for name in classes])
             nearest = np.argsort(distances + np.diag(np.full(len(classes), np.inf)), axis=1, kind="stable")[:, 0]
             first, second = np.triu_indices(len(classes), 1)
             array = np.array(classes)
@@ -91,7 +91,7 @@ class ClassDistances(Evaluator):
                     {
                         "class": array,
                         "proteins": [int((labels == name).sum()) for name in classes],
-                        "silhouette": mine,
+                        "silhouette": class_silhouettes,
                         "nearest": array[nearest],
                     }
                 ),
@@ -99,7 +99,10 @@ class ClassDistances(Evaluator):
                     {"first": array[first], "second": array[second], "distance": distances[first, second]}
                 ),
             }
-            metrics = {"silhouette": float(mine.mean()), "distinct_classes": float((mine > 0).mean())}
+            metrics = {
+                "silhouette": float(class_silhouettes.mean()),
+                "distinct_classes": float((class_silhouettes > 0).mean()),
+            }
             details = {"n_proteins": int(used.sum()), "n_classes": len(classes), "left_out": int((~used).sum())}
             yield EvaluatorOutput(params.model_dump(), metrics, details=details, tables=tables)
 
@@ -109,5 +112,5 @@ def _labelled(obs: pd.DataFrame, params: ClassDistancesParams) -> tuple[np.ndarr
     proteins = obs_strings(obs, "protein")
     names = np.unique(proteins[proteins != ""])
     labels = most_common(obs_strings(obs, params.label), proteins, names) if len(names) else np.array([], str)
-    found, counts = np.unique(labels[labels != ""], return_counts=True)
-    return labels, [str(name) for name, count in zip(found, counts, strict=True) if count >= params.min_proteins]
+    classes, counts = np.unique(labels[labels != ""], return_counts=True)
+    return labels, [str(name) for name, count in zip(classes, counts, strict=True) if count >= params.min_proteins]

@@ -115,14 +115,14 @@ class _CrossValidated(Evaluator):
             folds, n_folds, unreachable = stratified_folds(
                 labels, None if groups is None else groups[order], params.folds, context.seed
             )
-            predicted, said = np.full(len(labels), -1), dict[str, Any]()
+            predicted, details = np.full(len(labels), -1), dict[str, Any]()
             held_out = [folds == fold for fold in np.unique(folds)]
             parts = (Part.of(cells.values, labels, order, inside, params.scale) for inside in held_out)
-            for inside, answers in zip(held_out, self.predict(parts, params, context, said), strict=True):
+            for inside, answers in zip(held_out, self.predict(parts, params, context, details), strict=True):
                 predicted[inside] = answers
             if n_folds < params.folds:
                 what = "cells" if groups is None else f"values of '{column}'"
-                said["fewer_folds"] = f"{n_folds} folds, since a class has only {n_folds} {what}"
+                details["fewer_folds"] = f"{n_folds} folds, since a class has only {n_folds} {what}"
             whole = cells.whole_units(np.arange(len(labels)) if groups is None else groups)
             yield cells.outcome(
                 params.model_copy(update={"exclude": column}).model_dump(),
@@ -131,14 +131,14 @@ class _CrossValidated(Evaluator):
                 folds=folds[back],
                 pooled=groups is not None,
                 variance=training_variance(self.meta.name, whole_units=whole),
-                details=said,
+                details=details,
             )
 
     @abstractmethod
     def predict(
-        self, parts: Iterable[Part], params: Any, context: EvaluationContext, said: dict[str, Any]
+        self, parts: Iterable[Part], params: Any, context: EvaluationContext, details: dict[str, Any]
     ) -> list[np.ndarray]:
-        """Return predictions for each part's held-out cells, (n,) int; what the parts add up goes into `said`."""
+        """Return predictions for each part's held-out cells, (n,) int; what the parts add up goes into `details`."""
 
 
 @register_evaluator("logistic-regression")
@@ -161,7 +161,7 @@ class LogisticRegressionEvaluator(_CrossValidated):
     Params = LogisticRegressionParams
 
     def predict(
-        self, parts: Iterable[Part], params: Any, context: EvaluationContext, said: dict[str, Any]
+        self, parts: Iterable[Part], params: Any, context: EvaluationContext, details: dict[str, Any]
     ) -> list[np.ndarray]:
         """Return held-out predictions, and count the fits whose duality gap is above the tolerance."""
         from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
@@ -185,7 +185,7 @@ class LogisticRegressionEvaluator(_CrossValidated):
             except BaseException:
                 pool.shutdown(cancel_futures=True)
                 raise
-        said["unconverged_fits"] = sum(not converged for _, fits in answers for _, converged in fits)
+        details["unconverged_fits"] = sum(not converged for _, fits in answers for _, converged in fits)
         return [known[np.argmax([scores for scores, _ in fits], axis=0)] for known, fits in answers]
 
 
@@ -205,7 +205,7 @@ class RandomForestEvaluator(_CrossValidated):
     Params = RandomForestParams
 
     def predict(
-        self, parts: Iterable[Part], params: Any, context: EvaluationContext, said: dict[str, Any]
+        self, parts: Iterable[Part], params: Any, context: EvaluationContext, details: dict[str, Any]
     ) -> list[np.ndarray]:
         """Return held-out predictions."""
         from sklearn.ensemble import RandomForestClassifier

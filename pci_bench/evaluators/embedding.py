@@ -74,8 +74,8 @@ def embedding_quality(features: np.ndarray, coordinates: np.ndarray, labels: np.
         metrics["trustworthiness"] = float(trustworthiness(features[some], coordinates[some], n_neighbors=k))
     known = some[labels[some] != ""]
     if len(known) > 1:
-        near = NearestNeighbors(n_neighbors=min(QUALITY_NEIGHBORS, len(known) - 1)).fit(coordinates[known])
-        same = labels[known][near.kneighbors(return_distance=False)] == labels[known][:, None]
+        neighbors = NearestNeighbors(n_neighbors=min(QUALITY_NEIGHBORS, len(known) - 1)).fit(coordinates[known])
+        same = labels[known][neighbors.kneighbors(return_distance=False)] == labels[known][:, None]
         metrics["label_agreement"] = float(same.mean())
     return metrics
 
@@ -94,12 +94,12 @@ def protein_means(features: np.ndarray, proteins: np.ndarray) -> tuple[np.ndarra
 
 def most_common(values: np.ndarray, groups: np.ndarray, names: np.ndarray) -> np.ndarray:
     """Return every group's most frequent value, empty ones aside; ties go to the first in the alphabet."""
-    found = []
+    most_frequent = []
     for name in names:
-        mine = values[(groups == name) & (values != "")]
-        distinct, counts = np.unique(mine, return_counts=True)
-        found.append(distinct[counts.argmax()] if len(distinct) else "")
-    return np.array(found, dtype=object).astype(str)
+        group_values = values[(groups == name) & (values != "")]
+        distinct, counts = np.unique(group_values, return_counts=True)
+        most_frequent.append(distinct[counts.argmax()] if len(distinct) else "")
+    return np.array(most_frequent, dtype=object).astype(str)
 
 
 class UmapParams(pydantic.BaseModel):

@@ -226,15 +226,15 @@ def table_of_tests(clusters: list[str], keys: list[str], ontology: Ontology, tes
     return table.iloc[order].reset_index(drop=True)
 
 
-def pick(significant: pd.DataFrame, clusters: list[str], sizes: np.ndarray, shown: int) -> pd.DataFrame:
+def pick(significant: pd.DataFrame, clusters: list[str], sizes: np.ndarray, n_terms: int) -> pd.DataFrame:
     """Return the most significant terms of each cluster, in its order; a cluster without any has a row without a term."""
     import pandas as pd
 
     parts = []
     for cluster, size in zip(clusters, sizes, strict=True):
-        mine = significant[significant["cluster"] == cluster].head(shown)
+        cluster_terms = significant[significant["cluster"] == cluster].head(n_terms)
         none = pd.DataFrame({"cluster": [cluster], "term": "", "name": "", "N": int(size)})
-        parts.append(mine if len(mine) else none.reindex(columns=significant.columns))
-    found = pd.concat([p.astype(object) for p in parts], ignore_index=True)
-    proteins = [f"{n}/{size}" if n == n else f"–/{size}" for n, size in zip(found["n"], found["N"], strict=True)]
-    return found.assign(proteins=proteins).infer_objects()  # numbers as they are read back from a file
+        parts.append(cluster_terms if len(cluster_terms) else none.reindex(columns=significant.columns))
+    table = pd.concat([p.astype(object) for p in parts], ignore_index=True)
+    proteins = [f"{n}/{size}" if n == n else f"–/{size}" for n, size in zip(table["n"], table["N"], strict=True)]
+    return table.assign(proteins=proteins).infer_objects()  # numbers as they are read back from a file

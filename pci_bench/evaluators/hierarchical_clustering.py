@@ -54,15 +54,15 @@ def named(codes: np.ndarray, finer: np.ndarray | None = None) -> dict[str, np.nd
     finer
         (n,) int, of clusters each within one of the first; those that are a whole one are not repeated.
     """
-    found = {}
+    clusters = {}
     for code in range(codes.max() + 1):
         members = np.flatnonzero(codes == code)
-        found[letters(code)] = members
+        clusters[letters(code)] = members
         parts = np.array([], np.int64) if finer is None else np.unique(finer[members])
         if len(parts) > 1:
             for number, part in enumerate(parts, 1):
-                found[f"{letters(code)}{number}"] = np.flatnonzero(finer == part)
-    return found
+                clusters[f"{letters(code)}{number}"] = np.flatnonzero(finer == part)
+    return clusters
 
 
 def levels(clusters: Mapping[str, np.ndarray], n: int) -> tuple[np.ndarray, np.ndarray]:
@@ -145,13 +145,13 @@ def terms_by_protein(
 
     The column `label` counts where the cell has no `labels`; terms are in lower case, unless `fold` is False.
     """
-    found: dict[str, frozenset[str]] = {}
+    terms: dict[str, frozenset[str]] = {}
     rows = zip(obs_strings(obs, "protein"), obs_strings(obs, label), obs_strings(obs, labels), strict=True)
-    for protein, one, several in dict.fromkeys(rows):
+    for protein, single, several in dict.fromkeys(rows):
         if protein:
-            text = several or one
-            found[protein] = found.get(protein, frozenset()) | split_terms(text.casefold() if fold else text)
-    return found
+            text = several or single
+            terms[protein] = terms.get(protein, frozenset()) | split_terms(text.casefold() if fold else text)
+    return terms
 
 
 def in_subset(terms: Mapping[str, frozenset[str]], subset: str, terms_of_subset: str) -> set[str]:
@@ -301,14 +301,14 @@ def clusters_of(proteins: Proteins, params: ClusterParams) -> tuple[dict[str, np
     if params.clusters:
         position = {name: i for i, name in enumerate(proteins.names)}
         pairs = read_clusters(params.clusters)
-        found: dict[str, list[int]] = {}
+        members: dict[str, list[int]] = {}
         for protein, cluster in pairs:
             if protein in position:
-                found.setdefault(cluster, []).append(position[protein])
+                members.setdefault(cluster, []).append(position[protein])
         unmatched = sorted({p for p, _ in pairs} - set(position))
-        empty = sorted({c for _, c in pairs} - set(found))
+        empty = sorted({c for _, c in pairs} - set(members))
         note = {"rows": len(pairs), "unmatched_proteins": len(unmatched), "unmatched_for_example": unmatched[:5]}
-        return {c: np.array(sorted(m)) for c, m in found.items()}, note | {"clusters_without_proteins": empty}
+        return {c: np.array(sorted(m)) for c, m in members.items()}, note | {"clusters_without_proteins": empty}
     codes = cut_at(proteins.linkage, params.height) if params.height else cut(proteins.linkage, params.k)
     finer = None
     if params.subclusters > codes.max() + 1:

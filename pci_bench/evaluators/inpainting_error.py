@@ -62,14 +62,14 @@ def draw_pairs(images: np.ndarray, kinds: np.ndarray, names: np.ndarray, n: int,
     members = {int(i): order[images[order] == i] for i in np.unique(images[order])}
     usable = sorted((i for i in members if len(members[i]) > 1), key=lambda i: names[members[i][0]])
     others = {int(k): order[kinds[order] != k] for k in np.unique(kinds)}
-    found: list[tuple[int, int, int]] = []
+    triples: list[tuple[int, int, int]] = []
     for image in rng.choice(len(usable), n):
         cells = members[usable[image]]
         target, source = rng.choice(cells, 2, replace=False)
         away = others[int(kinds[target])]
         away = away[images[away] != images[target]]
-        found.append((target, source, rng.choice(away) if len(away) else source))
-    targets, sources, mismatched = np.array(found, dtype=np.int64).reshape(-1, 3).T
+        triples.append((target, source, rng.choice(away) if len(away) else source))
+    targets, sources, mismatched = np.array(triples, dtype=np.int64).reshape(-1, 3).T
     return Pairs(targets, sources, mismatched)
 
 
@@ -185,13 +185,15 @@ class InpaintingError(Evaluator):
     ) -> Any:
         """Return, for sources of several labels, targets of images of other labels: what is predicted and what is there."""
         proteins = network.config["proteins"]
-        found, counts = np.unique(labels[labels != ""], return_counts=True)
-        chosen = sorted(found[np.argsort(-counts, kind="stable")][: params.labels]) or [""]
+        distinct, counts = np.unique(labels[labels != ""], return_counts=True)
+        chosen = sorted(distinct[np.argsort(-counts, kind="stable")][: params.labels]) or [""]
         planes: list[np.ndarray] = []
-        said: list[dict[str, Any]] = []
+        rows: list[dict[str, Any]] = []
         for label in chosen:
-            mine = np.flatnonzero(labels[pairs.mismatched] == label)[: params.examples]
-            for number, (source, target) in enumerate(zip(pairs.mismatched[mine], pairs.targets[mine], strict=True)):
+            selected = np.flatnonzero(labels[pairs.mismatched] == label)[: params.examples]
+            for number, (source, target) in enumerate(
+                zip(pairs.mismatched[selected], pairs.targets[selected], strict=True)
+            ):
                 crops = cells.crops(np.array([source, target]))
                 guess = predicted(network, crops[:1], crops[1:])[0]
                 panels = {
@@ -209,8 +211,8 @@ class InpaintingError(Evaluator):
                 }
                 for panel, plane in panels.items():
                     planes.append(plane)
-                    said.append({**words, "panel": panel})
-        return as_table(planes, said)
+                    rows.append({**words, "panel": panel})
+        return as_table(planes, rows)
 
 
 def predicted(network: Any, source: np.ndarray, target: np.ndarray) -> np.ndarray:
@@ -233,7 +235,7 @@ def error_intervals(errors: dict[str, np.ndarray], pairs: Pairs, images: np.ndar
     pairs, images
         The pairs, and the image of every cell (n_cells,) int.
     """
-    found = {}
+    intervals = {}
     targets, mismatched = images[pairs.targets], images[pairs.mismatched]
     drawn, codes = np.unique(np.stack([targets, mismatched], axis=1), return_inverse=True)
     both = codes.reshape(-1, 2)
@@ -243,5 +245,5 @@ def error_intervals(errors: dict[str, np.ndarray], pairs: Pairs, images: np.ndar
             spread = pair_spread(influence, both, np.zeros(len(drawn), np.int64))
         else:
             spread = mean_spread(values, np.unique(targets, return_inverse=True)[1])
-        found[name] = spread.log_interval(float(values.mean()))
-    return found
+        intervals[name] = spread.log_interval(float(values.mean()))
+    return intervals

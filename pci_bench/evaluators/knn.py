@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
 __all__ = ["LooKnn", "LooKnnParams", "loo_neighbors", "majority_vote", "neighborhoods"]
 
-MOST_EXAMPLES, NEIGHBOURS_SHOWN = 40, 8
+MAX_EXAMPLES, NEIGHBOURS_SHOWN = 40, 8
 
 
 class LooKnnParams(pydantic.BaseModel):
@@ -120,11 +120,11 @@ class LooKnn(Evaluator):
         interval = _interval_name(cells, singly)
         order = np.argsort(cells.names, kind="stable")
         drawn = np.random.default_rng(0).permutation(order)  # examples: the same whatever the seed and the cells' order
-        found: dict[str, dict[str, Neighborhoods]] = {}
+        by_scale: dict[str, dict[str, Neighborhoods]] = {}
         for scale in dict.fromkeys(p.scale for p in resolved):
             features = standardized(cells.values) if scale == "all" else np.asarray(cells.values, np.float64)
             depth = search_depth(max(p.k for p in resolved if p.scale == scale), len(features), singly, groupings)
-            found[scale] = neighborhoods(features, cells.labels, groupings, depth, order)
+            by_scale[scale] = neighborhoods(features, cells.labels, groupings, depth, order)
 
         def permuted(groups: np.ndarray) -> np.ndarray:
             return permuted_labels(cells.labels[order], groups[order], PERMUTATIONS, context.seed)
@@ -133,17 +133,17 @@ class LooKnn(Evaluator):
         def votes(scale: str, column: str, candidates: str) -> Votes:
             """Return what one pass finds for all k that are asked for."""
             ks = [p.k for p in resolved if (p.scale, p.exclude, p.candidates) == (scale, column, candidates)]
-            near, balanced = found[scale][column], candidates == "balanced"
+            neighbors, balanced = by_scale[scale][column], candidates == "balanced"
             return Votes(
-                near.shares(ks, balanced=balanced),
-                near.chance(ks, permuted(groups[column]), context.seed, balanced=balanced),
-                near.chance(ks, permuted(cells.groups), context.seed)
+                neighbors.shares(ks, balanced=balanced),
+                neighbors.chance(ks, permuted(groups[column]), context.seed, balanced=balanced),
+                neighbors.chance(ks, permuted(cells.groups), context.seed)
                 if column == "cell" and cells.groups is not None
                 else {},
             )
 
         for params in resolved:
-            near, balanced = found[params.scale][params.exclude], params.candidates == "balanced"
+            neighbors, balanced = by_scale[params.scale][params.exclude], params.candidates == "balanced"
             of_all_k = votes(params.scale, params.exclude, params.candidates)
             shares = of_all_k.shares[params.k]
             predicted = most_frequent(shares)
@@ -153,19 +153,21 @@ class LooKnn(Evaluator):
             outcome = cells.outcome(
                 params.model_dump(),
                 predicted,
-                unreachable=unreachable_classes(cells.labels, near.groups),
+                unreachable=unreachable_classes(cells.labels, neighbors.groups),
                 details=details,
-                confusion=expected_confusion(shares[near.order], cells.labels[near.order], near.n_classes)
+                confusion=expected_confusion(
+                    shares[neighbors.order], cells.labels[neighbors.order], neighbors.n_classes
+                )
                 if balanced
                 else None,
-                intervals=near.intervals(shares, params.k, units, strata, balanced=balanced),
+                intervals=neighbors.intervals(shares, params.k, units, strata, balanced=balanced),
                 interval_name=interval,
             )
             if balanced and outcome.per_cell is not None:
                 outcome.per_cell["correct"] = shares[np.arange(len(shares)), cells.labels]
             if not balanced:
-                examples = one_right_and_one_wrong(cells.labels, predicted, drawn, MOST_EXAMPLES)
-                nearest = near.lists[examples, : min(params.k, NEIGHBOURS_SHOWN)]
+                examples = one_right_and_one_wrong(cells.labels, predicted, drawn, MAX_EXAMPLES)
+                nearest = neighbors.lists[examples, : min(params.k, NEIGHBOURS_SHOWN)]
                 outcome.tables[NEIGHBOURS] = _neighbours(cells, predicted, examples, nearest)
             yield outcome
 

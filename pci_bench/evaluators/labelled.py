@@ -176,7 +176,7 @@ class LabelledCells:
         else:
             metrics = {name: float(value) for name, value in classification_metrics(confusion).items()}
         none = bool(confusion[:, n_classes].any())
-        said: dict[str, Any] = {
+        all_details: dict[str, Any] = {
             "per_class": {str(c): float(r) for c, r in zip(self.classes, recalls(confusion), strict=True)},
             "confusion": {
                 "labels": [*map(str, self.classes), *(["(no neighbour)"] if none else [])],
@@ -186,7 +186,7 @@ class LabelledCells:
             **(details or {}),
         }
         if len(unreachable):
-            said["unreachable_classes"] = [str(self.classes[c]) for c in unreachable]
+            all_details["unreachable_classes"] = [str(self.classes[c]) for c in unreachable]
         table = pd.DataFrame(
             {
                 "cell": self.names,
@@ -195,14 +195,14 @@ class LabelledCells:
             }
         )
         if len(np.unique(folds)) > 1:
-            said["folds"] = [
+            all_details["folds"] = [
                 self._means(predicted[inside], folds[inside], self.labels[inside])
                 for inside in (folds == f for f in np.unique(folds))
             ]
             table["fold"] = folds
         if self.groups is not None:
             table[self.confounder] = self.obs[self.confounder].astype(str).to_numpy()
-        return EvaluatorOutput(params, metrics, intervals, said, table)
+        return EvaluatorOutput(params, metrics, intervals, all_details, table)
 
     def _means(self, predicted: np.ndarray, folds: np.ndarray, labels: np.ndarray | None = None) -> dict[str, float]:
         """Return means over folds of the metrics of some predictions."""

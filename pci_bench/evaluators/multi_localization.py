@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 
 BOUNDS = {"both_between": (0.0, 1.0), "separation": (0.0, 1.0)}  # where no value lies outside
 MOST_VARIABLE = 10
-NOTHING = "none"
+NO_EXCLUSION = "none"
 
 
 class MultiLocalizationParams(pydantic.BaseModel):
@@ -109,7 +109,9 @@ class MultiLocalization(Evaluator):
             if not (annotation == group).any():
                 known = sorted(set().union(*map(split_terms, set(obs_strings(obs, params.terms)))))
                 return f"no image of {dataset.display_name} is annotated with {words}; its terms are {', '.join(known)}"
-        return None if params.exclude == NOTHING else _exclusion_unavailable_reason(obs, dataset, params, annotation)
+        return (
+            None if params.exclude == NO_EXCLUSION else _exclusion_unavailable_reason(obs, dataset, params, annotation)
+        )
 
     def __call__(
         self, adata: AnnData, param_sets: list[MultiLocalizationParams], context: EvaluationContext
@@ -123,7 +125,7 @@ class MultiLocalization(Evaluator):
                 obs_strings(adata.obs, params.terms), obs_strings(adata.obs, "image"), params.first, params.second
             )
             used = np.flatnonzero(annotation != NEITHER)
-            groups = None if params.exclude == NOTHING else exclusion_groups(adata.obs, params.exclude)[used]
+            groups = None if params.exclude == NO_EXCLUSION else exclusion_groups(adata.obs, params.exclude)[used]
             scores = compartment_scores(np.asarray(adata.X)[used], annotation[used], groups)
             outcome = _outcome(params, adata, used, annotation[used], scores, groups, context.seed)
             outcome = with_annotations(outcome, annotation[used] == BOTH, obs_strings(adata.obs, params.variable)[used])
@@ -225,8 +227,8 @@ def variability(cells: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
 
     def described(by: list[str]) -> pd.DataFrame:
         grouped = cells.groupby(by, sort=True)
-        found = grouped.agg(images=("image", "nunique"), cells=("score", "size"), mean=("score", "mean"))
-        return found.assign(sd=grouped["score"].std(ddof=0)).reset_index()
+        table = grouped.agg(images=("image", "nunique"), cells=("score", "size"), mean=("score", "mean"))
+        return table.assign(sd=grouped["score"].std(ddof=0)).reset_index()
 
     images = described(["image", "protein", "cell_line"]).drop(columns="images")
     images = images.sort_values(["sd", "image"], ascending=[False, True], kind="stable").head(MOST_VARIABLE)

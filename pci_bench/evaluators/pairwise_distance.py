@@ -119,12 +119,12 @@ def too_few_terms(dataset: DatasetProvenance, proteins: LocalizedProteins, minim
     """Return why distances to other terms need more terms than are left, or None."""
     if len(proteins.terms) >= 2:
         return None
-    found = f"only {proteins.terms[0]} is" if proteins.terms else "no localization term is"
+    subject = f"only {proteins.terms[0]} is" if proteins.terms else "no localization term is"
     rare = proteins.left_out["terms_of_too_few_proteins"]
     most = sorted(rare.items(), key=lambda item: (-item[1], item[0]))[:3]
     others = f" (most: {', '.join(f'{term} {count}' for term, count in most)})" if most else ""
     return (
-        f"in {dataset.display_name} {found} shared by at least {minimum} proteins that have one term only{others}; "
+        f"in {dataset.display_name} {subject} shared by at least {minimum} proteins that have one term only{others}; "
         "at least two terms are needed. Use a smaller minimum_proteins, or annotate more proteins"
     )
 
@@ -167,14 +167,14 @@ def _measure(adata: AnnData, proteins: LocalizedProteins, pairs: int, seed: int)
     drawing, testing = (np.random.default_rng(s) for s in np.random.SeedSequence(seed).spawn(2))
     drawn, images, starts = draw_pairs(proteins, pairs, drawing)
     tested = proteins_to_shuffle(proteins, testing)
-    shown = proteins.an_image_of(tested, testing)
+    tested_images = proteins.an_image_of(tested, testing)
     rows, columns = np.triu_indices(len(tested), 1)
-    found = standard_distances(
-        adata, proteins, np.concatenate([images, np.stack([shown[rows], shown[columns]], axis=1)])
+    distances = standard_distances(
+        adata, proteins, np.concatenate([images, np.stack([tested_images[rows], tested_images[columns]], axis=1)])
     )
     between = np.zeros((len(tested), len(tested)))
-    between[rows, columns] = between[columns, rows] = found[len(images) :]
-    return _Measured(proteins, drawn, starts, found[: len(images)], tested, between)
+    between[rows, columns] = between[columns, rows] = distances[len(images) :]
+    return _Measured(proteins, drawn, starts, distances[: len(images)], tested, between)
 
 
 def term_influences(
@@ -192,20 +192,20 @@ def term_influences(
         As in :func:`term_scores`.
     """
     terms = len(mean)
-    found = np.empty(len(distances))
+    influences = np.empty(len(distances))
     for term in range(terms):
         others = np.arange(terms) != term
         moments = mean[term, term], mean[term, others].mean(), square[term, others].mean()
         slopes = gradient(*moments, statistic)
-        for other in range(terms):
-            run = slice(starts[term * terms + other], starts[term * terms + other + 1])
-            d, count = distances[run], starts[term * terms + other + 1] - starts[term * terms + other]
-            if other == term:
-                found[run] = slopes[0] * (d - mean[term, term]) / count
+        for other_term in range(terms):
+            run = slice(starts[term * terms + other_term], starts[term * terms + other_term + 1])
+            d, count = distances[run], starts[term * terms + other_term + 1] - starts[term * terms + other_term]
+            if other_term == term:
+                influences[run] = slopes[0] * (d - mean[term, term]) / count
             else:
-                moved = slopes[1] * (d - mean[term, other]) + slopes[2] * (d**2 - square[term, other])
-                found[run] = moved / (count * (terms - 1))
-    return found
+                moved = slopes[1] * (d - mean[term, other_term]) + slopes[2] * (d**2 - square[term, other_term])
+                influences[run] = moved / (count * (terms - 1))
+    return influences
 
 
 def _spreads(measured: _Measured, influences: np.ndarray) -> tuple[list[Spread], Spread]:

@@ -57,7 +57,7 @@ def draw_constrained_pairs(
     (proteins, images)
         (m, 2) int each; fewer than `pairs` where 2²⁵ draws did not hold as many.
     """
-    found: list[tuple[np.ndarray, np.ndarray]] = []
+    accepted: list[tuple[np.ndarray, np.ndarray]] = []
     count = 0
     for _ in range(DRAWS // BLOCK_ROWS):
         drawn = rng.integers(len(proteins.term), size=(BLOCK_ROWS, 2))
@@ -65,11 +65,11 @@ def draw_constrained_pairs(
         term, line = proteins.term[drawn], proteins.line[images]
         kept = (drawn[:, 0] != drawn[:, 1]) & ((term[:, 0] == term[:, 1]) == same_term)
         kept &= (line[:, 0] == line[:, 1]) == same_line
-        found.append((drawn[kept], images[kept]))
+        accepted.append((drawn[kept], images[kept]))
         count += int(kept.sum())
         if count >= pairs:
             break
-    pair_proteins, pair_images = (np.concatenate(parts)[:pairs] for parts in zip(*found, strict=True))
+    pair_proteins, pair_images = (np.concatenate(parts)[:pairs] for parts in zip(*accepted, strict=True))
     return pair_proteins, pair_images
 
 
@@ -91,7 +91,7 @@ def impossible_pairs(proteins: LocalizedProteins) -> list[str]:
         > 0,
         "proteins of different terms in different cell lines": len(proteins.terms) >= 2 and several_lines,
     }
-    return [kind for kind, found in possible.items() if not found]
+    return [kind for kind, is_possible in possible.items() if not is_possible]
 
 
 class CellLineParams(PairwiseDistanceParams):
@@ -194,17 +194,17 @@ class Moments:
 
     def slopes(self, statistic: Statistic) -> dict[str, np.ndarray]:
         """Return by how much each score moves with the twelve sums of a protein."""
-        found = np.zeros((2, len(SETS), 3))
+        derivatives = np.zeros((2, len(SETS), 3))
         for place in range(2):
             same, different = self.means[2 * place], self.means[2 * place + 1]
             for part, moment, slope in zip(
                 (0, 1, 1), (0, 0, 1), gradient(same[0], different[0], different[1], statistic), strict=True
             ):
                 row = 2 * place + part
-                found[place, row, 1 + moment] += slope
-                found[place, row, 0] -= slope * self.means[row, moment]
-        one, other = found.reshape(2, -1)
-        return dict(zip(METRICS, (one, other, other - one), strict=True))
+                derivatives[place, row, 1 + moment] += slope
+                derivatives[place, row, 0] -= slope * self.means[row, moment]
+        same_line, different_lines = derivatives.reshape(2, -1)
+        return dict(zip(METRICS, (same_line, different_lines, different_lines - same_line), strict=True))
 
     def spreads(self, statistic: Statistic, term: np.ndarray) -> dict[str, Spread]:
         """Return the spread of each score where proteins are drawn within their terms (proteins,) int."""
@@ -261,19 +261,23 @@ def sampled_moments(adata: AnnData, proteins: LocalizedProteins, pairs: int, see
     drawn, images = [], []
     for (same_line, same_term), stream in zip(SETS, streams, strict=True):
         rng = np.random.default_rng(stream)
-        one, two = draw_constrained_pairs(proteins, pairs, rng, same_line=same_line, same_term=same_term)
-        if len(one) < 2:
+        pair_proteins, pair_images = draw_constrained_pairs(
+            proteins, pairs, rng, same_line=same_line, same_term=same_term
+        )
+        if len(pair_proteins) < 2:
             raise UserError(
-                f"Of {DRAWS:,} random pairs of images of {Provenance.of(adata).dataset.display_name}, {len(one)} are of "
+                f"Of {DRAWS:,} random pairs of images of {Provenance.of(adata).dataset.display_name}, {len(pair_proteins)} are of "
                 f"{'one term' if same_term else 'different terms'} and {'one cell line' if same_line else 'different cell lines'}; "
                 "at least 2 are needed. Annotate more images, or use a smaller minimum_proteins."
             )
-        drawn.append(one)
-        images.append(two)
-    found = np.concatenate(drawn)
+        drawn.append(pair_proteins)
+        images.append(pair_images)
+    drawn_proteins = np.concatenate(drawn)
     which = np.repeat(np.arange(len(SETS)), [len(part) for part in drawn])
     sums = _Sums(len(proteins.term))
-    sums.add(found, which, np.ones(len(found)), standard_distances(adata, proteins, np.concatenate(images)))
+    sums.add(
+        drawn_proteins, which, np.ones(len(drawn_proteins)), standard_distances(adata, proteins, np.concatenate(images))
+    )
     return sums.moments()
 
 

@@ -115,29 +115,29 @@ class SingleCellClustering(Evaluator):
         for params in param_sets:
             units = _units(adata.obs, params)
             unit = most_variable(values, units, params.clades)
-            mine = np.flatnonzero(units == unit)
-            mine = mine[np.argsort(names[mine], kind="stable")]
-            features = values[mine]
+            members = np.flatnonzero(units == unit)
+            members = members[np.argsort(names[members], kind="stable")]
+            features = values[members]
             tree = ward_tree(features)
             numbers = clades(tree, params.clades)
             metrics = {"cophenetic_correlation": _finite(cophenet(tree, pdist(features))[0])}
-            truth = obs_strings(adata.obs, params.truth)[mine]
+            truth = obs_strings(adata.obs, params.truth)[members]
             if len(set(truth) - {""}) > 1:
                 metrics["adjusted_rand"] = float(adjusted_rand_score(truth, numbers))
             table = pd.DataFrame(
-                {"cell": names[mine], "image": obs_strings(adata.obs, "image")[mine], "clade": numbers}
+                {"cell": names[members], "image": obs_strings(adata.obs, "image")[members], "clade": numbers}
             )
             table["leaf"] = np.argsort(leaves_list(tree))
             if len(set(truth) - {""}):
                 table[params.truth] = truth
             tables = {"linkage": pd.DataFrame(tree, columns=["left", "right", "height", "cells"])}
             if context.cells is not None:
-                tables["crops"] = self._crops(context, features, mine, numbers, names, params)
-            protein = str(obs_strings(adata.obs, "protein")[mine[0]])
+                tables["crops"] = self._crops(context, features, members, numbers, names, params)
+            protein = str(obs_strings(adata.obs, "protein")[members[0]])
             details = {
                 "protein": protein,
                 params.of: unit,
-                "n_cells": len(mine),
+                "n_cells": len(members),
                 "n_images": int(table["image"].nunique()),
                 "clade_sizes": np.bincount(numbers).tolist(),
                 "clade_images": table.groupby("clade")["image"].nunique().tolist(),
@@ -149,20 +149,22 @@ class SingleCellClustering(Evaluator):
     def _crops(
         context: EvaluationContext,
         features: np.ndarray,
-        mine: np.ndarray,
+        members: np.ndarray,
         numbers: np.ndarray,
         names: np.ndarray,
         params: SingleCellParams,
     ) -> pd.DataFrame:
         assert context.cells is not None
-        planes, said = [], []
+        planes, rows = [], []
         for clade in range(numbers.max() + 1):
             chosen = representatives(features, np.flatnonzero(numbers == clade), params.crops)
-            for place, (position, crop) in enumerate(zip(mine[chosen], context.cells.crops(mine[chosen]), strict=True)):
+            for place, (position, crop) in enumerate(
+                zip(members[chosen], context.cells.crops(members[chosen]), strict=True)
+            ):
                 for channel, plane in zip(context.cells.channels, crop, strict=True):
                     planes.append(plane)
-                    said.append({"clade": clade, "place": place, "cell": names[position], "channel": channel.name})
-        return as_table(planes, said)
+                    rows.append({"clade": clade, "place": place, "cell": names[position], "channel": channel.name})
+        return as_table(planes, rows)
 
 
 def _fewest(clades: int) -> int:

@@ -11,7 +11,7 @@ import numpy as np
 if TYPE_CHECKING:
     import pandas as pd
 
-FEWEST_CLASSES = 3  # two have one distance, which nothing can be compared with
+MIN_CLASSES = 3  # two have one distance, which nothing can be compared with
 PERMUTATIONS = 9999
 
 
@@ -32,7 +32,7 @@ def class_distances(features: np.ndarray, labels: np.ndarray, classes: list[str]
 
 
 def mantel(
-    one: np.ndarray, other: np.ndarray, *, permutations: int = PERMUTATIONS, seed: int = 0
+    first_distances: np.ndarray, second_distances: np.ndarray, *, permutations: int = PERMUTATIONS, seed: int = 0
 ) -> tuple[float, float]:
     """Return how alike two matrices of distances are: Spearman's correlation, and its p under permuted classes (Mantel).
 
@@ -40,7 +40,7 @@ def mantel(
 
     Parameters
     ----------
-    one, other
+    first_distances, second_distances
         (classes, classes) symmetric, of the same classes in the same order, at least three.
     permutations, seed
         How many permutations of the classes of one matrix; p counts the given order among them.
@@ -53,21 +53,21 @@ def mantel(
     """
     from scipy.stats import rankdata
 
-    n = len(one)
+    n = len(first_distances)
     upper = np.triu_indices(n, 1)
-    ranks = [rankdata(matrix[upper]) for matrix in (one, other)]
+    ranks = [rankdata(matrix[upper]) for matrix in (first_distances, second_distances)]
     if any(np.ptp(r) == 0 for r in ranks):
         return 0.0, 1.0
     first, second = ((r - r.mean()) / np.linalg.norm(r - r.mean()) for r in ranks)
     square = np.zeros((n, n))
     square[upper] = second
     square += square.T
-    found = float(first @ second)
+    correlation = float(first @ second)
     rng, as_large = np.random.default_rng(seed), 1
     for _ in range(permutations):
         order = rng.permutation(n)
-        as_large += bool(first @ square[np.ix_(order, order)][upper] >= found - 1e-12)
-    return found, as_large / (permutations + 1)
+        as_large += bool(first @ square[np.ix_(order, order)][upper] >= correlation - 1e-12)
+    return correlation, as_large / (permutations + 1)
 
 
 def agreement(distances: Mapping[str, pd.DataFrame], *, seed: int = 0) -> pd.DataFrame:
@@ -91,12 +91,14 @@ def agreement(distances: Mapping[str, pd.DataFrame], *, seed: int = 0) -> pd.Dat
     import pandas as pd
 
     rows = []
-    for (one, first), (other, second) in itertools.combinations(distances.items(), 2):
+    for (first_screen, first), (second_screen, second) in itertools.combinations(distances.items(), 2):
         shared = sorted(_classes(first) & _classes(second))
         correlation = p = np.nan
-        if len(shared) >= FEWEST_CLASSES:
+        if len(shared) >= MIN_CLASSES:
             correlation, p = mantel(_matrix(first, shared), _matrix(second, shared), seed=seed)
-        rows.append({"one": one, "other": other, "classes": len(shared), "correlation": correlation, "p": p})
+        rows.append(
+            {"one": first_screen, "other": second_screen, "classes": len(shared), "correlation": correlation, "p": p}
+        )
     return pd.DataFrame(rows, columns=["one", "other", "classes", "correlation", "p"])
 
 
@@ -118,11 +120,11 @@ def nearness(distances: pd.DataFrame, name: str, partner: str) -> tuple[int, int
 
     (1, 16) is the nearest of 16. None where one of the two is not among the classes; names are compared in any case.
     """
-    mine = {}
+    by_class = {}
     for first, second, distance in distances[["first", "second", "distance"]].itertuples(index=False):
         ends = [str(first).casefold(), str(second).casefold()]
         if name.casefold() in ends:
-            mine[ends[1 - ends.index(name.casefold())]] = distance
-    if partner.casefold() not in mine:
+            by_class[ends[1 - ends.index(name.casefold())]] = distance
+    if partner.casefold() not in by_class:
         return None
-    return 1 + sum(d < mine[partner.casefold()] for d in mine.values()), len(mine)
+    return 1 + sum(d < by_class[partner.casefold()] for d in by_class.values()), len(by_class)
