@@ -58,6 +58,6 @@ def left_out_groups(labels: np.ndarray, groups: np.ndarray, n_classes: int) -> t
 
 def holdings(labels: np.ndarray, groups: np.ndarray, n_classes: int) -> np.ndarray:
     """Return which groups (0 … largest) have cells of which class: (groups, n_classes) bool."""
-    found = np.zeros((int(groups.max()) + 1, n_classes), bool)
-    found[groups, labels] = True
-    return found
+    holds = np.zeros((int(groups.max()) + 1, n_classes), bool)
+    holds[groups, labels] = True
+    return holds

@@ -11,8 +11,8 @@ import numpy as np
 from pci_bench.statistics.metrics import classification_metrics
 
 PERMUTATIONS = 200
-MOST_VOTES = 10_000_000  # cells × permutations × k of one level; for more cells there are fewer permutations
-FEWEST_PERMUTATIONS = 20
+MAX_VOTES = 10_000_000  # cells × permutations × k of one level; for more cells there are fewer permutations
+MIN_PERMUTATIONS = 20
 
 
 def permuted_labels(labels: np.ndarray, groups: np.ndarray, permutations: int, seed: int) -> np.ndarray:
@@ -49,14 +49,14 @@ def _permuted_labels(
     groups = np.unique(groups, return_inverse=True)[1]
     sizes = np.bincount(groups)
     starts = np.cumsum(sizes) - sizes
-    found = np.empty((permutations, len(labels)), labels.dtype)
+    permuted = np.empty((permutations, len(labels)), labels.dtype)
     by_group = np.argsort(groups, kind="stable")
     place = np.arange(len(labels)) - np.repeat(starts, sizes)
     for number in range(permutations):
         shuffled = labels[np.lexsort((rng.random(len(labels)), groups))]
         donor = np.repeat(rng.permutation(len(sizes)), sizes)
-        found[number, by_group] = shuffled[starts[donor] + place * sizes[donor] // np.repeat(sizes, sizes)]
-    return found
+        permuted[number, by_group] = shuffled[starts[donor] + place * sizes[donor] // np.repeat(sizes, sizes)]
+    return permuted
 
 
 def chance_levels(
@@ -95,7 +95,7 @@ def chance_levels(
     from pci_bench.statistics.compiled.votes import permuted_confusions
 
     ks = sorted(set(ks))
-    enough = [min(len(permuted), max(FEWEST_PERMUTATIONS, MOST_VOTES // (permuted.shape[1] * k))) for k in ks]
+    enough = [min(len(permuted), max(MIN_PERMUTATIONS, MAX_VOTES // (permuted.shape[1] * k))) for k in ks]
     draws = np.random.default_rng([seed, 1]).random((enough[0], n_classes))
     counts = permuted_confusions(
         lists, permuted[: enough[0]], groups, np.array(ks), np.array(enough), n_classes, draws, balanced

@@ -68,9 +68,11 @@ def compartment_scores(features: np.ndarray, annotation: np.ndarray, groups: np.
         for start in range(0, len(cells), BLOCK_ROWS):
             some = cells[start : start + BLOCK_ROWS]
             part = (features[some] - mean) * inverse
-            near, far = (np.maximum(np.sqrt(np.square(part - average).sum(axis=1)), least) for average in averages)
+            to_first, to_second = (
+                np.maximum(np.sqrt(np.square(part - average).sum(axis=1)), least) for average in averages
+            )
             with np.errstate(divide="ignore", invalid="ignore"):
-                scores[some] = np.where(near == far, 0, np.log(near) - np.log(far))
+                scores[some] = np.where(to_first == to_second, 0, np.log(to_first) - np.log(to_second))
     return scores
 
 
@@ -183,8 +185,8 @@ def scores_of_averages(
         for start in range(0, len(cells), BLOCK_ROWS):
             part = features[cells[start : start + BLOCK_ROWS]]
             norms = precision @ np.square(part).T
-            near = np.maximum(square[..., None] - 2 * scaled @ part.T + norms, 1e-12)
-            ratio = 0.5 * (np.log(near[0]) - np.log(near[1]))
+            squared_distances = np.maximum(square[..., None] - 2 * scaled @ part.T + norms, 1e-12)
+            ratio = 0.5 * (np.log(squared_distances[0]) - np.log(squared_distances[1]))
             scores[:, cells[start : start + BLOCK_ROWS]] = np.where(some.all(axis=0)[:, None], ratio, 0)
     return scores
 
@@ -253,10 +255,10 @@ def summary_spreads(
         kept, factor = units.halves(kind, rng)
         weights = np.stack([kept * (units.kind == single) for single in (FIRST, SECOND)])
         scores = scores_of_averages(features, units.code, weights, groups, precision_of(features, units.code, kept))
-        found = [weighted_summary(s, annotation, w[units.code]) for s, w in zip(scores, kept, strict=True)]
+        summaries = [weighted_summary(s, annotation, w[units.code]) for s, w in zip(scores, kept, strict=True)]
         df = max(float(np.sum(units.kind == kind)) - 1, 1)
-        for name in found[0]:
-            variance = factor * float(np.var([f[name] for f in found], ddof=1))
+        for name in summaries[0]:
+            variance = factor * float(np.var([f[name] for f in summaries], ddof=1))
             parts.setdefault(name, []).append(Spread(variance, df))
     return {name: Spread.total(spreads) for name, spreads in parts.items()}
 
@@ -270,16 +272,16 @@ def chance_separation(
     """
     rng = np.random.default_rng([seed, 1])
     single = np.flatnonzero(units.kind != BOTH)
-    dealt = np.tile(units.kind, (PERMUTATIONS, 1))
-    dealt[:, single] = rng.permuted(dealt[:, single], axis=1)
-    weights = np.stack([dealt == kind for kind in (FIRST, SECOND)]).astype(float)
+    assigned = np.tile(units.kind, (PERMUTATIONS, 1))
+    assigned[:, single] = rng.permuted(assigned[:, single], axis=1)
+    weights = np.stack([assigned == kind for kind in (FIRST, SECOND)]).astype(float)
     alone = annotation != BOTH
     scores = scores_of_averages(features[alone], units.code[alone], weights, None if groups is None else groups[alone])
-    found = []
-    for values, kinds in zip(scores, dealt, strict=True):
+    separations = []
+    for values, kinds in zip(scores, assigned, strict=True):
         kind = kinds[units.code[alone]]
-        found.append(separation(values[kind == FIRST], values[kind == SECOND]))
-    return float(np.mean(found))
+        separations.append(separation(values[kind == FIRST], values[kind == SECOND]))
+    return float(np.mean(separations))
 
 
 def _weighted_median(ordered: np.ndarray, weights: np.ndarray) -> float:
@@ -308,10 +310,10 @@ def annotated_cells(terms: np.ndarray, image: np.ndarray, first: str, second: st
     """
     import pandas as pd
 
-    found: dict[str, frozenset[str]] = {}
+    image_terms: dict[str, frozenset[str]] = {}
     for name, joined in pd.DataFrame({"image": image, "terms": terms}).drop_duplicates().itertuples(index=False):
-        found[name] = found.get(name, frozenset()) | split_terms(joined.casefold())
+        image_terms[name] = image_terms.get(name, frozenset()) | split_terms(joined.casefold())
     first, second = first.strip().casefold(), second.strip().casefold()
     groups = {frozenset({first}): FIRST, frozenset({second}): SECOND, frozenset({first, second}): BOTH}
-    codes = {name: groups.get(terms_of, NEITHER) for name, terms_of in found.items() if name}
+    codes = {name: groups.get(terms_of, NEITHER) for name, terms_of in image_terms.items() if name}
     return np.array([codes.get(name, NEITHER) for name in image], np.int64)

@@ -54,11 +54,11 @@ def enrichment(clusters: np.ndarray, terms: np.ndarray, adjusted: Literal["all",
     """
     from scipy.stats import false_discovery_control, hypergeom
 
-    found = np.rint(clusters.astype(np.float64) @ terms.astype(np.float64)).astype(np.int64)
+    overlaps = np.rint(clusters.astype(np.float64) @ terms.astype(np.float64)).astype(np.int64)
     cluster_size, term_size = clusters.sum(axis=1), terms.sum(axis=0)
-    p = hypergeom.sf(found - 1, terms.shape[0], term_size[None, :], cluster_size[:, None]).reshape(found.shape)
+    p = hypergeom.sf(overlaps - 1, terms.shape[0], term_size[None, :], cluster_size[:, None]).reshape(overlaps.shape)
     p = np.clip(p, 0, 1)
     fdr = (
         false_discovery_control(p, axis=None if adjusted == "all" else 1, method="bh").reshape(p.shape) if p.size else p
     )
-    return Enrichment(found, cluster_size, term_size, p, fdr)
+    return Enrichment(overlaps, cluster_size, term_size, p, fdr)

@@ -154,14 +154,14 @@ def _left_out(
     totals: np.ndarray, label: int, rows: np.ndarray, scale: float, statistic: Statistic
 ) -> dict[str, np.ndarray]:
     """Return statistics of the counts where one class's are less each row, and scaled."""
-    found: dict[str, list[np.ndarray]] = {}
+    values_by_name: dict[str, list[np.ndarray]] = {}
     for start in range(0, len(rows), CHUNK):
         part = rows[start : start + CHUNK]
         counts = np.repeat(totals[None].astype(float), len(part), axis=0)
         counts[:, label] = (totals[label] - part) * scale
         for name, values in statistic(counts).items():
-            found.setdefault(name, []).append(values)
-    return {name: np.concatenate(values) for name, values in found.items()}
+            values_by_name.setdefault(name, []).append(values)
+    return {name: np.concatenate(values) for name, values in values_by_name.items()}
 
 
 def _joined_classes(classes: list[tuple[np.ndarray, np.ndarray]]) -> list[Spread]:
@@ -179,13 +179,15 @@ def _joined_classes(classes: list[tuple[np.ndarray, np.ndarray]]) -> list[Spread
     links = coo_array((np.ones(len(code)), (owner, len(classes) + code)), shape=(size, size))
     component = connected_components(links, directed=False)[1]
     summed = np.bincount(code, deviations, minlength=len(names))
-    found = []
+    spreads = []
     for number in np.unique(component):
         inside = component[len(classes) :] == number
-        mine = [Spread(float(v @ v), len(v) - 1) for place, (_, v) in enumerate(classes) if component[place] == number]
-        df = min(Spread.total(mine).df, inside.sum() - 1)
-        found.append(Spread(float(np.square(summed[inside]).sum()), df))
-    return found
+        joined = [
+            Spread(float(v @ v), len(v) - 1) for place, (_, v) in enumerate(classes) if component[place] == number
+        ]
+        df = min(Spread.total(joined).df, inside.sum() - 1)
+        spreads.append(Spread(float(np.square(summed[inside]).sum()), df))
+    return spreads
 
 
 def mean_spread(values: np.ndarray, groups: np.ndarray) -> Spread:
@@ -236,5 +238,5 @@ def item_spread(by_item: np.ndarray, twice: float, strata: np.ndarray) -> Spread
         for square, n in zip(squares.tolist(), counts.tolist(), strict=True)
         if n > 1
     ]
-    found = Spread.total(parts)
-    return Spread(max(found.variance - twice, twice), found.df)
+    total = Spread.total(parts)
+    return Spread(max(total.variance - twice, twice), total.df)

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import numpy as np
 
-FEWEST = 4  # groups of a stratum among which their interactions can be told from what each of them does alone
+MIN_GROUPS = 4  # groups of a stratum among which their interactions can be told from what each of them does alone
 
 
 def strata_of(groups: np.ndarray, labels: np.ndarray) -> np.ndarray:
@@ -66,17 +66,17 @@ def slopes(confusion: np.ndarray) -> np.ndarray:
     actual, claimed = confusion.sum(axis=1), confusion[:, :n_classes].sum(axis=0)
     correct = np.diagonal(confusion)
     present = actual > 0
-    found = np.zeros((n_classes, n_classes + 1, 3))
+    derivatives = np.zeros((n_classes, n_classes + 1, 3))
     right = np.zeros((n_classes, n_classes + 1), bool)
     np.fill_diagonal(right, True)
     recall = correct / np.maximum(actual, 1)
-    found[..., 0] = (right - recall[:, None]) / np.maximum(actual, 1)[:, None] / present.sum()
+    derivatives[..., 0] = (right - recall[:, None]) / np.maximum(actual, 1)[:, None] / present.sum()
     both = np.maximum(actual + claimed, 1)
     loss = np.where(present, 2 * correct / both**2, 0) / present.sum()
-    found[..., 1] = np.where(right, (2 * present / both / present.sum())[:, None], 0) - loss[:, None]
-    found[:, :n_classes, 1] -= loss
-    found[..., 2] = (right - correct.sum() / actual.sum()) / actual.sum()
-    return found
+    derivatives[..., 1] = np.where(right, (2 * present / both / present.sum())[:, None], 0) - loss[:, None]
+    derivatives[:, :n_classes, 1] -= loss
+    derivatives[..., 2] = (right - correct.sum() / actual.sum()) / actual.sum()
+    return derivatives
 
 
 def jackknife_variance(
@@ -161,17 +161,19 @@ def _interactions(
     squares, totals = by_block(changes**2, of_predicted, of_deleted), by_block(changes, of_predicted, of_deleted)
     of_rows = by_block(row_sums**2, strata[row], row_stratum)
     of_columns = by_block(column_sums**2, column_stratum, strata[column])
-    one, other = np.divmod(blocks, n_strata)
-    high, wide = counts[one].astype(float)[:, None], counts[other].astype(float)[:, None]
+    predicted_stratum, deleted_stratum = np.divmod(blocks, n_strata)
+    high, wide = counts[predicted_stratum].astype(float)[:, None], counts[deleted_stratum].astype(float)[:, None]
     residual = squares - of_rows / wide - of_columns / high + totals**2 / (high * wide)
     more = np.where(counts > 1, counts / np.maximum(counts - 1, 1), 0)
-    excess: np.ndarray = (residual * (more[one] * more[other] * (one != other))[:, None]).sum(axis=0)
+    excess: np.ndarray = (
+        residual * (more[predicted_stratum] * more[deleted_stratum] * (predicted_stratum != deleted_stratum))[:, None]
+    ).sum(axis=0)
 
     # Within a stratum no group is predicted while it is deleted: the additive model is fitted without the diagonal.
     inside = of_predicted == of_deleted
     predicted, deleted, changes = predicted[inside], deleted[inside], changes[inside]
-    large = counts[:, None] >= FEWEST
-    size = np.where(large, counts[:, None], FEWEST).astype(float)
+    large = counts[:, None] >= MIN_GROUPS
+    size = np.where(large, counts[:, None], MIN_GROUPS).astype(float)
     mean = (_sums(strata[predicted], changes, n_strata) / (2 * (size - 1)))[strata]
     others = (size - 1)[strata]
     rows, columns = _sums(predicted, changes, n_groups), _sums(deleted, changes, n_groups)

@@ -55,23 +55,23 @@ def _without_last_merges(linkage: np.ndarray, merges: int) -> np.ndarray:
         above[linkage[row, :2].astype(int)] = above[n + row]
     order = leaf_order(linkage)
     _, first, codes = np.unique(above[:n][order], return_index=True, return_inverse=True)
-    found = np.empty(n, np.int64)
-    found[order] = np.argsort(np.argsort(first))[codes]
-    return found
+    clusters = np.empty(n, np.int64)
+    clusters[order] = np.argsort(np.argsort(first))[codes]
+    return clusters
 
 
 def leaves_below(linkage: np.ndarray, node: int) -> np.ndarray:
     """Return the leaves of a node in leaf order; leaves are nodes 0 to n − 1, merges those from n on."""
     n = len(linkage) + 1
-    found, stack = [], [node]
+    leaves, stack = [], [node]
     while stack:
         top = stack.pop()
         if top < n:
-            found.append(top)
+            leaves.append(top)
         else:
             left, right = linkage[top - n, :2].astype(int)
             stack += [right, left]
-    return np.array(found, np.int64)
+    return np.array(leaves, np.int64)
 
 
 def clade(linkage: np.ndarray, leaf: int, size: int) -> np.ndarray:

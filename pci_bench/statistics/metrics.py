@@ -99,8 +99,8 @@ def recall_spreads(
         return {str(c): np.nan_to_num(recalls(counts)[..., c]) for c in range(n_classes)}
 
     codes = np.where(predicted < 0, n_classes, predicted)
-    found, _ = stratified_jackknife(labels, codes, groups, (n_classes, n_classes + 1), statistic)
-    return [found[str(c)] for c in range(n_classes)]
+    spreads, _ = stratified_jackknife(labels, codes, groups, (n_classes, n_classes + 1), statistic)
+    return [spreads[str(c)] for c in range(n_classes)]
 
 
 def share_spreads(

@@ -114,16 +114,16 @@ class Neighborhoods:
         ks = sorted(set(ks))
         left_out, _ = self._draws(balanced=True)
         holds = holdings(self.labels, self.groups, self.n_classes)
-        found = np.empty((len(ks), len(self.labels), self.n_classes + 1))
+        shares = np.empty((len(ks), len(self.labels), self.n_classes + 1))
 
         def vote(rows: np.ndarray, lists: np.ndarray) -> np.ndarray:
-            found[:, rows], short = votes.shares(
+            shares[:, rows], short = votes.shares(
                 rows, lists, self.labels, self.groups, np.array(ks), self.n_classes, left_out, holds
             )
             return np.asarray(short)
 
         self._deep_enough(vote)
-        return dict(zip(ks, found, strict=True))
+        return dict(zip(ks, shares, strict=True))
 
     def intervals(
         self, shares: np.ndarray, k: int, units: np.ndarray, strata: np.ndarray, *, balanced: bool = False
@@ -145,9 +145,11 @@ class Neighborhoods:
 
         n_classes = self.n_classes
         confusion = expected_confusion(shares[self.order], self.labels[self.order], n_classes)
-        worth = slopes(confusion)
-        own = np.zeros((len(strata), worth.shape[2]))
-        np.add.at(own, units[self.order], np.einsum("ij,ijm->im", shares[self.order], worth[self.labels[self.order]]))
+        influences = slopes(confusion)
+        own = np.zeros((len(strata), influences.shape[2]))
+        np.add.at(
+            own, units[self.order], np.einsum("ij,ijm->im", shares[self.order], influences[self.labels[self.order]])
+        )
         left_out, instead = (
             np.ascontiguousarray(d[:: max(1, len(d) // JACKKNIFE_DRAWS)]) for d in self._draws(balanced=balanced)
         )
@@ -156,17 +158,17 @@ class Neighborhoods:
         several = np.unique(self.groups[unit_of_group[self.groups] != units])
         unit_of_group[several] = -1
         holds = holdings(self.labels, self.groups, n_classes)
-        found: list[tuple[np.ndarray, np.ndarray]] = []
+        deletions: list[tuple[np.ndarray, np.ndarray]] = []
 
         def vote(rows: np.ndarray, lists: np.ndarray) -> np.ndarray:
             pairs, changes, short = votes.deletions(
-                rows, lists, self.labels, self.groups, units, k, left_out, instead, unit_of_group, holds, worth
+                rows, lists, self.labels, self.groups, units, k, left_out, instead, unit_of_group, holds, influences
             )
-            found.append((pairs, changes))
+            deletions.append((pairs, changes))
             return np.asarray(short)
 
         self._deep_enough(vote)
-        pairs, changes = (np.concatenate(parts) for parts in zip(*found, strict=True))
+        pairs, changes = (np.concatenate(parts) for parts in zip(*deletions, strict=True))
         variance, freedom = jackknife_variance(own, pairs, changes, strata)
         values = classification_metrics(confusion)
         return {
@@ -204,15 +206,15 @@ def one_right_and_one_wrong(labels: np.ndarray, predicted: np.ndarray, order: np
     [2, 1, 4]
     """
     kinds = 2 * labels[order] + (predicted[order] != labels[order])
-    found: np.ndarray = order[np.unique(kinds, return_index=True)[1][:most]]
-    return found
+    positions: np.ndarray = order[np.unique(kinds, return_index=True)[1][:most]]
+    return positions
 
 
 def expected_confusion(shares: np.ndarray, labels: np.ndarray, n_classes: int) -> np.ndarray:
     """Return how often each class is predicted as each, in expectation: (n, n_classes + 1) -> (n_classes, n_classes + 1)."""
-    found = np.zeros((n_classes, n_classes + 1))
-    np.add.at(found, labels, shares)
-    return found
+    confusion = np.zeros((n_classes, n_classes + 1))
+    np.add.at(confusion, labels, shares)
+    return confusion
 
 
 def neighborhoods(

@@ -87,7 +87,7 @@ def localized_proteins(
     annotated: dict[str, frozenset[str]] = {}
     for name, joined in cells.loc[complete, ["protein", "terms"]].drop_duplicates().itertuples(index=False):
         annotated[name] = annotated.get(name, frozenset()) | split_terms(joined)
-    single = {name: next(iter(found)) for name, found in annotated.items() if len(found) == 1}
+    single = {name: next(iter(own_terms)) for name, own_terms in annotated.items() if len(own_terms) == 1}
     shared = pd.Series(single, dtype=object).value_counts()
     kept = tuple(sorted(shared.index[shared >= minimum]))
     rare = {str(t): int(shared[t]) for t in sorted(shared.index) if shared[t] < minimum}
@@ -99,15 +99,15 @@ def localized_proteins(
     units = cells[used].assign(owner=owner[used].astype(np.int64)).groupby(["owner", "image", "line"], sort=True)
     code = np.full(len(cells), -1)
     code[used] = units.ngroup()
-    found = units.size().index.to_frame(index=False)
+    images = units.size().index.to_frame(index=False)
     return LocalizedProteins(
         kept,
         np.searchsorted(kept, [t for t, _ in chosen]) if kept else np.zeros(0, np.int64),
-        np.searchsorted(found["owner"], np.arange(len(chosen) + 1)),
-        pd.factorize(found["line"], sort=True)[0],
+        np.searchsorted(images["owner"], np.arange(len(chosen) + 1)),
+        pd.factorize(images["line"], sort=True)[0],
         code,
         {
-            "proteins_of_several_terms": sum(len(found) > 1 for found in annotated.values()),
+            "proteins_of_several_terms": sum(len(own_terms) > 1 for own_terms in annotated.values()),
             "terms_of_too_few_proteins": rare,
             "cells": int((~used).sum()),
         },
@@ -129,15 +129,15 @@ def draw_pairs(
     """
     bounds = proteins.bounds
     drawn = []
-    for one in range(len(proteins.terms)):
-        for other in range(len(proteins.terms)):
-            first = rng.integers(bounds[one], bounds[one + 1], pairs)
-            second = rng.integers(bounds[other], bounds[other + 1] - (one == other), pairs)
-            if one == other:
+    for first_term in range(len(proteins.terms)):
+        for second_term in range(len(proteins.terms)):
+            first = rng.integers(bounds[first_term], bounds[first_term + 1], pairs)
+            second = rng.integers(bounds[second_term], bounds[second_term + 1] - (first_term == second_term), pairs)
+            if first_term == second_term:
                 second += second >= first
             drawn.append(np.stack([first, second], axis=1))
-    found = np.concatenate(drawn)
-    return found, proteins.an_image_of(found, rng), np.arange(len(drawn) + 1) * pairs
+    pair_proteins = np.concatenate(drawn)
+    return pair_proteins, proteins.an_image_of(pair_proteins, rng), np.arange(len(drawn) + 1) * pairs
 
 
 def term_scores(mean: np.ndarray, square: np.ndarray, statistic: Statistic) -> np.ndarray:

@@ -12,7 +12,7 @@ import numpy as np
 from pci_bench.system.compilation import compiled
 
 TILE = 32  # rows per buffer, so that two of them stay in the cache however many cells an image has
-SHARE = 64  # pairs that a thread takes at a time
+CHUNK_PAIRS = 64  # pairs that a thread takes at a time
 
 
 def column_scale(features: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -72,9 +72,9 @@ def mean_distances(
     inverse = np.ones(values.shape[1]) if inverse is None else np.asarray(inverse, np.float64)
     ordered = np.sort(np.asarray(pairs, np.int64).reshape(-1, 2), axis=1)
     turn = np.lexsort((ordered[:, 1], ordered[:, 0]))  # neighbours share their first image, which is then in its buffer
-    found = np.empty(len(ordered))
-    found[turn] = _mean_distances(values, members, starts, ordered[turn], mean, inverse)
-    return found
+    distances = np.empty(len(ordered))
+    distances[turn] = _mean_distances(values, members, starts, ordered[turn], mean, inverse)
+    return distances
 
 
 @compiled(nogil=True)
@@ -95,27 +95,27 @@ def _fetch(
 
 
 @compiled(nogil=True, fastmath={"reassoc", "contract"})
-def _summed(row: np.ndarray, others: np.ndarray, count: int) -> float:
+def _summed(row: np.ndarray, other_rows: np.ndarray, count: int) -> float:
     """Return the sum of a row's distances to the first `count` others; four at a time, so that it is loaded once for four."""
     total = 0.0
     j = 0
     while j + 4 <= count:
-        other0, other1, other2, other3 = others[j], others[j + 1], others[j + 2], others[j + 3]
+        other0, other1, other2, other3 = other_rows[j], other_rows[j + 1], other_rows[j + 2], other_rows[j + 3]
         sum0 = sum1 = sum2 = sum3 = 0.0
         for i in range(len(row)):
             value = row[i]
-            one, two, three, four = value - other0[i], value - other1[i], value - other2[i], value - other3[i]
-            sum0 += one * one
-            sum1 += two * two
-            sum2 += three * three
-            sum3 += four * four
+            d0, d1, d2, d3 = value - other0[i], value - other1[i], value - other2[i], value - other3[i]
+            sum0 += d0 * d0
+            sum1 += d1 * d1
+            sum2 += d2 * d2
+            sum3 += d3 * d3
         total += np.sqrt(sum0) + np.sqrt(sum1) + np.sqrt(sum2) + np.sqrt(sum3)
         j += 4
     while j < count:
-        other = others[j]
+        other_row = other_rows[j]
         square = 0.0
         for i in range(len(row)):
-            difference = row[i] - other[i]
+            difference = row[i] - other_row[i]
             square += difference * difference
         total += np.sqrt(square)
         j += 1
@@ -131,12 +131,12 @@ def _mean_distances(
     mean: np.ndarray,
     inverse: np.ndarray,
 ) -> np.ndarray:
-    found = np.empty(len(pairs))
-    for share in numba.prange((len(pairs) + SHARE - 1) // SHARE):
+    distances = np.empty(len(pairs))
+    for chunk in numba.prange((len(pairs) + CHUNK_PAIRS - 1) // CHUNK_PAIRS):
         rows = np.empty((TILE, features.shape[1]))
-        others = np.empty((TILE, features.shape[1]))
+        other_rows = np.empty((TILE, features.shape[1]))
         held = -1  # where the rows in the buffer start
-        for pair in range(share * SHARE, min(len(pairs), (share + 1) * SHARE)):
+        for pair in range(chunk * CHUNK_PAIRS, min(len(pairs), (chunk + 1) * CHUNK_PAIRS)):
             first, second = pairs[pair, 0], pairs[pair, 1]
             total = 0.0
             for a in range(starts[first], starts[first + 1], TILE):
@@ -146,9 +146,9 @@ def _mean_distances(
                     held = a
                 for b in range(starts[second], starts[second + 1], TILE):
                     b_stop = min(b + TILE, starts[second + 1])
-                    _fetch(features, members, b, b_stop, mean, inverse, others)
+                    _fetch(features, members, b, b_stop, mean, inverse, other_rows)
                     for place in range(a_stop - a):
-                        total += _summed(rows[place], others, b_stop - b)
+                        total += _summed(rows[place], other_rows, b_stop - b)
             cells = (starts[first + 1] - starts[first]) * (starts[second + 1] - starts[second])
-            found[pair] = total / cells
-    return found
+            distances[pair] = total / cells
+    return distances

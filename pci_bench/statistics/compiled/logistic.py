@@ -21,11 +21,11 @@ SWEEPS = 200  # of coordinate descent, before a linear system is solved
 ROUNDS = 20  # of both
 RIDGE = 1e-11
 BLOCK = 1024  # rows of a matrix product, so that their scaled copy stays in the cache
-NEAR = 0.8  # of the penalty: features at 0 whose gradient is below stay out of the model
-NEWCOMERS = 512  # that may enter the model at once, or as many as are in it
+SCREENING_THRESHOLD = 0.8  # of the penalty: features at 0 whose gradient is below stay out of the model
+MAX_ENTERING = 512  # that may enter the model at once, or as many as are in it
 ROWS_PER_FEATURE = 10  # in a sampled Hessian
 ROUNDING = 1e-13  # of the objective, below which a rise is none
-SHORTEST = 1e-3  # part of a step that is taken
+MIN_STEP = 1e-3  # part of a step that is taken
 DAMPING = 1e-6  # of the largest curvature, added where a step was too long
 
 
@@ -95,12 +95,12 @@ def l1_logistic_regression(
         whole[members] = end
         move = x @ whole[:-1] + whole[-1] - scores
         length, reached = 1.0, _value_along(1.0, scores, move, signs, costs, start, end)
-        while not reached - value <= 0.01 * length * promised + ROUNDING * value and length > SHORTEST:
+        while not reached - value <= 0.01 * length * promised + ROUNDING * value and length > MIN_STEP:
             length /= 2
             reached = _value_along(length, scores, move, signs, costs, start, end)
         sampling = sampling and solved and length == 1
         damping = (0.01 * damping if damping > DAMPING else 0.0) if length == 1 else max(100 * damping, DAMPING)
-        if length <= SHORTEST:
+        if length <= MIN_STEP:
             if damping > 1:
                 break
             continue
@@ -124,8 +124,8 @@ def _working_set(w: np.ndarray, gradient: np.ndarray) -> np.ndarray:
     """Return the coefficients that the next model is about, in order: the intercept, those not 0, and those about to be."""
     inside = w != 0
     inside[-1] = True
-    outside = np.flatnonzero(~inside & (np.abs(gradient) > NEAR))
-    limit = max(NEWCOMERS, int(inside.sum()))
+    outside = np.flatnonzero(~inside & (np.abs(gradient) > SCREENING_THRESHOLD))
+    limit = max(MAX_ENTERING, int(inside.sum()))
     outside = outside[np.argsort(-np.abs(gradient[outside]), kind="stable")[:limit]]
     return np.union1d(np.flatnonzero(inside), outside)
 
@@ -140,12 +140,12 @@ def _rows(curvatures: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
     threshold = rising[-1] * 2.0**-40
     if count < n:
         below = np.append(0, np.cumsum(rising))
-        taken = np.arange(n, 0, -1) + np.divide(below[:-1], rising, out=np.zeros(n), where=rising > 0)
-        smaller = int(np.argmax(np.append(taken, 0) <= count))  # how many rows stay below the threshold
+        sample_sizes = np.arange(n, 0, -1) + np.divide(below[:-1], rising, out=np.zeros(n), where=rising > 0)
+        smaller = int(np.argmax(np.append(sample_sizes, 0) <= count))  # how many rows stay below the threshold
         threshold = max(threshold, below[smaller] / max(count - (n - smaller), 1e-300))
     rows, multipliers = np.empty(len(curvatures), np.int64), np.empty(len(curvatures))
-    found = _systematic_sample(curvatures, threshold, rows, multipliers)
-    return rows[:found], multipliers[:found]
+    n_sampled = _systematic_sample(curvatures, threshold, rows, multipliers)
+    return rows[:n_sampled], multipliers[:n_sampled]
 
 
 def _hessian(x: np.ndarray, members: np.ndarray, rows: np.ndarray, multipliers: np.ndarray) -> np.ndarray:
@@ -255,19 +255,19 @@ def _dual_value(residuals: np.ndarray, costs: np.ndarray, shrink: float) -> floa
 @compiled(nogil=True)
 def _systematic_sample(curvatures: np.ndarray, threshold: float, rows: np.ndarray, multipliers: np.ndarray) -> int:
     """Fill in the rows at or above a threshold, and of the others one for each threshold's worth; return how many."""
-    found = 0
+    n_sampled = 0
     passed = 0.5
     for i in range(len(curvatures)):
         if curvatures[i] >= threshold:
-            rows[found], multipliers[found] = i, np.sqrt(curvatures[i])
-            found += 1
+            rows[n_sampled], multipliers[n_sampled] = i, np.sqrt(curvatures[i])
+            n_sampled += 1
         else:
             passed += curvatures[i] / threshold
             if passed >= 1:
                 passed -= 1
-                rows[found], multipliers[found] = i, np.sqrt(threshold)
-                found += 1
-    return found
+                rows[n_sampled], multipliers[n_sampled] = i, np.sqrt(threshold)
+                n_sampled += 1
+    return n_sampled
 
 
 @compiled(nogil=True)

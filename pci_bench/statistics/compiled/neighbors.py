@@ -62,7 +62,7 @@ def nearest(features: np.ndarray, k: int, groupings: Sequence[np.ndarray]) -> li
             np.matmul(search[i : ends[0]], search[j : ends[1]].T, out=block)
             _nominate(block, i, j, shrunk, slack, groups, bounds, nominated, widest)
 
-    found = []
+    results = []
     for grouping in range(len(groups)):
         indices = np.empty((n, k), np.int64)
         squares = np.empty((n, k), np.float64)
@@ -74,8 +74,8 @@ def nearest(features: np.ndarray, k: int, groupings: Sequence[np.ndarray]) -> li
             _search_again(
                 product_of_some, some, some, rows, scale * scale, shrunk, slack, groups[grouping], indices, squares
             )
-        found.append((indices, np.sqrt(squares)))
-    return found
+        results.append((indices, np.sqrt(squares)))
+    return results
 
 
 def nearest_of(features: np.ndarray, wanted: np.ndarray, k: int, groups: np.ndarray) -> np.ndarray:
@@ -164,18 +164,18 @@ def _push(bounds: np.ndarray, nominated: np.ndarray, bound: float, index: int) -
 @compiled(nogil=True)
 def _offer(
     row: int,
-    other: int,
+    candidate: int,
     bound: float,
     groups: np.ndarray,
     bounds: np.ndarray,
     nominated: np.ndarray,
     widest: np.ndarray,
 ) -> None:
-    """Offer `other` to the heaps of `row`."""
+    """Offer `candidate` to the heaps of `row`."""
     widest_now = bounds[0, row, 0]
     for grouping in range(len(groups)):
-        if bound < bounds[grouping, row, 0] and groups[grouping, row] != groups[grouping, other]:
-            _push(bounds[grouping, row], nominated[grouping, row], bound, other)
+        if bound < bounds[grouping, row, 0] and groups[grouping, row] != groups[grouping, candidate]:
+            _push(bounds[grouping, row], nominated[grouping, row], bound, candidate)
         widest_now = bounds[0, row, 0] if grouping == 0 else max(widest_now, bounds[grouping, row, 0])
     widest[row] = widest_now
 
@@ -271,9 +271,11 @@ def _measure(
         squares[row] = np.inf
         count = 0
         for place in range(bounds.shape[1]):
-            other = nominated[row, place]
-            if other >= 0:
-                count = _insert(indices[row], squares[row], count, other, _squared_distance(rows[row], rows[other]))
+            candidate = nominated[row, place]
+            if candidate >= 0:
+                count = _insert(
+                    indices[row], squares[row], count, candidate, _squared_distance(rows[row], rows[candidate])
+                )
         # The root is the largest nominated bound; where the heap was never filled, all possible neighbours were measured.
         certified[row] = bounds[row, 0] == np.inf or squares[row, k - 1] * scale_squared < bounds[row, 0]
     return certified
@@ -301,10 +303,12 @@ def _search_again(
         indices[to] = -1
         squares[to] = np.inf
         count = 0
-        for other in range(len(rows)):
-            bound = shrunk[row] - slack + shrunk[other] - two * product[place, other]
-            if groups[other] != groups[row] and bound <= limit:
-                count = _insert(indices[to], squares[to], count, other, _squared_distance(rows[row], rows[other]))
+        for candidate in range(len(rows)):
+            bound = shrunk[row] - slack + shrunk[candidate] - two * product[place, candidate]
+            if groups[candidate] != groups[row] and bound <= limit:
+                count = _insert(
+                    indices[to], squares[to], count, candidate, _squared_distance(rows[row], rows[candidate])
+                )
                 if count == k:
                     limit = min(limit, squares[to, k - 1] * scale_squared)
                     if squares[to, k - 1] == 0.0:

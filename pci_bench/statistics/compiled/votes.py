@@ -39,13 +39,13 @@ def _vote(
     total = 0
     position = 0
     while position < len(neighbors) and total < len(voters):
-        other = neighbors[position]
-        if other < 0:
+        neighbor = neighbors[position]
+        if neighbor < 0:
             break
-        label = labels[other]
-        if groups[other] != left_out[label] or held[label]:
+        label = labels[neighbor]
+        if groups[neighbor] != left_out[label] or held[label]:
             counts[label] += 1
-            voters[total] = other
+            voters[total] = neighbor
             total += 1
         position += 1
     return total, position
@@ -92,7 +92,7 @@ def shares(
     n_rows, depth = lists.shape
     n_draws = len(left_out)
     without = left_out.T.copy()
-    found = np.zeros((len(ks), n_rows, n_classes + 1))
+    counts = np.zeros((len(ks), n_rows, n_classes + 1))
     short = np.zeros(n_rows, np.bool_)
     scores = np.empty((n_classes, n_draws), np.int64)  # see _winner_of
     best = np.empty(n_draws, np.int64)
@@ -107,10 +107,10 @@ def shares(
         fewest = 0
         position = 0
         while position < depth and fewest < ks[-1] and lists[place, position] >= 0:
-            other = lists[place, position]
+            neighbor = lists[place, position]
             position += 1
-            label = labels[other]
-            group = -2 if holds[own, label] else groups[other]  # −2: left out in no draw
+            label = labels[neighbor]
+            group = -2 if holds[own, label] else groups[neighbor]  # −2: left out in no draw
             fewest = _voted(without[label], group, n_classes, scores[label], best, voted)
             for turn in range(len(ks)):
                 if fewest <= ks[turn] <= position:
@@ -119,8 +119,8 @@ def shares(
         for turn in range(len(ks)):
             _keep(leading[turn], best, voted, ks[turn])
             for draw in range(n_draws):
-                found[turn, place, _winner_of(leading[turn, draw], n_classes)] += 1
-    return found / n_draws, short
+                counts[turn, place, _winner_of(leading[turn, draw], n_classes)] += 1
+    return counts / n_draws, short
 
 
 @compiled(nogil=True)
@@ -180,7 +180,7 @@ def deletions(
     instead: np.ndarray,
     unit_of_group: np.ndarray,
     holds: np.ndarray,
-    worth: np.ndarray,
+    influences: np.ndarray,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return what deleting every unit changes in the statistics, by the unit of the cells whose predictions change.
 
@@ -194,7 +194,7 @@ def deletions(
         (draws, n_classes) int: the group that a class loses where the left-out one is deleted; −1 for none.
     unit_of_group
         (groups,) int: the unit that a group lies in, −1 where it lies in several.
-    worth
+    influences
         (n_classes, n_classes + 1, statistics) float: what a cell of a class adds to each statistic when predicted as another.
 
     Returns
@@ -204,7 +204,7 @@ def deletions(
         float; and (r,) bool: rows whose lists were too short, of which nothing is returned.
     """
     n_rows, depth = lists.shape
-    n_classes, _, n_statistics = worth.shape
+    n_classes, _, n_statistics = influences.shape
     n_draws = len(left_out)
     pairs = np.empty((max(16, 4 * n_rows), 2), np.int64)
     changes = np.empty((len(pairs), n_statistics))
@@ -241,14 +241,14 @@ def deletions(
                     second = max(second, counts[label])
             n_votes = 0
             for turn in range(2 * total):
-                other = voters[turn % total]
-                label = labels[other]
-                deleted = units[other]
+                neighbor = voters[turn % total]
+                label = labels[neighbor]
+                deleted = units[neighbor]
                 if (
                     turn >= total
                 ):  # where the group that its class has lost is deleted, the class loses another one instead
                     group = left_out[draw, label]
-                    if group < 0 or holds[own, label] or groups[other] != instead[draw, label]:
+                    if group < 0 or holds[own, label] or groups[neighbor] != instead[draw, label]:
                         continue
                     if unit_of_group[group] == deleted:
                         continue
@@ -268,9 +268,9 @@ def deletions(
                 lost[at] += 1
                 lost_best[at] += label == best
             for at in range(n_met):
-                last, taken, taken_best = first[at], lost[at], lost_best[at]
+                last, removed, removed_best = first[at], lost[at], lost_best[at]
                 first[at], lost[at], lost_best[at] = -1, 0, 0
-                if taken == 0 or short[place] or counts[best] - taken_best > second + taken:
+                if removed == 0 or short[place] or counts[best] - removed_best > second + removed:
                     continue
                 deleted = met[at]
                 remaining[:] = counts
@@ -278,20 +278,20 @@ def deletions(
                     remaining[vote_of[last]] -= 1
                     last = following[last]
                 after = position
-                left = total - taken
+                left = total - removed
                 while after < depth and left < k:
-                    other = lists[place, after]
-                    if other < 0:
+                    neighbor = lists[place, after]
+                    if neighbor < 0:
                         break
                     after += 1
-                    label = labels[other]
-                    if units[other] == deleted:
+                    label = labels[neighbor]
+                    if units[neighbor] == deleted:
                         continue
                     group = left_out[draw, label]
                     if group >= 0 and not holds[own, label]:
-                        if groups[other] == group:
+                        if groups[neighbor] == group:
                             continue
-                        if unit_of_group[group] == deleted and groups[other] == instead[draw, label]:
+                        if unit_of_group[group] == deleted and groups[neighbor] == instead[draw, label]:
                             continue
                     remaining[label] += 1
                     left += 1
@@ -302,7 +302,9 @@ def deletions(
                 if now != best:
                     column = now if now >= 0 else n_classes
                     for statistic in range(n_statistics):
-                        sums[at, statistic] += (worth[true, column, statistic] - worth[true, best, statistic]) / n_draws
+                        sums[at, statistic] += (
+                            influences[true, column, statistic] - influences[true, best, statistic]
+                        ) / n_draws
             if short[place]:
                 break
         for at in range(n_met):
@@ -352,7 +354,7 @@ def permuted_confusions(
         (s, permutations, n_classes, n_classes + 1) int; zeros for permutations beyond `enough`.
     """
     n, depth = lists.shape
-    found = np.zeros((len(ks), len(permuted), n_classes, n_classes + 1), np.int64)
+    confusions = np.zeros((len(ks), len(permuted), n_classes, n_classes + 1), np.int64)
     none = np.arange(n_classes)[::-1].copy()
     scores = np.empty(n_classes, np.int64)  # see _winner_of
     lost = np.zeros(n, np.bool_)
@@ -369,15 +371,15 @@ def permuted_confusions(
             total, position, best = 0, 0, 0
             for turn in range(answered):
                 while total < ks[turn] and position < depth and lists[row, position] >= 0:
-                    other = lists[row, position]
+                    neighbor = lists[row, position]
                     position += 1
-                    label = labels[other]
-                    if not lost[other] or holds[groups[row], label]:
+                    label = labels[neighbor]
+                    if not lost[neighbor] or holds[groups[row], label]:
                         scores[label] += n_classes
                         best = max(best, scores[label])
                         total += 1
-                found[turn, number, labels[row], _winner_of(best, n_classes)] += 1
-    return found
+                confusions[turn, number, labels[row], _winner_of(best, n_classes)] += 1
+    return confusions
 
 
 @compiled(nogil=True)
