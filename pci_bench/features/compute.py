@@ -84,9 +84,14 @@ def _opened(jobs: Sequence[Job], cells: Cells, device: str, threads: int) -> tup
     """Open the extractors of a pass, each once, and give the process's libraries their threads."""
     set_threads(threads)
     opened = []
-    for mine in by_extractor(jobs).values():
-        with code_of(mine[0].features, "in open()", [str(job.features) for job in mine]):
-            opened.append(_Computation(tuple(mine), mine[0].extractor.open(cells.channels, mine[0].weights, device)))
+    for extractor_jobs in by_extractor(jobs).values():
+        with code_of(extractor_jobs[0].features, "in open()", [str(job.features) for job in extractor_jobs]):
+            opened.append(
+                _Computation(
+                    tuple(extractor_jobs),
+                    extractor_jobs[0].extractor.open(cells.channels, extractor_jobs[0].weights, device),
+                )
+            )
     set_threads(threads)  # once more, for libraries that were imported just now
     return tuple(opened)
 
@@ -222,7 +227,9 @@ def _compute_part(
     size, batch_size = first_job.cells_per_part, first_job.extractor.meta.batch
     stop = min(start + size, len(cells))
     collected: dict[FeatureSet, np.ndarray] = {}
-    prepared = _prepared(first_job, cells, device, [str(job.features) for one in opened for job in one.jobs])
+    prepared = _prepared(
+        first_job, cells, device, [str(job.features) for computation in opened for job in computation.jobs]
+    )
     names = cell_names(cells, slice(start, stop))
     span = max(batch_size, 512 // batch_size * batch_size)  # read a few chunks of the store at once
     for first in range(start, stop, span):
@@ -233,17 +240,17 @@ def _compute_part(
             measured = names[first + offset - start : first + offset - start + len(batch)]
             if len(batch) < batch_size:
                 batch = np.concatenate([batch, np.zeros((batch_size - len(batch), *batch.shape[1:]), np.float32)])
-            return [one.compute(batch, measured) for one in opened]
+            return [computation.compute(batch, measured) for computation in opened]
 
         offsets = range(0, len(crops), batch_size)
         for offset, values in zip(offsets, pool.map(values_of, offsets), strict=True):
             rows = slice(first + offset - start, min(first + offset + batch_size, stop) - start)
-            for one, by_output in zip(opened, values, strict=True):
-                for job in one.jobs:
+            for computation, by_output in zip(opened, values, strict=True):
+                for job in computation.jobs:
                     _collect(job, by_output, collected, rows, stop - start, names[rows])
             advance(rows.stop - rows.start)
-    for one in opened:
-        for job in one.jobs:
+    for computation in opened:
+        for job in computation.jobs:
             write_part(job, cells, start, collected[job.features])
 
 

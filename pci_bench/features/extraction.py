@@ -104,22 +104,22 @@ def compute_features(
     dataset, segmenter = cells.meta.name, options.segmenter
     if len(cells) == 0:
         raise UserError(f"There are no cells of {dataset} to measure: the selection is empty.")
-    found: dict[FeatureSet, AnnData | Skipped] = {}
+    results: dict[FeatureSet, AnnData | Skipped] = {}
     passes: dict[tuple[Any, ...], list[Job]] = {}
     for unresolved in wanted:
         features = resolve_weights(unresolved, cells)
-        found[features] = Skipped("", "features unavailable", dataset, str(features))  # keeps the order asked for
+        results[features] = Skipped("", "features unavailable", dataset, str(features))  # keeps the order asked for
         try:
             if reason := unavailable_reason(features, cells, segmenter):
-                found[features] = Skipped(reason, "features unavailable", dataset, str(features))
+                results[features] = Skipped(reason, "features unavailable", dataset, str(features))
                 continue
             if isinstance(extractor := features.extractor(), Precomputed):
-                found[features] = _precomputed(features, extractor, cells, segmenter, progress)
+                results[features] = _precomputed(features, extractor, cells, segmenter, progress)
                 continue
         except PluginError as error:
             if not keep_going:
                 raise
-            found[features] = Skipped.failed(error, dataset, str(features))
+            results[features] = Skipped.failed(error, dataset, str(features))
         else:
             job = job_of(features, cells, segmenter)
             passes.setdefault(job.preparation, []).append(job)
@@ -129,17 +129,17 @@ def compute_features(
             for job in jobs:
                 ready = None if options.refresh == "always" else _cached(job, cells, progress)
                 if ready is not None:
-                    found[job.features] = ready
+                    results[job.features] = ready
                 elif options.refresh == "never":
                     reason = "not in the cache, and with --refresh never nothing is computed"
-                    found[job.features] = Skipped(reason, "not cached", dataset, str(job.features))
+                    results[job.features] = Skipped(reason, "not cached", dataset, str(job.features))
                 else:
                     missing.append(job)
             if options.refresh == "always":
                 discard_parts(missing)
             if missing:
-                found.update(_computed(missing, cells, options, keep_going, progress))
-    return found
+                results.update(_computed(missing, cells, options, keep_going, progress))
+    return results
 
 
 def extract(
@@ -197,12 +197,12 @@ def _computed(
     device = resolve_device(options.device)
     failed: dict[FeatureSet, AnnData | Skipped] = {}
     while jobs:
-        found: dict[FeatureSet, AnnData | Skipped] = {}
+        finished: dict[FeatureSet, AnnData | Skipped] = {}
         try:
             for job, values in computed(jobs, cells, device, options.workers, progress):
-                found[job.features] = _finished(job, cells, values, device)
+                finished[job.features] = _finished(job, cells, values, device)
             discard_parts(jobs)
-            return failed | found
+            return failed | finished
         except PluginError as error:
             culprits = [job for job in jobs if str(job.features) in error.names]
             if not (keep_going and culprits):

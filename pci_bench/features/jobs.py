@@ -110,19 +110,19 @@ def job_of(features: FeatureSet, cells: Cells, segmenter: str) -> Job:
 
 def by_extractor(jobs: Iterable[Job]) -> dict[str, list[Job]]:
     """Return jobs by what computes them: an extractor, and its weights where it has any."""
-    found: dict[str, list[Job]] = {}
+    grouped: dict[str, list[Job]] = {}
     for job in jobs:
         features = job.features
         name = f"{features.extractor_name}@{features.weights}" if features.weights else features.extractor_name
-        found.setdefault(name, []).append(job)
-    return found
+        grouped.setdefault(name, []).append(job)
+    return grouped
 
 
 def stage_name(jobs: Sequence[Job]) -> str:
     """Return what a pass computes, for people: ``pci@yeast-sim, conv1, conv2; marker-only@yeast-sim``."""
     texts = []
-    for name, mine in by_extractor(jobs).items():
-        outputs = ", ".join(job.features.output for job in mine if job.features.output)
+    for name, extractor_jobs in by_extractor(jobs).items():
+        outputs = ", ".join(job.features.output for job in extractor_jobs if job.features.output)
         texts.append(f"{name}, {outputs}" if outputs else name)
     return "; ".join(texts)
 

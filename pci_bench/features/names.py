@@ -55,19 +55,19 @@ def groups() -> dict[str, list[FeatureSet]]:
 
     Families with replicates come once with each, but in ``all``.
     """
-    found: dict[str, list[FeatureSet]] = {}
+    by_group: dict[str, list[FeatureSet]] = {}
     for feature_set in known_feature_sets().values():
         meta = feature_set.extractor().meta
         members = [replace(feature_set, weights=w) for w in meta.replicates] or [feature_set]
         if len(meta.outputs) > 1:
-            found.setdefault(feature_set.family, []).extend(members)
+            by_group.setdefault(feature_set.family, []).extend(members)
         heads = meta.headline == feature_set.output or (meta.headline is None and len(meta.outputs) == 1)
         for group in meta.groups:
             if heads or group != "paper":
-                found.setdefault(group, []).extend(members)
+                by_group.setdefault(group, []).extend(members)
         if heads:
-            found.setdefault("all", []).append(feature_set)
-    return found
+            by_group.setdefault("all", []).append(feature_set)
+    return by_group
 
 
 def without_seed(full_name: str) -> str:
@@ -91,12 +91,12 @@ def parse(name: str) -> FeatureSet:
     UserError
         For an unknown name, with the nearest known ones.
     """
-    found = select([name])
-    if len(found) != 1:
+    matches = select([name])
+    if len(matches) != 1:
         raise UserError(
-            f"'{name}' stands for {len(found)} feature sets; name one of them: {', '.join(map(str, found))}."
+            f"'{name}' stands for {len(matches)} feature sets; name one of them: {', '.join(map(str, matches))}."
         )
-    return found[0]
+    return matches[0]
 
 
 def select(tokens: Sequence[str]) -> list[FeatureSet]:
@@ -122,21 +122,21 @@ def select(tokens: Sequence[str]) -> list[FeatureSet]:
             continue
         base, _, weights = token.partition("@")
         if base in known:
-            found = [known[base]]
+            matches = [known[base]]
         elif base in named_groups:
-            found = named_groups[base]
+            matches = named_groups[base]
         else:
-            found = (
+            matches = (
                 [f for name, f in known.items() if fnmatch.fnmatchcase(name, base)] if set("*?[") & set(base) else []
             )
-        if not found:
+        if not matches:
             raise UserError(EXTRACTORS.unknown(base, also=[*known, *named_groups]))
         if weights:
-            takers = [f for f in found if f.extractor().meta.weights]
+            takers = [f for f in matches if f.extractor().meta.weights]
             if not takers:
                 raise UserError(f"'{token}' names weights, but {base} uses none. Leave out '@{weights}'.")
-            found = [replace(f, weights=weights) for f in takers]
-        selected.update(dict.fromkeys(found))
+            matches = [replace(f, weights=weights) for f in takers]
+        selected.update(dict.fromkeys(matches))
     if not selected:
         raise UserError("No feature set was named. `pci-bench list features` shows all of them.")
     return list(selected)
