@@ -214,12 +214,12 @@ def place(rng: Random, anatomy: Anatomy, side: float, settings: dict[str, Any]) 
         if push % settings["pushes_per_search"] == 0:
             reach = np.where(wanted > 0, wanted + settings["search"], 0)
             down, right = (np.subtract.outer(c, c) for c in circles.T)
-            one, other = np.nonzero(down * down + right * right < reach * reach)
-        gap = circles[one] - circles[other]
+            first, second = np.nonzero(down * down + right * right < reach * reach)
+        gap = circles[first] - circles[second]
         distance = norm(gap) + 1e-3
-        move = (settings["push"] * np.maximum(wanted[one, other] - distance, 0) / (2 * distance))[:, None] * gap
+        move = (settings["push"] * np.maximum(wanted[first, second] - distance, 0) / (2 * distance))[:, None] * gap
         for axis in range(2):
-            pushed = np.bincount(owner[one], move[:, axis], n) - np.bincount(owner[other], move[:, axis], n)
+            pushed = np.bincount(owner[first], move[:, axis], n) - np.bincount(owner[second], move[:, axis], n)
             origins[:, axis] += np.clip(pushed, -3, 3)
     return origins
 
@@ -230,24 +230,24 @@ def in_nucleus(rng: Random, anatomy: Anatomy, k: int, reach: float) -> np.ndarra
     angle = rng.uniform(0, 2 * np.pi, (n, k, tries))
     edge = radius_at(anatomy.nucleus_outline, np.arange(n)[:, None, None], angle)
     share = reach * np.sqrt(rng.uniform(size=(n, k, tries)))
-    found = anatomy.nucleus[:, None, None] + (share * edge)[..., None] * unit(angle)
-    gap = norm(found[:, :, :, None] - anatomy.nucleoli[:, None, None])
+    positions = anatomy.nucleus[:, None, None] + (share * edge)[..., None] * unit(angle)
+    gap = norm(positions[:, :, :, None] - anatomy.nucleoli[:, None, None])
     free = (gap > anatomy.nucleolus_radius[:, None, None] + 0.4).all(axis=-1)
-    return np.take_along_axis(found, free.argmax(axis=2)[:, :, None, None], axis=2)[:, :, 0]
+    return np.take_along_axis(positions, free.argmax(axis=2)[:, :, None, None], axis=2)[:, :, 0]
 
 
-def in_cytoplasm(rng: Random, anatomy: Anatomy, k: int, near: float = 0.0, edge: float = 0.92) -> np.ndarray:
-    """Return random positions (n, k, 2) between nucleus and cell edge: evenly, or gathered round the nucleus as `near` goes to 1."""
-    n, tries = len(anatomy), 16 if near else 6
+def in_cytoplasm(rng: Random, anatomy: Anatomy, k: int, perinuclear: float = 0.0, edge: float = 0.92) -> np.ndarray:
+    """Return random positions (n, k, 2) between nucleus and cell edge: evenly, or gathered round the nucleus as `perinuclear` goes to 1."""
+    n, tries = len(anatomy), 16 if perinuclear else 6
     cell = np.arange(n)[:, None, None]
     angle = rng.uniform(0, 2 * np.pi, (n, k, tries))
     share = edge * np.sqrt(rng.uniform(size=(n, k, tries)))
-    found = (share * radius_at(anatomy.outline, cell, angle))[..., None] * unit(angle)
-    from_nucleus = found - anatomy.nucleus[:, None, None]
+    positions = (share * radius_at(anatomy.outline, cell, angle))[..., None] * unit(angle)
+    from_nucleus = positions - anatomy.nucleus[:, None, None]
     gap = norm(from_nucleus) - radius_towards(anatomy.nucleus_outline, cell, from_nucleus[..., 0], from_nucleus[..., 1])
-    wanted = exp(-near * np.maximum(gap, 0) / 2.5) > rng.uniform(size=gap.shape)
+    wanted = exp(-perinuclear * np.maximum(gap, 0) / 2.5) > rng.uniform(size=gap.shape)
     good = np.where(gap > 0.6, 1 + wanted, 0)
-    return np.take_along_axis(found, good.argmax(axis=2)[:, :, None, None], axis=2)[:, :, 0]
+    return np.take_along_axis(positions, good.argmax(axis=2)[:, :, None, None], axis=2)[:, :, 0]
 
 
 @dataclass(frozen=True)

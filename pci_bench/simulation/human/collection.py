@@ -296,9 +296,14 @@ def table(samples: list[Sample], crop: int = SETTINGS["crop"]) -> pd.DataFrame:
     import pandas as pd
 
     frames = []
-    for one in samples:
-        image, protein, scene, n = one.plan, one.plan.protein, one.scene, one.plan.cells
-        anatomy, start = scene.anatomy, crop_starts(scene, one.plan.cells, crop)
+    for image_sample in samples:
+        image, protein, scene, n = (
+            image_sample.plan,
+            image_sample.plan.protein,
+            image_sample.scene,
+            image_sample.plan.cells,
+        )
+        anatomy, start = scene.anatomy, crop_starts(scene, image_sample.plan.cells, crop)
         second = scene.second[:n]
         single = len(protein.terms) == 1
         variable = not np.isnan(protein.variable_fraction)
@@ -391,7 +396,7 @@ def simulate(parameters: Parameters, settings: dict[str, Any] = SETTINGS) -> Sim
 def nuclear_masks(name: str, image: str) -> np.ndarray:
     """Return the masks (n, 64, 64) of the nuclei of one image of a collection, drawn again: stored masks show whole cells."""
     parameters = parameters_of(name)
-    found = [one for one in plan(parameters) if one.name == image]
-    if not found:
+    plans = [image_plan for image_plan in plan(parameters) if image_plan.name == image]
+    if not plans:
         raise UserError(f"The dataset '{name}' has no image '{image}'.")
-    return draw(parameters, sample(parameters, found[0]))[2]
+    return draw(parameters, sample(parameters, plans[0]))[2]

@@ -119,8 +119,8 @@ def fibrillar_center(rng: Random, field_map: FieldMap, protein: Protein) -> np.n
     n, k = len(anatomy), NUCLEOLI * per
     radius = np.repeat(anatomy.nucleolus_radius, per, axis=1)
     away = (0.55 * radius * np.sqrt(rng.uniform(size=(n, k))))[..., None] * unit(rng.uniform(0, 2 * np.pi, (n, k)))
-    shown = (rng.uniform(size=(n, k)) < 0.45 * protein.count) | (np.arange(k) % per == 0)
-    peak = rng.uniform(0.6, 1.1, (n, k)) * (radius > 0) * shown
+    visible = (rng.uniform(size=(n, k)) < 0.45 * protein.count) | (np.arange(k) % per == 0)
+    peak = rng.uniform(0.6, 1.1, (n, k)) * (radius > 0) * visible
     faint = np.float32(0.13) * inside(field_map.nucleolus) + np.float32(0.07) * inside(field_map.nucleus)
     return spots(field_map, np.repeat(anatomy.nucleoli, per, axis=1) + away, peak, 0.6 * protein.size) + faint
 
@@ -156,11 +156,11 @@ def cytosol(rng: Random, field_map: FieldMap, protein: Protein) -> np.ndarray:
     return np.float32(0.8) * cytoplasm_of(field_map, 6.0) * np.maximum(uneven, 0.1)
 
 
-def _worms(
-    rng: Random, field_map: FieldMap, k: int, steps: int, near: float, level: np.ndarray, sigma: float
+def _short_tubules(
+    rng: Random, field_map: FieldMap, k: int, steps: int, perinuclear: float, level: np.ndarray, sigma: float
 ) -> np.ndarray:
     """Return k short tubules per cell, drawn to the cell's axis a little; `level` is (n, k)."""
-    start = in_cytoplasm(rng, field_map.anatomy, k, near, edge=0.85)
+    start = in_cytoplasm(rng, field_map.anatomy, k, perinuclear, edge=0.85)
     paths = filaments(rng, field_map.anatomy, start, steps, Pull(0.2, 0.25, 0.35, 0.3))
     return strokes(field_map, paths, level, sigma) * (1 - np.float32(0.9) * inside(field_map.nucleus - 0.5))
 
@@ -170,12 +170,14 @@ def mitochondria(rng: Random, field_map: FieldMap, protein: Protein) -> np.ndarr
     area = _areas(field_map)
     if protein.variant == "fragmented":
         k = 54
-        shown = np.arange(k) < np.clip(area / 20 * protein.count, 10, k)[:, None]
+        visible = np.arange(k) < np.clip(area / 20 * protein.count, 10, k)[:, None]
         positions = in_cytoplasm(rng, field_map.anatomy, k, 0.22, edge=0.85)
-        return spots(field_map, positions, rng.uniform(0.4, 1.0, shown.shape) * shown, 0.95 * protein.size)
+        return spots(field_map, positions, rng.uniform(0.4, 1.0, visible.shape) * visible, 0.95 * protein.size)
     k = 34
-    shown = np.arange(k) < np.clip(area / 32 * protein.count, 7, k)[:, None]
-    return _worms(rng, field_map, k, 15, 0.22, rng.uniform(0.35, 0.85, shown.shape) * shown, 0.62 * protein.size)
+    visible = np.arange(k) < np.clip(area / 32 * protein.count, 7, k)[:, None]
+    return _short_tubules(
+        rng, field_map, k, 15, 0.22, rng.uniform(0.35, 0.85, visible.shape) * visible, 0.62 * protein.size
+    )
 
 
 def _areas(field_map: FieldMap) -> np.ndarray:
@@ -216,10 +218,10 @@ def vesicles(rng: Random, field_map: FieldMap, protein: Protein) -> np.ndarray:
     if protein.variant == "sparse":
         peak = scattered(rng, n, k, 7 * protein.count, 0.7, 1.1)
         return spots(field_map, in_cytoplasm(rng, anatomy, k, edge=0.85), peak, 1.05 * protein.size)
-    near = 0.8 if protein.variant == "perinuclear" else 0.0
-    number = np.clip(rng.poisson(np.minimum(density * (0.55 if near else 1.0), k)), 6, k)
+    perinuclear = 0.8 if protein.variant == "perinuclear" else 0.0
+    number = np.clip(rng.poisson(np.minimum(density * (0.55 if perinuclear else 1.0), k)), 6, k)
     peak = rng.uniform(0.3, 1.0, (n, k)) * (np.arange(k) < number[:, None])
-    return spots(field_map, in_cytoplasm(rng, anatomy, k, near), peak, 0.65 * protein.size)
+    return spots(field_map, in_cytoplasm(rng, anatomy, k, perinuclear), peak, 0.65 * protein.size)
 
 
 def plasma_membrane(rng: Random, field_map: FieldMap, protein: Protein) -> np.ndarray:
@@ -251,8 +253,8 @@ def actin_filaments(rng: Random, field_map: FieldMap, protein: Protein) -> np.nd
     paths = (ends[..., None] * run)[..., None] * along[:, None, None] + (aside[..., None] + bend)[..., None] * across[
         :, None, None
     ]
-    shown = rng.uniform(size=(n, f)) < 0.75 * protein.count
-    level = rng.uniform(0.35, 1.0, (n, f)) * shown * ends * (2 / steps)
+    visible = rng.uniform(size=(n, f)) < 0.75 * protein.count
+    level = rng.uniform(0.35, 1.0, (n, f)) * visible * ends * (2 / steps)
     fibres = strokes(field_map, paths, level, 0.6)
     cortex = np.float32(0.4) * ridge(field_map.depth - np.float32(0.8), 0.9) * (field_map.owner >= 0)
     return np.float32(0.9) * fibres + cortex + np.float32(0.06) * cytoplasm_of(field_map, 6.0)
@@ -302,8 +304,8 @@ def focal_adhesion_sites(rng: Random, field_map: FieldMap, protein: Protein) -> 
     heading /= norm(heading)[..., None]
     run = -np.linspace(0, 1, steps) * rng.uniform(2.5, 4.5, (n, k, 1)) * protein.size
     paths = (start[..., None] * unit(angle))[:, :, None] + run[..., None] * heading[:, :, None]
-    shown = np.arange(k) < np.clip(total(edge) / k * protein.count, 9, k)[:, None]
-    dashes = strokes(field_map, paths, rng.uniform(0.4, 1.0, (n, k)) * shown, 0.65, 0.6)
+    visible = np.arange(k) < np.clip(total(edge) / k * protein.count, 9, k)[:, None]
+    dashes = strokes(field_map, paths, rng.uniform(0.4, 1.0, (n, k)) * visible, 0.65, 0.6)
     light: np.ndarray = dashes * (1 - inside(field_map.nucleus)) + np.float32(0.1) * cytoplasm_of(field_map, 6.0)
     return light
 

@@ -94,8 +94,8 @@ def rasterize(anatomy: Anatomy, origins: np.ndarray, size: int) -> FieldMap:
     edge, shared = _edges(owner)
     depth = np.where(owner >= 0, distance_transform_edt(~edge), 0).astype(np.float32)
     # smoothing both says which kind of edge is near: shared with a neighbour, or free
-    near, near_shared = (gaussian_filter(e.astype(np.float32), 2.0) for e in (edge, shared))
-    touching = np.clip(near_shared / np.maximum(near, np.float32(1e-4)), 0, 1)
+    smooth_edge, smooth_shared = (gaussian_filter(e.astype(np.float32), 2.0) for e in (edge, shared))
+    touching = np.clip(smooth_shared / np.maximum(smooth_edge, np.float32(1e-4)), 0, 1)
     return FieldMap(anatomy, origins, owner, depth, nucleus, _nucleolus(anatomy, origins, owner, nucleus), touching)
 
 
@@ -114,13 +114,13 @@ def _offsets(top: int, bottom: int, left: int, right: int, row: float, column: f
 def _edges(owner: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return the outermost pixels of cells (rows, columns) bool, and those that touch another cell."""
     edge, shared = np.zeros(owner.shape, bool), np.zeros(owner.shape, bool)
-    for one, other in (
+    for first, second in (
         ((slice(1, None),), (slice(None, -1),)),
         ((slice(None), slice(1, None)), (slice(None), slice(None, -1))),
     ):
-        differs = owner[one] != owner[other]
-        both = differs & (owner[one] >= 0) & (owner[other] >= 0)
-        for side in (one, other):
+        differs = owner[first] != owner[second]
+        both = differs & (owner[first] >= 0) & (owner[second] >= 0)
+        for side in (first, second):
             edge[side] |= differs
             shared[side] |= both
     return edge & (owner >= 0), shared

@@ -48,7 +48,7 @@ def ontology_text() -> str:
     ]
     for key, term in sorted(terms.items()):
         lines += ["", "[Term]", f"id: {key}", f"name: {term['name']}", "namespace: cellular_component"]
-        lines += [f"alt_id: {other}" for other in term.get("alt_id", [])]
+        lines += [f"alt_id: {alt_id}" for alt_id in term.get("alt_id", [])]
         lines += [f"is_a: {parent} ! {terms[parent]['name']}" for parent in term.get("is_a", [])]
         lines += [f"relationship: part_of {whole} ! {terms[whole]['name']}" for whole in term.get("part_of", [])]
         if term.get("obsolete"):
@@ -71,9 +71,9 @@ def annotations_text(parameters: Parameters, settings: dict[str, Any] = SETTINGS
         planted = planted_ids(protein)
         rows += [(protein.name, "located_in", key, "IDA") for key, keep in zip(planted, kept, strict=False) if keep]
         others = sorted(set(IDS.values()) - set(planted))
-        other = others[int(rng.integers(len(others)))]
+        denied_id = others[int(rng.integers(len(others)))]
         if rng.uniform() < ONTOLOGY["denied"]:
-            rows.append((protein.name, "NOT|located_in", other, "IDA"))
+            rows.append((protein.name, "NOT|located_in", denied_id, "IDA"))
     for key in null_ids():
         share = rng.uniform(*ONTOLOGY["null_share"])
         members = rng.permutation(len(everyone))[: max(3, round(share * len(everyone)))]

@@ -171,14 +171,14 @@ def protein_light(
     first = TERMS[protein.terms[0]](rng, field_map, protein)
     light = first
     if len(protein.terms) == 2:
-        other = TERMS[protein.terms[1]](rng, field_map, protein)
+        second = TERMS[protein.terms[1]](rng, field_map, protein)
         if np.isnan(protein.variable_fraction):
-            sums = [_sums(density, field_map) for density in (first, other)]
+            sums = [_sums(density, field_map) for density in (first, second)]
             typical = np.sqrt(np.median(sums[0]) * np.median(sums[1]))
             weights = [typical * (1 - scene.second) / sums[0], typical * scene.second / sums[1]]
         else:
             weights = [1 - scene.second, scene.second]
-        light = _per_pixel(field_map, weights[0]) * first + _per_pixel(field_map, weights[1]) * other
+        light = _per_pixel(field_map, weights[0]) * first + _per_pixel(field_map, weights[1]) * second
     cytoplasm, nucleus = (
         cytoplasm_of(field_map, optics["thickness"]),
         inside(field_map.nucleus) * (field_map.owner >= 0),

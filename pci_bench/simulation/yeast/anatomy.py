@@ -272,12 +272,16 @@ def place(rng: Random, anatomy: Anatomy, side: float, settings: dict[str, Any]) 
         if push % settings["pushes_per_search"] == 0:
             reach = wanted + settings["search"]
             gaps = circles[:, None] - circles
-            one, other = np.nonzero(apart & (gaps[..., 0] * gaps[..., 0] + gaps[..., 1] * gaps[..., 1] < reach * reach))
-        gap = circles[one] - circles[other]
+            first, second = np.nonzero(
+                apart & (gaps[..., 0] * gaps[..., 0] + gaps[..., 1] * gaps[..., 1] < reach * reach)
+            )
+        gap = circles[first] - circles[second]
         distance = norm(gap) + 1e-3
-        move = (settings["push"] * np.maximum(wanted[one, other] - distance, 0) / (2 * distance))[:, None] * gap
+        move = (settings["push"] * np.maximum(wanted[first, second] - distance, 0) / (2 * distance))[:, None] * gap
         for axis in range(2):
-            origins[:, axis] += np.bincount(owner[one], move[:, axis], n) - np.bincount(owner[other], move[:, axis], n)
+            origins[:, axis] += np.bincount(owner[first], move[:, axis], n) - np.bincount(
+                owner[second], move[:, axis], n
+            )
     return origins
 
 

@@ -170,11 +170,11 @@ def render(
     cytosol = cytosol_of(shape, scene.lumen, optics["vacuole_edge"])
     density, beads = structure_of(rng, anatomy, shape, protein, settings["proteins"])
     visible = scene.penetrant & shows_structure(protein.label, anatomy)
-    shown = scene.level * visible
+    visible_level = scene.level * visible
     diffuse = scene.level * np.where(visible, protein.cytosol, optics["cytosol_without_structure"])
     gfp = cytosol * (1 - np.float32(1 - protein.nuclear) * inside(shape.nucleus)) * _per_cell(diffuse)
     if density is not None:
-        gfp += density * _per_cell(shown)
+        gfp += density * _per_cell(visible_level)
 
     stains = np.stack([gfp, cytosol * _per_cell(scene.marker), cytosol], axis=1)
     canvas = np.zeros(
@@ -190,7 +190,7 @@ def render(
         nearest[there][closer] = shape.cell[i][here][closer]
         parts[there][closer] = 2 * i + 1 + in_bud[i][here][closer]
     if beads is not None:
-        canvas[0] += _splat(beads, shown, scene.origins + window, len(nearest))
+        canvas[0] += _splat(beads, visible_level, scene.origins + window, len(nearest))
 
     inner = slice(window, window + scene.size)
     seen = canvas[:, inner, inner]
@@ -284,9 +284,9 @@ def crops_of(pixels: np.ndarray, parts: np.ndarray, origins: np.ndarray, crop: i
     steps = np.arange(crop)
     rows, columns = (start[:, :1] + steps)[:, :, None], (start[:, 1:] + steps)[:, None, :]
     crops = np.ascontiguousarray(pixels[:, rows, columns].transpose(1, 0, 2, 3))
-    shown = parts[rows, columns]
-    masks = np.zeros(shown.shape, np.uint16)
-    for i, part in enumerate(shown):
+    crop_parts = parts[rows, columns]
+    masks = np.zeros(crop_parts.shape, np.uint16)
+    for i, part in enumerate(crop_parts):
         cells = (part + 1) // 2
         counts = np.bincount(cells.ravel(), minlength=i + 2)
         counts[[0, i + 1]] = 0

@@ -113,11 +113,11 @@ def labels_of(label: str, anatomy: Anatomy) -> np.ndarray:
 
     Before its poles part a cell has no spindle but a pole, and without a bud neither neck nor tip but a diffuse protein.
     """
-    shown = np.full(len(anatomy), label, object)
+    labels = np.full(len(anatomy), label, object)
     if label == "SPINDLE":
-        shown[spindle_length(anatomy) <= SHORTEST_SPINDLE] = "SPINDLEPOLE"
-    shown[~shows_structure(label, anatomy)] = "CYTOPLASM"
-    return shown
+        labels[spindle_length(anatomy) <= SHORTEST_SPINDLE] = "SPINDLEPOLE"
+    labels[~shows_structure(label, anatomy)] = "CYTOPLASM"
+    return labels
 
 
 def spindle_length(anatomy: Anatomy) -> np.ndarray:

@@ -163,12 +163,12 @@ def table(screen: str, samples: list[Sample]) -> pd.DataFrame:
     import pandas as pd
 
     prefix, frames = SETTINGS["screens"][screen]["prefix"], []
-    for one in samples:
-        image, n = f"{prefix}{one.plan.number + 1:03d}", one.plan.cells
+    for image_sample in samples:
+        image, n = f"{prefix}{image_sample.plan.number + 1:03d}", image_sample.plan.cells
         frame = pd.DataFrame({"cell": [f"{image}_{i + 1:02d}" for i in range(n)], "image": image})
-        frame["protein"] = f"{prefix}P{one.plan.protein + 1:03d}"
-        frame["label"] = labels_of(one.plan.label, one.scene.anatomy)[:n]
-        frame["plate"] = f"{prefix}-plate-{one.plan.plate + 1:02d}"
-        frame["protein_label"] = one.plan.label
-        frames.append(frame.assign(**truth(one)))
+        frame["protein"] = f"{prefix}P{image_sample.plan.protein + 1:03d}"
+        frame["label"] = labels_of(image_sample.plan.label, image_sample.scene.anatomy)[:n]
+        frame["plate"] = f"{prefix}-plate-{image_sample.plan.plate + 1:02d}"
+        frame["protein_label"] = image_sample.plan.label
+        frames.append(frame.assign(**truth(image_sample)))
     return pd.concat(frames, ignore_index=True)
