@@ -95,8 +95,8 @@ class Chong2015(Dataset):
 
     def source_fingerprint(self) -> str:
         """Return a fingerprint of the three files, so that changed files are read anew."""
-        found = [(path.name, path.stat()) for path in self.paths().values() if path.is_file()]
-        return "\n".join(f"{name}\t{stat.st_size}\t{stat.st_mtime_ns}" for name, stat in found)
+        files = [(path.name, path.stat()) for path in self.paths().values() if path.is_file()]
+        return "\n".join(f"{name}\t{stat.st_size}\t{stat.st_mtime_ns}" for name, stat in files)
 
     def label_of(self, name: str) -> str | None:
         """Return the label of one of the files' classes, or None where its cells are left out."""
@@ -108,8 +108,8 @@ class Chong2015(Dataset):
         tables = {split: read_table(path, split) for split, path in paths.items()}
         obs = self._obs(tables)
         kept = obs["label"].notna()
-        found = [c for c in DECLARATION["identifiers"] if c in obs and obs[c][kept].notna().all()]
-        confounder = next((c for c in found if obs[c][kept].nunique() > 1), None)
+        identifiers = [c for c in DECLARATION["identifiers"] if c in obs and obs[c][kept].notna().all()]
+        confounder = next((c for c in identifiers if obs[c][kept].nunique() > 1), None)
         store.begin(
             obs[kept],
             channels_of(DECLARATION["channels"]),

@@ -162,8 +162,8 @@ class FolderDataset(Dataset):
             raise UserError(
                 f"{file} has more than one row for the image '{twice.iloc[0]}' ({twice.size} such rows). Keep one row per image."
             )
-        if taken := set(table.columns) & {"cell"}:
-            raise UserError(f"{file} has a column '{taken.pop()}', which comes from the files' names. Rename it.")
+        if reserved := set(table.columns) & {"cell"}:
+            raise UserError(f"{file} has a column '{reserved.pop()}', which comes from the files' names. Rename it.")
         unused = sorted(set(table["image"]) - set(obs["image"]))
         unlabelled = sorted(set(obs["image"]) - set(table["image"]))
         if len(unused) == len(table):  # none at all included

@@ -95,10 +95,10 @@ def read_keras_weights(file: Path) -> tuple[dict[str, Any], dict[str, np.ndarray
 
 def _network(file: Path, opened: h5py.File) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     if "model_config" not in opened.attrs or "model_weights" not in opened:
-        found = ", ".join([*opened.attrs, *opened][:6]) or "nothing"
+        contents = ", ".join([*opened.attrs, *opened][:6]) or "nothing"
         raise UserError(
             f"{file} is an HDF5 file, but not a Keras full model: expected the attribute model_config and the group model_weights, "
-            f"found {found}."
+            f"found {contents}."
         )
     layers = _layers(file, opened.attrs["model_config"])
     norms = _check_graph(file, layers)
@@ -179,15 +179,15 @@ def _check_graph(file: Path, layers: dict[str, _Layer]) -> dict[str, str]:
         if size == [3, 3]:
             wanted["padding"] = "same"
         for key, value in wanted.items():
-            found = layer.config.get(key, [1, 1] if key == "dilation_rate" else None)
-            found = list(found) if isinstance(found, tuple | list) else found
+            actual = layer.config.get(key, [1, 1] if key == "dilation_rate" else None)
+            actual = list(actual) if isinstance(actual, tuple | list) else actual
             if key == "activation":  # ReLU may be a layer of its own, which the paths below check
-                found, value = (found, found if found in ("relu", "linear", None) else "relu or linear")
+                actual, value = (actual, actual if actual in ("relu", "linear", None) else "relu or linear")
                 if name == "y_gfp":
-                    value = found if found in ("linear", None) else "linear"
-            if layer.kind not in ("Conv2D", "Convolution2D") or found != value:
+                    value = actual if actual in ("linear", None) else "linear"
+            if layer.kind not in ("Conv2D", "Convolution2D") or actual != value:
                 raise UserError(
-                    f"The layer {name} of {file} does not fit: expected a convolution with {key} {value}, found {layer.kind} with {found}."
+                    f"The layer {name} of {file} does not fit: expected a convolution with {key} {value}, found {layer.kind} with {actual}."
                 )
     norms: dict[str, str] = {}
 
@@ -264,7 +264,7 @@ def _arrays(file: Path, opened: h5py.File, layer: str, wanted: tuple[str, ...]) 
 
     weights = opened["model_weights"]
     group = weights.get(layer) if isinstance(weights, h5py.Group) else None
-    found: dict[str, np.ndarray] = {}
+    arrays: dict[str, np.ndarray] = {}
 
     def visit(path: str, node: Any) -> None:
         kind = path.rsplit("/", 1)[-1].partition(":")[0]
@@ -273,17 +273,17 @@ def _arrays(file: Path, opened: h5py.File, layer: str, wanted: tuple[str, ...]) 
                 raise UserError(
                     f"The {kind} of the layer {layer} of {file} has the shape {node.shape} and type {node.dtype}."
                 )
-            found[kind] = np.asarray(node, dtype=np.float32)
+            arrays[kind] = np.asarray(node, dtype=np.float32)
 
     if isinstance(group, h5py.Group):
         group.visititems(visit)
-    if absent := [name for name in wanted if name not in found]:
+    if absent := [name for name in wanted if name not in arrays]:
         raise UserError(
             f"The layer {layer} of {file} has no {absent[0]} in model_weights. The file is incomplete; download it again."
         )
-    if not all(np.isfinite(found[name]).all() for name in wanted):
+    if not all(np.isfinite(arrays[name]).all() for name in wanted):
         raise UserError(f"The layer {layer} of {file} holds NaN or infinite weights.")
-    return {name: found[name] for name in wanted}
+    return {name: arrays[name] for name in wanted}
 
 
 def _check_shapes(file: Path, state: dict[str, np.ndarray]) -> dict[str, Any]:

@@ -104,10 +104,10 @@ def lobe(mask: np.ndarray) -> np.ndarray:
         return np.zeros(mask.shape, bool)
     from_body = ndimage.distance_transform_edt(~body)
     for piece in sorted(large, key=lambda k: -sizes[k]):
-        found: np.ndarray = pieces == piece
-        base = (ndimage.binary_dilation(found) & body).sum()
-        if from_body[found].max() >= max(LOBE_DEPTH, LOBE_SLENDERNESS * base):
-            return found
+        candidate: np.ndarray = pieces == piece
+        base = (ndimage.binary_dilation(candidate) & body).sum()
+        if from_body[candidate].max() >= max(LOBE_DEPTH, LOBE_SLENDERNESS * base):
+            return candidate
     return np.zeros(mask.shape, bool)
 
 
