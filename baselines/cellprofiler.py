@@ -85,8 +85,8 @@ class CellProfiler(Extractor):
             for row, mask in enumerate(masks):
                 cell = (mask == 1) | (mask == 2)
                 if cell.any():
-                    found = measured(dict(zip(images, pixels[row], strict=True)), cell)
-                    values[row] = [found[name] for name in names]
+                    features = measured(dict(zip(images, pixels[row], strict=True)), cell)
+                    values[row] = [features[name] for name in names]
             values[~np.isfinite(values)] = np.nan
             return {"": values.astype(np.float32)}
 
@@ -149,17 +149,17 @@ def measured(images: dict[str, np.ndarray], cell: np.ndarray) -> dict[str, float
     # Of cells of a few pixels and of constant images much is not defined; the libraries give NaN, and say so every time.
     with warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore")
-        found = shape(cell)
-        found |= radial_distribution(images, cell)
-        found |= zernike_moments(images, cell)
+        features = shape(cell)
+        features |= radial_distribution(images, cell)
+        features |= zernike_moments(images, cell)
         for name, image in images.items():
-            found |= intensity(name, image, cell)
-            found |= texture(name, image, cell)
-            found |= texture(f"{name}Rescaled", stretched(image), cell)
-            found |= granularity(name, image, cell)
+            features |= intensity(name, image, cell)
+            features |= texture(name, image, cell)
+            features |= texture(f"{name}Rescaled", stretched(image), cell)
+            features |= granularity(name, image, cell)
         for first, second in combinations(images, 2):
-            found |= colocalization(first, images[first], second, images[second], cell)
-    return found
+            features |= colocalization(first, images[first], second, images[second], cell)
+    return features
 
 
 def shape(cell: np.ndarray) -> dict[str, float]:
@@ -167,31 +167,31 @@ def shape(cell: np.ndarray) -> dict[str, float]:
     from cp_measure.core.measureobjectsizeshape import get_feret, get_sizeshape
 
     mask = cell.astype(np.intp)
-    found = get_sizeshape(mask, None, new_features=False) | get_feret(mask, None)
-    return {f"AreaShape_{name}": value[0] for name, value in found.items()}
+    features = get_sizeshape(mask, None, new_features=False) | get_feret(mask, None)
+    return {f"AreaShape_{name}": value[0] for name, value in features.items()}
 
 
 def intensity(name: str, image: np.ndarray, cell: np.ndarray) -> dict[str, float]:
     """Return intensities in the cell and on its edge, and where the brightest pixel is."""
     from cp_measure.core.numba.measureobjectintensity import get_intensity
 
-    found = get_intensity(cell.astype(np.intp), image, legacy=True)
+    features = get_intensity(cell.astype(np.intp), image, legacy=True)
     rows, columns = np.nonzero(cell)
     brightest = position_of_maximum(image[cell])
-    found["Location_MaxIntensity_X"], found["Location_MaxIntensity_Y"] = columns[[brightest]], rows[[brightest]]
-    return {f"{measurement}_{name}": value[0] for measurement, value in found.items()}
+    features["Location_MaxIntensity_X"], features["Location_MaxIntensity_Y"] = columns[[brightest]], rows[[brightest]]
+    return {f"{measurement}_{name}": value[0] for measurement, value in features.items()}
 
 
 def texture(name: str, image: np.ndarray, cell: np.ndarray) -> dict[str, float]:
     """Return Haralick's 13 texture features at every scale in 4 directions."""
     from cp_measure.core.numba.measuretexture import get_texture
 
-    found = {}
+    features = {}
     for scale in SCALES:
         for key, value in get_texture(cell.astype(np.intp), image, scale, GRAY_LEVELS).items():
             measurement, where = key.split("_", 1)
-            found[f"Texture_{measurement}_{name}_{where}"] = value[0]
-    return found
+            features[f"Texture_{measurement}_{name}_{where}"] = value[0]
+    return features
 
 
 def stretched(image: np.ndarray) -> np.ndarray:
@@ -227,12 +227,12 @@ def radial_distribution(images: dict[str, np.ndarray], cell: np.ndarray) -> dict
     wedge = (down > 0) + 2 * (right > 0) + 4 * (abs(down) > abs(right))
 
     def sums(weights: np.ndarray | None = None) -> np.ndarray:
-        found = np.bincount(ring * WEDGES + wedge, weights, minlength=RINGS * WEDGES)
-        return found.reshape(RINGS, WEDGES).astype(float)
+        totals = np.bincount(ring * WEDGES + wedge, weights, minlength=RINGS * WEDGES)
+        return totals.reshape(RINGS, WEDGES).astype(float)
 
     pixels = sums()
     share = pixels.sum(axis=1) / pixels.sum()
-    found = {}
+    features = {}
     for name, image in images.items():
         signal = sums(image[inside])
         means = signal / pixels  # NaN in a wedge without pixels
@@ -244,8 +244,8 @@ def radial_distribution(images: dict[str, np.ndarray], cell: np.ndarray) -> dict
         }
         for key, of_rings in measures.items():
             for ring_number, value in enumerate(of_rings, start=1):
-                found[f"RadialDistribution_{key}_{name}_{ring_number}of{RINGS}"] = value
-    return found
+                features[f"RadialDistribution_{key}_{name}_{ring_number}of{RINGS}"] = value
+    return features
 
 
 def zernike_moments(images: dict[str, np.ndarray], cell: np.ndarray) -> dict[str, float]:
@@ -258,12 +258,12 @@ def zernike_moments(images: dict[str, np.ndarray], cell: np.ndarray) -> dict[str
     x, y = (columns - centre[1]) / radius, (rows - centre[0]) / radius
     moments = zernike.construct_zernike_polynomials(x, y, indexes)
     of_shape = np.abs(moments.sum(axis=0)) / (np.pi * radius**2)
-    found = {f"AreaShape_Zernike_{n}_{m}": value for (n, m), value in zip(indexes, of_shape, strict=True)}
+    features = {f"AreaShape_Zernike_{n}_{m}": value for (n, m), value in zip(indexes, of_shape, strict=True)}
     for name, image in images.items():
         of_image = np.abs(image[cell].astype(float) @ moments) / len(rows)
         for (n, m), value in zip(indexes, of_image, strict=True):
-            found[f"RadialDistribution_ZernikeMagnitude_{name}_{n}_{m}"] = value
-    return found
+            features[f"RadialDistribution_ZernikeMagnitude_{name}_{n}_{m}"] = value
+    return features
 
 
 def colocalization(
@@ -282,12 +282,12 @@ def colocalization(
     of_first, of_second = costes(first_image, second_image, cell)
     values |= {"Correlation_Costes_1": [of_first], "Correlation_Costes_2": [of_second]}
     pairs = (f"{first}_{second}", f"{second}_{first}")
-    found = {
+    features = {
         f"Correlation_{n}_{p}": values[f"Correlation_{n}_{i}"][0] for n in BOTH_WAYS for i, p in enumerate(pairs, 1)
     }
-    found[f"Correlation_Correlation_{pairs[0]}"] = values["Correlation_Pearson"][0]
-    found[f"Correlation_Overlap_{pairs[0]}"] = values["Correlation_Overlap"][0]
-    return found
+    features[f"Correlation_Correlation_{pairs[0]}"] = values["Correlation_Pearson"][0]
+    features[f"Correlation_Overlap_{pairs[0]}"] = values["Correlation_Overlap"][0]
+    return features
 
 
 def costes(first: np.ndarray, second: np.ndarray, cell: np.ndarray) -> tuple[float, float]:

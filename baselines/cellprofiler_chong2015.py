@@ -54,7 +54,7 @@ class PublishedCellProfiler(Precomputed):
                 )
         values = {split: read_info(path, names) for split, path in paths.items()}
         rows = {cell_name(split, row): (split, row) for split, of_file in values.items() for row in range(len(of_file))}
-        found = []
+        features = []
         for cell in cells.obs["cell"]:
             if cell not in rows:
                 raise UserError(
@@ -62,5 +62,5 @@ class PublishedCellProfiler(Precomputed):
                     "Load the dataset anew."
                 )
             split, row = rows[cell]
-            found.append(values[split][row])
-        return np.array(found, dtype=np.float32).reshape(len(found), len(names)), names
+            features.append(values[split][row])
+        return np.array(features, dtype=np.float32).reshape(len(features), len(names)), names

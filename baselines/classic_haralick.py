@@ -75,12 +75,12 @@ class ClassicHaralick(Extractor):
         return compute
 
 
-def correlation(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+def correlation(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     """Return Pearson's correlation of the pixels of each pair of images, 0 where one is constant. (n, rows, columns) -> (n,)."""
-    varied = (np.ptp(one, axis=(1, 2)) > 0) & (np.ptp(other, axis=(1, 2)) > 0)
-    one, other = (images - images.mean(axis=(1, 2), keepdims=True, dtype=np.float64) for images in (one, other))
-    products = (one * other).sum(axis=(1, 2))
-    sizes = np.sqrt((one**2).sum(axis=(1, 2)) * (other**2).sum(axis=(1, 2)))
+    varied = (np.ptp(first, axis=(1, 2)) > 0) & (np.ptp(second, axis=(1, 2)) > 0)
+    first, second = (images - images.mean(axis=(1, 2), keepdims=True, dtype=np.float64) for images in (first, second))
+    products = (first * second).sum(axis=(1, 2))
+    sizes = np.sqrt((first**2).sum(axis=(1, 2)) * (second**2).sum(axis=(1, 2)))
     correlations: np.ndarray = np.divide(products, sizes, out=np.zeros_like(products), where=varied)
     return correlations
 

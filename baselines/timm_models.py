@@ -278,8 +278,8 @@ def full_name(model: str) -> str:
 
 def nearest(name: str, known: Iterable[str]) -> str:
     """Return a question that names what a user may have meant, or nothing."""
-    near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
-    return f"Did you mean {' or '.join(near)}? " if near else ""
+    matches = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+    return f"Did you mean {' or '.join(matches)}? " if matches else ""
 
 
 def registered(model: str) -> str:

@@ -116,17 +116,17 @@ def split(output: str) -> tuple[str, str]:
 
 def activations(features: nn.Sequential, images: Tensor, layers: set[str]) -> dict[str, Tensor]:
     """Return {layer: (b, width)} from one pass that ends at the deepest of the layers; no map is kept."""
-    found: dict[str, Tensor] = {}
+    by_layer: dict[str, Tensor] = {}
     start = 0
     for layer, position in POSITIONS.items():
-        if len(found) == len(layers):
+        if len(by_layer) == len(layers):
             break
         end = position + 2  # the pooling before it, where there is one, the convolution and its ReLU
         images = features[start:end](images)
         start = end
         if layer in layers:
-            found[layer] = images.amax(dim=(2, 3))
-    return found
+            by_layer[layer] = images.amax(dim=(2, 3))
+    return by_layer
 
 
 def network(state: dict[str, np.ndarray]) -> nn.Module:

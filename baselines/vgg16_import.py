@@ -106,10 +106,10 @@ def _kernel_and_bias(file: Path, group: Any, layers: list[str], layer: str, shap
             f"{file} is not VGG16: it has no layer {layer} (its layers: {', '.join(layers)[:200] or 'none'})."
         )
     stored = [group[layer][_text(name)] for name in group[layer].attrs["weight_names"]]
-    found = [array.shape for array in stored]
-    if found != [shape, shape[-1:]]:
+    stored_shapes = [array.shape for array in stored]
+    if stored_shapes != [shape, shape[-1:]]:
         raise UserError(
-            f"The layer {layer} of {file} has arrays of the shapes {found}; expected a kernel {shape} and a bias {shape[-1:]}, "
+            f"The layer {layer} of {file} has arrays of the shapes {stored_shapes}; expected a kernel {shape} and a bias {shape[-1:]}, "
             "in TensorFlow's order of dimensions."
         )
     arrays = [np.asarray(array, np.float32) for array in stored]

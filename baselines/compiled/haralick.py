@@ -18,7 +18,7 @@ from pci_bench import UserError
 from pci_bench.system.compilation import compiled
 
 LEVELS = 256
-MOST_PIXELS = 2**22  # beyond it the integer moments could overflow
+MAX_PIXELS = 2**22  # beyond it the integer moments could overflow
 
 
 def haralick(images: np.ndarray, distances: Sequence[int]) -> np.ndarray:
@@ -52,8 +52,8 @@ def haralick(images: np.ndarray, distances: Sequence[int]) -> np.ndarray:
             f"Texture at {', '.join(map(str, distances))} px needs distances from 1 px and images that are larger; "
             f"these have {rows}×{columns} px."
         )
-    if rows * columns > MOST_PIXELS:
-        raise UserError(f"Images of {rows}×{columns} px are too large; texture is measured up to {MOST_PIXELS:,} px.")
+    if rows * columns > MAX_PIXELS:
+        raise UserError(f"Images of {rows}×{columns} px are too large; texture is measured up to {MAX_PIXELS:,} px.")
     logarithms = np.zeros(2 * rows * columns + 1)
     logarithms[1:] = np.log2(np.arange(1, len(logarithms)))
     return _haralick(np.ascontiguousarray(images), np.array(distances, np.int64), logarithms)
@@ -73,8 +73,10 @@ def _haralick(images: np.ndarray, distances: np.ndarray, logarithms: np.ndarray)
         for place in range(len(distances)):
             d = distances[place]
             for down, right in ((0, d), (d, d), (d, 0), (d, -d)):
-                one, other = _neighbors(image, down, right)
-                _add_features(one, other, joint, differences, sums, levels, highest, logarithms, features[i, place])
+                pixels, neighbors = _neighbors(image, down, right)
+                _add_features(
+                    pixels, neighbors, joint, differences, sums, levels, highest, logarithms, features[i, place]
+                )
     return features / 4
 
 
@@ -96,8 +98,8 @@ def _bits(count: np.int64, total: int, logarithms: np.ndarray) -> float:
 
 @compiled(nogil=True)
 def _add_features(
-    one: np.ndarray,
-    other: np.ndarray,
+    pixels: np.ndarray,
+    neighbors: np.ndarray,
     joint: np.ndarray,
     differences: np.ndarray,
     sums: np.ndarray,
@@ -107,13 +109,13 @@ def _add_features(
     features: np.ndarray,
 ) -> None:
     """Add the 13 features of one direction. The work space is all zeros before and after."""
-    rows, columns = one.shape
+    rows, columns = pixels.shape
     pairs = rows * columns
     total = 2 * pairs  # every pair counts in both orders
     first = squares = products = np.int64(0)
     for r in range(rows):
         for c in range(columns):
-            a, b = np.int64(one[r, c]), np.int64(other[r, c])
+            a, b = np.int64(pixels[r, c]), np.int64(neighbors[r, c])
             first += a + b
             squares += a * a + b * b
             products += a * b
@@ -126,7 +128,7 @@ def _add_features(
     entropy, moment = 0.0, np.int64(0)
     for r in range(rows):
         for c in range(columns):
-            low, high = min(one[r, c], other[r, c]), max(one[r, c], other[r, c])
+            low, high = min(pixels[r, c], neighbors[r, c]), max(pixels[r, c], neighbors[r, c])
             count = np.int64(joint[low, high])
             if count:
                 joint[low, high] = 0

@@ -58,14 +58,14 @@ def five_parts(crops: np.ndarray) -> np.ndarray:
 
 def shapes(channels: int, width: float, classes: int) -> dict[str, tuple[int, ...]]:
     """Return each layer's weights as TensorFlow has them: (rows, columns, inputs, outputs), or (inputs, outputs)."""
-    found: dict[str, tuple[int, ...]] = {}
+    layer_shapes: dict[str, tuple[int, ...]] = {}
     inputs = channels
     for name, full in CONVOLUTIONS.items():
-        found[name] = (3, 3, inputs, inputs := scaled(full, width))
+        layer_shapes[name] = (3, 3, inputs, inputs := scaled(full, width))
     inputs *= POOLED_SIDE * POOLED_SIDE
     for name, full in FULLY_CONNECTED.items():
-        found[name] = (inputs, inputs := scaled(full, width))
-    return {**found, FINAL: (inputs, classes)}
+        layer_shapes[name] = (inputs, inputs := scaled(full, width))
+    return {**layer_shapes, FINAL: (inputs, classes)}
 
 
 def scaled(full: int, width: float) -> int:
@@ -167,13 +167,13 @@ class DeepLoc(nn.Module):
         with torch.inference_mode():
             fc2 = self.fc2(batch.to(device=device, memory_format=torch.channels_last))
             by_cell = fc2.unflatten(0, (-1, len(FIVE)))
-            found = {}
+            computed = {}
             for output in outputs:
                 if output == "predictions":
-                    found[output] = self.logits(fc2).softmax(dim=1).unflatten(0, (-1, len(FIVE))).mean(dim=1)
+                    computed[output] = self.logits(fc2).softmax(dim=1).unflatten(0, (-1, len(FIVE))).mean(dim=1)
                 else:
-                    found[output] = by_cell[:, 0] if output == "fc2-centre" else by_cell.mean(dim=1)
-        return {output: value.float().cpu().numpy() for output, value in found.items()}
+                    computed[output] = by_cell[:, 0] if output == "fc2-centre" else by_cell.mean(dim=1)
+        return {output: value.float().cpu().numpy() for output, value in computed.items()}
 
 
 def load(file: Path) -> DeepLoc:
