@@ -32,7 +32,7 @@ def compared(results: Sequence[Result], table: TableDeclaration) -> list[tuple[s
     That is: of its dataset with all cells, its feature set and weights, its evaluator and parameters, and with no neighbours
     left out but the cell itself.
     """
-    found = []
+    rows = []
     for name, values in table.printed.items():
         for column, printed in zip(table.columns, values, strict=True):
             wanted = table.printed_params | column.params
@@ -44,8 +44,8 @@ def compared(results: Sequence[Result], table: TableDeclaration) -> list[tuple[s
                     and r.evaluator.params.get("exclude", "cell") == "cell"
                     and all(r.evaluator.params.get(k) == v for k, v in wanted.items())
                 ):
-                    found.append((name, column.header, table.scale * r.metrics[column.metric], printed))
-    return found
+                    rows.append((name, column.header, table.scale * r.metrics[column.metric], printed))
+    return rows
 
 
 def assert_as_printed(results: Sequence[Result], table: TableDeclaration, tolerance: float) -> None:
@@ -73,8 +73,8 @@ def metric_of(results: Iterable[Result], metric: str, **params: object) -> dict[
 def assert_above(better: str, others: Iterable[str], scores: dict[str, float]) -> None:
     """Fail, with both numbers, where a feature set does not score above each of the others."""
     wrong = [
-        f"{better} {scores[better]:.4f} is not above {other} {scores[other]:.4f}"
-        for other in others
-        if not scores[better] > scores[other]
+        f"{better} {scores[better]:.4f} is not above {baseline} {scores[baseline]:.4f}"
+        for baseline in others
+        if not scores[better] > scores[baseline]
     ]
     assert not wrong, "\n".join(wrong)

@@ -93,10 +93,10 @@ class Embedded:
         results = self.results(benchmark)
         asked = {comparison.key_of(r) for r in results}
         expected = [r for r in gate.expected(results[0].dataset.name) if comparison.key_of(r) in asked]
-        found = gate.compared(expected, results)
-        assert found.same, f"{comparison_text.markdown(found)}\n{gate.HOW_TO_ACCEPT}"
-        assert not found.new
-        assert found.compared == len(asked)
+        outcome = gate.compared(expected, results)
+        assert outcome.same, f"{comparison_text.markdown(outcome)}\n{gate.HOW_TO_ACCEPT}"
+        assert not outcome.new
+        assert outcome.compared == len(asked)
 
 
 @pytest.fixture(scope="session")

@@ -13,14 +13,14 @@ def scores(results):
 
 
 def test_all_scores_are_negative(paper):
-    found = scores(paper.results("human-distances", "hpa-v18", PCI, besides=BASELINES))
-    assert {name: score for name, score in found.items() if score >= 0} == {}
+    score_by_set = scores(paper.results("human-distances", "hpa-v18", PCI, besides=BASELINES))
+    assert {name: score for name, score in score_by_set.items() if score >= 0} == {}
 
 
 @pytest.mark.parametrize("name", PCI)
 def test_paired_cell_inpainting_is_ahead_of_every_baseline(paper, name):
-    found = scores(paper.results("human-distances", "hpa-v18", PCI, besides=BASELINES))
-    assert_above(name, set(found) - set(PCI), {n: -score for n, score in found.items()})
+    score_by_set = scores(paper.results("human-distances", "hpa-v18", PCI, besides=BASELINES))
+    assert_above(name, set(score_by_set) - set(PCI), {n: -score for n, score in score_by_set.items()})
 
 
 def test_no_number_moved(embedded):
@@ -29,9 +29,9 @@ def test_no_number_moved(embedded):
 
 def test_on_simulated_cells_images_of_one_term_are_nearer_and_noise_sees_no_difference(embedded):
     results = embedded.results("human-distances")
-    found, p = scores(results), metric_of(results, "p")
-    assert max(score for name, score in found.items() if name.startswith("pci-conv")) < -0.5
-    assert abs(found["noise"]) < 0.1
+    score_by_set, p = scores(results), metric_of(results, "p")
+    assert max(score for name, score in score_by_set.items() if name.startswith("pci-conv")) < -0.5
+    assert abs(score_by_set["noise"]) < 0.1
     assert p["noise"] > 0.05
     assert p["pci-conv3@human-sim"] < 0.01
 

@@ -55,15 +55,15 @@ def test_clusters_recover_most_localization_classes(paper):
     text = printed_in_text()["recovered-classes"]
     results = paper.results("human-proteome", "hpa-v18", [FEATURES])
     (result,) = of(results, "hierarchical-clustering", subset="", around="")
-    found = result.details.get("recovered_classes")
-    assert found, (
+    recovered = result.details.get("recovered_classes")
+    assert recovered, (
         "no localization is the only one of 30 proteins or more, so these are not the Atlas' proteins and labels"
     )
     paper.beside(
-        f"localization classes recovered by clusters: {found['recovered']} of {found['classes']} "
+        f"localization classes recovered by clusters: {recovered['recovered']} of {recovered['classes']} "
         f"(the paper: about {text['recovered']} of {text['classes']})"
     )
-    assert found["recovered"] / found["classes"] > 0.5
+    assert recovered["recovered"] / recovered["classes"] > 0.5
 
 
 def test_the_printed_share_of_the_nucleolar_rim_follows_from_its_counts():

@@ -24,9 +24,11 @@ def medians(results, first, second, **params):
 
 @pytest.mark.parametrize(("first", "second"), PAIRS.values(), ids=PAIRS)
 def test_single_classes_have_medians_of_opposite_sign_with_both_between(paper, first, second):
-    found = medians(paper.results("human-multilocalization", "hpa-v18", [FEATURES], exclude=["none"]), first, second)
-    assert found["first"][FEATURES] < 0 < found["second"][FEATURES]
-    assert found["first"][FEATURES] < found["both"][FEATURES] < found["second"][FEATURES]
+    median_scores = medians(
+        paper.results("human-multilocalization", "hpa-v18", [FEATURES], exclude=["none"]), first, second
+    )
+    assert median_scores["first"][FEATURES] < 0 < median_scores["second"][FEATURES]
+    assert median_scores["first"][FEATURES] < median_scores["both"][FEATURES] < median_scores["second"][FEATURES]
 
 
 @pytest.mark.parametrize("pair", PAIRS)
@@ -69,12 +71,12 @@ def test_no_number_moved(embedded):
 @pytest.mark.parametrize("first", ["cytosol", pytest.param("nucleoli", marks=NOT_FOUND)])
 def test_the_shipped_network_puts_both_between_the_single_classes(embedded, first):
     results = embedded.results("human-multilocalization")
-    found = {
+    median_scores = {
         which: values["pci-conv3@human-sim"]
         for which, values in medians(results, first, "nucleoplasm", exclude="protein").items()
     }
-    assert found["first"] < 0 < found["second"]
-    assert found["first"] < found["both"] < found["second"]
+    assert median_scores["first"] < 0 < median_scores["second"]
+    assert median_scores["first"] < median_scores["both"] < median_scores["second"]
 
 
 def test_the_score_changes_its_sign_where_the_compartments_change_places():

@@ -16,14 +16,14 @@ def shaken(compute_features):
     """Return what gives the features of `compute_features`, each number changed by up to a millionth of itself."""
 
     def shaking(*arguments, **options):
-        found = compute_features(*arguments, **options)
-        for number, (features, adata) in enumerate(found.items()):
+        computed = compute_features(*arguments, **options)
+        for number, (features, adata) in enumerate(computed.items()):
             if not isinstance(adata, Skipped):
                 changes = np.random.default_rng(number).uniform(-RELATIVE, RELATIVE, adata.shape)
                 adata = adata.copy()
                 adata.X = (adata.X * (1 + changes)).astype(np.float32)
-                found[features] = adata
-        return found
+                computed[features] = adata
+        return computed
 
     return shaking
 
@@ -34,6 +34,6 @@ def test_no_gated_number_moves_when_features_move_by_a_millionth(embedded, monke
     (declared,) = [r for r in gate.declared_runs() if r.benchmark == benchmark]
     monkeypatch.setattr(runner, "compute_features", shaken(runner.compute_features))
     quick = declared.model_copy(update={"features": declared.quick})
-    found = gate.compared(before, gate.gated_results([quick], cache=embedded.cache))
-    assert found.same, markdown(found)
-    assert found.compared == len(before) > 0
+    comparison = gate.compared(before, gate.gated_results([quick], cache=embedded.cache))
+    assert comparison.same, markdown(comparison)
+    assert comparison.compared == len(before) > 0

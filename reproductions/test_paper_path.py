@@ -123,10 +123,10 @@ def declared(in_use):
 
 
 def ran():
-    said = []
-    found = Paper(False, said.extend).results("yeast-knn", "chong2015", [CONV3, CONV4], k=[1, 5])
-    assert said == []
-    return found
+    messages = []
+    results = Paper(False, messages.extend).results("yeast-knn", "chong2015", [CONV3, CONV4], k=[1, 5])
+    assert messages == []
+    return results
 
 
 def test_matching_numbers_pass_and_stand_beside_the_printed_ones(declared):

@@ -41,9 +41,9 @@ def test_the_benchmark_has_thirteen_layers_in_three_strategies():
 
 def test_the_same_benchmark_gives_the_expected_numbers_for_features_that_need_no_download(embedded):
     results = list(embedded.run("vgg16-layers", dataset="yeast-sim", features=["intensity"]))
-    found = compare(gate.expected("yeast-sim"), results)
-    assert found.compared == len(results) == 3  # all other cells, other images, and those with classes balanced
-    assert not found.changes
+    comparison = compare(gate.expected("yeast-sim"), results)
+    assert comparison.compared == len(results) == 3  # all other cells, other images, and those with classes balanced
+    assert not comparison.changes
 
 
 def test_without_weights_the_benchmark_says_how_to_get_them(embedded):

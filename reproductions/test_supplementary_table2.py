@@ -13,8 +13,8 @@ CLASSIFIERS = ["logistic-regression", "random-forest"]
 
 
 def accuracy_of(results, classifier):
-    mine = [r for r in results if r.evaluator.name == classifier]
-    return metric_of(mine, "balanced_accuracy", exclude="cell", folds=5, scale="fold")
+    of_classifier = [r for r in results if r.evaluator.name == classifier]
+    return metric_of(of_classifier, "balanced_accuracy", exclude="cell", folds=5, scale="fold")
 
 
 @pytest.mark.parametrize("classifier", CLASSIFIERS)

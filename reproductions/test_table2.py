@@ -16,18 +16,18 @@ def scores(results, column):
 
 @pytest.mark.parametrize("column", ["same_cell_line", "different_cell_line"])
 def test_all_scores_are_negative(paper, column):
-    found = scores(paper.results("human-cell-lines", "hpa-v18", PCI, besides=BASELINES), column)
-    assert {name: score for name, score in found.items() if score >= 0} == {}
+    score_by_set = scores(paper.results("human-cell-lines", "hpa-v18", PCI, besides=BASELINES), column)
+    assert {name: score for name, score in score_by_set.items() if score >= 0} == {}
 
 
 def test_every_set_is_worse_across_cell_lines(paper):
-    found = scores(paper.results("human-cell-lines", "hpa-v18", PCI, besides=BASELINES), "difference")
-    assert {name: drop for name, drop in found.items() if drop <= 0} == {}
+    score_by_set = scores(paper.results("human-cell-lines", "hpa-v18", PCI, besides=BASELINES), "difference")
+    assert {name: drop for name, drop in score_by_set.items() if drop <= 0} == {}
 
 
 def test_conv4_loses_the_least_across_cell_lines(paper):
-    found = scores(paper.results("human-cell-lines", "hpa-v18", PCI, besides=BASELINES), "difference")
-    assert min(found, key=found.__getitem__) == CONV4
+    score_by_set = scores(paper.results("human-cell-lines", "hpa-v18", PCI, besides=BASELINES), "difference")
+    assert min(score_by_set, key=score_by_set.__getitem__) == CONV4
 
 
 def test_no_number_moved(embedded):
