@@ -89,9 +89,11 @@ def plant(folder: str, cells: int, features: int, classes: int, folds: int) -> N
 
 def measure(name: str, folder: str, classes: int, share: list) -> dict:
     """Return the seconds of every fit, memory growth, and each fit's objective and duality gap."""
-    one = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"), "1")
+    single_thread = dict.fromkeys(
+        ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"), "1"
+    )
     command = [sys.executable, "-c", MEASURE, name, folder, str(classes), json.dumps(share)]
-    done = subprocess.run(command, env={**os.environ, **one}, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, env={**os.environ, **single_thread}, capture_output=True, text=True, check=False)
     if done.returncode:
         raise SystemExit(done.stderr)
     return json.loads(done.stdout)
@@ -102,34 +104,34 @@ def compare(folder: str, options: argparse.Namespace) -> None:
     k, fits = options.classes, FOLDS * options.classes
     compared = sorted({round(i * (k - 1) / max(options.theirs - 1, 1)) for i in range(options.theirs)})
 
-    ratios, objectives, ours_mb, theirs_mb, gaps, theirs_seconds = [], [], [], [], [], []
+    ratios, objectives, ours_mb, liblinear_mb, gaps, liblinear_seconds = [], [], [], [], [], []
     for c in compared:
-        ours, theirs = (measure(name, folder, k, [[0, [c]]]) for name in ("ours", "liblinear"))
-        ratios.append(theirs["seconds"][0] / ours["seconds"][0])
-        theirs_seconds += theirs["seconds"]
-        objectives.append(ours["found"][f"0 {c}"][0] / theirs["found"][f"0 {c}"][0])
+        ours, liblinear = (measure(name, folder, k, [[0, [c]]]) for name in ("ours", "liblinear"))
+        ratios.append(liblinear["seconds"][0] / ours["seconds"][0])
+        liblinear_seconds += liblinear["seconds"]
+        objectives.append(ours["found"][f"0 {c}"][0] / liblinear["found"][f"0 {c}"][0])
         print(
-            f"class {c:2}: ours {ours['seconds'][0]:6.2f} s, liblinear {theirs['seconds'][0]:7.2f} s, ratio {ratios[-1]:5.1f}, "
+            f"class {c:2}: ours {ours['seconds'][0]:6.2f} s, liblinear {liblinear['seconds'][0]:7.2f} s, ratio {ratios[-1]:5.1f}, "
             f"objective ours / theirs {objectives[-1]:.8f}",
             flush=True,
         )
         ours_mb.append(ours["grown_mb"])
-        theirs_mb.append(theirs["grown_mb"])
+        liblinear_mb.append(liblinear["grown_mb"])
     whole = measure("ours", folder, k, [[fold, list(range(k))] for fold in range(options.folds)])
     gaps = [gap for _, gap in whole["found"].values()]
     forest = measure("forest", folder, k, [[0, options.trees]])
 
     print(f"\n{options.cells:,} cells × {options.features} features, {k} classes, one core; {fits} fits are 5 folds")
     ours_seconds = sum(whole["seconds"])
-    per_fit = sum(theirs_seconds) / len(theirs_seconds)
+    per_fit = sum(liblinear_seconds) / len(liblinear_seconds)
     per_tree = forest["seconds"][0] / options.trees
     print(
         f"ours:      {len(gaps)} fits {ours_seconds:.1f} s; {fits} fits {ours_seconds * FOLDS / options.folds:.0f} s"
         f"{'' if options.folds == FOLDS else ' (extrapolated)'}; {max(ours_mb):.0f} MB grown; largest duality gap {max(gaps):.1e}"
     )
     print(
-        f"liblinear: {len(theirs_seconds)} fits {sum(theirs_seconds):.1f} s; {fits} fits {per_fit * fits:.0f} s (extrapolated); "
-        f"{max(theirs_mb):.0f} MB grown; objective ours / theirs at most {max(objectives):.8f}; ratio {min(ratios):.1f} to {max(ratios):.1f}"
+        f"liblinear: {len(liblinear_seconds)} fits {sum(liblinear_seconds):.1f} s; {fits} fits {per_fit * fits:.0f} s (extrapolated); "
+        f"{max(liblinear_mb):.0f} MB grown; objective ours / theirs at most {max(objectives):.8f}; ratio {min(ratios):.1f} to {max(ratios):.1f}"
     )
     print(
         f"forest:    {options.trees} trees {forest['seconds'][0]:.1f} s; {TREES} trees × {FOLDS} folds "

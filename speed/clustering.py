@@ -43,9 +43,11 @@ print(json.dumps({"seconds": seconds, "grown_mb": grown, "peak_mb": whole, "heig
 
 def measure(name: str, proteins: int, features: int) -> dict:
     """Return CPU seconds, memory in MB, merge heights, and 13 clusters."""
-    one = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"), "1")
+    single_thread = dict.fromkeys(
+        ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"), "1"
+    )
     command = [sys.executable, "-c", MEASURE, name, str(proteins), str(features)]
-    done = subprocess.run(command, env={**os.environ, **one}, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, env={**os.environ, **single_thread}, capture_output=True, text=True, check=False)
     if done.returncode:
         raise SystemExit(done.stderr)
     return json.loads(done.stdout)
@@ -71,8 +73,8 @@ def main() -> None:
     reference = runs["scipy"][0]
     for name, measured in runs.items():
         seconds = statistics.median(run["seconds"] for run in measured)
-        heights, theirs = np.array(measured[0]["heights"]), np.array(reference["heights"])
-        differ = np.max(np.abs(heights - theirs) / theirs)
+        heights, reference_heights = np.array(measured[0]["heights"]), np.array(reference["heights"])
+        differ = np.max(np.abs(heights - reference_heights) / reference_heights)
         agree = adjusted_rand_score(measured[0]["clusters"], reference["clusters"])
         memory = [statistics.median(run[m] for run in measured) for m in ("grown_mb", "peak_mb")]
         print(

@@ -263,8 +263,8 @@ def inpainting(images: int, cells: int, pairs: int, between: float = 0.5) -> Cal
             "matched": target[image[drawn.targets]] * own[drawn.targets],
             "mismatched": target[image[drawn.targets]] * own[drawn.targets] + source[image[drawn.mismatched]],
         }
-        found = error_intervals(errors, drawn, image)
-        return {f"inpainting-error: {n}": (float(e.mean()), *found[n]) for n, e in errors.items()}
+        intervals = error_intervals(errors, drawn, image)
+        return {f"inpainting-error: {n}": (float(e.mean()), *intervals[n]) for n, e in errors.items()}
 
     return replicate
 
@@ -277,11 +277,11 @@ def settings(small: bool = False) -> Iterator[tuple[str, str, Callable[..., Esti
     forest = {"trees": 5 if small else 50}
     for exclude in ("cell", "image"):
         for images in (few,) if small else (few, Images(), many, Images(features=40, apart=3)):
-            said = f"exclude={exclude}; {images}"
-            yield "kNN", said, classification("loo-knn", images, exclude, k=11)
-            yield "logistic regression", said, classification("logistic-regression", images, exclude)
+            setting = f"exclude={exclude}; {images}"
+            yield "kNN", setting, classification("loo-knn", images, exclude, k=11)
+            yield "logistic regression", setting, classification("logistic-regression", images, exclude)
             if images in ((few, Images()) if not small or exclude == "image" else ()):
-                yield "random forest", said, classification("random-forest", images, exclude, **forest)
+                yield "random forest", setting, classification("random-forest", images, exclude, **forest)
     alone = Images(images=100, cells=1)
     if not small:
         for name, evaluator, more in (
@@ -298,20 +298,20 @@ def settings(small: bool = False) -> Iterator[tuple[str, str, Callable[..., Esti
             yield "cell lines", f"{pairs} pairs; {proteins}", cell_lines(proteins, pairs)
     for exclude in ("protein",) if small else ("none", "protein"):
         for count, cells in ((20, 6),) if small else ((8, 10), (30, 10)):
-            said = f"exclude={exclude}; {count} proteins × {cells} cells"
-            yield "multi-localization", said, compartments(count, cells, exclude)
+            setting = f"exclude={exclude}; {count} proteins × {cells} cells"
+            yield "multi-localization", setting, compartments(count, cells, exclude)
     for count, pairs in ((30, 200),) if small else ((15, 1000), (200, 1000), (200, 100)):
         yield "inpainting", f"{count} images × 10 cells, {pairs} pairs", inpainting(count, 10, pairs)
 
 
 def measured(replicate: Callable[..., Estimates], setting: str, replications: int, seed: int = 0) -> list[Row]:
     """Return coverage and width of the intervals of one setting."""
-    found: dict[str, list[tuple[float, float, float]]] = {}
+    estimates_by_name: dict[str, list[tuple[float, float, float]]] = {}
     for number in range(replications):
         for name, estimate in replicate(np.random.default_rng([seed, number])).items():
-            found.setdefault(name, []).append(estimate)
+            estimates_by_name.setdefault(name, []).append(estimate)
     rows = []
-    for name, estimates in found.items():
+    for name, estimates in estimates_by_name.items():
         value, low, high = np.array(estimates).T
         truth = 0.0 if ("difference" in name and "paired" in name) or "leaderboard" in name else value.mean()
         spread = np.sqrt(np.square(value - truth).sum() / (len(value) - 1))

@@ -92,13 +92,13 @@ def one_screen(
     names = np.array([f"{i:06d}" for i in range(n)])
     units, strata, _ = units_and_strata(groups if setting.grouped else None, labels, names)
     groupings = {"cell": np.arange(n)} | ({"image": groups} if setting.grouped else {})
-    found = neighborhoods(features, labels, groupings, min(n - 1, 2 * max(ks) + 10))
+    by_column = neighborhoods(features, labels, groupings, min(n - 1, 2 * max(ks) + 10))
     for kind, (column, balanced) in KINDS.items():
-        if column not in found:
+        if column not in by_column:
             continue
-        for k, shares in found[column].shares(ks, balanced=balanced).items():
+        for k, shares in by_column[column].shares(ks, balanced=balanced).items():
             values = classification_metrics(expected_confusion(shares, labels, n_classes))
-            intervals = found[column].intervals(shares, k, units, strata, balanced=balanced)
+            intervals = by_column[column].intervals(shares, k, units, strata, balanced=balanced)
             earlier = {}
             if bootstrap:
                 predicted = shares.argmax(axis=1)
@@ -133,8 +133,8 @@ def study(
     rows = []
     for setting in SETTINGS if settings is None else settings:
         rng = np.random.default_rng(seed)
-        mine = tuple(k for k in ks if k < setting.classes * setting.groups * setting.cells / 4)
-        screens = [list(one_screen(setting, mine, rng, bootstrap=bootstrap)) for _ in range(replications)]
+        usable_ks = tuple(k for k in ks if k < setting.classes * setting.groups * setting.cells / 4)
+        screens = [list(one_screen(setting, usable_ks, rng, bootstrap=bootstrap)) for _ in range(replications)]
         for several in zip(*screens, strict=True):
             kind, k, metric = several[0][:3]
             values = np.array([s[3] for s in several])

@@ -150,13 +150,13 @@ def main() -> None:
     options = parser.parse_args()
     runs: dict[str, list[dict]] = {"ours": [], "SciPy cdist": [], "batched torch": []}
     for _ in range(options.repeats):
-        for name, found in runs.items():
-            found.append(measure(MEASURE, name, options))
+        for name, measured in runs.items():
+            measured.append(measure(MEASURE, name, options))
     print(
         f"{options.pairs:,} pairs of {options.images:,} images (≈ 15 cells × {options.features} float32, "
         f"{runs['ours'][0]['input_mb']:.0f} MB), {options.threads} thread(s), median of {options.repeats}"
     )
-    middle = {n: {k: statistics.median(r[k] for r in found) for k in found[0]} for n, found in runs.items()}
+    middle = {n: {k: statistics.median(r[k] for r in measured) for k in measured[0]} for n, measured in runs.items()}
     print(f"{'':16}{'scaling s':>11}{'pairs s':>9}{'CPU s':>8}{'CPU × ours':>12}{'MB grown':>10}{'error':>10}")
     for name, m in middle.items():
         ratio = m["cpu"] / middle["ours"]["cpu"]  # wall clock tells little where others use the machine

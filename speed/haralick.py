@@ -40,9 +40,11 @@ print(json.dumps({"ms": 1000 * seconds / n, "grown_mb": peak() - before, "featur
 
 def measure(name: str, crops: int) -> dict:
     """Return milliseconds per crop, memory growth, and the features of the first crops."""
-    one = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"), "1")
+    single_thread = dict.fromkeys(
+        ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"), "1"
+    )
     command = [sys.executable, "-c", MEASURE, name, str(crops)]
-    done = subprocess.run(command, env={**os.environ, **one}, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, env={**os.environ, **single_thread}, capture_output=True, text=True, check=False)
     if done.returncode:
         raise SystemExit(done.stderr)
     return json.loads(done.stdout)
@@ -66,9 +68,9 @@ def main() -> None:
     for name, measured in runs.items():
         grown = statistics.median(run["grown_mb"] for run in measured)
         print(f"{name:10}{ms[name]:9.3f}{1000 / ms[name]:9.0f}{ms['mahotas'] / ms[name]:11.1f}{grown:10.1f}")
-    theirs, ours = (np.array(runs[name][0]["features"])[: crops["mahotas"]] for name in crops)
-    difference = np.abs(ours - theirs)
-    relative = np.divide(difference, np.abs(theirs), out=np.zeros_like(theirs), where=difference > 0)
+    mahotas, ours = (np.array(runs[name][0]["features"])[: crops["mahotas"]] for name in crops)
+    difference = np.abs(ours - mahotas)
+    relative = np.divide(difference, np.abs(mahotas), out=np.zeros_like(mahotas), where=difference > 0)
     print(f"largest relative difference: {relative.max():.1e}")
 
 

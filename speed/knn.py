@@ -61,9 +61,11 @@ print(json.dumps({"seconds": seconds, "grown_mb": peak() - before,
 
 def measure(name: str, cells: int, features: int, k: int) -> dict | None:
     """Return seconds, memory growth, and disagreements with a float64 loop on 500 rows; None where it is not installed."""
-    one = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"), "1")
+    single_thread = dict.fromkeys(
+        ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"), "1"
+    )
     command = [sys.executable, "-c", MEASURE, name, str(cells), str(features), str(k)]
-    done = subprocess.run(command, env={**os.environ, **one}, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, env={**os.environ, **single_thread}, capture_output=True, text=True, check=False)
     if "No module named 'faiss'" in done.stderr:
         return None
     if done.returncode:

@@ -29,7 +29,7 @@ def own_group_rate(features: np.ndarray, groups: np.ndarray) -> tuple[float, flo
 def rates(features: np.ndarray, labels: np.ndarray, groups: np.ndarray, draws: int) -> tuple[float, float]:
     """Return rate and chance, the mean over classes and draws of `FIELDS` groups of a class with `CELLS` cells each."""
     rng = np.random.default_rng(0)
-    found = []
+    estimates = []
     for label in np.unique(labels):
         names, counts = np.unique(groups[labels == label], return_counts=True)
         names = names[counts >= CELLS]
@@ -40,8 +40,8 @@ def rates(features: np.ndarray, labels: np.ndarray, groups: np.ndarray, draws: i
                 rng.permutation(np.flatnonzero((labels == label) & (groups == name)))[:CELLS]
                 for name in rng.permutation(names)[:FIELDS]
             ]
-            found.append(own_group_rate(features[np.concatenate(chosen)], np.repeat(np.arange(FIELDS), CELLS)))
-    rate, chance = np.mean(found, axis=0)
+            estimates.append(own_group_rate(features[np.concatenate(chosen)], np.repeat(np.arange(FIELDS), CELLS)))
+    rate, chance = np.mean(estimates, axis=0)
     return float(rate), float(chance)
 
 

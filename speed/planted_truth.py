@@ -24,19 +24,19 @@ SIX_TERMS = (
     "nuclear speckles",
     "plasma membrane",
 )
-FEW = 4  # units whose order says nothing
+MIN_UNITS = 4  # units whose order says nothing
 
 
 def permuted(statistic, truths: list[np.ndarray], permutations: int) -> str:
     """Return the mean of a statistic (number of a group, its truth) over groups, and the chance of a mean as large."""
-    if min(map(len, truths)) < FEW:
+    if min(map(len, truths)) < MIN_UNITS:
         return "–"
     rng = np.random.default_rng(0)
-    found = np.mean([statistic(i, truth) for i, truth in enumerate(truths)])
+    observed = np.mean([statistic(i, truth) for i, truth in enumerate(truths)])
     by_chance = np.array(
         [np.mean([statistic(i, rng.permutation(t)) for i, t in enumerate(truths)]) for _ in range(permutations)]
     )
-    return f"{found:.2f} ({(1 + (by_chance >= found - 1e-12).sum()) / (1 + permutations):.3f})"
+    return f"{observed:.2f} ({(1 + (by_chance >= observed - 1e-12).sum()) / (1 + permutations):.3f})"
 
 
 def two_compartments(adata, permutations: int) -> dict[str, str]:
@@ -61,10 +61,10 @@ def two_compartments(adata, permutations: int) -> dict[str, str]:
         of_images = images["variable_fraction"].first().droplevel("protein") > 0
         top.append(f"{of_images[most].sum()} of {min(of_images.sum(), len(most))}")
 
-    def correlation(one: str, other: str, tables: list) -> str:
-        values = [table[other].to_numpy() for table in tables]
+    def correlation(truth_column: str, value_column: str, tables: list) -> str:
+        values = [table[value_column].to_numpy() for table in tables]
         return permuted(
-            lambda i, truth: spearmanr(truth, values[i])[0], [t[one].to_numpy() for t in tables], permutations
+            lambda i, truth: spearmanr(truth, values[i])[0], [t[truth_column].to_numpy() for t in tables], permutations
         )
 
     mixed = [table[table["mixture"].notna()] for table in proteins]
@@ -114,8 +114,8 @@ def terms(adata, annotations: str) -> dict[str, str]:
     random, whole = tests["term"].isin(null_ids()), tests["term"] == ONTOLOGY["null_parent"]
     rows = {}
     for name, kind in (("planted", ~random & ~whole), ("random", random)):
-        found = tests[kind & (tests["fdr"] <= 0.05)]["term"].nunique()
-        rows[f"{name} terms with FDR ≤ 0.05"] = f"{found} of {tests[kind]['term'].nunique()}"
+        n_significant = tests[kind & (tests["fdr"] <= 0.05)]["term"].nunique()
+        rows[f"{name} terms with FDR ≤ 0.05"] = f"{n_significant} of {tests[kind]['term'].nunique()}"
     return rows
 
 
@@ -138,28 +138,28 @@ def between_lines(adata, permutations: int) -> dict[str, str]:
     distances = member @ cdist(features, features) @ member.T
     first = np.unique(image, return_index=True)[1]
     protein, term, line = (obs[c].to_numpy(str)[first] for c in ("protein", "label", "cell_line"))
-    one, other = np.triu_indices(len(first), 1)
-    apart = protein[one] != protein[other]
-    one, other = one[apart], other[apart]
-    far, same_term, codes = distances[one, other], term[one] == term[other], np.unique(line, return_inverse=True)[1]
+    left, right = np.triu_indices(len(first), 1)
+    apart = protein[left] != protein[right]
+    left, right = left[apart], right[apart]
+    far, same_term, codes = distances[left, right], term[left] == term[right], np.unique(line, return_inverse=True)[1]
 
     def difference(lines: np.ndarray) -> float:
-        same_line = lines[one] == lines[other]
+        same_line = lines[left] == lines[right]
         scores = []
         for constrained in (same_line, ~same_line):
             different = far[constrained & ~same_term]
             scores.append((far[constrained & same_term].mean() - different.mean()) / different.std())
         return scores[1] - scores[0]
 
-    by_protein, rng, found = np.argsort(protein, kind="stable"), np.random.default_rng(0), difference(codes)
+    by_protein, rng, observed = np.argsort(protein, kind="stable"), np.random.default_rng(0), difference(codes)
     larger = 0
     for _ in range(permutations):
-        dealt = np.empty_like(codes)
-        dealt[by_protein] = codes[np.lexsort((rng.uniform(size=len(codes)), protein))]
-        larger += difference(dealt) >= found
+        assigned = np.empty_like(codes)
+        assigned[by_protein] = codes[np.lexsort((rng.uniform(size=len(codes)), protein))]
+        larger += difference(assigned) >= observed
     return {
         "Table 2's difference": f"{result.metrics['difference']:.3f} ({low:.3f} to {high:.3f})",
-        "the same, of all pairs": f"{found:.3f} ({(1 + larger) / (1 + permutations):.3f})",
+        "the same, of all pairs": f"{observed:.3f} ({(1 + larger) / (1 + permutations):.3f})",
     }
 
 

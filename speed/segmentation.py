@@ -28,10 +28,10 @@ CYTOPLASM = (Channel("cytoplasm", "marker"),)
 SINGLE = 0.9  # of the convex hull
 
 
-def overlap(truth: np.ndarray, found: np.ndarray) -> np.ndarray:
+def overlap(truth: np.ndarray, predicted: np.ndarray) -> np.ndarray:
     """Return intersection over union (n,) of two stacks of masks (n, rows, columns); 0 where both are empty."""
-    union = (truth | found).sum(axis=(1, 2))
-    return (truth & found).sum(axis=(1, 2)) / np.maximum(union, 1)
+    union = (truth | predicted).sum(axis=(1, 2))
+    return (truth & predicted).sum(axis=(1, 2)) / np.maximum(union, 1)
 
 
 def summary(what: str, overlaps: np.ndarray) -> str:
@@ -54,13 +54,13 @@ def simulated(segmenter: str, limit: int) -> None:
     truth = crops[:, -1].astype(int)
     segment(crops[:1, :-1])  # imports are not what is timed
     start = time.process_time()
-    found = segment(crops[:, :-1])
+    predicted = segment(crops[:, :-1])
     seconds = time.process_time() - start
-    budded, split = (truth == BUD).any(axis=(1, 2)), (found == BUD).any(axis=(1, 2))
-    buds = overlap(truth == BUD, found == BUD)
+    budded, split = (truth == BUD).any(axis=(1, 2)), (predicted == BUD).any(axis=(1, 2))
+    buds = overlap(truth == BUD, predicted == BUD)
     print(f"yeast-sim, {len(crops):,} crops, {len(crops) / seconds:.0f} crops per second of one core")
-    print(summary("  cell (mother and bud)", overlap(cell(truth), cell(found))))
-    print(summary("  mother", overlap(truth == MOTHER, found == MOTHER)))
+    print(summary("  cell (mother and bud)", overlap(cell(truth), cell(predicted))))
+    print(summary("  mother", overlap(truth == MOTHER, predicted == MOTHER)))
     print(summary("  bud, where planted", buds[budded]))
     print(summary("  bud, where planted and found", buds[budded & split]))
     sizes = (truth == BUD).sum(axis=(1, 2))
@@ -90,14 +90,14 @@ def objects(folder: Path) -> Iterator[tuple[np.ndarray, np.ndarray, bool]]:
 def published(segmenter: str, folder: Path) -> None:
     """Print how well the publishers' objects are found."""
     images, truth, single = map(np.array, zip(*objects(folder), strict=True))
-    found = SEGMENTERS.get(segmenter).open(CYTOPLASM, "cpu")(rescaled(images[:, None], CYTOPLASM, "minmax"))
-    overlaps = overlap(truth, cell(found))
+    predicted = SEGMENTERS.get(segmenter).open(CYTOPLASM, "cpu")(rescaled(images[:, None], CYTOPLASM, "minmax"))
+    overlaps = overlap(truth, cell(predicted))
     print(f"fields-yeast, {len(images):,} objects of the publishers")
     print(summary("  all objects", overlaps))
     print(summary("  single cells", overlaps[single]))
-    areas = cell(found)[single].sum(axis=(1, 2)) / truth[single].sum(axis=(1, 2))
+    areas = cell(predicted)[single].sum(axis=(1, 2)) / truth[single].sum(axis=(1, 2))
     print(f"  area over the publishers', single cells: median {np.median(areas):.2f}")
-    print(f"  buds found: {np.mean((found == BUD).any(axis=(1, 2))):.3f} of all objects")
+    print(f"  buds found: {np.mean((predicted == BUD).any(axis=(1, 2))):.3f} of all objects")
 
 
 def main() -> None:

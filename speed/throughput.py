@@ -39,9 +39,9 @@ def measure(family: str, n: int, device: str) -> dict[str, object]:
     wanted = select([family])
     extractor = EXTRACTORS.get(wanted[0].extractor_name)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    found = list(compute_features(wanted, cells, ExtractionOptions(refresh="always", device=device)).values())
-    if all(isinstance(f, Skipped) for f in found):
-        return {"family": family, "reason": found[0].reason.partition(". ")[0]}
+    results = list(compute_features(wanted, cells, ExtractionOptions(refresh="always", device=device)).values())
+    if all(isinstance(f, Skipped) for f in results):
+        return {"family": family, "reason": results[0].reason.partition(". ")[0]}
     started = time.perf_counter()
     compute_features(wanted, cells, ExtractionOptions(refresh="always", device=device))
     rate = len(cells) / (time.perf_counter() - started)
@@ -95,13 +95,13 @@ def main() -> None:
             if run.returncode:
                 print(f"{family:24}failed: {run.stderr.strip().splitlines()[-1]}")
                 continue
-            found = json.loads(run.stdout.splitlines()[-1])
-            if "reason" in found:
-                print(f"{family:24}not run: {found['reason']}")
+            measured = json.loads(run.stdout.splitlines()[-1])
+            if "reason" in measured:
+                print(f"{family:24}not run: {measured['reason']}")
                 continue
-            ratio = found["rate"] / found["loop"]
+            ratio = measured["rate"] / measured["loop"]
             print(
-                f"{family:24}{found['outputs']:13}{found['rate']:10.1f}{found['loop']:15.1f}{ratio:8.1f}{found['growth']:12.0f}",
+                f"{family:24}{measured['outputs']:13}{measured['rate']:10.1f}{measured['loop']:15.1f}{ratio:8.1f}{measured['growth']:12.0f}",
                 flush=True,
             )
 

@@ -16,13 +16,13 @@ from importlib.resources import files
 def seconds(compute, crops, output: str, batch: int, repeats: int) -> float:
     """Return the median seconds for an image."""
     compute(crops[:batch], {output})  # the first pass plans its convolutions
-    taken = []
+    durations = []
     for _ in range(repeats):
         start = time.perf_counter()
         for first in range(0, len(crops), batch):
             compute(crops[first : first + batch], {output})
-        taken.append((time.perf_counter() - start) / len(crops))
-    return statistics.median(taken)
+        durations.append((time.perf_counter() - start) / len(crops))
+    return statistics.median(durations)
 
 
 def main() -> None:
@@ -53,11 +53,11 @@ def main() -> None:
     print(f"{device}, {torch.get_num_threads()} threads; seconds per image, median of {options.repeats}")
     outputs = {"fc2-224": paper["fc2_224"], "gfp-only-block4_conv1": paper["block4_conv1_64"]}
     for batch in (1, min(16, options.images)):
-        mine = {output: seconds(compute, crops, output, batch, options.repeats) for output in outputs}
-        for output, theirs in outputs.items():
-            print(f"  {output:24} {batch:3} in a pass  measured {mine[output]:.4f}  printed {theirs}")
-        ours, theirs = (values["fc2-224"] / values["gfp-only-block4_conv1"] for values in (mine, outputs))
-        print(f"  {'ratio':24} {batch:3} in a pass  measured {ours:.1f}     printed {theirs:.1f}")
+        measured = {output: seconds(compute, crops, output, batch, options.repeats) for output in outputs}
+        for output, printed_seconds in outputs.items():
+            print(f"  {output:24} {batch:3} in a pass  measured {measured[output]:.4f}  printed {printed_seconds}")
+        ours, printed_ratio = (values["fc2-224"] / values["gfp-only-block4_conv1"] for values in (measured, outputs))
+        print(f"  {'ratio':24} {batch:3} in a pass  measured {ours:.1f}     printed {printed_ratio:.1f}")
     print(f"printed: {paper['source']}")
 
 
