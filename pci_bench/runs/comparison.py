@@ -103,12 +103,12 @@ def read_any(where: Path) -> list[Result]:
         return read_results(where)
     if not where.exists():
         raise UserError(f"There is no {where}. Name a folder that `pci-bench run` wrote, or one of its result files.")
-    found = [f for f in files_within(where, "*.json") if f.name != "run.json"]
-    if not found:
+    files = [f for f in files_within(where, "*.json") if f.name != "run.json"]
+    if not files:
         raise UserError(
             f"There are no results in {where}. Name a folder that `pci-bench run` wrote, or one of its result files."
         )
-    return [read_result(f) for f in found]
+    return [read_result(f) for f in files]
 
 
 def compare(old: Sequence[Result], new: Sequence[Result], tolerance: Tolerance | None = None) -> Comparison:
@@ -129,60 +129,62 @@ def compare(old: Sequence[Result], new: Sequence[Result], tolerance: Tolerance |
     """
     tolerance = tolerance or default_tolerance()
     before, after = _by_key(old), _by_key(new)
-    found = Comparison(missing=[k for k in before if k not in after], new=[k for k in after if k not in before])
+    comparison = Comparison(missing=[k for k in before if k not in after], new=[k for k in after if k not in before])
     for key in before:
         if key not in after:
             continue
-        one, other = before[key], after[key]
-        _check_comparable(key, one, other)
-        if not metric_of(one, headline(one)).reproducible:
-            found.notes.append(f"{key}: a picture, not compared")
+        old_result, new_result = before[key], after[key]
+        _check_comparable(key, old_result, new_result)
+        if not metric_of(old_result, headline(old_result)).reproducible:
+            comparison.notes.append(f"{key}: a picture, not compared")
             continue
-        found.compared += 1
-        for metric in _shared(found, key, one.metrics, other.metrics):
-            allowed = tolerance.of(metric, one.dataset.n_cells)
-            interval = paired_interval(one, other) if metric == "balanced_accuracy" else None
-            found.differences.append(
-                Difference(key, metric, one.metrics[metric], other.metrics[metric], allowed, interval)
+        comparison.compared += 1
+        for metric in _shared(comparison, key, old_result.metrics, new_result.metrics):
+            allowed = tolerance.of(metric, old_result.dataset.n_cells)
+            interval = paired_interval(old_result, new_result) if metric == "balanced_accuracy" else None
+            comparison.differences.append(
+                Difference(key, metric, old_result.metrics[metric], new_result.metrics[metric], allowed, interval)
             )
-        recalls, others = (
-            {f"recall of {c}": v for c, v in r.details.get("per_class", {}).items()} for r in (one, other)
+        old_recalls, new_recalls = (
+            {f"recall of {c}": v for c, v in r.details.get("per_class", {}).items()} for r in (old_result, new_result)
         )
-        for recall in _shared(found, key, recalls, others):
-            allowed = tolerance.of(recall, one.dataset.classes.get(recall.removeprefix("recall of "), 1))
-            found.differences.append(Difference(key, recall, recalls[recall], others[recall], allowed))
-        tables, theirs = ({f"table {name}": t for name, t in without_examples(r).items()} for r in (one, other))
-        for name in _shared(found, key, tables, theirs):
-            _compare_tables(found, f"{key}: {name}", tables[name], theirs[name], tolerance)
-    if not found.compared and not found.notes:
+        for recall in _shared(comparison, key, old_recalls, new_recalls):
+            allowed = tolerance.of(recall, old_result.dataset.classes.get(recall.removeprefix("recall of "), 1))
+            comparison.differences.append(Difference(key, recall, old_recalls[recall], new_recalls[recall], allowed))
+        old_tables, new_tables = (
+            {f"table {name}": t for name, t in without_examples(r).items()} for r in (old_result, new_result)
+        )
+        for name in _shared(comparison, key, old_tables, new_tables):
+            _compare_tables(comparison, f"{key}: {name}", old_tables[name], new_tables[name], tolerance)
+    if not comparison.compared and not comparison.notes:
         raise UserError(
             "Nothing was compared: the two sets of results have no dataset, feature set and evaluator with the same parameters in common."
         )
-    if not found.compared:
+    if not comparison.compared:
         raise UserError("Nothing was compared: what the two have in common are pictures, which are never gated.")
-    return found
+    return comparison
 
 
 def _by_key(results: Sequence[Result]) -> dict[str, Result]:
-    found: dict[str, Result] = {}
+    by_key: dict[str, Result] = {}
     for result in results:
         key = key_of(result)
-        if key in found and found[key].dataset.sha256 != result.dataset.sha256:
+        if key in by_key and by_key[key].dataset.sha256 != result.dataset.sha256:
             raise UserError(
                 f"One side holds two results of {key}, of different cells. Compare folders of one run each."
             )
-        found[key] = result
-    return found
+        by_key[key] = result
+    return by_key
 
 
-def _check_comparable(key: str, one: Result, other: Result) -> None:
+def _check_comparable(key: str, old: Result, new: Result) -> None:
     """Raise where two results of one key are of different cells or protocols."""
     pairs = {
-        "the dataset's version": (one.dataset.version, other.dataset.version),
-        "the cells (sha256)": (one.dataset.sha256, other.dataset.sha256),
-        "the precision of the features": (one.features.precision, other.features.precision),
-        "the evaluator's version": (one.evaluator.version, other.evaluator.version),
-        "the schema": (one.schema_, other.schema_),
+        "the dataset's version": (old.dataset.version, new.dataset.version),
+        "the cells (sha256)": (old.dataset.sha256, new.dataset.sha256),
+        "the precision of the features": (old.features.precision, new.features.precision),
+        "the evaluator's version": (old.evaluator.version, new.evaluator.version),
+        "the schema": (old.schema_, new.schema_),
     }
     for what, (a, b) in pairs.items():
         if a != b:
@@ -194,40 +196,44 @@ def without_examples(result: Result) -> dict[str, pd.DataFrame]:
     return {name: table for name, table in result.tables.items() if not shows_single_cells(name, table)}
 
 
-def _shared(found: Comparison, key: str, before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
+def _shared(comparison: Comparison, key: str, before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
     """Return the names that both sides have, after noting those that only one has."""
-    found.missing += [f"{key}: {name}" for name in before if name not in after]
-    found.new += [f"{key}: {name}" for name in after if name not in before]
+    comparison.missing += [f"{key}: {name}" for name in before if name not in after]
+    comparison.new += [f"{key}: {name}" for name in after if name not in before]
     return [name for name in before if name in after]
 
 
-def _compare_tables(found: Comparison, key: str, old: pd.DataFrame, new: pd.DataFrame, tolerance: Tolerance) -> None:
+def _compare_tables(
+    comparison: Comparison, key: str, old: pd.DataFrame, new: pd.DataFrame, tolerance: Tolerance
+) -> None:
     """Note rows and columns of one side only, the number that moved the most for what it may, and how many texts differ."""
     import pandas as pd
 
-    columns = _shared(found, key, *({f"column {c}": c for c in t.columns.map(str)} for t in (old, new)))
+    columns = _shared(comparison, key, *({f"column {c}": c for c in t.columns.map(str)} for t in (old, new)))
     names = [c.removeprefix("column ") for c in columns]
-    one, other = (t.rename(columns=str)[names] for t in (old, new))
-    numbers = [c for c in names if all(pd.api.types.is_numeric_dtype(t[c]) for t in (one, other))]
+    old_rows, new_rows = (t.rename(columns=str)[names] for t in (old, new))
+    numbers = [c for c in names if all(pd.api.types.is_numeric_dtype(t[c]) for t in (old_rows, new_rows))]
     texts = [c for c in names if c not in numbers]
-    one, other = (t.assign(**{c: t[c].astype("string").fillna("") for c in texts}) for t in (one, other))
-    telling = _telling_columns(one, other, texts)
-    one, other = (_with_named_rows(t, telling) for t in (one, other))
-    shared = _shared(found, key, dict.fromkeys(one.index), dict.fromkeys(other.index))
-    one, other = one.loc[shared], other.loc[shared]
+    old_rows, new_rows = (
+        t.assign(**{c: t[c].astype("string").fillna("") for c in texts}) for t in (old_rows, new_rows)
+    )
+    telling = _telling_columns(old_rows, new_rows, texts)
+    old_rows, new_rows = (_with_named_rows(t, telling) for t in (old_rows, new_rows))
+    shared = _shared(comparison, key, dict.fromkeys(old_rows.index), dict.fromkeys(new_rows.index))
+    old_rows, new_rows = old_rows.loc[shared], new_rows.loc[shared]
     if not shared:
         return
     if numbers:
-        found.differences.append(_most_moved(key, one[numbers], other[numbers], tolerance))
-    if others := [c for c in texts if c not in telling]:
-        unlike = int((one[others].to_numpy(str) != other[others].to_numpy(str)).sum())
-        found.differences.append(Difference(key, "texts that differ", 0.0, float(unlike), tolerance.cells))
+        comparison.differences.append(_most_moved(key, old_rows[numbers], new_rows[numbers], tolerance))
+    if other_texts := [c for c in texts if c not in telling]:
+        unlike = int((old_rows[other_texts].to_numpy(str) != new_rows[other_texts].to_numpy(str)).sum())
+        comparison.differences.append(Difference(key, "texts that differ", 0.0, float(unlike), tolerance.cells))
 
 
-def _telling_columns(one: pd.DataFrame, other: pd.DataFrame, texts: list[str]) -> list[str]:
+def _telling_columns(old: pd.DataFrame, new: pd.DataFrame, texts: list[str]) -> list[str]:
     """Return the fewest first columns of text that tell all rows of both tables apart, or none."""
     for count in range(1, len(texts) + 1):
-        if not any(t.duplicated(texts[:count]).any() for t in (one, other)):
+        if not any(t.duplicated(texts[:count]).any() for t in (old, new)):
             return texts[:count]
     return []
 
@@ -239,17 +245,17 @@ def _with_named_rows(table: pd.DataFrame, telling: list[str]) -> pd.DataFrame:
     return table.set_axis([f"row {', '.join(row)}" for row in table[telling].itertuples(index=False)], axis=0)
 
 
-def _most_moved(key: str, one: pd.DataFrame, other: pd.DataFrame, tolerance: Tolerance) -> Difference:
+def _most_moved(key: str, old: pd.DataFrame, new: pd.DataFrame, tolerance: Tolerance) -> Difference:
     """Return the number of a table that moved the most for what it may, and say how many moved."""
     moved, most = 0, Difference(key, "numbers", 0.0, 0.0, tolerance.absolute)
-    for column in one:
-        a, b = one[column].to_numpy(float), other[column].to_numpy(float)
+    for column in old:
+        a, b = old[column].to_numpy(float), new[column].to_numpy(float)
         allowed = tolerance.of_column(str(column), float(np.abs(a[np.isfinite(a)]).max(initial=0)))
         with np.errstate(invalid="ignore"):  # infinity minus infinity
             distance = np.where((a == b) | (np.isnan(a) & np.isnan(b)), 0, np.nan_to_num(np.abs(b - a), nan=np.inf))
         moved += int((distance > allowed + ROUNDING).sum())
         row = int(distance.argmax())
         if distance[row] > 0:
-            here = Difference(key, f"{column} of {one.index[row]}", float(a[row]), float(b[row]), allowed)
-            most = max(most, here, key=lambda d: d.excess)
-    return replace(most, what=f"{moved} of {one.size} numbers moved, most: {most.what}") if moved else most
+            difference = Difference(key, f"{column} of {old.index[row]}", float(a[row]), float(b[row]), allowed)
+            most = max(most, difference, key=lambda d: d.excess)
+    return replace(most, what=f"{moved} of {old.size} numbers moved, most: {most.what}") if moved else most

@@ -96,16 +96,16 @@ def evaluate(
     check_requested(
         adata.obs, Provenance.of(adata).dataset, [named], [Evaluation(name=evaluator, **values)], values, adata=adata
     )
-    found, reasons = evaluated(
+    results, reasons = evaluated(
         EVALUATORS.get(evaluator), adata, [values], seed, progress or Progress(), benchmark=None, cells=cells
     )
-    if not found:
+    if not results:
         raise UserError(f"{evaluator} cannot be run: {reasons[0] if reasons else 'an empty grid was given'}.")
-    for note in shortfalls(found):
+    for note in shortfalls(results):
         warnings.warn(f"{note}.", stacklevel=2)
     for reason, count in Counter(reasons).items():
         warnings.warn(f"Not run: {evaluator}: {reason}{_count_said(count)}.", stacklevel=2)
-    return found
+    return results
 
 
 def as_lists(values: Mapping[str, Any]) -> dict[str, list[Any]]:
@@ -154,17 +154,17 @@ def check_requested(
         With all such values and the reasons.
     """
 
-    def reasons(evaluator: Evaluator, of: Iterable[Evaluation]) -> list[tuple[dict[str, Any], str | None]]:
-        found = []
-        for grid in (e.grid for e in of if e.name == evaluator.meta.name):
+    def reasons(evaluator: Evaluator, selection: Iterable[Evaluation]) -> list[tuple[dict[str, Any], str | None]]:
+        combinations = []
+        for grid in (e.grid for e in selection if e.name == evaluator.meta.name):
             for values in map(dict, itertools.product(*([(n, v) for v in vs] for n, vs in grid.items()))):
                 params = validated(evaluator, values)
                 if adata is None:
                     reason = dataset_reason(evaluator, obs, dataset, params, requested)
                 else:
                     reason = unavailable_reason(evaluator, adata, params, requested)
-                found.append((values, reason))
-        return found
+                combinations.append((values, reason))
+        return combinations
 
     for name in dict.fromkeys(e.name for e in evaluations):
         evaluator = EVALUATORS.get(name)
@@ -183,8 +183,8 @@ def check_requested(
                 if of_value and None not in of_value:
                     unusable[f"{parameter} = {value}"] = str(of_value[0])
         if unusable:
-            said = "; nor with ".join(f"{what}: {reason.rstrip('.')}" for what, reason in unusable.items())
-            raise UserError(f"{name} cannot be run with {said}.")
+            details = "; nor with ".join(f"{what}: {reason.rstrip('.')}" for what, reason in unusable.items())
+            raise UserError(f"{name} cannot be run with {details}.")
 
 
 def check_something_to_evaluate(
@@ -254,7 +254,7 @@ def evaluated(
         return [], reasons
     started, began = datetime.now(UTC).isoformat(timespec="seconds"), time.perf_counter()
     threads = available_cores()
-    found = []
+    results = []
     made: dict[str, Any] = {}
     name, features = evaluator.meta.name, origin.features.name or "these features"
     context = EvaluationContext(seed, threads, progress, cells, _weights_of(origin))
@@ -288,13 +288,13 @@ def evaluated(
                 run=made | {"seconds": round(time.perf_counter() - began, 3), "peak_rss_bytes": peak_memory()},
             ).with_tables(output.per_cell, output.tables)
             result.paper = printed_value(result)
-            found.append(result)
-    if len(found) != len(param_sets):
+            results.append(result)
+    if len(results) != len(param_sets):
         raise PluginError.of(
-            f"{name} gave {len(found)} outcomes for {len(param_sets)} sets of parameters; expected one for each. Correct the evaluator.",
+            f"{name} gave {len(results)} outcomes for {len(param_sets)} sets of parameters; expected one for each. Correct the evaluator.",
             [name],
         )
-    return found, reasons
+    return results, reasons
 
 
 def _training_cells(

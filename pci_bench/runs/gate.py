@@ -24,7 +24,7 @@ from pci_bench.system.progress import Progress
 KEPT = ("per_class",)  # of a result's details
 PROVENANCE = ("package", "git", "started", "versions", "blas", "device", "threads", "seed")
 # Rows and columns of a table that must not change, Table 3 among them; larger ones are trees and single cells.
-LARGEST = (80, 12)
+MAX_TABLE_SHAPE = (80, 12)
 HOW_TO_ACCEPT = (
     "If the change is meant: pci-bench gate --accept tables/expected, and say in the commit why the numbers moved."
 )
@@ -90,21 +90,23 @@ def gated_results(
     workers, progress
         As in :func:`pci_bench.run`.
     """
-    found: list[Result] = []
+    all_results: list[Result] = []
     coarse = metrics_only()
     with _making_everything_in(cache):
-        for one in runs:
+        for gated_run in runs:
             results = runner.run(
-                one.benchmark,
-                dataset=one.dataset,
-                features=one.features,
-                parameters=one.parameters,
+                gated_run.benchmark,
+                dataset=gated_run.dataset,
+                features=gated_run.features,
+                parameters=gated_run.parameters,
                 device="cpu",
                 workers=workers,
                 progress=progress,
             )
-            found += [_with_small_tables(_with_metrics_only(r) if r.evaluator.name in coarse else r) for r in results]
-    return found
+            all_results += [
+                _with_small_tables(_with_metrics_only(r) if r.evaluator.name in coarse else r) for r in results
+            ]
+    return all_results
 
 
 @contextmanager
@@ -129,7 +131,7 @@ def _with_metrics_only(result: Result) -> Result:
 
 def _with_small_tables(result: Result) -> Result:
     tables = comparison.without_examples(result)
-    small = {n: t for n, t in tables.items() if len(t) <= LARGEST[0] and t.shape[1] <= LARGEST[1]}
+    small = {n: t for n, t in tables.items() if len(t) <= MAX_TABLE_SHAPE[0] and t.shape[1] <= MAX_TABLE_SHAPE[1]}
     return result.with_tables(result.predictions, small)
 
 
@@ -189,11 +191,11 @@ def write_expected(results: Iterable[Result], into: Path) -> list[Path]:
     for result in results:
         by_dataset.setdefault(result.dataset.name, []).append(result)
     written = []
-    for dataset, mine in by_dataset.items():
-        first = mine[0].run
+    for dataset, dataset_results in by_dataset.items():
+        first = dataset_results[0].run
         made = {k: first[k] for k in PROVENANCE if k in first}
         file = into / f"{escape(dataset)}.json"
-        write_json(file, {"schema": 1, "made": made, "results": [_record(r) for r in mine]})
+        write_json(file, {"schema": 1, "made": made, "results": [_record(r) for r in dataset_results]})
         written.append(file)
     return written
 

@@ -198,14 +198,14 @@ def _content_of(adata: AnnData) -> str:
     digest = hashlib.sha256(values.tobytes())
     obs = adata.obs
     digest.update(pd.util.hash_pandas_object(obs, index=True).to_numpy().tobytes())
-    said = [
+    description = [
         list(values.shape),
         str(values.dtype),
         list(adata.var_names),
         list(obs.columns),
         asdict(Provenance.of(adata)),
     ]
-    digest.update(json.dumps(said, sort_keys=True, default=str).encode())
+    digest.update(json.dumps(description, sort_keys=True, default=str).encode())
     return digest.hexdigest()
 
 

@@ -79,7 +79,7 @@ def rankings(results: Sequence[Result]) -> list[Ranking]:
         )
         table = tables.setdefault((result.dataset.name, result.evaluator.name, params), {})
         table[result.features.full_name] = result
-    found = []
+    all_rankings = []
     for (dataset, evaluator, params), table in tables.items():
         if len(table) < 2:
             continue
@@ -93,10 +93,10 @@ def rankings(results: Sequence[Result]) -> list[Ranking]:
         ranked = [r for r in table.values() if metric in r.metrics]
         sign = 1 if metric_of(newest, metric).higher_is_better else -1
         ranked.sort(key=lambda r: (-sign * r.metrics[metric], r.features.full_name))
-        found.append(Ranking(dataset, evaluator, params, metric, _places(ranked, metric, sign)))
-    if not found:
+        all_rankings.append(Ranking(dataset, evaluator, params, metric, _places(ranked, metric, sign)))
+    if not all_rankings:
         raise UserError("There is nothing to rank: no dataset and evaluator has results of two feature sets.")
-    return found
+    return all_rankings
 
 
 def _places(ranked: list[Result], metric: str, sign: int) -> list[Place]:
@@ -123,11 +123,11 @@ def rows(ranking: Ranking) -> list[dict[str, str]]:
     form = metric_of(ranking.places[0].result, metric)
     text = form.text
 
-    found = []
+    table_rows = []
     for place in ranking.places:
         result = place.result
         interval, chance = result.intervals.get(metric), result.metrics.get(CHANCE + metric)
-        found.append(
+        table_rows.append(
             {
                 "rank": str(place.rank),
                 "feature set": result.features.full_name,
@@ -137,7 +137,7 @@ def rows(ranking: Ranking) -> list[dict[str, str]]:
                 "group": place.group,
             }
         )
-    return found
+    return table_rows
 
 
 EXPLANATION = (
@@ -147,9 +147,9 @@ EXPLANATION = (
 )
 
 
-def markdown(found: Sequence[Ranking]) -> str:
+def markdown(all_rankings: Sequence[Ranking]) -> str:
     """Return the rankings as Markdown."""
-    parts = [f"## {in_markdown(r.title)}\n\n{_table(rows(r))}\n" for r in found]
+    parts = [f"## {in_markdown(r.title)}\n\n{_table(rows(r))}\n" for r in all_rankings]
     return "\n".join([*parts, f"{EXPLANATION}\n"])
 
 
@@ -157,7 +157,7 @@ def _table(listed: list[dict[str, str]]) -> str:
     return markdown_table(list(listed[0]), [list(row.values()) for row in listed])
 
 
-def csv(found: Sequence[Ranking]) -> str:
+def csv(all_rankings: Sequence[Ranking]) -> str:
     """Return the rankings as one CSV table."""
     import pandas as pd
 
@@ -176,6 +176,6 @@ def csv(found: Sequence[Ranking]) -> str:
                 "high": [p.result.intervals.get(r.metric, (None, None))[1] for p in r.places],
             }
         )
-        for r in found
+        for r in all_rankings
     ]
     return csv_table(pd.concat(frames, ignore_index=True))

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 PREDICTION_COLUMNS = ("cell", "label", "predicted", "fold", "correct")
 
 
-def paired_interval(one: Result, other: Result, level: float = LEVEL) -> tuple[float, float] | None:
+def paired_interval(old: Result, new: Result, level: float = LEVEL) -> tuple[float, float] | None:
     """Return the interval of the difference in balanced accuracy, by a jackknife over what the results' intervals draw.
 
     Images (the dataset's confounder, a column beside the predictions) are left out of both sides at once, within a class;
@@ -26,23 +26,23 @@ def paired_interval(one: Result, other: Result, level: float = LEVEL) -> tuple[f
 
     None where a side has no predictions, or they are of different cells.
     """
-    if one.predictions is None or other.predictions is None:
+    if old.predictions is None or new.predictions is None:
         return None
-    both = joined(one.predictions, other.predictions)
+    both = joined(old.predictions, new.predictions)
     if both is None:
         return None
     names, labels = np.unique(both["label"].astype(str).to_numpy(), return_inverse=True)
     groups = np.unique(both["group"].to_numpy(str), return_inverse=True)[1] if "group" in both else None
     n_classes = len(names)
     factor = max(
-        training_variance_of(r.evaluator.name, r.evaluator.params, grouped=groups is not None) for r in (one, other)
+        training_variance_of(r.evaluator.name, r.evaluator.params, grouped=groups is not None) for r in (old, new)
     )
     right_old, right_new = (both[f"right_{side}"].to_numpy(float) for side in ("old", "new"))
     if any((right % 1 != 0).any() for right in (right_old, right_new)):
         value, spread, _ = share_spreads(labels, right_new - right_old, groups, n_classes)
         return spread.times(factor).interval(value, level=level, low=-1, high=1)
     sides: list[tuple[int, np.ndarray, np.ndarray]] = []  # number of folds, each cell's, whether it is right
-    for result, side in ((one, "old"), (other, "new")):
+    for result, side in ((old, "old"), (new, "new")):
         fold = np.zeros(len(both), np.int64)
         if f"fold_{side}" in both and result.evaluator.params.get("exclude", "cell") == "cell":
             fold = np.unique(both[f"fold_{side}"].to_numpy(), return_inverse=True)[1]
@@ -84,11 +84,11 @@ def joined(old: pd.DataFrame, new: pd.DataFrame) -> pd.DataFrame | None:
         return None
     if len({*map(len, sides), sides[0].index.nunique()}) > 1:
         return None
-    found = sides[0].add_suffix("_old").join(sides[1].add_suffix("_new")).rename(columns={"label_old": "label"})
+    per_cell = sides[0].add_suffix("_old").join(sides[1].add_suffix("_new")).rename(columns={"label_old": "label"})
     confounder = confounder_column(old)
     if confounder is not None and confounder == confounder_column(new):
-        found["group"] = old.set_index("cell")[confounder].astype("string").fillna("")
-    return found
+        per_cell["group"] = old.set_index("cell")[confounder].astype("string").fillna("")
+    return per_cell
 
 
 def _rightness(predictions: pd.DataFrame) -> pd.Series:

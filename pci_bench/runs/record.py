@@ -146,5 +146,5 @@ class RunRecord(pydantic.BaseModel):
     def write(self, folder: Path, skipped: list[Skipped]) -> None:
         """Write the record into an output folder, with what was not run."""
         content = self.model_dump(by_alias=True)
-        content["not_run"] = [one.record() for one in skipped]
+        content["not_run"] = [entry.record() for entry in skipped]
         write_json(folder / FILE, content)

@@ -355,11 +355,11 @@ def read_result(file: Path) -> Result:
         _check_predictions(predictions, parquet)
 
     start = f"{file.stem}."
-    found = [f for f in sorted(file.parent.glob("*.csv")) if f.name.startswith(start)]
-    for beside in found:
-        check_within(file.parent, beside)
+    csv_files = [f for f in sorted(file.parent.glob("*.csv")) if f.name.startswith(start)]
+    for csv_file in csv_files:
+        check_within(file.parent, csv_file)
     read = partial(read_csv, text=NAMES)
-    tables = {f.stem.removeprefix(start): _read(read, f, "CSV") for f in found}
+    tables = {f.stem.removeprefix(start): _read(read, f, "CSV") for f in csv_files}
     return result.with_tables(predictions, tables)
 
 

@@ -68,7 +68,7 @@ class RunOutput(Sequence[Result]):
     @property
     def failed(self) -> list[PluginError]:
         """The errors of feature sets, evaluators and figures that failed, where others did not."""
-        return [one.error for one in self.not_run if one.error is not None]
+        return [skipped.error for skipped in self.not_run if skipped.error is not None]
 
     def __len__(self) -> int:
         return len(self.results)
@@ -170,18 +170,18 @@ def run(
     for cells in _datasets(declared, named, output, progress):  # all checked before any feature is computed
         cells = cells if annotations is None else annotate(cells, annotations)
         # The subset may have a few cells more or less.
-        taken = limit if limit is not None and limit < len(cells) else None
-        cells = cells if taken is None else subsample(cells, taken, seed)
+        effective_limit = limit if limit is not None and limit < len(cells) else None
+        cells = cells if effective_limit is None else subsample(cells, effective_limit, seed)
         without = declared.evaluations_on(cells.meta.name)
         evaluations = with_parameters(without, parameters)
         described = cells.obs, DatasetProvenance.of(cells.meta, cells.sha256)
         check_something_to_evaluate(*described, evaluations)
         check_requested(*described, without, evaluations, parameters)
         if folder is not None:
-            check_same_settings(folder, cells.meta.name, taken, seed, segmenter, digest)
+            check_same_settings(folder, cells.meta.name, effective_limit, seed, segmenter, digest)
         used.append(cells)
-        planned.append((cells, taken, evaluations))
-    for cells, taken, evaluations in planned:
+        planned.append((cells, effective_limit, evaluations))
+    for cells, effective_limit, evaluations in planned:
         options = ExtractionOptions(device, workers, refresh, segmenter)
         computed = compute_features(wanted, cells, options, keep_going=True, progress=progress)
         resolved = list(computed)
@@ -191,7 +191,9 @@ def run(
                 if isinstance(adata, Skipped):
                     output.not_run.append(adata)
                 else:
-                    _evaluate_all(adata, cells, evaluations, declared, seed, taken, output, anew=refresh == "always")
+                    _evaluate_all(
+                        adata, cells, evaluations, declared, seed, effective_limit, output, anew=refresh == "always"
+                    )
                 advance(1)
         if len([r for r in output.results if r.dataset.name == cells.meta.name]) == 0:
             reasons = dict.fromkeys(n.reason.rstrip(".") for n in output.not_run if n.dataset == cells.meta.name)
@@ -298,8 +300,10 @@ def _check_parameters(declared: Benchmark, parameters: Mapping[str, list[Any]]) 
         if not values:
             raise UserError(f"The parameter '{name}' is given no value.")
         if not any(name in fields for fields in known.values()):
-            theirs = "; ".join(f"{e}: {', '.join(fields) or 'none'}" for e, fields in known.items())
-            raise UserError(f"No evaluator of {declared.name} has a parameter '{name}'. Their parameters are {theirs}.")
+            available = "; ".join(f"{e}: {', '.join(fields) or 'none'}" for e, fields in known.items())
+            raise UserError(
+                f"No evaluator of {declared.name} has a parameter '{name}'. Their parameters are {available}."
+            )
 
 
 def with_parameters(evaluations: Iterable[Evaluation], parameters: Mapping[str, list[Any]]) -> list[Evaluation]:
@@ -307,14 +311,14 @@ def with_parameters(evaluations: Iterable[Evaluation], parameters: Mapping[str, 
     changed = []
     for evaluation in evaluations:
         fields = EVALUATORS.get(evaluation.name).Params.model_fields
-        mine = {
+        overrides = {
             name: [v for i, v in enumerate(values) if v not in values[:i]]
             for name, values in parameters.items()
             if name in fields
         }
-        one = Evaluation(**{**evaluation.model_dump(), **mine})
-        if one not in changed:  # two that differed only in what the user sets are one now
-            changed.append(one)
+        updated = Evaluation(**{**evaluation.model_dump(), **overrides})
+        if updated not in changed:  # two that differed only in what the user sets are one now
+            changed.append(updated)
     return changed
 
 
@@ -325,21 +329,21 @@ def _datasets(declared: Benchmark, named: Sequence[str], output: RunOutput, prog
     if named:
         return
     reasons: list[str] = []
-    found = False
+    any_available = False
     for name in declared.datasets:
         dataset = DATASETS.get(name)
         reason = datasets.unavailable_reason(dataset)
         if reason is None:
-            before = f", since {' '.join(reasons)}" if reasons and not found else ""
+            before = f", since {' '.join(reasons)}" if reasons and not any_available else ""
             progress.say(f"Dataset: {name} ({dataset.meta.title}){before}")
             yield datasets.load(dataset, progress=progress)
-            found = True
+            any_available = True
             if not declared.all_datasets:
                 return
         else:
             output.not_run.append(Skipped(reason, "dataset unavailable", name))
             reasons.append(f"{name} is not available: {reason}")
-    if not found:
+    if not any_available:
         raise UserError(f"None of the datasets of {declared.name} is available. {' '.join(reasons)}")
 
 
@@ -372,16 +376,16 @@ def _evaluate_all(
             cells=cells,
         )
         try:
-            found, reasons = kept.evaluation(evaluator, adata, grids, settings, compute, anew=anew)
+            results, reasons = kept.evaluation(evaluator, adata, grids, settings, compute, anew=anew)
         except PluginError as error:  # the other evaluators go on
             output.not_run.append(Skipped.failed(error, cells.meta.name, evaluator=name))
-            found, reasons = [], []
-        for result in found:
+            results, reasons = [], []
+        for result in results:
             result.run["started"] = started  # of the run that it is part of, also where it was kept from an earlier one
         for reason, count in Counter(reasons).items():
             skipped = Skipped(reason, "not applicable", cells.meta.name, evaluator=name, count=count)
             if skipped not in output.not_run:
                 output.not_run.append(skipped)
-        output.results += found
+        output.results += results
         if output.out is not None:
-            write_results(found, output.out)
+            write_results(results, output.out)

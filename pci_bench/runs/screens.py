@@ -40,11 +40,11 @@ class Screens:
     @classmethod
     def of(cls, results: Sequence[Result]) -> list[Screens]:
         """Return every feature set and parameters that have results on two screens or more."""
-        found: dict[tuple[str, str], dict[str, Result]] = {}
+        by_features: dict[tuple[str, str], dict[str, Result]] = {}
         for r in results:
             params = ",".join(f"{k}={v}" for k, v in sorted(r.evaluator.params.items()))
-            found.setdefault((r.features.name, params), {}).setdefault(r.dataset.name, r)
-        return [cls(*key, by_screen) for key, by_screen in found.items() if len(by_screen) > 1]
+            by_features.setdefault((r.features.name, params), {}).setdefault(r.dataset.name, r)
+        return [cls(*key, by_screen) for key, by_screen in by_features.items() if len(by_screen) > 1]
 
     @cached_property
     def agreement(self) -> pd.DataFrame:
