@@ -31,10 +31,10 @@ def described(name: str) -> list[tuple[str, Description]]:
     """
     kind, colon, rest = name.partition(":")
     if colon and kind in _KINDS:
-        found = _KINDS[kind](rest)
-        if found is None:
+        description = _KINDS[kind](rest)
+        if description is None:
             raise UserError(_REGISTRIES.get(kind, EXTRACTORS).unknown(rest))
-        return [(f"{kind} {rest}", found)]
+        return [(f"{kind} {rest}", description)]
     every = [(f"{kind} {name}", rows) for kind, describe in _KINDS.items() if (rows := describe(name)) is not None]
     if not every:
         also = [

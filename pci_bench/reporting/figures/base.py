@@ -70,8 +70,8 @@ def draw(results: Sequence[Result], folder: Path) -> list[Path]:
         if (evaluator := result.evaluator.name) in FIGURES:
             dataset = "" if FIGURES.get(evaluator).all_datasets else result.dataset.name
             sets.setdefault((dataset, evaluator), []).append(result)
-    for (_, evaluator), mine in sets.items():
-        for stem, figure in _drawn(evaluator, mine):
+    for (_, evaluator), group in sets.items():
+        for stem, figure in _drawn(evaluator, group):
             files += save(figure, folder / stem)
     return files
 

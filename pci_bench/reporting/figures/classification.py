@@ -41,17 +41,17 @@ def _by_settings(results: Sequence[Result], *drawn: str) -> Iterator[tuple[str, 
     """Yield a suffix of the stem, words and results for each set of the parameters that are not drawn beside each other."""
     sets: dict[str, list[Result]] = {}
     for result in results:
-        others = (f"{name}={value}" for name, value in result.evaluator.params.items() if name not in drawn)
-        sets.setdefault(",".join(others), []).append(result)
-    for settings, mine in sets.items():
-        yield (f"-{escape(settings)}", f", {settings}", mine) if len(sets) > 1 else ("", "", mine)
+        texts = (f"{name}={value}" for name, value in result.evaluator.params.items() if name not in drawn)
+        sets.setdefault(",".join(texts), []).append(result)
+    for settings, group in sets.items():
+        yield (f"-{escape(settings)}", f", {settings}", group) if len(sets) > 1 else ("", "", group)
 
 
 @register_figures("loo-knn")
 def knn_figures(results: Sequence[Result]) -> Iterator[tuple[str, Figure]]:
     """Yield the figures of every scaling of the features."""
-    for suffix, words, mine in _by_settings(balanced_where_known(results), "k", "exclude", "candidates"):
-        for stem, figure in _knn_figures(mine, words):
+    for suffix, words, group in _by_settings(balanced_where_known(results), "k", "exclude", "candidates"):
+        for stem, figure in _knn_figures(group, words):
             yield f"{stem}{suffix}", figure
 
 
@@ -96,10 +96,10 @@ def classifier_figures(results: Sequence[Result]) -> Iterator[tuple[str, Figure]
     """Yield accuracy bars of one classifier."""
     dataset, evaluator = results[0].dataset, results[0].evaluator.name
     size = f"{dataset.n_cells:,} cells, {len(dataset.classes)} classes"
-    for suffix, words, mine in _by_settings(results, "exclude"):
+    for suffix, words, group in _by_settings(results, "exclude"):
         text = f"{evaluator.replace('-', ' ').capitalize()}, cross-validated, {dataset.name} ({size}){words}"
-        bars = accuracy_bars(mine, metric="balanced_accuracy", text=text)
-        yield f"{evaluator}-{escape(dataset.name)}{suffix}", described(bars, mine, READING)
+        bars = accuracy_bars(group, metric="balanced_accuracy", text=text)
+        yield f"{evaluator}-{escape(dataset.name)}{suffix}", described(bars, group, READING)
 
 
 def chance_percent(results: Sequence[Result], metric: str) -> float:
@@ -219,9 +219,9 @@ def layer_curves(results: Sequence[Result], *, text: str) -> Figure | None:
             )
             networks.setdefault(network, {}).setdefault(matched["layer"], []).append(result)
     by_layers: dict[tuple[str, ...], list[str]] = {}
-    for network, found_layers in networks.items():
-        if len(found_layers) >= 3:
-            by_layers.setdefault(tuple(sorted(found_layers, key=natural_key)), []).append(network)
+    for network, network_layers in networks.items():
+        if len(network_layers) >= 3:
+            by_layers.setdefault(tuple(sorted(network_layers, key=natural_key)), []).append(network)
     if not by_layers:
         return None
     kinds = list(dict.fromkeys(map(Candidates.of, results)))
@@ -267,10 +267,10 @@ def _draw_curve(
     axes: Axes, layers: tuple[str, ...], network: dict[str, list[Result]], kind: Candidates, style: str, colour: str
 ) -> None:
     """Draw one network's values and intervals over its layers."""
-    found = {layer: r for layer in layers for r in network[layer] if Candidates.of(r) == kind}
-    x = [layers.index(layer) for layer in found]
-    values = [100 * r.metrics["balanced_accuracy"] for r in found.values()]
-    low, high = ([100 * r.intervals["balanced_accuracy"][i] for r in found.values()] for i in (0, 1))
+    by_layer = {layer: r for layer in layers for r in network[layer] if Candidates.of(r) == kind}
+    x = [layers.index(layer) for layer in by_layer]
+    values = [100 * r.metrics["balanced_accuracy"] for r in by_layer.values()]
+    low, high = ([100 * r.intervals["balanced_accuracy"][i] for r in by_layer.values()] for i in (0, 1))
     axes.fill_between(x, low, high, color=colour, alpha=0.13, linewidth=0)
     axes.plot(x, values, style, color=colour, marker="o", markersize=3.5, linewidth=1.4)
 

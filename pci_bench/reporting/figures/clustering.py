@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 STRONGEST = 2.0  # standard deviations; stronger values have the same colour
-NAMED = 60  # rows of a heat map that still have room for names
-IN_LEGEND = 30
+MAX_NAMED_ROWS = 60  # rows of a heat map that still have room for names
+MAX_LEGEND_CLUSTERS = 30
 PALETTES = {"": "PuOr_r", "-yellow-blue": "yellow-blue"}  # the paper's is the second
 CROPS = 3  # of a cluster
 SIDE = 0.42  # inches of a crop
@@ -84,13 +84,18 @@ def branches(linkage: np.ndarray, place: np.ndarray) -> np.ndarray:
         (merges, 4, 2) float.
     """
     n = len(linkage) + 1
-    at = np.concatenate([place, np.empty(n - 1)])
+    positions = np.concatenate([place, np.empty(n - 1)])
     height = np.concatenate([np.zeros(n), linkage[:, 2]])
     lines = np.empty((n - 1, 4, 2))
     for row, (left, right) in enumerate(linkage[:, :2].astype(int)):
-        at[n + row] = (at[left] + at[right]) / 2
+        positions[n + row] = (positions[left] + positions[right]) / 2
         top = height[n + row]
-        lines[row] = [(height[left], at[left]), (top, at[left]), (top, at[right]), (height[right], at[right])]
+        lines[row] = [
+            (height[left], positions[left]),
+            (top, positions[left]),
+            (top, positions[right]),
+            (height[right], positions[right]),
+        ]
     return lines[np.isfinite(lines[:, :, 1]).all(axis=1)]
 
 
@@ -111,7 +116,9 @@ def heat_map(result: Result, *, palette: str, text: str) -> Figure:
     values = result.tables["features"].set_index("protein")
     proteins = result.tables["proteins"].set_index("protein").loc[values.index].fillna("")
     rows = len(values)
-    tall = 6.2 if rows > NAMED else max(2.2, 0.15 * rows, (SIDE + 0.06) * min(12, proteins["cluster"].nunique()))
+    tall = (
+        6.2 if rows > MAX_NAMED_ROWS else max(2.2, 0.15 * rows, (SIDE + 0.06) * min(12, proteins["cluster"].nunique()))
+    )
     figure = new_figure(7.5, tall + 1.8)
     grid = figure.add_gridspec(1, 5, width_ratios=[0.9, 3.1, 0.27, 0.27, 2.45])
     tree, heat, outer, inner, listing = (figure.add_subplot(grid[0, i]) for i in range(5))
@@ -146,7 +153,7 @@ def heat_map(result: Result, *, palette: str, text: str) -> Figure:
 
     _list_clusters(listing, result, proteins, _bars(outer, inner, proteins, tall), tall)
     inner.yaxis.tick_right()
-    if rows <= NAMED:
+    if rows <= MAX_NAMED_ROWS:
         names = [shortened(f"{p}  {label}", 30) for p, label in zip(values.index, proteins["label"], strict=True)]
         inner.set_yticks(range(rows), names, fontsize=7)
         inner.tick_params(axis="y", length=0, pad=14 if (proteins["subcluster"] != "").any() else 2)
@@ -163,7 +170,7 @@ def _bars(outer: Any, inner: Any, proteins: pd.DataFrame, tall: float) -> dict[s
     from matplotlib.colors import ListedColormap
 
     rows = len(proteins)
-    found: dict[str, str] = {}
+    cluster_colours: dict[str, str] = {}
     for axes, column, heading in ((outer, "cluster", "cluster"), (inner, "subcluster", "  part")):
         names = proteins[column].astype(str).to_numpy()
         known = sorted(set(names) - {""}, key=lambda c: int(np.flatnonzero(names == c)[0]))
@@ -204,8 +211,8 @@ def _bars(outer: Any, inner: Any, proteins: pd.DataFrame, tall: float) -> dict[s
                 )
                 last = middle
         if column == "cluster":
-            found = {name: colours[name] for name in sorted(known, key=natural_key)}
-    return found
+            cluster_colours = {name: colours[name] for name in sorted(known, key=natural_key)}
+    return cluster_colours
 
 
 def _list_clusters(listing: Axes, result: Result, proteins: pd.DataFrame, colours: dict[str, str], tall: float) -> None:
@@ -215,18 +222,18 @@ def _list_clusters(listing: Axes, result: Result, proteins: pd.DataFrame, colour
     crops = result.tables.get("crops")
     planes = {} if crops is None or not len(crops) else from_table(crops.astype({"cluster": str}), ["cluster", "place"])
     listing.set_axis_off()
-    shown = list(colours)[:IN_LEGEND]
-    line = min(SIDE + 0.06, tall / (len(shown) + 1)) / tall
+    listed_names = list(colours)[:MAX_LEGEND_CLUSTERS]
+    line = min(SIDE + 0.06, tall / (len(listed_names) + 1)) / tall
     listing.set_xlim(0, 1)
     listing.set_ylim(0, 1)
     listing.text(
         0.02, 1.01, "cluster: proteins, of which\nwith the most frequent label", fontsize=7, va="bottom", color=INK
     )
-    for number, name in enumerate(shown):
+    for number, name in enumerate(listed_names):
         top = 1 - line * number
-        mine = proteins["label"].astype(str).to_numpy()[proteins["cluster"].astype(str) == name]
-        distinct, counts = np.unique(mine[mine != ""], return_counts=True)
-        size = f"{name}: {len(mine):,}" + (f", of which {counts.max():,}" if len(distinct) else "")
+        labels = proteins["label"].astype(str).to_numpy()[proteins["cluster"].astype(str) == name]
+        distinct, counts = np.unique(labels[labels != ""], return_counts=True)
+        size = f"{name}: {len(labels):,}" + (f", of which {counts.max():,}" if len(distinct) else "")
         most = textwrap.wrap(distinct[counts.argmax()], 20)[:2] if len(distinct) else []
         listing.add_patch(Rectangle((0.02, top - 0.84 * line), 0.035, 0.8 * line, color=colours[name], linewidth=0))
         words = "\n".join([size, *most]) if line * tall > 0.3 else " ".join([size, *most])
@@ -237,6 +244,6 @@ def _list_clusters(listing: Axes, result: Result, proteins: pd.DataFrame, colour
                 inset = listing.inset_axes((0.56 + across * 1.03 * place, top - 0.9 * line, across, 0.92 * line))
                 inset.imshow(planes[name, place], cmap="gray", vmin=0, vmax=1, interpolation="nearest", aspect="equal")
                 inset.set_axis_off()
-    if len(colours) > len(shown):
-        left = len(colours) - len(shown)
-        listing.text(0.06, 1 - line * (len(shown) + 0.5), f"and {left} more", fontsize=7, va="center", color=INK)
+    if len(colours) > len(listed_names):
+        left = len(colours) - len(listed_names)
+        listing.text(0.06, 1 - line * (len(listed_names) + 0.5), f"and {left} more", fontsize=7, va="center", color=INK)

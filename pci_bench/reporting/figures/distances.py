@@ -27,20 +27,20 @@ DIFFERS_IN = {
 @register_figures("pairwise-distance")
 def distance_figures(results: Sequence[Result]) -> Iterator[tuple[str, Figure]]:
     """Yield overall scores as bars with every term as a dot, and every term's scores side by side."""
-    for stem, what, mine in _by_parameters(results, "distances"):
-        bars = overall_bars(mine, text=f"Normalized average pairwise distance, {what}")
-        yield stem, described(bars, mine, _reading(mine))
-        dots = term_dots(mine, text=f"Normalized average pairwise distance by term, {what}")
-        yield f"{stem}-terms", described(dots, mine, f"In brackets after a term: its proteins. {_reading(mine)}")
+    for stem, what, group in _by_parameters(results, "distances"):
+        bars = overall_bars(group, text=f"Normalized average pairwise distance, {what}")
+        yield stem, described(bars, group, _reading(group))
+        dots = term_dots(group, text=f"Normalized average pairwise distance by term, {what}")
+        yield f"{stem}-terms", described(dots, group, f"In brackets after a term: its proteins. {_reading(group)}")
 
 
 @register_figures("pairwise-distance-cell-line")
 def cell_line_figures(results: Sequence[Result]) -> Iterator[tuple[str, Figure]]:
     """Yield the scores within and between cell lines as dumbbells."""
-    for stem, what, mine in _by_parameters(results, "cell-lines"):
-        lines = mine[0].details["cell_lines"]
+    for stem, what, group in _by_parameters(results, "cell-lines"):
+        lines = group[0].details["cell_lines"]
         text = f"Normalized average pairwise distance within and between {lines} cell lines, {what}"
-        yield stem, described(dumbbells(mine, text=text), mine, _reading(mine))
+        yield stem, described(dumbbells(group, text=text), group, _reading(group))
 
 
 def _reading(results: Sequence[Result]) -> str:
@@ -55,12 +55,12 @@ def _by_parameters(results: Sequence[Result], stem: str) -> Iterator[tuple[str, 
     sets: dict[str, list[Result]] = {}
     for result in (r for r in results if r.dataset == newest):
         sets.setdefault(",".join(f"{k}={v}" for k, v in result.evaluator.params.items()), []).append(result)
-    for parameters, mine in sets.items():
-        dataset, details = mine[0].dataset, mine[0].details
+    for parameters, group in sets.items():
+        dataset, details = group[0].dataset, group[0].details
         terms = len(details.get("per_term", details.get("terms", ())))
         what = f"{dataset.name} ({terms} terms, {details['proteins']:,} proteins, {details['images']:,} images)"
         suffix = f"-{escape(parameters)}" if len(sets) > 1 else ""
-        yield f"{stem}-{escape(dataset.name)}{suffix}", what, mine
+        yield f"{stem}-{escape(dataset.name)}{suffix}", what, group
 
 
 def overall_bars(results: Sequence[Result], *, text: str) -> Figure:
@@ -88,20 +88,20 @@ def term_dots(results: Sequence[Result], *, text: str) -> Figure:
     """Return a row per term with a mark for each of at most seven feature sets: the table's rows, then the closest."""
     wanted = next(table.rows for table in declared_tables() if table.name == "figure2b")
     ranked = sorted(results, key=lambda r: (r.features.name not in wanted, r.metrics["normalized_distance"]))
-    shown = sorted(ranked[: len(MARKS)], key=lambda r: r.metrics["normalized_distance"])
-    scores = {t: [r.details["per_term"][t]["score"] for r in shown] for t in shown[0].details["per_term"]}
+    plotted = sorted(ranked[: len(MARKS)], key=lambda r: r.metrics["normalized_distance"])
+    scores = {t: [r.details["per_term"][t]["score"] for r in plotted] for t in plotted[0].details["per_term"]}
     terms = sorted(scores, key=lambda t: -float(np.mean(scores[t])))
     figure = new_figure(7.4, max(2.8, 1.5 + 0.34 * len(terms)))
     axes = figure.subplots()
-    for position, result in enumerate(shown):
+    for position, result in enumerate(plotted):
         marker, colour = MARKS[position]
         # one above the other within a row, so that equal scores do not hide each other
-        heights = np.arange(len(terms)) + (0.6 * (0.5 - (position + 0.5) / len(shown)) if len(shown) > 1 else 0)
+        heights = np.arange(len(terms)) + (0.6 * (0.5 - (position + 0.5) / len(plotted)) if len(plotted) > 1 else 0)
         axes.plot([scores[t][position] for t in terms], heights, marker, markersize=5.2, color=colour,
                   markeredgecolor="white", markeredgewidth=0.5, linestyle="",
                   label=f"{shortened(result.features.full_name)} ({_text(result.metrics['normalized_distance'])})")  # fmt: skip
     axes.axvline(0, color=INK, linewidth=0.8, linestyle=(0, (4, 3)))
-    proteins = {t: shown[0].details["per_term"][t]["proteins"] for t in terms}
+    proteins = {t: plotted[0].details["per_term"][t]["proteins"] for t in terms}
     axes.set_yticks(range(len(terms)), [f"{shortened(t)} ({proteins[t]:,})" for t in terms], fontsize=8.5)
     axes.set_ylim(-0.7, len(terms) - 0.3)
     axes.grid(axis="x", color=FAINT, linewidth=0.6)
@@ -111,8 +111,8 @@ def term_dots(results: Sequence[Result], *, text: str) -> Figure:
     axes.spines[["top", "right", "left"]].set_visible(False)
     axes.tick_params(axis="y", length=0)
     axes.tick_params(axis="x", labelsize=8.5)
-    axes.set_xlabel(f"{DIFFERS_IN[shown[0].evaluator.params['statistic']]}", fontsize=8.5)
-    left_out = f", {len(results) - len(shown)} more not shown" if len(results) > len(shown) else ""
+    axes.set_xlabel(f"{DIFFERS_IN[plotted[0].evaluator.params['statistic']]}", fontsize=8.5)
+    left_out = f", {len(results) - len(plotted)} more not shown" if len(results) > len(plotted) else ""
     title(figure, text)
     figure.legend(loc="outside lower center", frameon=False, fontsize=8, alignment="left", title_fontsize=8, ncols=2,
                   title=f"feature set (overall){left_out}")  # fmt: skip

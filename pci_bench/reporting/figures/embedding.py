@@ -51,9 +51,11 @@ def protein_figures(results: Sequence[Result]) -> Iterator[tuple[str, Figure]]:
 def _how(results: Sequence[Result]) -> str:
     """Return the parameters of the embedding, and what the numbers below the panels are, as sentences."""
     parameters = dict.fromkeys((r.evaluator.params["neighbours"], r.evaluator.params["min_dist"]) for r in results)
-    said = " or ".join(f"{neighbours} neighbours, minimum distance {distance:g}" for neighbours, distance in parameters)
+    settings = " or ".join(
+        f"{neighbours} neighbours, minimum distance {distance:g}" for neighbours, distance in parameters
+    )
     return (
-        f"Euclidean, {said}; axes have no unit. "
+        f"Euclidean, {settings}; axes have no unit. "
         "Trustworthiness: 1 where neighbours in the picture are neighbours in the features."
     )
 
@@ -79,8 +81,8 @@ def scatter(results: Sequence[Result], *, text: str) -> Figure:
 
     tables = [points_of(r) for r in results]
     labels = np.concatenate([t["label"].to_numpy(str) for t in tables])
-    of = looks(labels)
-    names = [textwrap.fill(name, IN_NAME) for name in of]
+    styles = looks(labels)
+    names = [textwrap.fill(name, IN_NAME) for name in styles]
     beside = 0.45 + 0.065 * max((len(line) for name in names for line in name.splitlines()), default=0)
     columns = min(COLUMNS, len(results))
     side = min(2.9, max(1.9, (7.4 - beside) / columns))
@@ -90,7 +92,7 @@ def scatter(results: Sequence[Result], *, text: str) -> Figure:
     panels = figure.subplots(rows, columns, squeeze=False).ravel()
     several = len({r.dataset.name for r in results}) > 1
     for letter, axes, result, table in zip("ABCDEFGHIJKLMNOPQRSTUVWXYZ" * 9, panels, results, tables, strict=False):
-        _draw_points(axes, table, of)
+        _draw_points(axes, table, styles)
         what = result.features.full_name + (f"\n{result.dataset.name}, {len(table):,} proteins" if several else "")
         what = plot_text(what)
         axes.set_title(f"{letter}  {what}" if len(results) > 1 else what, fontsize=8, loc="left")
@@ -101,11 +103,11 @@ def scatter(results: Sequence[Result], *, text: str) -> Figure:
     handles = [
         Line2D([], [], linestyle="", marker=SHAPES[shape]["marker"], color=colour, markersize=5.5, label=plot_text(name),
                markeredgecolor=SHAPES[shape].get("edgecolors", colour), markeredgewidth=SHAPES[shape]["linewidths"])
-        for name, (colour, shape) in zip(names, of.values(), strict=True)
+        for name, (colour, shape) in zip(names, styles.values(), strict=True)
     ]  # fmt: skip
-    if (~np.isin(labels, list(of))).any():
-        others = len(set(labels)) - len(of) - ("" in labels)
-        what = f"{others} others" if others else "no label"
+    if (~np.isin(labels, list(styles))).any():
+        n_others = len(set(labels)) - len(styles) - ("" in labels)
+        what = f"{n_others} others" if n_others else "no label"
         handles.append(Line2D([], [], linestyle="", marker="o", color=FAINT, markersize=5.5, label=what))
     if handles:
         figure.legend(handles=handles, loc="outside right center", frameon=False, fontsize=7.5, handletextpad=0.2)
@@ -113,21 +115,21 @@ def scatter(results: Sequence[Result], *, text: str) -> Figure:
     return figure
 
 
-def _draw_points(axes: Axes, table: pd.DataFrame, of: dict[str, tuple[str, int]]) -> None:
+def _draw_points(axes: Axes, table: pd.DataFrame, styles: dict[str, tuple[str, int]]) -> None:
     """Draw points in a shuffled order, so that classes are mixed as the cells are; those without a look first, in grey."""
     order = np.random.default_rng(0).permutation(len(table))
     x, y = (table[c].to_numpy()[order] for c in ("umap_1", "umap_2"))
     labels = table["label"].to_numpy(str)[order]
     size = float(np.clip(12_000 / max(1, len(table)), 1.5, 16))
-    other = ~np.isin(labels, list(of))
-    if other.any():
-        axes.scatter(x[other], y[other], s=size * 0.7, color=FAINT, linewidths=0, rasterized=True)
+    unstyled = ~np.isin(labels, list(styles))
+    if unstyled.any():
+        axes.scatter(x[unstyled], y[unstyled], s=size * 0.7, color=FAINT, linewidths=0, rasterized=True)
     for number, shape in enumerate(SHAPES):
-        mine = np.array([of.get(label, ("", -1))[1] == number for label in labels], bool)
-        if mine.any():
-            colours = [of[label][0] for label in labels[mine]]
+        of_shape = np.array([styles.get(label, ("", -1))[1] == number for label in labels], bool)
+        if of_shape.any():
+            colours = [styles[label][0] for label in labels[of_shape]]
             style = {**shape, "linewidths": shape["linewidths"] * min(1, size / 8)}
-            axes.scatter(x[mine], y[mine], s=size, c=colours, alpha=0.85, rasterized=True, **style)
+            axes.scatter(x[of_shape], y[of_shape], s=size, c=colours, alpha=0.85, rasterized=True, **style)
     axes.set_xticks([])
     axes.set_yticks([])
     axes.spines[:].set_color(FAINT)

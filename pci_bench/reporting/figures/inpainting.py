@@ -16,7 +16,7 @@ from pci_bench.system.text import plot_text
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-ON_A_PAGE = 10  # rows of crops
+ROWS_PER_PAGE = 10  # rows of crops
 READING = (
     "A row: a source cell (its label), and a target cell of an image with another label (after the arrow). The network is "
     "given the source and the target's markers. All crops from 0 (black) to 1 (white)."
@@ -32,10 +32,10 @@ def inpainting_figures(results: Sequence[Result]) -> Iterator[tuple[str, Figure]
         stem = f"inpainting-{escape(result.features.weights or result.features.name)}-{escape(result.dataset.name)}"
         table = result.tables["examples"]
         rows = sorted(dict.fromkeys(zip(table["example"], table["label"].fillna(""), strict=True)), key=lambda r: r[0])
-        several = len(rows) > ON_A_PAGE
+        several = len(rows) > ROWS_PER_PAGE
         pages: list[list[tuple[int, str]]] = []
         for row in rows:
-            if not pages or len(pages[-1]) == ON_A_PAGE or (several and pages[-1][-1][0] != row[0]):
+            if not pages or len(pages[-1]) == ROWS_PER_PAGE or (several and pages[-1][-1][0] != row[0]):
                 pages.append([])
             pages[-1].append(row)
         for number, page in enumerate(pages, 1):

@@ -35,8 +35,8 @@ def multi_localization_figures(results: Sequence[Result]) -> Iterator[tuple[str,
         if result.dataset == newest and result.predictions is not None:
             params = result.evaluator.params
             sets.setdefault((params["first"], params["second"], params["exclude"]), []).append(result)
-    for (first, second, exclude), mine in sets.items():
-        mine.sort(key=lambda r: -r.metrics["separation"])
+    for (first, second, exclude), group in sets.items():
+        group.sort(key=lambda r: -r.metrics["separation"])
         stem = f"multi-localization-{escape(first)}-{escape(second)}-{escape(newest.name)}"
         what = f"{first} (below 0) and {second} (above 0), {newest.name}"
         reading = f"{READING} {OWN}"
@@ -44,8 +44,8 @@ def multi_localization_figures(results: Sequence[Result]) -> Iterator[tuple[str,
             stem += f"-other-{escape(exclude)}s"
             what += f", averages of other {exclude}s"
             reading = READING
-        yield stem, described(violins(mine, text=f"Single-cell scores, {what}"), mine, reading)
-        chosen = next((r for r in mine if r.features.name == "pci-conv3"), mine[0])
+        yield stem, described(violins(group, text=f"Single-cell scores, {what}"), group, reading)
+        chosen = next((r for r in group if r.features.name == "pci-conv3"), group[0])
         pictured = with_examples(chosen, text=f"{chosen.features.full_name}: {what}")
         right = "Right: all cells of the most variable images annotated with both"
         below = "; below, four of them from the highest score to the lowest." if "crops" in chosen.tables else "."

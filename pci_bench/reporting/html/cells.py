@@ -58,11 +58,11 @@ def stratified(cells: Cells, count: int, seed: int = 0) -> list[str]:
     names = cells.obs["cell"].astype(str).to_numpy()
     labels = obs_strings(cells.obs, "label")
     shuffled = np.random.default_rng(seed).permutation(np.argsort(names, kind="stable"))
-    of = labels[shuffled]
+    shuffled_labels = labels[shuffled]
     turn = np.empty(len(cells), np.int64)  # a cell's position among those of its label
-    for label in np.unique(of):
-        turn[of == label] = np.arange((of == label).sum())
-    return [str(n) for n in names[shuffled[np.lexsort((of, turn))[:count]]]]
+    for label in np.unique(shuffled_labels):
+        turn[shuffled_labels == label] = np.arange((shuffled_labels == label).sum())
+    return [str(n) for n in names[shuffled[np.lexsort((shuffled_labels, turn))[:count]]]]
 
 
 @dataclass
@@ -120,22 +120,24 @@ class Sprite:
     rows: int
 
 
-def sprite(shown: Shown, opened_cells: Sequence[Cells | str]) -> Sprite | None:
+def sprite(shown_cells: Shown, opened_cells: Sequence[Cells | str]) -> Sprite | None:
     """Return the tiles of all shown cells in one image, as the smallest of JPEG, WebP and PNG; None where there are none."""
     from PIL import Image
 
-    if not shown.tiles:
+    if not shown_cells.tiles:
         return None
-    found = [c for c in opened_cells if isinstance(c, Cells)]
-    tile = min(LARGEST_TILE, max(max(c.crop_shape) for c in found))
-    columns = int(np.ceil(np.sqrt(len(shown.tiles))))
-    rows = -(-len(shown.tiles) // columns)
+    available = [c for c in opened_cells if isinstance(c, Cells)]
+    tile = min(LARGEST_TILE, max(max(c.crop_shape) for c in available))
+    columns = int(np.ceil(np.sqrt(len(shown_cells.tiles))))
+    rows = -(-len(shown_cells.tiles) // columns)
     canvas = np.zeros((rows * tile, columns * tile, 3), np.uint8)
     for number, cells in enumerate(opened_cells):
         if not isinstance(cells, Cells):
             continue
         positions = {str(name): position for position, name in enumerate(cells.obs["cell"].astype(str))}
-        wanted = sorted((positions[name], place) for (of, name), place in shown.tiles.items() if of == number)
+        wanted = sorted(
+            (positions[name], place) for (dataset, name), place in shown_cells.tiles.items() if dataset == number
+        )
         roles = [c.role for c in cells.channels]
         for start in range(0, len(wanted), 256):  # in the order of the store, whose chunks are of many cells
             batch = wanted[start : start + 256]
@@ -160,8 +162,8 @@ def smallest(image: Image) -> tuple[str, bytes]:
 
     best = ("png", encoded("png"))
     for quality in QUALITIES:
-        found = [best, ("jpeg", encoded("jpeg", quality=quality)), ("webp", encoded("webp", quality=quality))]
-        best = min(found, key=lambda pair: len(pair[1]))
+        candidates = [best, ("jpeg", encoded("jpeg", quality=quality)), ("webp", encoded("webp", quality=quality))]
+        best = min(candidates, key=lambda pair: len(pair[1]))
         if len(best[1]) <= LARGEST_SPRITE:
             break
     return best
@@ -170,5 +172,5 @@ def smallest(image: Image) -> tuple[str, bytes]:
 def channels_sentence(cells: Cells) -> str:
     """Return how crops are coloured, as a sentence."""
     words = iter(("magenta", "blue", "orange"))
-    said = [f"{c.name} {'green' if c.role == 'protein' else next(words, 'not shown')}" for c in cells.channels]
-    return f"Every channel is stretched to the minimum and maximum of its crop: {', '.join(said)}."
+    colours = [f"{c.name} {'green' if c.role == 'protein' else next(words, 'not shown')}" for c in cells.channels]
+    return f"Every channel is stretched to the minimum and maximum of its crop: {', '.join(colours)}."

@@ -86,7 +86,7 @@ def bars(recalls: Sequence[Recalls]) -> Spec:
     (['Golgi', 'ER'], ['20.0', '80.0'])
     """
     first = recalls[0]
-    said = "datum['class'] + ', ' + datum.neighbours + ': ' + datum.text + ' %'"
+    description = "datum['class'] + ', ' + datum.neighbours + ': ' + datum.text + ' %'"
     order = [c for c, _ in sorted(zip(first.classes, first.values, strict=True), key=lambda pair: -pair[1])]
     sort = [r.neighbours for r in recalls]
     value = {
@@ -119,7 +119,7 @@ def bars(recalls: Sequence[Recalls]) -> Spec:
         "Bars: recall of every class",
         height=len(order) * (26 if len(recalls) > 1 else 18),
         data={"values": [{"neighbours": r.neighbours, **r.columns} for r in recalls]},
-        transform=[{"flatten": list(first.columns)}, {"calculate": said, "as": "said"}],
+        transform=[{"flatten": list(first.columns)}, {"calculate": description, "as": "said"}],
         encoding={
             "y": {"field": "class", "type": "nominal", "sort": order, "title": None},
             "yOffset": {"field": "neighbours", "sort": sort},

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pci_bench.runs.results import Result
 
 METRIC = "balanced_accuracy"
-PAIRS, EXAMPLES, NAMED = 8, 6, 3
+PAIRS, EXAMPLES, MAX_NAMED = 8, 6, 3
 
 
 def classified(results: Sequence[Result]) -> list[Result]:
@@ -34,17 +34,18 @@ def featured(results: Sequence[Result]) -> list[Result]:
     """
     chosen = []
     for evaluator in dict.fromkeys(r.evaluator.name for r in results):
-        mine = [r for r in results if r.evaluator.name == evaluator]
-        ks = sorted({r.evaluator.params["k"] for r in mine if "k" in r.evaluator.params})
+        evaluator_results = [r for r in results if r.evaluator.name == evaluator]
+        ks = sorted({r.evaluator.params["k"] for r in evaluator_results if "k" in r.evaluator.params})
         if ks:
             k = 11 if 11 in ks else ks[len(ks) // 2]
-            mine = [r for r in mine if r.evaluator.params.get("k") == k]
+            evaluator_results = [r for r in evaluator_results if r.evaluator.params.get("k") == k]
         best: dict[str, float] = {}
-        for r in mine:
+        for r in evaluator_results:
             score = r.metrics.get(METRIC, 0.0)
             best[r.features.full_name] = max(score, best.get(r.features.full_name, 0.0))
         chosen += sorted(
-            mine, key=lambda r: (r.features.name != "pci-conv4", -best[r.features.full_name], r.features.full_name)
+            evaluator_results,
+            key=lambda r: (r.features.name != "pci-conv4", -best[r.features.full_name], r.features.full_name),
         )
     return chosen
 
@@ -52,8 +53,8 @@ def featured(results: Sequence[Result]) -> list[Result]:
 def confused_pairs(counts: np.ndarray) -> list[tuple[int, int, int, float]]:
     """Return true class, predicted class, cells and share of the true class of the largest confusions, largest share first."""
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    found = [(int(t), int(p), int(counts[t, p]), float(shares[t, p])) for t, p in np.argwhere(counts) if t != p]
-    return sorted(found, key=lambda pair: (-pair[3], -pair[2], pair[0], pair[1]))[:PAIRS]
+    confusions = [(int(t), int(p), int(counts[t, p]), float(shares[t, p])) for t, p in np.argwhere(counts) if t != p]
+    return sorted(confusions, key=lambda pair: (-pair[3], -pair[2], pair[0], pair[1]))[:PAIRS]
 
 
 def examples_wanted(results: Sequence[Result]) -> list[str]:
@@ -66,22 +67,22 @@ def examples_wanted(results: Sequence[Result]) -> list[str]:
     return [names[turn] for turn in range(EXAMPLES) for names in wanted if turn < len(names)]
 
 
-def class_views(results: Sequence[Result], dataset: int, shown: Shown) -> list[dict[str, Any]]:
+def class_views(results: Sequence[Result], dataset: int, shown_cells: Shown) -> list[dict[str, Any]]:
     """Return what the page draws of classes: by setting (evaluator and k), by feature set, by exclusion."""
     first = {id(r): position for position, r in enumerate(featured(classified(results)))}
-    mine = sorted(classified(results), key=lambda r: first.get(id(r), len(first)))
+    ordered = sorted(classified(results), key=lambda r: first.get(id(r), len(first)))
     settings: dict[str, dict[str, list[Result]]] = {}
-    for result in mine:
+    for result in ordered:
         settings.setdefault(setting(result), {}).setdefault(result.features.full_name, []).append(result)
     leading = list(settings)[:1]
     titles = [*leading, *sorted((t for t in settings if t not in leading), key=natural_key)]
     return [
-        {"title": title, "features": [_of_features(n, rs, dataset, shown) for n, rs in settings[title].items()]}
+        {"title": title, "features": [_of_features(n, rs, dataset, shown_cells) for n, rs in settings[title].items()]}
         for title in titles
     ]
 
 
-def _of_features(name: str, results: Sequence[Result], dataset: int, shown: Shown) -> dict[str, Any]:
+def _of_features(name: str, results: Sequence[Result], dataset: int, shown_cells: Shown) -> dict[str, Any]:
     """Return bars and matrices of one feature set in one setting, by exclusion."""
     predictions = [Predictions.of(r) for r in results]
     recalls = [_recalls(r, p) for r, p in zip(results, predictions, strict=True)]
@@ -91,7 +92,7 @@ def _of_features(name: str, results: Sequence[Result], dataset: int, shown: Show
         "name": name,
         "bars": bars(recalls),
         "said": f"Lines: 95 % interval, {unit}." if known else "There are no intervals: the predictions are missing.",
-        "runs": [_of_one(r, p, dataset, shown) for r, p in zip(results, predictions, strict=True)],
+        "runs": [_of_one(r, p, dataset, shown_cells) for r, p in zip(results, predictions, strict=True)],
     }
 
 
@@ -101,19 +102,19 @@ def _recalls(result: Result, predictions: Predictions | None) -> Recalls:
     shares = exact[:, :n_classes].diagonal() / np.maximum(exact.sum(axis=1), 1)
     intervals = None
     if predictions is not None:
-        found = recall_intervals(result, predictions, n_classes)
-        intervals = [(round(100 * low, 1), round(100 * high, 1)) for low, high in found]
+        bounds = recall_intervals(result, predictions, n_classes)
+        intervals = [(round(100 * low, 1), round(100 * high, 1)) for low, high in bounds]
     values = [round(100 * float(share), 1) for share in shares]
     return Recalls(exclusion(result), confusion_of(result)[0][:n_classes], values, intervals)
 
 
-def _of_one(result: Result, predictions: Predictions | None, dataset: int, shown: Shown) -> dict[str, Any]:
+def _of_one(result: Result, predictions: Predictions | None, dataset: int, shown_cells: Shown) -> dict[str, Any]:
     labels, counts = confusion_of(result)
     pairs = []
     for true, predicted, count, share in confused_pairs(counts):
         names = [] if predictions is None else predictions.confused(true, predicted)
-        seen = [n for n in names if shown.has_tile(dataset, n)][:EXAMPLES] or names[:NAMED]
-        cells = [shown.index(dataset, n, labels[true]) for n in seen]
+        seen = [n for n in names if shown_cells.has_tile(dataset, n)][:EXAMPLES] or names[:MAX_NAMED]
+        cells = [shown_cells.index(dataset, n, labels[true]) for n in seen]
         pairs.append([true, predicted, count, round(100 * share, 1), cells])
     value, interval = 100 * result.metrics.get(METRIC, 0.0), result.intervals.get(METRIC)
     text = bracketed(value, None if interval is None else [100 * v for v in interval])

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 LARGEST = 24  # classes with a colour of their own; the rest share grey
-NOBODY = 65535
+NO_CELL = 65535
 GREY = "#8a8a8a"
 
 
@@ -35,7 +35,7 @@ def without_coordinates(results: Sequence[Result]) -> list[str]:
 
 
 def embedding_views(
-    results: Sequence[Result], dataset: int, shown: Shown, cell_of_protein: dict[str, str]
+    results: Sequence[Result], dataset: int, shown_cells: Shown, cell_of_protein: dict[str, str]
 ) -> list[dict[str, Any]]:
     """Return every UMAP: coordinates as 16-bit numbers, each point's label, and its cell where there is a crop of it.
 
@@ -43,37 +43,37 @@ def embedding_views(
     ----------
     results
         Of one dataset.
-    dataset, shown
+    dataset, shown_cells
         Which cells have crops.
     cell_of_protein
         A cell with a crop for every protein, for UMAPs of proteins.
     """
     first = sorted(embeddings(results), key=lambda r: (r.evaluator.name != "umap", r.features.name != "pci-conv4"))
-    return [_view(r, r.predictions, dataset, shown, cell_of_protein) for r in first if r.predictions is not None]
+    return [_view(r, r.predictions, dataset, shown_cells, cell_of_protein) for r in first if r.predictions is not None]
 
 
 def _view(
-    result: Result, table: pd.DataFrame, dataset: int, shown: Shown, cell_of_protein: dict[str, str]
+    result: Result, table: pd.DataFrame, dataset: int, shown_cells: Shown, cell_of_protein: dict[str, str]
 ) -> dict[str, Any]:
     what = "cell" if "cell" in table else str(table.columns[0])
     names = table[what].astype(str).to_numpy()
     labels = obs_strings(table, "label")
     kinds, counts = np.unique(labels[labels != ""], return_counts=True)
     named = sorted(map(str, kinds[np.argsort(-counts, kind="stable")][:LARGEST]), key=natural_key)
-    others = bool((~np.isin(labels, named)).any())
+    has_others = bool((~np.isin(labels, named)).any())
     codes = {label: number for number, label in enumerate(named)}
     order = np.random.default_rng(0).permutation(len(table))  # so that no class hides behind another
     cells = [name if what == "cell" else cell_of_protein.get(name, "") for name in names]
     positions = [
-        shown.index(dataset, cells[i], labels[i] if what == "cell" else "")
-        if shown.has_tile(dataset, cells[i])
-        else NOBODY
+        shown_cells.index(dataset, cells[i], labels[i] if what == "cell" else "")
+        if shown_cells.has_tile(dataset, cells[i])
+        else NO_CELL
         for i in order
     ]
     light, dark = distinct_colours(len(named)), dark_colours(len(named))
     trust = result.metrics.get("trustworthiness")
-    n_crops = sum(p != NOBODY for p in positions)
-    shown_labels = [*named, *(["others"] if others else [])]
+    n_crops = sum(p != NO_CELL for p in positions)
+    legend_labels = [*named, *(["others"] if has_others else [])]
     title = f"{result.features.full_name}, {result.evaluator.name}, {parameters(result)}"
     return {
         "title": title,
@@ -81,11 +81,11 @@ def _view(
         "name": f"UMAP of {len(table)} {what}s: {title}",
         "said": f"{len(table):,} {what}s, of which {n_crops:,} have a crop here. Distances are not to scale: a UMAP is a picture, not a "
         "measurement." + ("" if trust is None else f" Trustworthiness of its neighbourhoods: {trust:.3f}."),
-        "chart": scatter(len(table), len(shown_labels)),
-        "labels": shown_labels,
-        "symbols": [CLASS_SYMBOLS[i // COLOURS_OF_THEME % len(CLASS_SYMBOLS)][1] for i in range(len(shown_labels))],
-        "light": [*light, *([GREY] if others else [])],
-        "dark": [*dark, *([GREY] if others else [])],
+        "chart": scatter(len(table), len(legend_labels)),
+        "labels": legend_labels,
+        "symbols": [CLASS_SYMBOLS[i // COLOURS_OF_THEME % len(CLASS_SYMBOLS)][1] for i in range(len(legend_labels))],
+        "light": [*light, *([GREY] if has_others else [])],
+        "dark": [*dark, *([GREY] if has_others else [])],
         "xy": _packed(_scaled(table[["umap_1", "umap_2"]].to_numpy(float)[order]).ravel()),
         "codes": _packed(np.array([codes.get(labels[i], len(named)) for i in order])),
         "cells": _packed(np.array(positions)),

@@ -35,14 +35,14 @@ def layer_views(results: Sequence[Result]) -> list[dict[str, Any]]:
             if len(layers) >= 3:
                 by_layers.setdefault(tuple(sorted(layers, key=natural_key)), []).append(network)
         for layers_in_order, members in by_layers.items():
-            of = f" ({members[0].partition('@')[0]}…)" if len(by_layers) > 1 else ""
+            suffix = f" ({members[0].partition('@')[0]}…)" if len(by_layers) > 1 else ""
             points = [
                 _point(result, network, layer)
                 for network in sorted(members, key=natural_key)
                 for layer in layers_in_order
                 for result in networks[network][layer]
             ]
-            views.append(_view(f"{title}{of}", layers_in_order, points))
+            views.append(_view(f"{title}{suffix}", layers_in_order, points))
     return views
 
 
@@ -60,7 +60,7 @@ def _view(title: str, layers: Sequence[str], points: Sequence[Point]) -> dict[st
     meaning = f"Neighbours: {neighbours[0]}"
     if len(neighbours) > 1:
         names = itertools.chain(DASHED, itertools.repeat("other"))
-        meaning = "; ".join(f"{dashed} lines: {said}" for dashed, said in zip(names, neighbours, strict=False))
+        meaning = "; ".join(f"{dashed} lines: {label}" for dashed, label in zip(names, neighbours, strict=False))
     return {
         "title": title,
         "chart": curves(title, layers, points),

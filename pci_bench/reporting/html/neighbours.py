@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pci_bench.data.cells import Cells
 
 FEATURE_SETS = 3
-NAMED = 4  # of those without
+MAX_NAMED = 4  # of those without
 
 
 @dataclass(frozen=True)
@@ -51,16 +51,16 @@ class Gallery:
 class Galleries:
     """Galleries, and sentences about what has none."""
 
-    found: list[Gallery] = field(default_factory=list)
+    galleries: list[Gallery] = field(default_factory=list)
     reasons: list[str] = field(default_factory=list)
 
     def names(self) -> list[str]:
         """Return the names of all cells shown, one query of every gallery after the other."""
-        longest = max((len(g.queries) for g in self.found), default=0)
+        longest = max((len(g.queries) for g in self.galleries), default=0)
         return [
             name
             for turn in range(longest)
-            for g in self.found
+            for g in self.galleries
             if turn < len(g.queries)
             for name in g.queries[turn].names
         ]
@@ -76,26 +76,30 @@ def galleries(results: Sequence[Result], cells: Cells | str) -> Galleries:
     cells
         Its cells, or a sentence why they cannot be shown.
     """
-    mine = [r for r in featured(results) if r.evaluator.name == "loo-knn" and not Candidates.of(r).balanced]
-    if not mine:
+    knn_results = [r for r in featured(results) if r.evaluator.name == "loo-knn" and not Candidates.of(r).balanced]
+    if not knn_results:
         return Galleries(
             reasons=["There are no results of loo-knn in this folder, so there are no neighbours to show."]
         )
     if isinstance(cells, str):
         return Galleries(reasons=[cells])
-    stored = [r for r in mine if NEIGHBOURS in r.tables]
+    stored = [r for r in knn_results if NEIGHBOURS in r.tables]
     first = list(dict.fromkeys(r.features.full_name for r in stored))[:FEATURE_SETS]
-    found = Galleries()
+    collected = Galleries()
     for name in first:
         of_this = [r for r in stored if r.features.full_name == name]
-        found.found += [Gallery(r, _queries(r.tables[NEIGHBOURS])) for r in of_this]
-    if without := list(dict.fromkeys(r.features.full_name for r in mine if NEIGHBOURS not in r.tables)):
-        named = without if len(without) <= NAMED else [*without[: NAMED - 1], f"{len(without) - NAMED + 1} more"]
-        found.reasons.append(
+        collected.galleries += [Gallery(r, _queries(r.tables[NEIGHBOURS])) for r in of_this]
+    if without := list(dict.fromkeys(r.features.full_name for r in knn_results if NEIGHBOURS not in r.tables)):
+        named = (
+            without
+            if len(without) <= MAX_NAMED
+            else [*without[: MAX_NAMED - 1], f"{len(without) - MAX_NAMED + 1} more"]
+        )
+        collected.reasons.append(
             f"No neighbours are stored beside results of loo-knn on {enumerated(named)}: the results are older than this table, or "
             "its file is missing. Run the benchmark again to write it."
         )
-    return found
+    return collected
 
 
 def _queries(table: pd.DataFrame) -> list[Query]:
@@ -108,21 +112,21 @@ def _queries(table: pd.DataFrame) -> list[Query]:
     return list(queries.values())
 
 
-def gallery_views(found: Galleries, dataset: int, shown: Shown) -> list[dict[str, Any]]:
+def gallery_views(collected: Galleries, dataset: int, shown_cells: Shown) -> list[dict[str, Any]]:
     """Return the galleries for the page; queries of which a cell has no crop are left out."""
     views = []
-    for gallery in found.found:
-        visible = [q for q in gallery.queries if all(shown.has_tile(dataset, n) for n in q.names)]
+    for gallery in collected.galleries:
+        visible = [q for q in gallery.queries if all(shown_cells.has_tile(dataset, n) for n in q.names)]
         views.append(
             {
                 "title": f"{gallery.result.features.full_name}, {exclusion(gallery.result)}",
                 "k": gallery.result.evaluator.params["k"],
                 "queries": [
                     {
-                        "cell": shown.index(dataset, q.cell, q.label),
+                        "cell": shown_cells.index(dataset, q.cell, q.label),
                         "label": q.label,
                         "predicted": q.predicted,
-                        "neighbours": [shown.index(dataset, name, label) for name, label in q.neighbours],
+                        "neighbours": [shown_cells.index(dataset, name, label) for name, label in q.neighbours],
                     }
                     for q in visible
                 ],

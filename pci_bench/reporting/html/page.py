@@ -73,17 +73,17 @@ def rendered(
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     groups = of_the_same_cells(results)
-    found = [opened(group[0]) for group in groups]
-    near = [galleries(group, cells) for group, cells in zip(groups, found, strict=True)]
-    shown = chosen_cells(groups, found, near)
-    image = sprite(shown, found)
+    opened_cells = [opened(group[0]) for group in groups]
+    group_galleries = [galleries(group, cells) for group, cells in zip(groups, opened_cells, strict=True)]
+    shown_cells = chosen_cells(groups, opened_cells, group_galleries)
+    image = sprite(shown_cells, opened_cells)
     sections, data = [], []
-    for number, (group, cells, gallery) in enumerate(zip(groups, found, near, strict=True)):
+    for number, (group, cells, gallery) in enumerate(zip(groups, opened_cells, group_galleries, strict=True)):
         views = {
-            "classes": class_views(group, number, shown),
+            "classes": class_views(group, number, shown_cells),
             "layers": layer_views(group),
-            "umaps": embedding_views(group, number, shown, _cell_of_protein(cells, number, shown)),
-            "gallery": gallery_views(gallery, number, shown),
+            "umaps": embedding_views(group, number, shown_cells, _cell_of_protein(cells, number, shown_cells)),
+            "gallery": gallery_views(gallery, number, shown_cells),
         }
         data.append(views)
         sections.append(
@@ -94,7 +94,7 @@ def rendered(
                 "paper_tables": paper_tables(group, run_record.reasons(record, group[0].dataset.name)),
                 "result_tables": result_tables(group),
                 "crops": channels_sentence(cells) if isinstance(cells, Cells) else cells,
-                "n_tiles": sum(of == number for of, _ in shown.tiles),
+                "n_tiles": sum(dataset == number for dataset, _ in shown_cells.tiles),
                 "gallery_reasons": gallery.reasons,
                 "classes_reasons": _without_predictions(group),
                 "umap_reasons": without_coordinates(group),
@@ -104,8 +104,8 @@ def rendered(
     payload = {
         "tile": image.tile if image else 0,
         "columns": image.columns if image else 0,
-        "tiles": len(shown.tiles),
-        "cells": shown.listed(),
+        "tiles": len(shown_cells.tiles),
+        "cells": shown_cells.listed(),
         "datasets": data,
     }
     here = files("pci_bench.reporting.html")
@@ -147,33 +147,35 @@ def of_the_same_cells(results: Sequence[Result]) -> list[list[Result]]:
     return list(groups.values())
 
 
-def chosen_cells(groups: Sequence[list[Result]], found: Sequence[Cells | str], near: Sequence[Galleries]) -> Shown:
+def chosen_cells(
+    groups: Sequence[list[Result]], opened_cells: Sequence[Cells | str], group_galleries: Sequence[Galleries]
+) -> Shown:
     """Return which cells get a crop: those of galleries and confused pairs, then a sample of all labels; 4,000 in all."""
-    shown = Shown()
-    count = sum(isinstance(cells, Cells) for cells in found)
-    for number, (group, cells, gallery) in enumerate(zip(groups, found, near, strict=True)):
+    shown_cells = Shown()
+    count = sum(isinstance(cells, Cells) for cells in opened_cells)
+    for number, (group, cells, gallery) in enumerate(zip(groups, opened_cells, group_galleries, strict=True)):
         if not isinstance(cells, Cells):
             continue
         share = LARGEST_SAMPLE // count
         known = set(cells.obs["cell"].astype(str))
-        shown.give_tiles(number, (n for n in gallery.names() if n in known), share // 2)
-        shown.give_tiles(number, (n for n in examples_wanted(group) if n in known), 3 * share // 4)
-        shown.give_tiles(number, stratified(cells, share), share)
+        shown_cells.give_tiles(number, (n for n in gallery.names() if n in known), share // 2)
+        shown_cells.give_tiles(number, (n for n in examples_wanted(group) if n in known), 3 * share // 4)
+        shown_cells.give_tiles(number, stratified(cells, share), share)
         by_cell = dict(zip(cells.obs["cell"].astype(str), obs_strings(cells.obs, "label"), strict=True))
-        shown.labels |= {key: str(by_cell[key[1]]) for key in shown.tiles if key[0] == number}
-    return shown
+        shown_cells.labels |= {key: str(by_cell[key[1]]) for key in shown_cells.tiles if key[0] == number}
+    return shown_cells
 
 
-def _cell_of_protein(cells: Cells | str, number: int, shown: Shown) -> dict[str, str]:
+def _cell_of_protein(cells: Cells | str, number: int, shown_cells: Shown) -> dict[str, str]:
     """Return the first shown cell of every protein."""
     if isinstance(cells, str) or "protein" not in cells.obs:
         return {}
     protein = dict(zip(cells.obs["cell"].astype(str), cells.obs["protein"].astype(str), strict=True))
-    found: dict[str, str] = {}
-    for of, name in shown.tiles:
-        if of == number:
-            found.setdefault(protein[name], name)
-    return found
+    first_cells: dict[str, str] = {}
+    for dataset, name in shown_cells.tiles:
+        if dataset == number:
+            first_cells.setdefault(protein[name], name)
+    return first_cells
 
 
 def _title(result: Result) -> str:
@@ -204,14 +206,14 @@ def _without_predictions(group: Sequence[Result]) -> list[str]:
 
 def _weights(results: Sequence[Result]) -> list[dict[str, str]]:
     """Return every feature set's version and weights."""
-    found = {}
+    by_name = {}
     for r in results:
         f = r.features
-        found[f.full_name] = {
+        by_name[f.full_name] = {
             "name": f.full_name,
             "version": f.version or "–",
             "dim": f"{f.dim:,}",
             "precision": f.precision,
             "sha256": (f.weights_sha256 or "–")[:16],
         }
-    return list(found.values())
+    return list(by_name.values())

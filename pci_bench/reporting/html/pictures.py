@@ -30,7 +30,7 @@ def pictures(folder: Path, record: RunRecord | None) -> tuple[list[Picture], lis
     here = {file.name: file for file in files_within(folder / "figures", "*.png")}
     named = [Path(f).name for f in record.figures] if record else list(here)
     files = [here[n] for n in dict.fromkeys(named) if n in here and not n.endswith("-yellow-blue.png")]
-    shown: list[Picture] = []
+    included: list[Picture] = []
     left: list[str] = []
     room = LARGEST
     for file in files:
@@ -39,5 +39,7 @@ def pictures(folder: Path, record: RunRecord | None) -> tuple[list[Picture], lis
             left.append(file.name)
             continue
         room -= size
-        shown.append(Picture(file.stem, f"data:image/png;base64,{base64.b64encode(file.read_bytes()).decode('ascii')}"))
-    return shown, left
+        included.append(
+            Picture(file.stem, f"data:image/png;base64,{base64.b64encode(file.read_bytes()).decode('ascii')}")
+        )
+    return included, left

@@ -23,11 +23,11 @@ def recorded(folder: Path) -> RunRecord | None:
 
 def not_run(record: RunRecord | None) -> list[dict[str, str]]:
     """Return what was not run and why: ``what`` and ``reason``."""
-    found = []
+    rows = []
     for entry in record.not_run if record else []:
         what = " on ".join(part for part in (entry.features, entry.evaluator, entry.dataset) if part)
-        found.append({"what": what or "–", "reason": entry.reason.rstrip(".") + "."})
-    return found
+        rows.append({"what": what or "–", "reason": entry.reason.rstrip(".") + "."})
+    return rows
 
 
 def reasons(record: RunRecord | None, dataset: str) -> dict[str, str]:
@@ -65,9 +65,9 @@ def _earlier(record: RunRecord | None, results: Sequence[Result]) -> list[tuple[
     return [
         (
             "of an earlier run, which the rows above do not describe",
-            f"{len(mine)} results of {', '.join(dict.fromkeys(r.features.full_name for r in mine))}: {', '.join(facts)}",
+            f"{len(run_results)} results of {', '.join(dict.fromkeys(r.features.full_name for r in run_results))}: {', '.join(facts)}",
         )
-        for facts, mine in runs.items()
+        for facts, run_results in runs.items()
     ]
 
 

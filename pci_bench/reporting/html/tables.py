@@ -44,7 +44,7 @@ def paper_tables(results: Sequence[Result], not_run: Mapping[str, str]) -> list[
     """Return the paper tables of the results' benchmarks, filled, but for those without any number."""
     benchmarks = dict.fromkeys(r.benchmark for r in results if r.benchmark is not None and r.benchmark in BENCHMARKS)
     names = dict.fromkeys(t for b in benchmarks for t in BENCHMARKS.get(b).tables)
-    found = []
+    tables = []
     for declaration in (d for d in map(TABLES.get, names) if isinstance(d, TableDeclaration)):
         table = fill(declaration, results, not_run, results[0].dataset.name)
         if not table.has_numbers:
@@ -66,8 +66,8 @@ def paper_tables(results: Sequence[Result], not_run: Mapping[str, str]) -> list[
                         printed = "" if entry is None else entry.printed_text(declaration.decimals)
                         row.append(Cell(printed, entry.paper) if entry and printed else Cell(""))
             rows.append(row)
-        found.append(PageTable(table.title, columns, rows, table.notes))
-    return found
+        tables.append(PageTable(table.title, columns, rows, table.notes))
+    return tables
 
 
 def _number(entry: Entry | None, decimals: int) -> Cell:
@@ -76,27 +76,27 @@ def _number(entry: Entry | None, decimals: int) -> Cell:
 
 def result_tables(results: Sequence[Result]) -> list[PageTable]:
     """Return one table per evaluator with every result as a row and every metric as a column, intervals in brackets."""
-    found = []
+    tables = []
     for evaluator in dict.fromkeys(r.evaluator.name for r in results):
-        mine = [r for r in results if r.evaluator.name == evaluator]
-        metrics = list(dict.fromkeys(m for r in mine for m in r.metrics))
+        evaluator_results = [r for r in results if r.evaluator.name == evaluator]
+        metrics = list(dict.fromkeys(m for r in evaluator_results for m in r.metrics))
         columns = [
             "feature set",
             "parameters",
-            *(metric_title(next(r for r in mine if m in r.metrics), m) for m in metrics),
+            *(metric_title(next(r for r in evaluator_results if m in r.metrics), m) for m in metrics),
         ]
         rows = [
             [Cell(r.features.full_name), Cell(parameters(r) or "default"), *(_metric(r, m) for m in metrics)]
-            for r in mine
+            for r in evaluator_results
         ]
-        units = dict.fromkeys(r.details.get("interval") for r in mine)
+        units = dict.fromkeys(r.details.get("interval") for r in evaluator_results)
         notes = [interval_note(unit) for unit in units if unit]
-        if not any(r.intervals for r in mine):
+        if not any(r.intervals for r in evaluator_results):
             notes.append("These metrics have no intervals.")
-        if not any(r.paper for r in mine):
+        if not any(r.paper for r in evaluator_results):
             notes.append(NO_REPRODUCTION)
-        found.append(PageTable(f"{evaluator_title(mine[0])} ({evaluator})", columns, rows, notes))
-    return found
+        tables.append(PageTable(f"{evaluator_title(evaluator_results[0])} ({evaluator})", columns, rows, notes))
+    return tables
 
 
 def _metric(result: Result, metric: str) -> Cell:

@@ -14,8 +14,8 @@ def exclusion(result: Result) -> str:
 
 def setting(result: Result) -> str:
     """Return evaluator and parameters but for the exclusion: ``loo-knn, k=11``."""
-    said = [p for p in parameters(result).split(",") if p and not p.startswith(("exclude=", "candidates="))]
-    return ", ".join([result.evaluator.name, *said])
+    settings = [p for p in parameters(result).split(",") if p and not p.startswith(("exclude=", "candidates="))]
+    return ", ".join([result.evaluator.name, *settings])
 
 
 def evaluator_title(result: Result) -> str:

@@ -177,7 +177,7 @@ def declared_tables() -> list[TableDeclaration]:
 @cache
 def _printed() -> dict[tuple[str, str, str], list[tuple[Column, float, str]]]:
     """Return every printed number by (dataset, evaluator, full feature name): its column and its source."""
-    found: dict[tuple[str, str, str], list[tuple[Column, float, str]]] = {}
+    by_features: dict[tuple[str, str, str], list[tuple[Column, float, str]]] = {}
     for table in declared_tables():
         for features, values in table.printed.items():
             for column, value in zip(table.columns, values, strict=True):
@@ -185,8 +185,8 @@ def _printed() -> dict[tuple[str, str, str], list[tuple[Column, float, str]]]:
                     continue
                 key = (table.dataset, column.evaluator, features)
                 papers = column.model_copy(update={"params": table.printed_params | column.params})
-                found.setdefault(key, []).append((papers, value, table.source))
-    return found
+                by_features.setdefault(key, []).append((papers, value, table.source))
+    return by_features
 
 
 def printed_value(result: Result) -> PaperRecord | None:

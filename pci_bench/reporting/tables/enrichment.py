@@ -93,10 +93,10 @@ def beside_the_printed(short: pd.DataFrame, tests: pd.DataFrame, replaced: Mappi
     for line in paper.to_dict("records"):
         cluster, term = str(line["cluster"]), str(line["id"])
         key = (cluster, replaced.get(term, term))
-        found = by_id.get(key) if term else None
-        found = by_name.get((cluster, line["term"].casefold())) if found is None else found
-        if found is not None:
-            ours = tests.loc[found, columns].to_dict() | {"cluster": cluster}
+        index = by_id.get(key) if term else None
+        index = by_name.get((cluster, line["term"].casefold())) if index is None else index
+        if index is not None:
+            ours = tests.loc[index, columns].to_dict() | {"cluster": cluster}
             key = (cluster, str(ours["term"]))
         else:
             ours, key = {"cluster": cluster, "term": term, "name": ""}, (cluster, f"printed {line['term']}")
@@ -151,12 +151,12 @@ def _beside(row: Mapping[Any, Any]) -> list[str]:
     if _missing(row["paper_term"]):
         return [*_ours(row), "", ""]
     by_eye = _missing(row["paper_fdr"])
-    theirs = ["by eye" if by_eye else f"{row['paper_fdr']:.2e}", f"{int(row['paper_n'])}/{int(row['paper_N'])}"]
+    paper_cells = ["by eye" if by_eye else f"{row['paper_fdr']:.2e}", f"{int(row['paper_n'])}/{int(row['paper_N'])}"]
     term = str(row["paper_term"])
     if not row["name"]:
-        return [term, NOT_OURS, NOT_OURS, *theirs]
+        return [term, NOT_OURS, NOT_OURS, *paper_cells]
     name, *ours = _ours(row)
-    return [name if name.casefold() == term.casefold() else f"{name} (printed: {term})", *ours, *theirs]
+    return [name if name.casefold() == term.casefold() else f"{name} (printed: {term})", *ours, *paper_cells]
 
 
 def _notes(result: Result, named: bool) -> list[str]:

@@ -106,22 +106,22 @@ def fill(
     dataset
         The dataset's name.
     """
-    mine = [r for r in results if r.dataset.name == dataset and r.evaluator.name in declaration.evaluators]
-    mine = balanced_where_known(mine)
-    mine, elsewhere = _on_the_same_cells(mine)
-    excludes = list(dict.fromkeys(Candidates.of(r) for r in mine)) or [Candidates()]
+    dataset_results = [r for r in results if r.dataset.name == dataset and r.evaluator.name in declaration.evaluators]
+    dataset_results = balanced_where_known(dataset_results)
+    dataset_results, elsewhere = _on_the_same_cells(dataset_results)
+    excludes = list(dict.fromkeys(Candidates.of(r) for r in dataset_results)) or [Candidates()]
     if declaration.one_exclusion_each:
         excludes = [Candidates()]
     headers = [(c.header, x) for x in excludes for c in declaration.columns]
     by_features: dict[str, list[Result]] = {}
-    for result in mine:
+    for result in dataset_results:
         by_features.setdefault(result.features.full_name, []).append(result)
 
     scale = declaration.scale
-    stands: list[Result] = []
+    used_results: list[Result] = []
 
-    def entry(found: list[Result], column: Column, exclude: Candidates) -> Entry | None:
-        for r in found:
+    def entry(feature_results: list[Result], column: Column, exclude: Candidates) -> Entry | None:
+        for r in feature_results:
             params = r.evaluator.params
             if (
                 r.evaluator.name == column.evaluator
@@ -129,16 +129,18 @@ def fill(
                 and (declaration.one_exclusion_each or Candidates.of(r) == exclude)
                 and all(params.get(k) == v for k, v in column.params.items())
             ):
-                stands.append(r)
+                used_results.append(r)
                 return Entry.of(r, column.metric, scale, r.paper.metrics.get(column.metric) if r.paper else None)
         return None
 
     def lines(name: str) -> list[tuple[str, list[Entry | None] | str]]:
-        found = {name: by_features[name], f"{name}, cells not trained on": _without_training_cells(by_features[name])}
-        return [(n, [entry(rs, c, x) for x in excludes for c in declaration.columns]) for n, rs in found.items() if rs]
+        subsets = {name: by_features[name], f"{name}, cells not trained on": _without_training_cells(by_features[name])}
+        return [
+            (n, [entry(rs, c, x) for x in excludes for c in declaration.columns]) for n, rs in subsets.items() if rs
+        ]
 
     rows: list[tuple[str, list[Entry | None] | str]] = []
-    shown = set()
+    listed = set()
     for base in declaration.rows:
         names = [n for n in by_features if n.partition("@")[0] == base]
         for name in names:
@@ -147,13 +149,13 @@ def fill(
         rows.extend((n, r) for n, r in reasons.items())
         if not names and not reasons:
             rows.append((base, _not_asked(base)))
-        shown |= {*names, *reasons}
-    others = [n for n in by_features if n not in shown]
+        listed |= {*names, *reasons}
+    others = [n for n in by_features if n not in listed]
     rows.extend(row for n in others for row in lines(n))
-    rows.extend((n, r) for n, r in not_run.items() if n not in shown and n not in others)
-    if any(chance := [_chance(declaration, stands, c, x) for x in excludes for c in declaration.columns]):
+    rows.extend((n, r) for n, r in not_run.items() if n not in listed and n not in others)
+    if any(chance := [_chance(declaration, used_results, c, x) for x in excludes for c in declaration.columns]):
         rows.append((CHANCE_ROW, chance))
-    notes = _notes(declaration, mine)
+    notes = _notes(declaration, dataset_results)
     merged = _with_means_over_seeds(rows)
     if len(merged) < len(rows):
         notes.append("±: the standard deviation over seeds of a network's weights, beside their mean.")
@@ -163,7 +165,7 @@ def fill(
             f"Left out, because they are of other cells of {dataset} (another --limit, seed or version): "
             f"{', '.join(elsewhere)}. Run them again."
         )
-    return FilledTable(declaration, dataset, headers, rows, notes, stands)
+    return FilledTable(declaration, dataset, headers, rows, notes, used_results)
 
 
 Row = tuple[str, list["Entry | None"] | str]
@@ -202,11 +204,13 @@ def interval_note(interval: str) -> str:
     return f"In brackets: 95 % interval, {interval_words(interval)}."
 
 
-def _chance(declaration: TableDeclaration, stands: list[Result], column: Column, exclude: Candidates) -> Entry | None:
+def _chance(
+    declaration: TableDeclaration, used_results: list[Result], column: Column, exclude: Candidates
+) -> Entry | None:
     """Return what permuted labels score in a column: means over its feature sets."""
     levels = [
         r.details["chance"][column.metric]
-        for r in {id(r): r for r in stands}.values()
+        for r in {id(r): r for r in used_results}.values()
         if Candidates.of(r) == exclude
         and r.evaluator.name == column.evaluator
         and all(r.evaluator.params.get(k) == v for k, v in column.params.items())
@@ -299,16 +303,16 @@ def _notes(declaration: TableDeclaration, results: Sequence[Result]) -> list[str
 def _of_candidates(candidates: Candidates) -> str:
     """Return what a column of fewer candidates measures, as a sentence."""
     column = candidates.column
-    said = (
+    sentence = (
         f"'{candidates.words.capitalize()}': a cell is not compared with cells of its own {column}, neither as neighbours nor in "
         f"training, so that recognising the {column} does not help."
     )
     if candidates.balanced:
         return (
-            f"{said} Every other class is without one {column} as well, averaged over which, so that no class is favoured. The "
+            f"{sentence} Every other class is without one {column} as well, averaged over which, so that no class is favoured. The "
             "difference to the first column is what those cells contributed, by what they share beyond their class and by their number."
         )
-    return f"{said} It then meets fewer cells of its own class, which lowers even features that know nothing."
+    return f"{sentence} It then meets fewer cells of its own class, which lowers even features that know nothing."
 
 
 def _on_training_cells(result: Result) -> str:

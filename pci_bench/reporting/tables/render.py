@@ -62,12 +62,12 @@ def terminal(tables: Sequence[FilledTable], width: int) -> list[RichTable | str]
     from rich import box
     from rich.table import Table
 
-    shown: list[RichTable | str] = []
+    renderables: list[RichTable | str] = []
     for table in tables:
         many = len(table.declaration.columns) > 2
         header, body = _cells(table, separator="\n" if many else " ")
         excludes = list(dict.fromkeys(x for _, x in table.headers))
-        shown.append(table.title)
+        renderables.append(table.title)
         for exclude in excludes if many else [None]:
             picked = [i for i in range(1, len(header)) if exclude is None or _belongs(table, header, i, exclude)]
             texts = [h.partition(",")[0] if many else h.replace(", ", ",\n") for h in header]
@@ -76,7 +76,7 @@ def terminal(tables: Sequence[FilledTable], width: int) -> list[RichTable | str]
             if narrow:
                 wide = [_width([texts[i], *(line[i].partition("\n")[0] for line in body)]) for i in range(len(header))]
             if exclude is not None and len(excludes) > 1:
-                shown.append(_references(exclude))
+                renderables.append(_references(exclude))
             for columns in _side_by_side(picked, header, wide, width - min(wide[0], width // 2)):
                 block = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 0, 0, 1))
                 block.add_column(header[0], overflow="fold")  # a name is never cut
@@ -87,14 +87,14 @@ def terminal(tables: Sequence[FilledTable], width: int) -> list[RichTable | str]
                     if isinstance(entries, str):
                         chosen = ["not run", *[""] * (len(columns) - 1)]
                     block.add_row(name, *(c.partition("\n")[0] if narrow else c for c in chosen))
-                shown += ["", block, ""]
+                renderables += ["", block, ""]
     without: dict[str, list[str]] = {}
     for table in tables:
         for name, entries in table.rows:
             if isinstance(entries, str) and name not in without.setdefault(entries, []):
                 without[entries].append(name)
-    shown += [f"Not run: {', '.join(names)}: {reason}." for reason, names in without.items()]
-    return [*shown, *dict.fromkeys(note for table in tables for note in table.notes)]
+    renderables += [f"Not run: {', '.join(names)}: {reason}." for reason, names in without.items()]
+    return [*renderables, *dict.fromkeys(note for table in tables for note in table.notes)]
 
 
 def _numbered_reasons(table: FilledTable) -> dict[str, int]:

@@ -37,12 +37,12 @@ def agreement_tables(results: Sequence[Result]) -> Texts:
 
     The networks of the screens are different ones, so a feature set's results belong together whatever its weights.
     """
-    found = Screens.of(results)
-    for screens in found:
+    all_screens = Screens.of(results)
+    for screens in all_screens:
         parts = [NAME]
-        if len({s.features for s in found}) > 1:
+        if len({s.features for s in all_screens}) > 1:
             parts.append(screens.features)
-        if len({s.params for s in found if s.features == screens.features}) > 1:
+        if len({s.params for s in all_screens if s.features == screens.features}) > 1:
             parts.append(screens.params)
         yield escape("-".join(parts)), rendered(screens)
 
@@ -57,10 +57,10 @@ def rendered(screens: Screens) -> dict[Format, str]:
         body.append([row["one"], row["other"], str(row["classes"]), *numbers])
     claimed = printed_in_text()["near-classes"]
     near_header = ["Class", "Near", *screens.results]
-    near = []
+    near_rows = []
     for name, partner in claimed["pairs"]:
         places = ("no such class" if p is None else f"{p[0]} of {p[1]}" for p in screens.nearness(name, partner))
-        near.append([name, partner, *places])
+        near_rows.append([name, partner, *places])
     notes = [
         "Distances between the mean features of each screen's classes (proteins standardised over the screen), by Spearman's rank "
         f"correlation over the classes in common; p: the share of {PERMUTATIONS:,} orders of the classes with as large a one "
@@ -72,10 +72,10 @@ def rendered(screens: Screens) -> dict[Format, str]:
     title = (
         f"Agreement of {len(screens.results)} screens on the distances between localization classes, {screens.features}"
     )
-    tables = [markdown_table(HEADER, body), markdown_table(near_header, near)]
+    tables = [markdown_table(HEADER, body), markdown_table(near_header, near_rows)]
     listed = "".join(f"\n- {markdown(note)}" for note in notes)
     return {
         "md": f"## {markdown(title)}\n\n" + "\n\n".join(tables) + f"\n{listed}\n",
         "csv": csv_table(screens.agreement),
-        "tex": latex_table(HEADER, body, f"{title}. {notes[0]}") + "\n" + latex_table(near_header, near, notes[1]),
+        "tex": latex_table(HEADER, body, f"{title}. {notes[0]}") + "\n" + latex_table(near_header, near_rows, notes[1]),
     }
