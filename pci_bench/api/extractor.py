@@ -182,7 +182,7 @@ def _extractor_class(cls: type) -> type[Extractor]:
     """Return a class as an extractor; one of version 0.1 has ``skip``, ``unfit``, and perhaps ``names_with`` or ``load``."""
     if issubclass(cls, Extractor):
         return instance_of(Extractor, cls)
-    methods = {name: value for one in reversed(cls.__mro__) for name, value in vars(one).items()}
+    methods = {name: value for ancestor in reversed(cls.__mro__) for name, value in vars(ancestor).items()}
     if "load" in methods:
         return instance_of(Precomputed, cls, FORMER_METHODS)
     made: Any = instance_of(Extractor, cls, FORMER_METHODS)

@@ -218,7 +218,7 @@ def instance_of(base: type[T], cls: type, former: Mapping[str, str] = MappingPro
     """
     if not issubclass(cls, base):
         own = {"__module__": cls.__module__, "__qualname__": cls.__qualname__, "__doc__": cls.__doc__}
-        inherited = {name for one in cls.__mro__ for name in vars(one)}
+        inherited = {name for ancestor in cls.__mro__ for name in vars(ancestor)}
         renamed = {new: getattr(cls, old) for new, old in former.items() if old in inherited and new not in inherited}
         kind: Any = type(base)  # ABCMeta
         cls = kind(cls.__name__, (cls, base), own | renamed)
@@ -339,10 +339,10 @@ class Registry(Generic[T]):
         UserError
             For an unknown name, with the nearest known ones.
         """
-        found = self._find(name)
-        if found is None:
+        resolved = self._find(name)
+        if resolved is None:
             raise UserError(self.unknown(name))
-        entry, argument = found
+        entry, argument = resolved
         value: T
         if argument is None:
             value = entry.value
@@ -358,8 +358,8 @@ class Registry(Generic[T]):
     def unknown(self, name: str, *, also: list[str] | None = None) -> str:
         """Return the sentence for an unknown name, with the nearest known ones and the command that lists all."""
         known = dict.fromkeys([*self.names(), *(f"{p}:{a}" for p, a in self.prefixes().items()), *(also or [])])
-        near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
-        suggestion = f"Did you mean {' or '.join(near)}? " if near else ""
+        close_matches = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+        suggestion = f"Did you mean {' or '.join(close_matches)}? " if close_matches else ""
         plural = {"feature set": "features"}.get(self.kind, self.kind + "s")
         return f"There is no {self.kind} named '{name}'. {suggestion}`pci-bench list {plural}` shows all of them."
 
@@ -369,13 +369,13 @@ class Registry(Generic[T]):
 
     def code(self, name: str, doing: str, names: Iterable[str] = (), *, what: str = "") -> AbstractContextManager[None]:
         """Return the context in which code of what is registered under `name` runs (:func:`plugin_code`)."""
-        found = self._find(name)
-        return plugin_code(found[0].origin.file if found else "", f"The {self.kind} {what or name}", doing, names)
+        resolved = self._find(name)
+        return plugin_code(resolved[0].origin.file if resolved else "", f"The {self.kind} {what or name}", doing, names)
 
     def origin(self, name: str) -> Origin:
         """Return the file and line that define `name`."""
-        found = self._find(name)
-        entry = found[0] if found else self._loaded().get(f"{name}:")
+        resolved = self._find(name)
+        entry = resolved[0] if resolved else self._loaded().get(f"{name}:")
         if entry is None:
             raise UserError(self.unknown(name))
         return entry.origin
