@@ -21,7 +21,7 @@ VALUES = {
     "variability": "anything, where the protein varies from cell to cell",
 }
 KNOWN = (*KEYS, *VALUES)
-FOR_EXAMPLE = 3
+N_EXAMPLES = 3
 
 
 def annotate(cells: Cells, file: Path | str) -> Cells:
@@ -66,9 +66,9 @@ def annotate(cells: Cells, file: Path | str) -> Cells:
     if len(conflicting):
         first = conflicting[(conflicting[keys] == conflicting[keys].iloc[0]).all(axis=1)]
         column = next(c for c in values if first[c].nunique() > 1)
-        said = " and ".join(f"'{v}'" for v in first[column].unique()[:2])
+        differing = " and ".join(f"'{v}'" for v in first[column].unique()[:2])
         raise UserError(
-            f"{file} says different things of {' in '.join(first[keys].iloc[0])}: {column} is {said}. Keep one row "
+            f"{file} says different things of {' in '.join(first[keys].iloc[0])}: {column} is {differing}. Keep one row "
             f"for each {' and '.join(keys)}; several terms of one protein are joined by ';'."
         )
     if "labels" in values and "label" not in values:  # else the two columns would be of different origin
@@ -130,8 +130,8 @@ def _notes(
 ) -> tuple[str, ...]:
     """Return what was joined and what did not match, as sentences."""
 
-    def some(found: list[str]) -> str:
-        return f"for example {', '.join(found[:FOR_EXAMPLE])}"
+    def some(names: list[str]) -> str:
+        return f"for example {', '.join(names[:N_EXAMPLES])}"
 
     used = np.unique(position[position >= 0])
     unused = [" in ".join(row) for row in once[keys].drop(index=once.index[used]).to_numpy()]

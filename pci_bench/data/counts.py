@@ -22,11 +22,11 @@ def counts(obs: pd.DataFrame) -> dict[str, int]:
     >>> counts(pd.DataFrame({"cell": ["a", "b", "c"], "image": ["i", "i", None], "protein": ["P", "P", "Q"]}))
     {'cells': 3, 'images': 1, 'proteins': 2, 'classes': 0}
     """
-    found = {"cells": len(obs)}
+    totals = {"cells": len(obs)}
     for what, column in COLUMNS.items():
         values = obs[column].astype("string").fillna("") if column in obs else None
-        found[what] = 0 if values is None else int(values[values != ""].nunique())
-    return found
+        totals[what] = 0 if values is None else int(values[values != ""].nunique())
+    return totals
 
 
 def beside_the_papers(name: str, obs: pd.DataFrame, paper: Mapping[str, int]) -> str:
@@ -38,8 +38,8 @@ def beside_the_papers(name: str, obs: pd.DataFrame, paper: Mapping[str, int]) ->
     >>> beside_the_papers("x", pd.DataFrame({"cell": ["a", "b"], "image": ["i", "i"]}), {"cells": 1000, "images": 1})
     "'x' has 2 cells (the paper: 1,000), 1 images (the paper: 1)."
     """
-    found = counts(obs)
-    listed = ", ".join(f"{found[what]:,} {what} (the paper: {count:,})" for what, count in paper.items())
+    totals = counts(obs)
+    listed = ", ".join(f"{totals[what]:,} {what} (the paper: {count:,})" for what, count in paper.items())
     return f"'{name}' has {listed}." if listed else ""
 
 

@@ -41,21 +41,21 @@ def as_table(planes: list[np.ndarray], described: list[dict[str, Any]]) -> pd.Da
     """
     import pandas as pd
 
-    found = []
+    rows = []
     for plane, words in zip(planes, described, strict=True):
         values = np.rint(255 * np.clip(plane, 0, 1)).astype(np.uint8)
         pixels = base64.b64encode(zlib.compress(values.tobytes(), 9)).decode("ascii")
-        found.append({**words, "rows": values.shape[0], "columns": values.shape[1], "pixels": pixels})
-    return pd.DataFrame(found)
+        rows.append({**words, "rows": values.shape[0], "columns": values.shape[1], "pixels": pixels})
+    return pd.DataFrame(rows)
 
 
 def from_table(table: pd.DataFrame, key: list[str]) -> dict[tuple[Any, ...], np.ndarray]:
     """Return the planes (rows, columns) in [0, 1] of a table that :func:`as_table` made, by the values of `key`."""
-    found = {}
+    planes = {}
     for row in table.to_dict("records"):
         values = np.frombuffer(zlib.decompress(base64.b64decode(row["pixels"])), np.uint8)
-        found[tuple(row[k] for k in key)] = values.reshape(int(row["rows"]), int(row["columns"])) / 255
-    return found
+        planes[tuple(row[k] for k in key)] = values.reshape(int(row["rows"]), int(row["columns"])) / 255
+    return planes
 
 
 def representatives(features: np.ndarray, members: np.ndarray, n: int) -> np.ndarray:
@@ -88,16 +88,16 @@ def of_clusters(
     cell = cells.obs["cell"].astype(str).to_numpy()
     channel = next(i for i, c in enumerate(cells.channels) if c.role == "protein")
     planes: list[np.ndarray] = []
-    said: list[dict[str, Any]] = []
+    descriptions: list[dict[str, Any]] = []
     for cluster in np.unique(clusters[clusters != ""]):
         chosen = representatives(means, np.flatnonzero(clusters == cluster), PROTEINS_OF_CLUSTER)
         for place, name in enumerate(names[chosen]):
-            mine = np.flatnonzero(protein == name)
-            mine = mine[np.argsort(cell[mine], kind="stable")]
-            (nearest,) = representatives(values, mine, 1)
+            members = np.flatnonzero(protein == name)
+            members = members[np.argsort(cell[members], kind="stable")]
+            (nearest,) = representatives(values, members, 1)
             planes.append(cells.crops([int(nearest)])[0, channel])
-            said.append({"cluster": str(cluster), "place": place, "protein": str(name), "cell": cell[nearest]})
-    return as_table(planes, said)
+            descriptions.append({"cluster": str(cluster), "place": place, "protein": str(name), "cell": cell[nearest]})
+    return as_table(planes, descriptions)
 
 
 def spread_over_scores(cells: Cells, table: pd.DataFrame, images: list[str]) -> pd.DataFrame:
@@ -120,13 +120,13 @@ def spread_over_scores(cells: Cells, table: pd.DataFrame, images: list[str]) -> 
     position = {name: i for i, name in enumerate(cells.obs["cell"].astype(str))}
     channel = next(i for i, c in enumerate(cells.channels) if c.role == "protein")
     planes: list[np.ndarray] = []
-    said: list[dict[str, Any]] = []
+    descriptions: list[dict[str, Any]] = []
     for image in images[:PICTURED]:
-        mine = table[table["image"] == image].sort_values(["score", "cell"], kind="stable")
-        ranks = np.unique(np.rint(np.linspace(0, len(mine) - 1, CELLS_OF_IMAGE)).astype(int))
-        chosen = mine.iloc[ranks]
+        image_cells = table[table["image"] == image].sort_values(["score", "cell"], kind="stable")
+        ranks = np.unique(np.rint(np.linspace(0, len(image_cells) - 1, CELLS_OF_IMAGE)).astype(int))
+        chosen = image_cells.iloc[ranks]
         crops = cells.crops(np.array([position[name] for name in chosen["cell"]]))[:, channel]
         for place, (crop, cell, score) in enumerate(zip(crops, chosen["cell"], chosen["score"], strict=True)):
             planes.append(crop)
-            said.append({"image": image, "place": place, "cell": cell, "score": float(score)})
-    return as_table(planes, said)
+            descriptions.append({"image": image, "place": place, "cell": cell, "score": float(score)})
+    return as_table(planes, descriptions)

@@ -52,25 +52,25 @@ class Ontology:
     @property
     def former(self) -> dict[str, str]:
         """The identifier in use, by one that was merged into it or is obsolete and has one replacement."""
-        found = {old: self.current(new) for old, new in {**self.replaced, **self.alternatives}.items()}
-        return {old: new for old, new in found.items() if new is not None}
+        replacements = {old: self.current(new) for old, new in {**self.replaced, **self.alternatives}.items()}
+        return {old: new for old, new in replacements.items() if new is not None}
 
     @cached_property
     def ancestors(self) -> dict[str, frozenset[str]]:
         """Every term's ancestors by ``is_a`` and ``part_of``, itself included."""
-        found: dict[str, frozenset[str]] = {}
+        ancestors_of: dict[str, frozenset[str]] = {}
         waiting: set[str] = set()
         for start in self.terms:
             stack = [start]
             while stack:
                 key = stack[-1]
-                if key in found:
+                if key in ancestors_of:
                     stack.pop()
                     continue
-                unknown = [p for p in self.terms[key].parents if p not in found]
+                unknown = [p for p in self.terms[key].parents if p not in ancestors_of]
                 if not unknown:
-                    above = (found[p] for p in self.terms[key].parents)
-                    found[key] = frozenset({key}).union(*above)
+                    above = (ancestors_of[p] for p in self.terms[key].parents)
+                    ancestors_of[key] = frozenset({key}).union(*above)
                     waiting.discard(key)
                     stack.pop()
                     continue
@@ -80,7 +80,7 @@ class Ontology:
                         f"The term {around[0]} of the ontology is its own ancestor, by way of {key}. Correct one of the two."
                     )
                 stack += unknown
-        return found
+        return ancestors_of
 
     def current(self, key: str) -> str | None:
         """Return the identifier in use of a term, or None where the ontology does not have it or it is obsolete."""
@@ -285,27 +285,27 @@ def annotated_terms(
         kept.append(what)
         by_symbol[row.symbol].add(key)
         by_identifier[row.identifier].add(key)
-    found: dict[str, set[str]] = {}
+    terms_of: dict[str, set[str]] = {}
     speaking: tuple[set[str], set[str]] = (set(), set())
     unmatched = ambiguous = 0
     for protein in proteins:
         synonymous = symbols_of.get(protein, set())
         if protein in by_symbol:
-            found[protein] = by_symbol[protein]
+            terms_of[protein] = by_symbol[protein]
             speaking[0].add(protein)
         elif protein in by_identifier:
-            found[protein] = by_identifier[protein]
+            terms_of[protein] = by_identifier[protein]
             speaking[1].add(protein)
         elif len(synonymous) == 1:
             (symbol,) = synonymous
-            found[protein] = by_symbol[symbol]
+            terms_of[protein] = by_symbol[symbol]
             speaking[0].add(symbol)
         else:
-            found[protein] = set()
+            terms_of[protein] = set()
             unmatched += 1
             ambiguous += len(synonymous) > 1
     others = sum(symbol not in speaking[0] and identifier not in speaking[1] for identifier, symbol, _ in kept)
-    return found, counts | {
+    return terms_of, counts | {
         "of_other_proteins": others,
         "unmatched_proteins": unmatched,
         "ambiguous_proteins": ambiguous,

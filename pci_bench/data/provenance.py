@@ -131,12 +131,12 @@ class Provenance:
 def _read(kind: type[T], values: Mapping[str, Any]) -> T:
     """Return a part of a provenance from what an AnnData or an ``.h5ad`` holds, with plain types."""
     read: dict[str, Any] = {}
-    for one in fields(kind):
-        if one.name not in values:
+    for attribute in fields(kind):
+        if attribute.name not in values:
             continue
-        value = values[one.name]
-        if one.name in ("merged", "trained_on"):
-            read[one.name] = {str(k): str(v) for k, v in dict(value).items()}
+        value = values[attribute.name]
+        if attribute.name in ("merged", "trained_on"):
+            read[attribute.name] = {str(k): str(v) for k, v in dict(value).items()}
         else:
-            read[one.name] = bool(value) if one.name == "missing" else str(value)
+            read[attribute.name] = bool(value) if attribute.name == "missing" else str(value)
     return kind(**read)

@@ -318,9 +318,9 @@ def open_store(folder: Path) -> Cells:
         raise BrokenStoreError(f"The store {folder} is damaged: store.json: {error}.") from error
     for name, size in files.items():
         file = folder / name
-        found = file.stat().st_size if file.is_file() else None
-        if found != size:
-            state = "is missing" if found is None else f"has {found:,} bytes instead of {size:,}"
+        actual_size = file.stat().st_size if file.is_file() else None
+        if actual_size != size:
+            state = "is missing" if actual_size is None else f"has {actual_size:,} bytes instead of {size:,}"
             raise BrokenStoreError(f"The store {folder} is damaged: {name} {state}.")
     try:
         check_digests(folder, description.get("file_sha256", {}))  # stores made before there were checksums have none
