@@ -45,7 +45,7 @@ def checked_paths(value: Any) -> Any:
         For a path that no file system can hold.
     """
     if isinstance(value, list):
-        return [checked_paths(one) for one in value]
+        return [checked_paths(item) for item in value]
     return user_path(value, "The path") if isinstance(value, Path) else value
 
 

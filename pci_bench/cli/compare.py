@@ -13,7 +13,7 @@ from pci_bench.errors import UserError
 from pci_bench.system.files import user_path
 from pci_bench.system.progress import ConsoleProgress
 
-LISTED = 20  # missing and new results in a terminal
+MAX_LISTED = 20  # missing and new results in a terminal
 
 
 @app.command()
@@ -30,7 +30,7 @@ def compare(
     everything: Annotated[bool, typer.Option("--all", help="Show unchanged numbers too.")] = False,
 ) -> None:
     """Say whether two sets of results are the same: exit code 0 the same, 1 changed or missing, 2 not comparable."""
-    from pci_bench.reporting import comparison as shown_as
+    from pci_bench.reporting import comparison as rendering
     from pci_bench.runs import comparison
     from pci_bench.runs.tolerance import read_tolerance
     from pci_bench.system.files import atomic_file, check_replaceable
@@ -40,12 +40,12 @@ def compare(
     if junit is not None:
         check_replaceable(junit)
     allowed = read_tolerance(tolerance) if tolerance else None
-    found = comparison.compare(_results_of(old), _results_of(new), allowed)
+    compared = comparison.compare(_results_of(old), _results_of(new), allowed)
     if junit is not None:
         with atomic_file(junit) as temporary:
-            temporary.write_text(shown_as.junit(found), encoding="utf-8", newline="\n")
-    _print_comparison(found, form, everything=everything)
-    if not found.same:
+            temporary.write_text(rendering.junit(compared), encoding="utf-8", newline="\n")
+    _print_comparison(compared, form, everything=everything)
+    if not compared.same:
         raise typer.Exit(1)
 
 
@@ -73,9 +73,9 @@ def gate(
             say(f"Accepted: {file}")
         return
     before = [r for name in dict.fromkeys(r.dataset for r in runs) for r in gates.expected(name)]
-    found = gates.compared(before, results)
-    _print_comparison(found, form)
-    if not found.same:
+    compared = gates.compared(before, results)
+    _print_comparison(compared, form)
+    if not compared.same:
         err.print(gates.HOW_TO_ACCEPT, markup=False, highlight=False, soft_wrap=True)
         raise typer.Exit(1)
 
@@ -90,26 +90,26 @@ def _results_of(where: str) -> list[Any]:
     return comparison.read_any(path)
 
 
-def _print_comparison(found: Any, form: str, *, everything: bool = False) -> None:
+def _print_comparison(compared: Any, form: str, *, everything: bool = False) -> None:
     """Print as Markdown, or as a table for the terminal with `everything` or what changed."""
     from rich.table import Table
 
-    from pci_bench.reporting import comparison as shown_as
+    from pci_bench.reporting import comparison as rendering
 
     if form == "md":
-        typer.echo(shown_as.markdown(found))
+        typer.echo(rendering.markdown(compared))
         return
-    shown = shown_as.rows(found, everything=everything)
-    if shown:
+    rows = rendering.rows(compared, everything=everything)
+    if rows:
         table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-        for name in shown[0]:
+        for name in rows[0]:
             table.add_column(name, overflow="fold", justify="left" if name in ("result", "number", "") else "right")
-        for row in shown:
+        for row in rows:
             table.add_row(*row.values())
         out.print(table, markup=False)
-    for title, entries in (("Missing", found.missing), ("New", found.new), ("Not compared", found.notes)):
-        for entry in entries[:LISTED]:
+    for title, entries in (("Missing", compared.missing), ("New", compared.new), ("Not compared", compared.notes)):
+        for entry in entries[:MAX_LISTED]:
             say(f"{title}: {entry}")
-        if len(entries) > LISTED:
-            out.print(f"{title}: … and {len(entries) - LISTED} more (--format md lists all)", markup=False)
-    say(shown_as.verdict(found))
+        if len(entries) > MAX_LISTED:
+            out.print(f"{title}: … and {len(entries) - MAX_LISTED} more (--format md lists all)", markup=False)
+    say(rendering.verdict(compared))

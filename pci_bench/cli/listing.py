@@ -33,10 +33,10 @@ def list_(
 ) -> None:
     """List datasets, feature sets, evaluators, benchmarks, tables and weights."""
     load_plugins(plugin)
-    for number, one in enumerate([kind] if kind else list(Kind)):
+    for number, listed_kind in enumerate([kind] if kind else list(Kind)):
         if number:
             out.print()
-        show(_listed(one), one.value.capitalize())
+        show(_listed(listed_kind), listed_kind.value.capitalize())
 
 
 def _listed(kind: Kind) -> Sequence[tuple[str, ...]]:

@@ -39,15 +39,19 @@ def table(
 
     wanted = TABLES.get(name)
     folder = results or Path("runs") / wanted.benchmark
-    found = read_results(folder)
-    names = list(dict.fromkeys(r.dataset.name for r in found))
+    folder_results = read_results(folder)
+    names = list(dict.fromkeys(r.dataset.name for r in folder_results))
     if dataset is not None and dataset not in names:
         raise UserError(f"{folder} has no results on '{dataset}'; it has results on {', '.join(names)}.")
     if isinstance(wanted, TableDeclaration):
-        for one in [dataset] if dataset else names:
-            typer.echo(render(fill(wanted, found, reasons(recorded(folder), one), one), format_.value))
+        for dataset_name in [dataset] if dataset else names:
+            typer.echo(
+                render(
+                    fill(wanted, folder_results, reasons(recorded(folder), dataset_name), dataset_name), format_.value
+                )
+            )
         return
-    texts = list(wanted.texts([r for r in found if dataset in (None, r.dataset.name)]))
+    texts = list(wanted.texts([r for r in folder_results if dataset in (None, r.dataset.name)]))
     if not texts:
         several = " on two datasets or more" if wanted.several_datasets else ""
         raise UserError(
@@ -86,11 +90,11 @@ def leaderboard(
 
     if form not in ("terminal", "md", "csv"):
         raise UserError(f"There is no format '{form}'. Use terminal, md or csv.")
-    found = boards.rankings([r for folder in folders for r in comparison.read_any(folder)])
+    rankings = boards.rankings([r for folder in folders for r in comparison.read_any(folder)])
     if form != "terminal":
-        typer.echo(boards.markdown(found) if form == "md" else boards.csv(found), nl=False)
+        typer.echo(boards.markdown(rankings) if form == "md" else boards.csv(rankings), nl=False)
         return
-    for ranking in found:
+    for ranking in rankings:
         table = Table(
             title=ranking.title,
             title_justify="left",
@@ -99,10 +103,10 @@ def leaderboard(
             pad_edge=False,
             padding=(0, 2, 0, 0),
         )
-        shown = boards.rows(ranking)
-        for name in shown[0]:
+        rows = boards.rows(ranking)
+        for name in rows[0]:
             table.add_column(name, justify="left" if name in ("feature set", "group") else "right", overflow="fold")
-        for row in shown:
+        for row in rows:
             table.add_row(*row.values())
         out.print(table, markup=False)
         out.print()

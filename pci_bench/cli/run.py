@@ -265,12 +265,12 @@ def evaluate(
 
 def _settings(texts: list[str] | None, k: str | None) -> dict[str, list[str]]:
     """Return the values of every parameter that --set names; k may be given by --k as well, but not by both."""
-    found: dict[str, list[str]] = {}
+    settings: dict[str, list[str]] = {}
     for text in texts or ():
         name, equals, value = text.partition("=")
         if not (name.strip() and equals):
             raise UserError(f"--set {text} is not NAME=VALUE. Write for example --set pairs=500.")
-        found.setdefault(name.strip(), []).append(value.strip())
-    if k is not None and "k" in found:
+        settings.setdefault(name.strip(), []).append(value.strip())
+    if k is not None and "k" in settings:
         raise UserError("--k and --set k contradict each other. Use one of them.")
-    return found
+    return settings

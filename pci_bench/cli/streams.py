@@ -16,7 +16,7 @@ from pci_bench.system.shortages import REMEDIES
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
 
-FEWEST_COLUMNS = 20
+MIN_COLUMNS = 20
 PLAIN = str.maketrans({"×": "x", "–": "-", "—": "-", "−": "-", "…": "...", "²": "2", "’": "'", "“": '"', "”": '"'})
 CANNOT_ENCODE = "pci_bench.plain"
 
@@ -65,9 +65,9 @@ def open_closed_streams() -> None:
 
 def forget_impossible_sizes() -> None:
     """Leave out of the environment what says that a terminal has no columns, or no number of them."""
-    for name, fewest in (("COLUMNS", FEWEST_COLUMNS), ("LINES", 1)):
+    for name, minimum in (("COLUMNS", MIN_COLUMNS), ("LINES", 1)):
         value = os.environ.get(name, "")
-        if not (value.isascii() and value.isdecimal() and int(value) >= fewest):
+        if not (value.isascii() and value.isdecimal() and int(value) >= minimum):
             os.environ.pop(name, None)
 
 

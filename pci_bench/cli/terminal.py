@@ -15,7 +15,7 @@ from pci_bench.system.text import json_line, terminal
 
 open_closed_streams()
 forget_impossible_sizes()
-NARROWEST = 110  # columns where no terminal says how wide it is
+DEFAULT_WIDTH = 110  # columns where no terminal says how wide it is
 
 
 class PlainConsole(Console):
@@ -26,7 +26,7 @@ class PlainConsole(Console):
         return super().render_str(terminal(text), **{**options, "emoji": False, "markup": False, "highlight": False})
 
 
-out = PlainConsole(width=None if sys.stdout.isatty() else NARROWEST)
+out = PlainConsole(width=None if sys.stdout.isatty() else DEFAULT_WIDTH)
 err = PlainConsole(stderr=True)
 
 
@@ -77,10 +77,10 @@ def print_results(results: Sequence[Any], title: str) -> None:
     from pci_bench.runs.results import metric_of, parameters
 
     for evaluator in dict.fromkeys(r.evaluator.name for r in results):
-        mine = [r for r in results if r.evaluator.name == evaluator]
-        metrics = list(dict.fromkeys(m for r in mine for m in r.metrics))
+        evaluator_results = [r for r in results if r.evaluator.name == evaluator]
+        metrics = list(dict.fromkeys(m for r in evaluator_results for m in r.metrics))
         rows = [("feature set", "evaluator", "parameters", *metrics)]
-        for result in mine:
+        for result in evaluator_results:
             values = []
             for metric in metrics:
                 if metric not in result.metrics:

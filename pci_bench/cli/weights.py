@@ -67,8 +67,8 @@ def weights_get(name: Annotated[str, typer.Argument(help="FAMILY@NAME.")]) -> No
     """Download weights where they can be had that way; otherwise say where they are, or how to get them."""
     from pci_bench import weights
 
-    family, at, rest = name.partition("@")
-    if not at:
+    family, separator, rest = name.partition("@")
+    if not separator:
         raise UserError(f"'{name}' names no weights. Write FAMILY@NAME; `pci-bench weights list` shows all.")
     file = weights.fetched(family, rest)
     if file is None:
