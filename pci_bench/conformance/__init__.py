@@ -76,11 +76,11 @@ def _checks(name: str, dataset: str | None, full: bool, device: str) -> list[Che
         checks.append(partial(check_segmenter, wanted, device=device))
     if kinds == ["features"] or (not kinds and (not checks or _names_features(wanted))):
         cells = None if dataset is None else load_dataset(dataset)
-        for one in _passes(wanted):
-            if isinstance(one[0].extractor(), Precomputed):
-                checks.append(partial(check_read_features, one[0], cells))
+        for feature_sets in _passes(wanted):
+            if isinstance(feature_sets[0].extractor(), Precomputed):
+                checks.append(partial(check_read_features, feature_sets[0], cells))
             else:
-                checks.append(partial(check_features, one, device=device))
+                checks.append(partial(check_features, feature_sets, device=device))
     if not checks:
         registries: dict[str, Registry[Any]] = {
             "dataset": DATASETS,
@@ -105,7 +105,7 @@ def _passes(name: str) -> list[list[FeatureSet]]:
         For a name that nothing has; the suggestions are of all kinds that have contracts.
     """
     try:
-        found = select([name])
+        selected = select([name])
     except UserError as error:
         base, colon, _ = name.partition(":")
         if name.partition("@")[0] in (*known_feature_sets(), *groups()) or (colon and base in EXTRACTORS.prefixes()):
@@ -117,6 +117,6 @@ def _passes(name: str) -> list[list[FeatureSet]]:
             .replace("list features", "list")
         ) from error
     passes: dict[tuple[str, str | None], list[FeatureSet]] = {}
-    for feature_set in found:
+    for feature_set in selected:
         passes.setdefault((feature_set.extractor_name, feature_set.weights), []).append(feature_set)
     return list(passes.values())

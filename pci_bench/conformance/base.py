@@ -103,16 +103,16 @@ class Once:
         return result
 
 
-def expect(holds: object, expected: str, found: str) -> None:
+def expect(holds: object, expected: str, actual: str) -> None:
     """Raise :class:`BrokenContractError` where something does not hold."""
     if not holds:
-        raise BrokenContractError(f"expected {expected}; found {found}.")
+        raise BrokenContractError(f"expected {expected}; found {actual}.")
 
 
 def expect_reason(reason: object, where: str) -> None:
     """Check that what ``unavailable_reason`` returned is None or a sentence."""
-    said = reason is None or (isinstance(reason, str) and reason.strip())
-    expect(said, f"unavailable_reason() to return None or a sentence {where}", f"it returned {reason!r}")
+    is_valid = reason is None or (isinstance(reason, str) and reason.strip())
+    expect(is_valid, f"unavailable_reason() to return None or a sentence {where}", f"it returned {reason!r}")
 
 
 def known_methods(instance: object, base: type) -> str:
@@ -120,8 +120,8 @@ def known_methods(instance: object, base: type) -> str:
     known = {name for name in dir(base) if not name.startswith("_")}
     own = {name for name in dir(instance) if not name.startswith("_")} - known
     for name in sorted(own):
-        if callable(getattr(instance, name)) and (near := get_close_matches(name, known, n=1, cutoff=0.8)):
-            expect(False, f"methods that are called, such as {near[0]}()", f"{name}(), which never is")
+        if callable(getattr(instance, name)) and (close_matches := get_close_matches(name, known, n=1, cutoff=0.8)):
+            expect(False, f"methods that are called, such as {close_matches[0]}()", f"{name}(), which never is")
     return f"{len([name for name in known if name in vars(type(instance))])} of {len(known)} are its own"
 
 
@@ -205,10 +205,10 @@ def left_alone(doing: str, environment: Mapping[str, str], *, opening: bool = Fa
     expect_unchanged(changed, doing)
 
 
-def same_bits(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+def same_bits(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     """Return where two float32 arrays of one shape agree to the last bit, all NaN being alike."""
-    bits = np.ascontiguousarray(one).view(np.uint32) == np.ascontiguousarray(other).view(np.uint32)
-    same: np.ndarray = bits | (np.isnan(one) & np.isnan(other))
+    bits = np.ascontiguousarray(first).view(np.uint32) == np.ascontiguousarray(second).view(np.uint32)
+    same: np.ndarray = bits | (np.isnan(first) & np.isnan(second))
     return same
 
 

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 MANY_CELLS = 5000
-CELLS_AT_ONCE = 256
+CELLS_PER_BLOCK = 256
 
 
 class TooManyCellsError(NotApplicableError):
@@ -103,8 +103,8 @@ class DatasetTrial:
 
 def crops_of(cells: Cells) -> Iterator[tuple[int, np.ndarray]]:
     """Yield stored crops, some at a time, and where they begin."""
-    for start in range(0, len(cells), CELLS_AT_ONCE):
-        yield start, cells.stored(slice(start, start + CELLS_AT_ONCE))
+    for start in range(0, len(cells), CELLS_PER_BLOCK):
+        yield start, cells.stored(slice(start, start + CELLS_PER_BLOCK))
 
 
 # ---- the contracts
@@ -117,9 +117,9 @@ def description(trial: DatasetTrial) -> str:
     for field in ("version", "title", "label"):
         value = getattr(meta, field)
         expect(isinstance(value, str) and value.strip(), f"meta.{field} to be a text", f"{value!r}")
-    one, other = trial.dataset.source_fingerprint(), trial.dataset.source_fingerprint()
-    same = isinstance(one, str) and one == other
-    expect(same, "source_fingerprint() to return the same text each time", f"{one!r}, {other!r}")
+    first, second = trial.dataset.source_fingerprint(), trial.dataset.source_fingerprint()
+    same = isinstance(first, str) and first == second
+    expect(same, "source_fingerprint() to return the same text each time", f"{first!r}, {second!r}")
     return f"version {meta.version}"
 
 
@@ -158,19 +158,21 @@ def table(trial: DatasetTrial) -> str:
 
 def channels(trial: DatasetTrial) -> str:
     """One protein channel at least, unique names, floors in [0, 1)."""
-    found = trial.cells().channels
-    names = [c.name for c in found]
+    cell_channels = trial.cells().channels
+    names = [c.name for c in cell_channels]
     expect(
-        any(c.role == "protein" for c in found), "a protein channel", some((f"{c.name} ({c.role})" for c in found), 9)
+        any(c.role == "protein" for c in cell_channels),
+        "a protein channel",
+        some((f"{c.name} ({c.role})" for c in cell_channels), 9),
     )
     expect(len(set(names)) == len(names), "unique channel names", some(names, 9))
-    wrong = [f"{c.name}: role {c.role}, floor {c.floor}" for c in found]
+    wrong = [f"{c.name}: role {c.role}, floor {c.floor}" for c in cell_channels]
     expect(
-        all(c.role in ("protein", "marker") and 0 <= c.floor < 1 for c in found),
+        all(c.role in ("protein", "marker") and 0 <= c.floor < 1 for c in cell_channels),
         "roles among 'protein' and 'marker', and floors in [0, 1)",
         some(wrong, 9),
     )
-    return some((f"{c.name} ({c.role})" for c in found), 9)
+    return some((f"{c.name} ({c.role})" for c in cell_channels), 9)
 
 
 def raw_values(trial: DatasetTrial) -> str:
@@ -196,12 +198,12 @@ def masks(trial: DatasetTrial) -> str:
     cells = trial.cells()
     if not cells.has_masks:
         raise NotApplicableError("it has no masks")
-    found = 0
-    for start in range(0, len(cells), CELLS_AT_ONCE):
-        share = slice(start, min(start + CELLS_AT_ONCE, len(cells)))
+    n_masked = 0
+    for start in range(0, len(cells), CELLS_PER_BLOCK):
+        share = slice(start, min(start + CELLS_PER_BLOCK, len(cells)))
         labels = cells.crops(share, masks=True)[:, -1].astype(np.int64)
-        found += expect_masks(labels, list(cells.obs["cell"].iloc[share]))
-    return f"{found:,} of {len(cells):,} cells have one"
+        n_masked += expect_masks(labels, list(cells.obs["cell"].iloc[share]))
+    return f"{n_masked:,} of {len(cells):,} cells have one"
 
 
 def same_again(trial: DatasetTrial) -> str:
@@ -209,19 +211,19 @@ def same_again(trial: DatasetTrial) -> str:
     first, second = trial.built(), trial.built("second")
     hashes = [json.loads((folder / "store.json").read_text(encoding="utf-8")) for folder in (first, second)]
     if hashes[0]["stored_sha256"] != hashes[1]["stored_sha256"]:
-        one, other = open_store(first), open_store(second)
-        if not one.obs.equals(other.obs):
+        first_cells, second_cells = open_store(first), open_store(second)
+        if not first_cells.obs.equals(second_cells.obs):
             raise BrokenContractError(
-                f"expected two builds with the same table of cells; found other {_changed(one, other)}."
+                f"expected two builds with the same table of cells; found other {_changed(first_cells, second_cells)}."
             )
-        for (start, crops), (_, again) in zip(crops_of(one), crops_of(other), strict=True):
+        for (start, crops), (_, again) in zip(crops_of(first_cells), crops_of(second_cells), strict=True):
             differ = (crops != again).any(axis=(1, 2, 3))
             if differ.any():
-                which = one.obs["cell"].iloc[start + np.flatnonzero(differ)]
+                which = first_cells.obs["cell"].iloc[start + np.flatnonzero(differ)]
                 raise BrokenContractError(
                     f"expected two builds with the same pixels; found others in the cells {some(which)}."
                 )
-        expect_same_labels(one, other)
+        expect_same_labels(first_cells, second_cells)
         raise BrokenContractError("expected two builds with the same hash; found other channels.")
     expect(hashes[0]["sha256"] == hashes[1]["sha256"], "two builds with the same identity", "that it changes")
     opened = trial.cells().sha256
@@ -229,19 +231,19 @@ def same_again(trial: DatasetTrial) -> str:
     return f"sha256 {opened[:16]}…"
 
 
-def expect_same_labels(one: Cells, other: Cells) -> None:
+def expect_same_labels(first: Cells, second: Cells) -> None:
     """Check that two builds have the same masks, where they have any."""
-    if one.has_masks:
-        masks, again = (cells.crops(slice(None), masks=True)[:, -1] for cells in (one, other))
+    if first.has_masks:
+        masks, again = (cells.crops(slice(None), masks=True)[:, -1] for cells in (first, second))
         differ = (masks != again).any(axis=(1, 2))
-        expect(not differ.any(), "two builds with the same masks", f"others in {some(one.obs['cell'][differ])}")
+        expect(not differ.any(), "two builds with the same masks", f"others in {some(first.obs['cell'][differ])}")
 
 
-def _changed(one: Cells, other: Cells) -> str:
+def _changed(first: Cells, second: Cells) -> str:
     """Return what differs between two tables."""
-    if list(one.obs.columns) != list(other.obs.columns) or len(one) != len(other):
+    if list(first.obs.columns) != list(second.obs.columns) or len(first) != len(second):
         return "columns or numbers of cells"
-    return "values of " + some(c for c in one.obs if not one.obs[c].equals(other.obs[c]))
+    return "values of " + some(c for c in first.obs if not first.obs[c].equals(second.obs[c]))
 
 
 def methods(trial: DatasetTrial) -> str:

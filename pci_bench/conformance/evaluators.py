@@ -50,7 +50,7 @@ CLASSES = ("Golgi", "nucleus", "vacuole")
 IMAGES_PER_CLASS = 4
 CELLS_PER_IMAGE = 6
 FEATURES = 8
-MANY, FEW = 50, 10
+LARGE_COUNT, SMALL_COUNT = 50, 10
 CLOSE = 1e-9  # sums of another order differ in their last digits
 
 
@@ -111,22 +111,22 @@ class EvaluatorTrial:
 
     def grid(self) -> list[Any]:
         """Return the default parameters, counts made small, and each parameter changed alone, where it can be run."""
-        found, reasons = self.once("grid", self._grid)
-        if not found:
+        param_sets, reasons = self.once("grid", self._grid)
+        if not param_sets:
             raise NotApplicableError(f"it does not run on planted features: {'; '.join(reasons)}")
-        return found
+        return param_sets
 
     def _grid(self) -> tuple[list[Any], list[str]]:
-        found: list[Any] = []
+        param_sets: list[Any] = []
         reasons: dict[str, None] = {}
         for params in changed_alone(self.evaluator):
             reason = reason_of(self.evaluator, self.adata, params)
             expect_reason(reason, f"for {params}")
             if reason:
                 reasons[str(reason)] = None
-            elif params not in found:
-                found.append(params)
-        return found, list(reasons)
+            elif params not in param_sets:
+                param_sets.append(params)
+        return param_sets, list(reasons)
 
     def run(self, grid: list[Any], adata: AnnData, *, seed: int = 0) -> list[EvaluatorOutput]:
         """Return the outcomes of a grid."""
@@ -160,10 +160,10 @@ def changed_alone(evaluator: Evaluator) -> Iterator[pydantic.BaseModel]:
     """
     small: dict[str, Any] = {}
     for name, value in validated(evaluator, {}).model_dump().items():
-        if isinstance(value, int) and value > MANY:
+        if isinstance(value, int) and value > LARGE_COUNT:
             with suppress(UserError):  # 10 is too small
-                validated(evaluator, {name: FEW})
-                small[name] = FEW
+                validated(evaluator, {name: SMALL_COUNT})
+                small[name] = SMALL_COUNT
     default = validated(evaluator, small)
     yield default
     for name, field in evaluator.Params.model_fields.items():
@@ -182,13 +182,13 @@ def changed_alone(evaluator: Evaluator) -> Iterator[pydantic.BaseModel]:
                 yield validated(evaluator, {**small, name: choice})
 
 
-def difference(one: EvaluatorOutput, other: EvaluatorOutput) -> str | None:
+def difference(expected: EvaluatorOutput, actual: EvaluatorOutput) -> str | None:
     """Return where two outcomes differ, or None."""
     for part in ("params", "metrics", "intervals", "details"):
-        texts = [json.dumps(getattr(o, part), sort_keys=True, default=str) for o in (one, other)]
+        texts = [json.dumps(getattr(o, part), sort_keys=True, default=str) for o in (expected, actual)]
         if texts[0] != texts[1]:
             return f"{part} {some(texts[1:])[:200]} in place of {texts[0][:200]}"
-    first, second = one.per_cell, other.per_cell
+    first, second = expected.per_cell, actual.per_cell
     if (first is None) != (second is None) or (first is not None and second is not None and not first.equals(second)):
         return "other predictions"
     return None
@@ -231,8 +231,8 @@ def reasons(trial: EvaluatorTrial) -> str:
     unlabelled, one_class, nobody = adata.copy(), adata[adata.obs["label"] == CLASSES[0]].copy(), adata.copy()
     del nobody.obs["label"]
     unlabelled.obs["label"] = ""
-    said = []
-    for what, few in (
+    details = []
+    for what, features in (
         ("without a column label", nobody),
         ("without any label", unlabelled),
         ("of one class", one_class),
@@ -240,10 +240,10 @@ def reasons(trial: EvaluatorTrial) -> str:
         ("of one cell", adata[[0]].copy()),
     ):
         try:
-            reason = reason_of(trial.evaluator, few, default)
+            reason = reason_of(trial.evaluator, features, default)
             expect_reason(reason, f"for features {what}")
             if reason is None:
-                for outcome in trial.run([default], few):
+                for outcome in trial.run([default], features):
                     expect_finite(outcome, f" for features {what}")
         except UserError as error:
             reason = str(error)
@@ -253,8 +253,8 @@ def reasons(trial: EvaluatorTrial) -> str:
             raise BrokenContractError(
                 f"expected a reason, or an outcome, for features {what}; found {described_error(error)}."
             ) from error
-        said.append(f"{what}: {f'not run, {reason}' if reason else 'runs'}")
-    return "; ".join(said)
+        details.append(f"{what}: {f'not run, {reason}' if reason else 'runs'}")
+    return "; ".join(details)
 
 
 def expect_finite(outcome: EvaluatorOutput, where: str) -> None:
@@ -275,8 +275,8 @@ def numbers(trial: EvaluatorTrial) -> str:
         expect_finite(outcome, f" for {params}")
         stray = set(outcome.intervals) - set(outcome.metrics)
         expect(not stray, "intervals of metrics only", some(sorted(stray)))
-        stands = {"exclude"} | {k for k, v in params.model_dump().items() if v in ("", None)}  # for what is resolved
-        same = {k: v for k, v in params.model_dump().items() if k not in stands}
+        resolved = {"exclude"} | {k for k, v in params.model_dump().items() if v in ("", None)}  # for what is resolved
+        same = {k: v for k, v in params.model_dump().items() if k not in resolved}
         kept = {k: v for k, v in outcome.params.items() if k in same}
         expect(kept == same, f"the outcomes in the order of the grid, here {same}", f"{kept}")
         validated(trial.evaluator, outcome.params)
@@ -286,10 +286,10 @@ def numbers(trial: EvaluatorTrial) -> str:
 
 def predictions(trial: EvaluatorTrial) -> str:
     """Predictions have a row per cell (or per protein or image), named by it, with that cell's own label."""
-    found = [o.per_cell for o in trial.outcomes() if o.per_cell is not None]
-    if not found:
+    tables = [o.per_cell for o in trial.outcomes() if o.per_cell is not None]
+    if not tables:
         raise NotApplicableError("it predicts nothing for single cells")
-    for table in found:
+    for table in tables:
         unit = next((u for u in ("cell", "protein", "image") if u in table), "")
         expect(
             unit, "a column 'cell', 'protein' or 'image' in the predictions", f"the columns {some(table.columns, 9)}"
@@ -302,14 +302,14 @@ def predictions(trial: EvaluatorTrial) -> str:
             own = trial.adata.obs.set_index("cell")["label"].astype(str)[names].to_numpy()
             wrong = names[table["label"].astype(str).to_numpy() != own]
             expect(wrong.empty, "each cell beside its own label", f"another's beside {some(wrong)}")
-    return f"{len(found[0])} {unit}s"
+    return f"{len(tables[0])} {unit}s"
 
 
 def same_seed(trial: EvaluatorTrial) -> str:
     """The same seed gives the same numbers again."""
     again = trial.run(trial.grid(), trial.adata.copy())
-    for params, one, other in zip(trial.grid(), trial.outcomes(), again, strict=True):
-        what = difference(one, other)
+    for params, expected, actual in zip(trial.grid(), trial.outcomes(), again, strict=True):
+        what = difference(expected, actual)
         expect(what is None, f"the same outcome for the same seed and {params}", f"{what}")
     return "metrics, intervals, details and predictions"
 
@@ -342,12 +342,12 @@ def any_order(trial: EvaluatorTrial) -> str:
     if not trial.evaluator.meta.order_invariant:
         raise NotApplicableError("it does not declare order_invariant")
     shuffled = trial.adata[np.random.default_rng(1).permutation(trial.adata.n_obs)].copy()
-    for params, one, other in zip(trial.grid(), trial.outcomes(), trial.run(trial.grid(), shuffled), strict=True):
-        for name, value in one.metrics.items():
+    for params, expected, actual in zip(trial.grid(), trial.outcomes(), trial.run(trial.grid(), shuffled), strict=True):
+        for name, value in expected.metrics.items():
             expect(
-                math.isclose(value, other.metrics[name], rel_tol=CLOSE, abs_tol=CLOSE),
+                math.isclose(value, actual.metrics[name], rel_tol=CLOSE, abs_tol=CLOSE),
                 f"the same {name} for cells in another order, and {params}",
-                f"{other.metrics[name]} in place of {value}",
+                f"{actual.metrics[name]} in place of {value}",
             )
     return f"{trial.adata.n_obs} cells shuffled"
 

@@ -117,13 +117,13 @@ class FeatureTrial:
         NotApplicableError
             Where it runs on none, with the reasons.
         """
-        found, reasons = self.once("ready", self._ready)
-        if not found:
+        ready, reasons = self.once("ready", self._ready)
+        if not ready:
             raise NotApplicableError("; ".join(dict.fromkeys(reasons)))
-        return found
+        return ready
 
     def _ready(self) -> tuple[dict[str, Ready], list[str]]:
-        found, reasons = {}, []
+        ready, reasons = {}, []
         for layout, cells in self.layouts.items():
             names = self._weights(cells)
             if not names:
@@ -136,10 +136,10 @@ class FeatureTrial:
                         self.extractor.unavailable_reason(cells), f"for cells with the channels {roles_of(cells)}"
                     )
                     file = weight_files.find(self.meta.weights, name) if self.meta.weights and name else None
-                    found[layout] = Ready(self.extractor, cells, runs, file)
+                    ready[layout] = Ready(self.extractor, cells, runs, file)
                     break
                 reasons += [reason for reason in refused if reason]
-        return found, reasons
+        return ready, reasons
 
     def _weights(self, cells: Cells) -> list[str | None]:
         """Return the names of weights that may do: those asked for, the extractor's own, or all of its family available locally."""
@@ -177,8 +177,8 @@ class FeatureTrial:
             warnings.simplefilter("always")
             compute = self.extractor.open(ready.cells.channels, ready.weights, self.device)
             values = rows(compute, ready.cells, self.meta, ready.outputs)
-        heard = [str(w.message) for w in caught if issubclass(w.category, RuntimeWarning | UserWarning)]
-        return Called(values, list(dict.fromkeys(heard)), changed_state(before, randomness=False))
+        messages = [str(w.message) for w in caught if issubclass(w.category, RuntimeWarning | UserWarning)]
+        return Called(values, list(dict.fromkeys(messages)), changed_state(before, randomness=False))
 
     def names(self, output: str, layout: str) -> list[str]:
         """Return the names of an output's columns."""
@@ -199,10 +199,10 @@ def batches(cells: Cells, meta: ExtractorMeta) -> Iterator[tuple[np.ndarray, int
 
 def rows(compute: Compute, cells: Cells, meta: ExtractorMeta, outputs: set[str]) -> dict[str, np.ndarray]:
     """Return what an opened extractor gives for all cells, {output: (n, d)}, as it gives it."""
-    found: dict[str, list[np.ndarray]] = {output: [] for output in sorted(outputs)}
+    collected: dict[str, list[np.ndarray]] = {output: [] for output in sorted(outputs)}
     for crops, count in batches(cells, meta):
         values = compute(crops, set(outputs))
-        for output in found:
+        for output in collected:
             expect(output in values, f"the output '{output}', which was asked for", f"{some(values) or 'nothing'}")
             shape = np.shape(values[output])
             expect(
@@ -210,8 +210,8 @@ def rows(compute: Compute, cells: Cells, meta: ExtractorMeta, outputs: set[str])
                 f"one row per crop, ({meta.batch}, d)",
                 f"the shape {shape} for {meta.batch} crops{f' and the output {output}' if output else ''}",
             )
-            found[output].append(np.asarray(values[output])[:count])
-    return {output: np.concatenate(parts) for output, parts in found.items()}
+            collected[output].append(np.asarray(values[output])[:count])
+    return {output: np.concatenate(parts) for output, parts in collected.items()}
 
 
 def measured_in_a_worker(
@@ -235,8 +235,8 @@ def measured_in_a_worker(
 
 def weights_that_fit(family: str, channels: tuple[Channel, ...]) -> str | None:
     """Return the name of the first weights available locally that run on these channels."""
-    for (of, name), file in weight_files.availability().items():
-        if of == family and weight_files.unavailable_reason(file, channels) is None:
+    for (file_family, name), file in weight_files.availability().items():
+        if file_family == family and weight_files.unavailable_reason(file, channels) is None:
             return name
     return None
 
@@ -255,7 +255,7 @@ def roles_of(cells: Cells) -> str:
     return " + ".join(c.role for c in cells.channels)
 
 
-def computed_only(found: dict[FeatureSet, AnnData | Skipped]) -> dict[FeatureSet, AnnData]:
+def computed_only(computed: dict[FeatureSet, AnnData | Skipped]) -> dict[FeatureSet, AnnData]:
     """Return features, all of which were computed.
 
     Raises
@@ -264,7 +264,7 @@ def computed_only(found: dict[FeatureSet, AnnData | Skipped]) -> dict[FeatureSet
         Where the extractor ran on the cells before, but not in this way.
     """
     features = {}
-    for feature_set, result in found.items():
+    for feature_set, result in computed.items():
         if isinstance(result, Skipped):
             raise BrokenContractError(
                 f"expected {feature_set} to run, as on other cells with these channels; found 'not run: {result.reason}'."
@@ -281,28 +281,28 @@ def named(names: Sequence[str], column: int) -> str:
 def expect_same(
     feature_set: FeatureSet,
     expected: np.ndarray,
-    found: np.ndarray,
+    actual: np.ndarray,
     cells: list[str],
     names: Sequence[str],
     how: str,
 ) -> None:
     """Check that features (n, d) are bit-equal; the sentence names cells, and the first column with both values."""
-    expect(found.shape == expected.shape, f"{feature_set} of the shape {expected.shape} {how}", f"{found.shape}")
-    differ = ~same_bits(np.asarray(expected, np.float32), np.asarray(found, np.float32))
+    expect(actual.shape == expected.shape, f"{feature_set} of the shape {expected.shape} {how}", f"{actual.shape}")
+    differ = ~same_bits(np.asarray(expected, np.float32), np.asarray(actual, np.float32))
     if differ.any():
         row, column = np.argwhere(differ)[0]
         which = [cells[i] for i in np.unique(np.nonzero(differ)[0])]
         raise BrokenContractError(
             f"expected the same bits {how}; found other values of {feature_set} for {len(which)} of {len(cells)} cells "
-            f"({some(which)}), first {found[row, column]!s} in place of {expected[row, column]!s} in the column '{named(names, column)}'."
+            f"({some(which)}), first {actual[row, column]!s} in place of {expected[row, column]!s} in the column '{named(names, column)}'."
         )
 
 
 def expect_same_by_cell(
-    expected: dict[FeatureSet, AnnData], found: dict[FeatureSet, AnnData], how: str, *, by_name: bool = False
+    expected: dict[FeatureSet, AnnData], actual: dict[FeatureSet, AnnData], how: str, *, by_name: bool = False
 ) -> None:
     """Check that features are bit-equal for each cell; with `by_name`, the columns may come in another order."""
-    for feature_set, adata in found.items():
+    for feature_set, adata in actual.items():
         reference = expected[feature_set]
         whole = reference[adata.obs_names]
         if by_name:

@@ -147,16 +147,16 @@ def columns(trial: FeatureTrial) -> str:
     """Every output is one float32 row per crop and one column per name."""
     shapes = []
     for layout, ready in trial.ready().items():
-        for output, found in trial.called(layout).values.items():
+        for output, values in trial.called(layout).values.items():
             what = f"output '{output}'" if output else "the output"
-            expect(found.dtype == np.float32, f"{what} to be float32", f"{found.dtype}")
-            names = ready.names(output, found.shape[1])
+            expect(values.dtype == np.float32, f"{what} to be float32", f"{values.dtype}")
+            names = ready.names(output, values.shape[1])
             expect(
-                found.shape[1] == len(names),
+                values.shape[1] == len(names),
                 f"as many columns as names() gives for {what} on {layout} channels ({len(names)})",
-                f"{found.shape[1]}",
+                f"{values.shape[1]}",
             )
-            shapes.append(f"{found.shape[0]} × {found.shape[1]}")
+            shapes.append(f"{values.shape[0]} × {values.shape[1]}")
     used = dict.fromkeys(
         f"{trial.meta.weights}@{f.weights}" for r in trial.ready().values() for f in r.wanted if f.weights
     )
@@ -184,8 +184,10 @@ def finite(trial: FeatureTrial) -> str:
 def quiet(trial: FeatureTrial) -> str:
     """No warning for a constant crop, one bright pixel, a cell that was not segmented, or the zeros that fill a batch."""
     for layout in trial.ready():
-        heard = trial.called(layout).warnings
-        expect(not heard, f"no warning on {layout} cells, of which some are constant or not segmented", some(heard))
+        messages = trial.called(layout).warnings
+        expect(
+            not messages, f"no warning on {layout} cells, of which some are constant or not segmented", some(messages)
+        )
     return "none for constant, nearly empty and unsegmented crops"
 
 
@@ -195,8 +197,8 @@ def any_order(trial: FeatureTrial) -> str:
         whole, n = trial.whole(layout), len(ready.cells)
         subset = np.random.default_rng(1).permutation(n)[: max(2, n // 2)]
         for how, index in (("when the cells come backwards", slice(None, None, -1)), ("for a shuffled subset", subset)):
-            found = computed_only(trial.measured(ready.wanted, ready.cells[index]))
-            expect_same_by_cell(whole, found, how)
+            actual = computed_only(trial.measured(ready.wanted, ready.cells[index]))
+            expect_same_by_cell(whole, actual, how)
     return f"{n} cells of {' and '.join(trial.ready())} channels, backwards and a shuffled subset of {len(subset)}"
 
 
@@ -204,8 +206,8 @@ def one_cell(trial: FeatureTrial) -> str:
     """A dataset of one cell."""
     ready, layout = trial.one(), next(iter(trial.ready()))
     whole = trial.whole(layout)
-    found = computed_only(trial.measured(ready.wanted, ready.cells[[1]]))
-    expect_same_by_cell(whole, found, "for a dataset of one cell")
+    actual = computed_only(trial.measured(ready.wanted, ready.cells[[1]]))
+    expect_same_by_cell(whole, actual, "for a dataset of one cell")
     return "the same as among others"
 
 
@@ -267,9 +269,9 @@ def number_types(trial: FeatureTrial) -> str:
     layout, ready = next(iter(trial.ready().items()))
     whole = trial.whole(layout)
     for dtype in ("uint8", "float32"):
-        other = trial.of_type(layout, dtype)
-        found = computed_only(trial.measured(ready.wanted, other))
-        expect_same_by_cell(whole, found, f"for {dtype} and uint16 crops of exactly equal raw values")
+        converted = trial.of_type(layout, dtype)
+        actual = computed_only(trial.measured(ready.wanted, converted))
+        expect_same_by_cell(whole, actual, f"for {dtype} and uint16 crops of exactly equal raw values")
     return "the same bits"
 
 
@@ -301,7 +303,7 @@ def two_processes(trial: FeatureTrial) -> str:
 
 def declared_roles(trial: FeatureTrial) -> str:
     """Cells without a needed channel are not run; without any other, they are measured or refused with a reason."""
-    needed, said = trial.meta.roles, {}
+    needed, outcomes = trial.meta.roles, {}
     try:
         wanted = trial.one().wanted
     except NotApplicableError:
@@ -310,7 +312,7 @@ def declared_roles(trial: FeatureTrial) -> str:
         for lacking in ("protein", "marker"):
             rest = with_channels(cells, [i for i, c in enumerate(cells.channels) if c.role != lacking])
             if not wanted and lacking not in needed:
-                said[lacking] = "not tried, since it runs on no synthetic cells here"
+                outcomes[lacking] = "not tried, since it runs on no synthetic cells here"
                 continue
             try:
                 result = next(iter(trial.measured(wanted or trial.features, rest).values()))
@@ -321,11 +323,11 @@ def declared_roles(trial: FeatureTrial) -> str:
                     f"Declare the role '{lacking}', or give the reason in unavailable_reason()."
                 ) from error
             if isinstance(result, Skipped):
-                said[lacking] = f"not run, {result.reason}"
+                outcomes[lacking] = f"not run, {result.reason}"
             else:
                 expect(lacking not in needed, f"cells without a {lacking} channel to be refused", "that they ran")
-                said[lacking] = "runs"
-    return "; ".join(f"without {what}: {outcome}" for what, outcome in said.items())
+                outcomes[lacking] = "runs"
+    return "; ".join(f"without {what}: {outcome}" for what, outcome in outcomes.items())
 
 
 def channel_order(trial: FeatureTrial) -> str:
@@ -333,7 +335,7 @@ def channel_order(trial: FeatureTrial) -> str:
 
     Markers keep their order among themselves, which is what tells two of them apart.
     """
-    said = []
+    outcomes = []
     for layout, ready in trial.ready().items():
         whole = trial.whole(layout)
         markers = [i for i, c in enumerate(ready.cells.channels) if c.role == "marker"]
@@ -346,8 +348,8 @@ def channel_order(trial: FeatureTrial) -> str:
             if len(refused) < len(result):
                 how = f"when the dataset's channels are {names}"
                 expect_same_by_cell(whole, computed_only(result), how, by_name=True)
-            said.append(f"{names}: {f'refused, {refused[0]}' if refused else 'the same bits'}")
-    return "; ".join(said)
+            outcomes.append(f"{names}: {f'refused, {refused[0]}' if refused else 'the same bits'}")
+    return "; ".join(outcomes)
 
 
 def methods(trial: FeatureTrial | ReadTrial) -> str:

@@ -84,9 +84,9 @@ def read_in_any_order(trial: ReadTrial) -> str:
         ("for a shuffled subset", subset),
         ("for one cell", subset[:1]),
     ):
-        found, columns = trial.extractor.load(trial.cells[index])
+        actual, columns = trial.extractor.load(trial.cells[index])
         expect(columns == names, f"the same columns {how}", some(columns))
-        expect_same(trial.features[0], values[index], found, list(trial.cells.obs["cell"].iloc[index]), names, how)
+        expect_same(trial.features[0], values[index], actual, list(trial.cells.obs["cell"].iloc[index]), names, how)
     return f"backwards, a shuffled subset of {len(subset):,}, and one cell"
 
 

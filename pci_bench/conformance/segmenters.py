@@ -59,15 +59,15 @@ def expect_masks(masks: np.ndarray, cells: Sequence[str]) -> int:
     others = (masks > 0) & ~centre
     lost = [c for c, m in zip(cells, masks, strict=True) if m.any() and not (m == MOTHER).any()]
     expect(not lost, "label 1, the cell in the middle, wherever there is any label", f"none in {some(lost)}")
-    nearest, other = (np.where(where, distance, np.inf).min(axis=(1, 2)) for where in (centre, others))
-    far = [c for c, own, foreign in zip(cells, nearest, other, strict=True) if foreign < own]
+    nearest, nearest_other = (np.where(where, distance, np.inf).min(axis=(1, 2)) for where in (centre, others))
+    far = [c for c, own, foreign in zip(cells, nearest, nearest_other, strict=True) if foreign < own]
     expect(not far, "the labels 1 and 2 nearest the middle of the crop", f"another cell nearer in {some(far)}")
     return int((masks == MOTHER).any(axis=(1, 2)).sum())
 
 
-def expect_same_masks(expected: np.ndarray, found: np.ndarray, cells: Sequence[str], how: str) -> None:
+def expect_same_masks(expected: np.ndarray, actual: np.ndarray, cells: Sequence[str], how: str) -> None:
     """Check that masks are equal."""
-    differ = (expected != found).any(axis=(1, 2))
+    differ = (expected != actual).any(axis=(1, 2))
     if differ.any():
         which = [c for c, d in zip(cells, differ, strict=True) if d]
         raise BrokenContractError(f"expected the same masks {how}; found others for the cells {some(which)}.")
@@ -100,11 +100,11 @@ def shape(trial: SegmenterTrial) -> str:
 
 def labels(trial: SegmenterTrial) -> str:
     """0 is background, 1 the cell in the middle, 2 its bud, 3 and up are others."""
-    found = {}
+    counts = {}
     for layout, cells in trial.layouts.items():
-        found[layout] = expect_masks(trial.whole(layout), list(cells.obs["cell"]))
+        counts[layout] = expect_masks(trial.whole(layout), list(cells.obs["cell"]))
     return "; ".join(
-        f"a cell in {count} of {len(trial.layouts[layout])} {layout} crops" for layout, count in found.items()
+        f"a cell in {count} of {len(trial.layouts[layout])} {layout} crops" for layout, count in counts.items()
     )
 
 
@@ -113,8 +113,10 @@ def constant(trial: SegmenterTrial) -> str:
     for cells in trial.layouts.values():
         crops = np.stack([np.full((len(cells.channels), *cells.crop_shape), v, np.float32) for v in (0, 0.4, 1)])
         masks = trial.opened(cells)(crops)
-        found = [f"{value:g}" for value, mask in zip((0, 0.4, 1), masks, strict=True) if np.any(mask)]
-        expect(not found, "no label in a constant crop", f"some where the crop is {' and '.join(found)} everywhere")
+        labelled = [f"{value:g}" for value, mask in zip((0, 0.4, 1), masks, strict=True) if np.any(mask)]
+        expect(
+            not labelled, "no label in a constant crop", f"some where the crop is {' and '.join(labelled)} everywhere"
+        )
     return "no label in crops of 0, 0.4 and 1 everywhere"
 
 
