@@ -95,8 +95,8 @@ def train(
     if late := [epoch for epoch in keep if not 1 <= epoch < recipe.epochs]:
         raise UserError(f"Epoch {late[0]} cannot be kept: name epochs from 1 to {recipe.epochs - 1}, before the last.")
     with weight_files.overwriting(overwrite):
-        for taken in (name, *(() if resume else (f"{name}-epoch{epoch}" for epoch in keep))):
-            check_name(model, taken)
+        for weights_name in (name, *(() if resume else (f"{name}-epoch{epoch}" for epoch in keep))):
+            check_name(model, weights_name)
     folder = cache_folder() / "training" / escape(f"{model}@{name}")
     identity = {
         "schema": CHECKPOINT_SCHEMA,
