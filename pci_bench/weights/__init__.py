@@ -37,7 +37,7 @@ Setting = TypeVar("Setting")
 HEADER = "pci_bench"
 CARD = (".json", ".png", ".md")  # what a training writes beside its weights
 NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._+-]*[A-Za-z0-9_+-])?")
-LONGEST_NAME = 100
+MAX_NAME_LENGTH = 100
 
 _overwriting: ContextVar[bool] = ContextVar("overwriting", default=False)
 
@@ -124,17 +124,17 @@ def shipped(family: str, name: str) -> Path | None:
 
 def check_name(name: str) -> None:
     """Raise where a text cannot name weights."""
-    if not NAME.fullmatch(name) or len(name) > LONGEST_NAME or name.partition(".")[0].lower() in DEVICES_OF_WINDOWS:
-        shown = name if len(name) <= LONGEST_NAME else f"{name[:40]}…"
+    if not NAME.fullmatch(name) or len(name) > MAX_NAME_LENGTH or name.partition(".")[0].lower() in DEVICES_OF_WINDOWS:
+        abbreviated = name if len(name) <= MAX_NAME_LENGTH else f"{name[:40]}…"
         raise UserError(
-            f"'{shown}' cannot name weights: use letters, digits, dots and dashes, {LONGEST_NAME} characters at most, with a "
+            f"'{abbreviated}' cannot name weights: use letters, digits, dots and dashes, {MAX_NAME_LENGTH} characters at most, with a "
             "letter or digit first, and no name that Windows keeps for a device. Give another --name."
         )
 
 
 def legal_name(text: str) -> str:
     """Return a name for weights that is as near to a text as the rules allow: ``"My cells (2)"`` gives ``"My-cells-2"``."""
-    name = re.sub(r"[^A-Za-z0-9._+-]+", "-", text).strip("-._+")[:LONGEST_NAME].strip("-._+")
+    name = re.sub(r"[^A-Za-z0-9._+-]+", "-", text).strip("-._+")[:MAX_NAME_LENGTH].strip("-._+")
     try:
         check_name(name)
     except UserError:
@@ -280,8 +280,8 @@ def _check_shipped(file: Path) -> None:
 
 def _digest(header: Mapping[str, Any], tensors: Iterable[tuple[str, np.ndarray]]) -> str:
     """Return a checksum of what a weights file says of itself and of its tensors, in the order of their names."""
-    said = {key: value for key, value in header.items() if key != "sha256"}
-    digest = hashlib.sha256(json.dumps(said, sort_keys=True).encode())
+    description = {key: value for key, value in header.items() if key != "sha256"}
+    digest = hashlib.sha256(json.dumps(description, sort_keys=True).encode())
     for name, array in sorted(tensors, key=lambda pair: pair[0]):
         digest.update(f"{name} {array.dtype} {array.shape}".encode() + np.ascontiguousarray(array).tobytes())
     return digest.hexdigest()
@@ -418,9 +418,9 @@ def save(
 
 def availability() -> dict[tuple[str, str], Path]:
     """Return every weights file there is, by (family, name)."""
-    found: dict[tuple[str, str], Path] = {}
+    available: dict[tuple[str, str], Path] = {}
     for folder in folders():
         for file in sorted(finished(folder.glob("*.safetensors"))):
             family, _, name = file.stem.partition("@")
-            found.setdefault((family, unquote(name)), file)
-    return found
+            available.setdefault((family, unquote(name)), file)
+    return available
