@@ -28,7 +28,7 @@ def split_list(text: str) -> list[str]:
     return [part.strip().replace(r"\,", ",") for part in re.split(r"(?<!\\),", text)]
 
 
-def whole_number(value: Any, what: str, least: int, most: int, unit: str = "") -> int:
+def whole_number(value: Any, what: str, minimum: int, maximum: int, unit: str = "") -> int:
     """Return a whole number within bounds, as an int.
 
     Raises
@@ -42,10 +42,10 @@ def whole_number(value: Any, what: str, least: int, most: int, unit: str = "") -
         number = operator.index(value)
     except TypeError:
         raise UserError(f"The {what} is {value!r}; it must be a whole number.") from None
-    if number < least:
-        raise UserError(f"The {what} is {number}; it must be at least {least:,}{unit}.")
-    if number > most:
-        raise UserError(f"The {what} is {number}; it must be at most {most:,}{unit}.")
+    if number < minimum:
+        raise UserError(f"The {what} is {number}; it must be at least {minimum:,}{unit}.")
+    if number > maximum:
+        raise UserError(f"The {what} is {number}; it must be at most {maximum:,}{unit}.")
     return number
 
 

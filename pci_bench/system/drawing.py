@@ -83,11 +83,11 @@ def save(figure: Figure, path: Path) -> list[Path]:
     return written
 
 
-def mixed(colour: str, other: float, share: float) -> str:
+def mixed(colour: str, brightness: float, share: float) -> str:
     """Return a colour with a share of black (0) or white (1) in it."""
     from matplotlib.colors import to_hex, to_rgb
 
-    red, green, blue = ((1 - share) * c + share * other for c in to_rgb(colour))
+    red, green, blue = ((1 - share) * c + share * brightness for c in to_rgb(colour))
     return to_hex((red, green, blue))
 
 

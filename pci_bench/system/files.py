@@ -31,7 +31,7 @@ SECONDS_BETWEEN_REPLACEMENTS = 0.05  # on Windows, where a file that another pro
 DEVICES_OF_WINDOWS = frozenset(
     {"con", "prn", "aux", "nul", *(f"{port}{number}" for port in ("com", "lpt") for number in range(1, 10))}
 )
-MOST_BYTES_OF_A_NAME, MOST_BYTES_OF_A_PATH = 255, 4095  # of every file system in use
+MAX_NAME_BYTES, MAX_PATH_BYTES = 255, 4095  # of every file system in use
 
 
 def check_text(name: str, what: str) -> None:
@@ -66,30 +66,36 @@ def user_path(named: str | Path, what: str, *, absolute: bool = False, text: boo
         one that is not text where it must be.
     """
     given = str(named)
-    shown = given if len(given) <= 100 else f"{given[:50]}…{given[-40:]}"
+    abbreviated = given if len(given) <= 100 else f"{given[:50]}…{given[-40:]}"
     if text:
         check_text(given, what)
     if "\0" in given:
-        raise UserError(f"{what} {shown!r} holds a NUL character. Write a path without it.")
+        raise UserError(f"{what} {abbreviated!r} holds a NUL character. Write a path without it.")
     try:
         path = Path(given).expanduser()
         octets = [len(os.fsencode(part)) for part in path.parts]
     except RuntimeError as error:
-        raise UserError(f"{what} {shown}: there is no home folder of this user. Write the path without ~.") from error
+        raise UserError(
+            f"{what} {abbreviated}: there is no home folder of this user. Write the path without ~."
+        ) from error
     except UnicodeEncodeError as error:
-        raise UserError(f"{what} {shown!r} holds characters that no file name on this system can hold.") from error
-    if max(octets, default=0) > MOST_BYTES_OF_A_NAME or sum(octets) + len(octets) > MOST_BYTES_OF_A_PATH:
-        raise UserError(f"{what} {shown} is too long: a name has at most 255 bytes, a path 4095. Use a shorter one.")
+        raise UserError(
+            f"{what} {abbreviated!r} holds characters that no file name on this system can hold."
+        ) from error
+    if max(octets, default=0) > MAX_NAME_BYTES or sum(octets) + len(octets) > MAX_PATH_BYTES:
+        raise UserError(
+            f"{what} {abbreviated} is too long: a name has at most 255 bytes, a path 4095. Use a shorter one."
+        )
     try:
         path.stat()
     except OSError as error:
         if error.errno == errno.ELOOP:
-            raise UserError(f"{what} {shown}: {REMEDIES[errno.ELOOP]}.") from error
+            raise UserError(f"{what} {abbreviated}: {REMEDIES[errno.ELOOP]}.") from error
     try:
         return path.absolute() if absolute else path
     except FileNotFoundError as error:
         raise UserError(
-            f"{what} {shown} starts at the current folder, which is gone. Change to another folder, or name a whole path."
+            f"{what} {abbreviated} starts at the current folder, which is gone. Change to another folder, or name a whole path."
         ) from error
 
 
@@ -260,8 +266,8 @@ def remove_leftovers(folder: Path) -> None:
     That is what a dead process of this machine began, and whatever has not changed for a week.
     """
     with os.scandir(folder) as entries:
-        found = [entry for entry in entries if entry.name.startswith(UNFINISHED)]
-    for entry in found:
+        leftovers = [entry for entry in entries if entry.name.startswith(UNFINISHED)]
+    for entry in leftovers:
         machine, _, rest = entry.name.removeprefix(UNFINISHED).partition("-")
         pid = rest.partition("-")[0]
         try:

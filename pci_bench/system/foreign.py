@@ -44,11 +44,11 @@ def json_value(text: str) -> Any:
     """
 
     def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        found = dict(pairs)
-        if len(found) < len(pairs):
+        content = dict(pairs)
+        if len(content) < len(pairs):
             names = [name for name, _ in pairs]
             raise ValueError(f"'{next(n for n in names if names.count(n) > 1)}' is there twice")
-        return found
+        return content
 
     try:
         value = json.loads(text, object_pairs_hook=once)
@@ -273,14 +273,14 @@ def files_within(folder: Path, pattern: str) -> list[Path]:
         Where the folder holds a link to something outside it: reading it would show what does not belong to the folder.
     """
     root = folder.resolve()
-    found = []
+    paths = []
     for place, folders, names in os.walk(folder):
         for name in (*folders, *names):
             path = Path(place, name)
             if path.is_symlink():
                 check_within(root, path)
-        found += [Path(place, name) for name in names if Path(name).match(pattern)]
-    return sorted(path for path in finished(found) if path.is_file())
+        paths += [Path(place, name) for name in names if Path(name).match(pattern)]
+    return sorted(path for path in finished(paths) if path.is_file())
 
 
 def check_within(root: Path, path: Path) -> None:

@@ -35,7 +35,7 @@ class Ended(KeyboardInterrupt):
 @dataclass(frozen=True)
 class _Received:
     number: int
-    at: float
+    monotonic_time: float
     advice: str
 
 
@@ -60,10 +60,10 @@ def ended_on_signals(*, whole_process: bool = False) -> Iterator[None]:
         yield
         return
     numbers = [getattr(signal, name) for name in SENTENCES if hasattr(signal, name)]  # Windows has no SIGHUP
-    heard = [number for number in numbers if signal.getsignal(number) is not signal.SIG_IGN]
+    handled = [number for number in numbers if signal.getsignal(number) is not signal.SIG_IGN]
     if whole_process:  # registered first, so run last: what follows takes Python's handlers away
-        atexit.register(lambda: [signal.signal(number, signal.SIG_IGN) for number in heard])
-    before = {number: signal.signal(number, _on_signal) for number in heard}
+        atexit.register(lambda: [signal.signal(number, signal.SIG_IGN) for number in handled])
+    before = {number: signal.signal(number, _on_signal) for number in handled}
     _listening, _received = True, None
     code = 0
     try:
@@ -165,7 +165,7 @@ def _end_now() -> None:
 def _on_signal(number: int, frame: FrameType | None) -> None:
     global _received, _waiting
     if _received is not None:
-        if time.monotonic() - _received.at > SECONDS_OF_ONE_PRESS:
+        if time.monotonic() - _received.monotonic_time > SECONDS_OF_ONE_PRESS:
             _end_now()
         return
     _received = _Received(number, time.monotonic(), _advice[-1]() if _advice else CONTINUES)

@@ -30,13 +30,13 @@ def versions() -> dict[str, str]:
     """Return the versions of Python and of every package whose numbers enter a result."""
     from importlib.metadata import PackageNotFoundError, version
 
-    found = {"python": platform.python_version()}
+    by_package = {"python": platform.python_version()}
     for package in ("numpy", "scipy", "scikit-learn", "torch", "numba", "pandas", "anndata", "zarr"):
         try:
-            found[package] = version(package)
+            by_package[package] = version(package)
         except PackageNotFoundError:
             continue
-    return found
+    return by_package
 
 
 def blas() -> str:

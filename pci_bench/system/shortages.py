@@ -43,7 +43,7 @@ def chain(error: BaseException) -> Iterator[BaseException]:
     """Yield an error and what it was raised from, or while handling, the last first."""
     seen: list[BaseException] = []
     following: BaseException | None = error
-    while following is not None and not any(following is one for one in seen):
+    while following is not None and not any(following is earlier for earlier in seen):
         seen.append(following)
         yield following
         following = following.__cause__ or (None if following.__suppress_context__ else following.__context__)
@@ -54,11 +54,11 @@ def error_number(error: BaseException) -> int | None:
 
     HDF5, Arrow, safetensors and torch raise kinds of their own where a disk is full.
     """
-    for one in chain(error):
-        if isinstance(one, OSError) and one.errno is not None:
-            return one.errno
-        if found := _NUMBERS.search(str(one)):
-            return int(found[1])
+    for cause in chain(error):
+        if isinstance(cause, OSError) and cause.errno is not None:
+            return cause.errno
+        if match := _NUMBERS.search(str(cause)):
+            return int(match[1])
     return errno.ENOSPC if any(words in str(error) for words in _DISK_OF_TORCH) else None
 
 
@@ -73,9 +73,9 @@ def shortage(error: BaseException) -> tuple[str, str] | None:
     ('Too many files are open', 'Raise the limit, for example with `ulimit -n 1024`')
     >>> shortage(ValueError("3 is no k"))
     """
-    for one in chain(error):
-        text = str(one).lower()
-        number = one.errno if isinstance(one, OSError) else None
+    for cause in chain(error):
+        text = str(cause).lower()
+        number = cause.errno if isinstance(cause, OSError) else None
         if number in (errno.EMFILE, errno.ENFILE):
             return "Too many files are open", "Raise the limit, for example with `ulimit -n 1024`"
         if number == errno.EAGAIN or any(words in text for words in _PROCESSES):
@@ -83,8 +83,8 @@ def shortage(error: BaseException) -> tuple[str, str] | None:
                 "The system lets this process start no more threads or processes",
                 "Raise the limit (`ulimit -u`), or use fewer: --workers 1 and OMP_NUM_THREADS=1",
             )
-        if isinstance(one, MemoryError) or number == errno.ENOMEM or any(words in text for words in _MEMORY):
-            details = next((line for line in str(one).splitlines() if line), "")[:200].rstrip(".")
+        if isinstance(cause, MemoryError) or number == errno.ENOMEM or any(words in text for words in _MEMORY):
+            details = next((line for line in str(cause).splitlines() if line), "")[:200].rstrip(".")
             return f"There is too little memory{f' ({details})' if details else ''}", _FEWER
     return None
 
@@ -100,13 +100,13 @@ def refusal(error: BaseException) -> str | None:
 
     Stages are the notes that :meth:`pci_bench.system.progress.ConsoleProgress.stage` leaves on an error.
     """
-    stage = next((note for one in chain(error) for note in getattr(one, "__notes__", ())), "")
+    stage = next((note for cause in chain(error) for note in getattr(cause, "__notes__", ())), "")
     while_ = f", while {stage}" if stage else ""
     if lacking := shortage(error):
         what, remedy = lacking
         return f"{what}{while_}. {remedy}."
-    for one in chain(error):
-        number = one.errno if isinstance(one, OSError) else None
-        if number in REMEDIES and isinstance(one, OSError):
-            return f"Could not use {one.filename or 'a file'}{while_}: {REMEDIES[number]}."
+    for cause in chain(error):
+        number = cause.errno if isinstance(cause, OSError) else None
+        if number in REMEDIES and isinstance(cause, OSError):
+            return f"Could not use {cause.filename or 'a file'}{while_}: {REMEDIES[number]}."
     return None

@@ -9,7 +9,7 @@ import sys
 # takes as much CPU time as these. With this they sleep; it counts where this module is imported before NumPy.
 os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", "4")
 
-_SAID = os.environ.get("OMP_NUM_THREADS", "")  # as the user started us, before set_threads says it to libraries
+_USER_THREADS = os.environ.get("OMP_NUM_THREADS", "")  # as the user started us, before set_threads says it to libraries
 
 
 def machine_cores() -> int:
@@ -19,7 +19,11 @@ def machine_cores() -> int:
 
 def available_cores() -> int:
     """Return how many threads this process may use: a core each, or fewer where ``OMP_NUM_THREADS`` says so."""
-    return min(machine_cores(), int(_SAID)) if _SAID.isdecimal() and int(_SAID) else machine_cores()
+    return (
+        min(machine_cores(), int(_USER_THREADS))
+        if _USER_THREADS.isdecimal() and int(_USER_THREADS)
+        else machine_cores()
+    )
 
 
 def set_threads(threads: int) -> int:
