@@ -66,7 +66,7 @@ class FolderTree:
                 "it away."
             ) from error
 
-        found = []
+        names = []
         for folder, subfolders, files in os.walk(self.root, onerror=refuse, followlinks=True):
             here = Path(folder)
             within = [p.resolve() for p in (here, *here.parents) if p.is_relative_to(self.root)]
@@ -77,11 +77,11 @@ class FolderTree:
                 here / name for name in files if (here / name).is_symlink() and not os.path.exists(here / name)
             ]:
                 raise UserError(f"{lost[0]} is a link that leads to no file. Remove the link, or bring its file back.")
-            found += [(here / name).relative_to(self.root).as_posix() for name in files]
-        found.sort()
-        for name in found:
+            names += [(here / name).relative_to(self.root).as_posix() for name in files]
+        names.sort()
+        for name in names:
             check_text(name, f"The file name in {self.root}")
-        return found
+        return names
 
     def read(self, name: str) -> bytes:
         """Return one file's bytes."""
@@ -119,8 +119,8 @@ class ZipTree:
             raise UserError(f"{archive} is not a whole ZIP archive ({error}). Run again to fetch it anew.") from error
         self._members = {}
         for name in self._zip.namelist():
-            _, found, relative = name.partition(folder.rstrip("/") + "/")
-            if found and PurePosixPath(relative).suffix.lower() in READABLE:
+            _, separator, relative = name.partition(folder.rstrip("/") + "/")
+            if separator and PurePosixPath(relative).suffix.lower() in READABLE:
                 self._members[relative] = name
 
     def names(self) -> list[str]:
@@ -167,25 +167,25 @@ def find_crops(tree: FileTree, suffixes: tuple[str, ...]) -> list[CropFiles]:
     UserError
         Where a crop lacks one of its channels, or there is no crop at all.
     """
-    found: dict[tuple[str, str], dict[str, str]] = {}
+    by_cell: dict[tuple[str, str], dict[str, str]] = {}
     for name in tree.names():
         path = PurePosixPath(name)
         for suffix in suffixes:
             if path.stem.endswith(suffix):
                 key = (path.parent.as_posix(), path.stem.removesuffix(suffix))
-                if suffix in found.setdefault(key, {}):
+                if suffix in by_cell.setdefault(key, {}):
                     raise UserError(
-                        f"{name} and {found[key][suffix]} in {tree.title} are the same crop and channel. Keep one of them."
+                        f"{name} and {by_cell[key][suffix]} in {tree.title} are the same crop and channel. Keep one of them."
                     )
-                found[key][suffix] = name
-    if not found:
+                by_cell[key][suffix] = name
+    if not by_cell:
         wanted = ", ".join(f"<name>{s}.tif" for s in suffixes)
         raise UserError(
             f"There are no crops in {tree.title}: expected files named {wanted} (or .png), in one folder per image."
         )
     cells = []
-    for image, stem in sorted(found, key=lambda key: (natural_key(key[0]), natural_key(key[1]))):
-        files = found[image, stem]
+    for image, stem in sorted(by_cell, key=lambda key: (natural_key(key[0]), natural_key(key[1]))):
+        files = by_cell[image, stem]
         missing = [s for s in suffixes if s not in files]
         if missing:
             present = next(iter(files.values()))

@@ -95,8 +95,14 @@ def read_table(path: Path, split: str) -> SplitTable:
                 )
             classes.extend(names[column] for column in values.argmax(axis=1))
             identifiers.append({} if part.info is None else _identifiers(file, part, path))
-    shared = [column for column in DECLARATION["identifiers"] if all(column in found for found in identifiers)]
-    return SplitTable(classes, {c: [v for found in identifiers for v in found[c]] for c in shared})
+    shared = [
+        column
+        for column in DECLARATION["identifiers"]
+        if all(column in part_identifiers for part_identifiers in identifiers)
+    ]
+    return SplitTable(
+        classes, {c: [v for part_identifiers in identifiers for v in part_identifiers[c]] for c in shared}
+    )
 
 
 def read_crops(path: Path, kept: np.ndarray) -> Iterator[np.ndarray]:
@@ -156,7 +162,7 @@ def read_info(path: Path, columns: Sequence[str]) -> np.ndarray:
     UserError
         Where two columns of a part have one of the names.
     """
-    found = []
+    blocks = []
     with _opened(path) as file:
         for part in _parts(file, path):
             assert part.info is not None
@@ -167,8 +173,8 @@ def read_info(path: Path, columns: Sequence[str]) -> np.ndarray:
                 )
             with _readable(path):
                 values = np.asarray(part.info[:])[:, [names.index(column) for column in columns]]
-            found.append(_numbers(values))
-    return np.concatenate(found)
+            blocks.append(_numbers(values))
+    return np.concatenate(blocks)
 
 
 def _numbers(values: np.ndarray) -> np.ndarray:
@@ -212,21 +218,21 @@ def _parts(file: Any, path: Path) -> list[Part]:
     """Return the parts of a file in numeric order, their shapes and types checked."""
     import h5py
 
-    found: dict[str, dict[int, Any]] = {"data": {}, "Index": {}, "Info": {}}
+    arrays: dict[str, dict[int, Any]] = {"data": {}, "Index": {}, "Info": {}}
     with _readable(path):
         for key in file:
             matched = re.fullmatch(r"(data|Index|Info)([1-9]\d*)", key)
             if matched and isinstance(file[key], h5py.Dataset):
-                found[matched[1]][int(matched[2])] = file[key]
-    numbers = range(1, max([1, *(number for numbered in found.values() for number in numbered)]) + 1)
-    for kind in ("data", "Index", "Info") if found["Info"] else ("data", "Index"):
+                arrays[matched[1]][int(matched[2])] = file[key]
+    numbers = range(1, max([1, *(number for numbered in arrays.values() for number in numbered)]) + 1)
+    for kind in ("data", "Index", "Info") if arrays["Info"] else ("data", "Index"):
         for number in numbers:
-            if number not in found[kind]:
+            if number not in arrays[kind]:
                 raise UserError(
                     f"{path} has no array {kind}{number}; it holds {enumerated(sorted(file)) or 'nothing'}. Expected "
                     f"data1 and Index1, and the same numbers of data, Index and (if there is any) Info. {FETCH_AGAIN}"
                 )
-    parts = [Part(n, found["data"][n], found["Index"][n], found["Info"].get(n)) for n in numbers]
+    parts = [Part(n, arrays["data"][n], arrays["Index"][n], arrays["Info"].get(n)) for n in numbers]
     for part in parts:
         _check(part, path)
     return parts
@@ -301,12 +307,12 @@ def _identifiers(file: Any, part: Part, path: Path) -> dict[str, list[str | None
     """Return the values of a part's ``Info`` columns that say where its cells came from, by obs column."""
     assert part.info is not None
     columns = [name.lower() for name in _column_names(file, part.number, "Info", part.info.shape[1], path) or ()]
-    found = {}
+    identifiers = {}
     for column, names in DECLARATION["identifiers"].items():
         if name := next((name.lower() for name in names if name.lower() in columns), None):
             with _readable(path):
-                found[column] = [_text(value) for value in part.info[:, columns.index(name)]]
-    return found
+                identifiers[column] = [_text(value) for value in part.info[:, columns.index(name)]]
+    return identifiers
 
 
 def _text(value: Any) -> str | None:

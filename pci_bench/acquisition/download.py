@@ -22,7 +22,7 @@ from pci_bench.system.files import cache_folder, lock, make_folder, sha256_of, w
 from pci_bench.system.progress import Progress
 from pci_bench.system.shortages import REMEDIES, error_number
 
-BYTES_AT_ONCE = 1 << 16
+CHUNK_BYTES = 1 << 16
 NOT_SATISFIABLE = 416  # what a server says to a range that starts behind the end
 
 
@@ -87,9 +87,9 @@ def fetch(
         try:
             with progress.stage(f"fetching {purpose}", None) as advance:
                 download(url, part, patience, advance)
-            if sha256 is not None and (found := sha256_of(part)) != sha256:
+            if sha256 is not None and (digest := sha256_of(part)) != sha256:
                 _discard(part)
-                raise DownloadError(f"what came is not the expected file: its SHA-256 is {found}, not {sha256}")
+                raise DownloadError(f"what came is not the expected file: its SHA-256 is {digest}, not {sha256}")
             os.replace(part, file)
             _discard(part)
         except (DownloadError, OSError) as error:
@@ -157,10 +157,10 @@ def download(url: str, part: Path, patience: Patience, advance: Callable[[int], 
         with open(part, "r+b" if start else "wb") as stream:
             stream.seek(start)
             _copy(answer, stream, patience, advance)
-            came = stream.tell()
+            received = stream.tell()
             os.fsync(stream.fileno())
-    if expected is not None and came != expected:
-        raise DownloadError(f"the connection ended after {came:,} of {expected:,} bytes")
+    if expected is not None and received != expected:
+        raise DownloadError(f"the connection ended after {received:,} of {expected:,} bytes")
 
 
 def _copy(
@@ -170,7 +170,7 @@ def _copy(
     since, received = time.monotonic(), 0
     while True:
         try:
-            piece = answer.read1(BYTES_AT_ONCE)
+            piece = answer.read1(CHUNK_BYTES)
         except (OSError, http.client.HTTPException) as error:
             raise DownloadError(_reason(error, patience)) from error
         if not piece:
@@ -203,10 +203,10 @@ def _certificates() -> ssl.SSLContext:
 
 def _noted(note: Path) -> dict[str, str]:
     try:
-        found = json.loads(note.read_text(encoding="utf-8"))
+        content = json.loads(note.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
-    return found if isinstance(found, dict) else {}
+    return content if isinstance(content, dict) else {}
 
 
 def _discard(part: Path) -> None:
