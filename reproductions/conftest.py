@@ -1,6 +1,6 @@
 """What all reproductions share: the paper's own runs where its data and weights are available, and the same code on bundled simulated data.
 
-A test that takes the fixture ``paper`` has ``[paper]`` in its id; every other one says ``[embedded]``.
+A test that takes the fixture ``paper`` has ``[paper]`` in its id; every other one says ``[bundled]``.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def kind(request: pytest.FixtureRequest) -> str:
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Say in every test's id where its numbers come from."""
     metafunc.fixturenames.insert(0, "kind")
-    metafunc.parametrize("kind", ["paper" if "paper" in metafunc.fixturenames else "embedded"], indirect=True)
+    metafunc.parametrize("kind", ["paper" if "paper" in metafunc.fixturenames else "bundled"], indirect=True)
 
 
 @pytest.fixture(scope="session")
@@ -65,7 +65,7 @@ def paper(request: pytest.FixtureRequest, _paper_runs: dict[Any, list[Result]]) 
 
 
 @dataclass
-class Embedded:
+class Bundled:
     """The gate's quick runs on data that the package generates, in a cache that starts empty and that all modules share."""
 
     cache: Path
@@ -100,10 +100,10 @@ class Embedded:
 
 
 @pytest.fixture(scope="session")
-def embedded(tmp_path_factory: pytest.TempPathFactory) -> Embedded:
+def bundled(tmp_path_factory: pytest.TempPathFactory) -> Bundled:
     base = tmp_path_factory.getbasetemp()
     shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base  # stores and features are made under locks
-    return Embedded(shared / "reproductions-cache")
+    return Bundled(shared / "reproductions-cache")
 
 
 @contextmanager

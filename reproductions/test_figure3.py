@@ -70,14 +70,14 @@ def test_the_networks_of_two_screens_were_not_published():
     assert list(SCREENS.values()).count(CONV4) == 1
 
 
-def test_every_protein_of_the_simulated_cells_has_a_place(embedded):
-    (result,) = of(embedded.run("yeast-screens", dataset="yeast-sim", features=["pci-conv4"]), "protein-umap")
+def test_every_protein_of_the_simulated_cells_has_a_place(bundled):
+    (result,) = of(bundled.run("yeast-screens", dataset="yeast-sim", features=["pci-conv4"]), "protein-umap")
     assert_a_map_of_proteins(result)
     assert result.tables["proteins"]["n_cells"].sum() == result.dataset.n_cells
 
 
-def test_every_simulated_cell_has_a_place(embedded):
-    (result,) = embedded.run("yeast-umap", dataset="yeast-sim", features=["intensity"], limit=200)
+def test_every_simulated_cell_has_a_place(bundled):
+    (result,) = bundled.run("yeast-umap", dataset="yeast-sim", features=["intensity"], limit=200)
     assert_a_map_of_cells(result)
     assert result.evaluator.params["neighbours"] == 30
     assert result.evaluator.params["min_dist"] == 0.3

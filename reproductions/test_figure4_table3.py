@@ -75,12 +75,12 @@ def test_the_printed_share_of_the_nucleolar_rim_follows_from_its_counts():
     assert (rim["n"], rim["N"]) == (text["in_clade"], text["clade"])
 
 
-def test_no_number_moved(embedded):
-    embedded.assert_nothing_moved("human-proteome")
+def test_no_number_moved(bundled):
+    bundled.assert_nothing_moved("human-proteome")
 
 
-def test_every_protein_is_in_one_cluster_and_the_clade_is_part_of_the_tree(embedded):
-    results = embedded.results("human-proteome")
+def test_every_protein_is_in_one_cluster_and_the_clade_is_part_of_the_tree(bundled):
+    results = bundled.results("human-proteome")
     clustered = of(results, "hierarchical-clustering", subset="")
     assert {r.features.name for r in clustered} == {"pci-conv3", "intensity"}
     for result in clustered:
@@ -93,8 +93,8 @@ def test_every_protein_is_in_one_cluster_and_the_clade_is_part_of_the_tree(embed
 @pytest.mark.xfail(
     strict=True, reason="no term is found in any cluster of pci@human-sim on version 2, also not after a million pairs"
 )
-def test_terms_are_found_in_clusters_of_learned_features(embedded):
-    (learned,) = [r for r in of(embedded.results("human-proteome"), "go-enrichment") if r.features.name == "pci-conv3"]
+def test_terms_are_found_in_clusters_of_learned_features(bundled):
+    (learned,) = [r for r in of(bundled.results("human-proteome"), "go-enrichment") if r.features.name == "pci-conv3"]
     assert learned.metrics["enriched_clusters"] > 0
 
 
@@ -117,6 +117,6 @@ def test_sub_clusters_are_smaller_than_their_clusters():
 
 
 @pytest.mark.parametrize("subset", [SUBSET])
-def test_a_subset_is_clustered_by_itself(embedded, subset):
-    for result in of(embedded.results("human-proteome"), "hierarchical-clustering", subset=subset):
+def test_a_subset_is_clustered_by_itself(bundled, subset):
+    for result in of(bundled.results("human-proteome"), "hierarchical-clustering", subset=subset):
         assert 0 < result.details["n_proteins"] < 103

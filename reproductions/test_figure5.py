@@ -51,8 +51,8 @@ def test_the_ten_most_variable_images_are_annotated_as_variable_more_often_than_
 
 
 @pytest.mark.parametrize("first", ["cytosol", pytest.param("nucleoli", marks=NOT_FOUND)])
-def test_the_most_variable_simulated_images_are_of_proteins_planted_to_vary(embedded, first):
-    results = embedded.results("human-multilocalization")
+def test_the_most_variable_simulated_images_are_of_proteins_planted_to_vary(bundled, first):
+    results = bundled.results("human-multilocalization")
     (result,) = [
         r
         for r in results
@@ -64,13 +64,13 @@ def test_the_most_variable_simulated_images_are_of_proteins_planted_to_vary(embe
     assert result.metrics["annotated_variable"] > known["annotated_images"] / known["images"]
 
 
-def test_no_number_moved(embedded):
-    embedded.assert_nothing_moved("human-multilocalization")
+def test_no_number_moved(bundled):
+    bundled.assert_nothing_moved("human-multilocalization")
 
 
 @pytest.mark.parametrize("first", ["cytosol", pytest.param("nucleoli", marks=NOT_FOUND)])
-def test_the_shipped_network_puts_both_between_the_single_classes(embedded, first):
-    results = embedded.results("human-multilocalization")
+def test_the_shipped_network_puts_both_between_the_single_classes(bundled, first):
+    results = bundled.results("human-multilocalization")
     median_scores = {
         which: values["pci-conv3@human-sim"]
         for which, values in medians(results, first, "nucleoplasm", exclude="protein").items()

@@ -29,13 +29,13 @@ def test_the_cells_of_a_protein_make_a_tree(paper, protein):
     assert set(result.predictions["cell"]) == set(obs.loc[obs["protein"] == protein, "cell"])
 
 
-def test_no_number_moved(embedded):
-    embedded.assert_nothing_moved("human-single-cell")
+def test_no_number_moved(bundled):
+    bundled.assert_nothing_moved("human-single-cell")
 
 
-def test_the_cells_of_the_most_variable_simulated_protein_make_a_tree(embedded):
-    (result,) = embedded.run("human-single-cell", dataset="human-sim", features=["pci-conv3"])
+def test_the_cells_of_the_most_variable_simulated_protein_make_a_tree(bundled):
+    (result,) = bundled.run("human-single-cell", dataset="human-sim", features=["pci-conv3"])
     assert_a_tree_of_all_its_cells(result)
-    with embedded.in_use():
+    with bundled.in_use():
         obs = pci_bench.load_dataset("human-sim").obs
     assert set(result.predictions["cell"]) == set(obs.loc[obs["protein"] == result.details["protein"], "cell"])

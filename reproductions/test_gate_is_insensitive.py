@@ -29,11 +29,11 @@ def shaken(compute_features):
 
 
 @pytest.mark.parametrize("benchmark", [run.benchmark for run in gate.declared_runs()])
-def test_no_gated_number_moves_when_features_move_by_a_millionth(embedded, monkeypatch, benchmark):
-    before = embedded.results(benchmark)
+def test_no_gated_number_moves_when_features_move_by_a_millionth(bundled, monkeypatch, benchmark):
+    before = bundled.results(benchmark)
     (declared,) = [r for r in gate.declared_runs() if r.benchmark == benchmark]
     monkeypatch.setattr(runner, "compute_features", shaken(runner.compute_features))
     quick = declared.model_copy(update={"features": declared.quick})
-    comparison = gate.compared(before, gate.gated_results([quick], cache=embedded.cache))
+    comparison = gate.compared(before, gate.gated_results([quick], cache=bundled.cache))
     assert comparison.same, markdown(comparison)
     assert comparison.compared == len(before) > 0

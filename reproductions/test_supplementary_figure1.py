@@ -18,12 +18,12 @@ def test_the_published_network_is_pictured_on_the_atlas(paper):
     assert any(panel.startswith("real") for panel in panels)
 
 
-def test_no_number_moved(embedded):
-    embedded.assert_nothing_moved("inpainting")
+def test_no_number_moved(bundled):
+    bundled.assert_nothing_moved("inpainting")
 
 
-def test_a_source_of_the_image_helps_more_than_a_stranger_or_a_copy(embedded):
-    (result,) = embedded.results("inpainting")
+def test_a_source_of_the_image_helps_more_than_a_stranger_or_a_copy(bundled):
+    (result,) = bundled.results("inpainting")
     m = result.metrics
     assert m["matched"] < min(m["mismatched"], m["copy_source"], m["image_mean"])
 

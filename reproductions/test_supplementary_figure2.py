@@ -39,14 +39,14 @@ def test_the_benchmark_has_thirteen_layers_in_three_strategies():
     assert len(VGG16) == 39
 
 
-def test_the_same_benchmark_gives_the_expected_numbers_for_features_that_need_no_download(embedded):
-    results = list(embedded.run("vgg16-layers", dataset="yeast-sim", features=["intensity"]))
+def test_the_same_benchmark_gives_the_expected_numbers_for_features_that_need_no_download(bundled):
+    results = list(bundled.run("vgg16-layers", dataset="yeast-sim", features=["intensity"]))
     comparison = compare(gate.expected("yeast-sim"), results)
     assert comparison.compared == len(results) == 3  # all other cells, other images, and those with classes balanced
     assert not comparison.changes
 
 
-def test_without_weights_the_benchmark_says_how_to_get_them(embedded):
-    output = embedded.run("vgg16-layers", dataset="yeast-sim", features=["intensity", VGG16[0]])
+def test_without_weights_the_benchmark_says_how_to_get_them(bundled):
+    output = bundled.run("vgg16-layers", dataset="yeast-sim", features=["intensity", VGG16[0]])
     (reason,) = {n.reason for n in output.not_run if n.features == VGG16[0]}
     assert "pci-bench weights import keras-vgg16" in reason

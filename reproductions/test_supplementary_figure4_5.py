@@ -32,9 +32,9 @@ def test_punctate_proteins_of_nop1pr_are_clustered(paper):
     assert result.details["n_proteins"] == len(result.tables["proteins"]) > 3
 
 
-def test_a_subset_keeps_the_statistics_of_all_proteins(embedded):
+def test_a_subset_keeps_the_statistics_of_all_proteins(bundled):
     """Normalised over all proteins first: the means of the subset's features are not zero, as they would be by themselves."""
-    output = embedded.run("human-proteome", dataset="human-sim", features=["intensity"])
+    output = bundled.run("human-proteome", dataset="human-sim", features=["intensity"])
     (result,) = of_subset(output, "vesicles")
     values = result.tables["features"].drop(columns="protein").to_numpy()
     assert len(values) == result.details["n_proteins"] == 9

@@ -33,8 +33,8 @@ def test_the_supervised_set_is_not_below_conv4(paper, classifier):
     assert accuracy[SUPERVISED] >= accuracy[CONV4]
 
 
-def test_no_number_moved(embedded):
-    embedded.assert_nothing_moved("yeast-classifiers")
+def test_no_number_moved(bundled):
+    bundled.assert_nothing_moved("yeast-classifiers")
 
 
 def test_the_benchmark_runs_both_classifiers_with_the_papers_parameters():

@@ -39,16 +39,16 @@ def test_the_supervised_set_is_not_below_conv4(paper, k):
     assert accuracy[SUPERVISED] >= accuracy[CONV4]
 
 
-def test_no_number_moved(embedded):
-    embedded.assert_nothing_moved("yeast-knn")
+def test_no_number_moved(bundled):
+    bundled.assert_nothing_moved("yeast-knn")
 
 
-def test_nothing_simulated_stands_beside_a_printed_number(embedded):
-    assert [r for r in embedded.results("yeast-knn") if r.paper] == []
+def test_nothing_simulated_stands_beside_a_printed_number(bundled):
+    assert [r for r in bundled.results("yeast-knn") if r.paper] == []
 
 
-def test_every_layer_of_the_shipped_network_knows_more_than_noise_and_its_best_more_than_the_marker(embedded):
-    accuracy = metric_of(embedded.results("yeast-knn"), "balanced_accuracy", k=11, exclude="cell")
+def test_every_layer_of_the_shipped_network_knows_more_than_noise_and_its_best_more_than_the_marker(bundled):
+    accuracy = metric_of(bundled.results("yeast-knn"), "balanced_accuracy", k=11, exclude="cell")
     layers = {name: value for name, value in accuracy.items() if name.startswith("pci-conv")}
     assert min(layers.values()) > 2 * accuracy["noise"]
     assert max(layers.values()) > 2 * accuracy["marker-only@yeast-sim"]

@@ -30,12 +30,12 @@ def test_conv4_loses_the_least_across_cell_lines(paper):
     assert min(score_by_set, key=score_by_set.__getitem__) == CONV4
 
 
-def test_no_number_moved(embedded):
-    embedded.assert_nothing_moved("human-cell-lines")
+def test_no_number_moved(bundled):
+    bundled.assert_nothing_moved("human-cell-lines")
 
 
-def test_a_difference_is_that_of_its_columns(embedded):
-    for result in embedded.results("human-cell-lines"):
+def test_a_difference_is_that_of_its_columns(bundled):
+    for result in bundled.results("human-cell-lines"):
         m = result.metrics
         assert m["difference"] == pytest.approx(m["different_cell_line"] - m["same_cell_line"], abs=1e-12)
 

@@ -169,9 +169,9 @@ def test_whole_groups_exchange_their_labels():
     for permuted in permuted_labels(labels, groups, 200, 0):
         by_group = {g: set(permuted[groups == g].tolist()) for g in (3, 0, 1, 7)}
         assert all(len(found) == 1 for found in by_group.values())
-        dealt = tuple(found.pop() for found in by_group.values())
-        assert sorted(dealt) == [0, 0, 1, 2]
-        seen.add(dealt)
+        assigned = tuple(found.pop() for found in by_group.values())
+        assert sorted(assigned) == [0, 0, 1, 2]
+        seen.add(assigned)
     assert len(seen) == 12
 
 

@@ -93,7 +93,7 @@ def by_line_strength(tmp_path_factory):
 
 def permutation_p(statistic: Callable[[int, np.ndarray], float], truths: list[np.ndarray], seed: int = 0) -> float:
     """Chance of a statistic (number of a group, its truth) as large, on average over groups, where each group's truth is
-    dealt to its own units at random; the one found is one of them.
+    assigned to its own units at random; the one found is one of them.
     """
     rng = np.random.default_rng(seed)
 
@@ -254,12 +254,12 @@ def test_most_planted_localizations_are_enriched_in_a_cluster_and_none_where_pro
         of_planted = tests[tests["name"].isin(localizations)]
         return of_planted[of_planted["fdr"] <= 0.05]["term"].nunique(), of_planted["term"].nunique()
 
-    dealt = everywhere[PCI].copy()
-    names, by_chance = sorted(set(dealt.obs["protein"])), []
+    assigned = everywhere[PCI].copy()
+    names, by_chance = sorted(set(assigned.obs["protein"])), []
     for seed in range(19):
         other = dict(zip(names, np.random.default_rng(seed).permutation(names), strict=True))
-        dealt.obs["protein"] = everywhere[PCI].obs["protein"].astype(str).map(other)
-        by_chance.append(found(dealt)[0])
+        assigned.obs["protein"] = everywhere[PCI].obs["protein"].astype(str).map(other)
+        by_chance.append(found(assigned)[0])
     significant, tested = found(everywhere[PCI])
     assert significant > tested / 2
     assert (
@@ -345,9 +345,9 @@ def test_a_planted_difference_between_cell_lines_is_seen_in_table_2_and_none_whe
         by_protein, rng = np.argsort(protein, kind="stable"), np.random.default_rng(0)
         by_chance = np.empty(PERMUTATIONS)
         for i in range(PERMUTATIONS):
-            dealt = np.empty_like(line)
-            dealt[by_protein] = line[np.lexsort((rng.uniform(size=len(line)), protein))]
-            by_chance[i] = difference(dealt)
+            assigned = np.empty_like(line)
+            assigned[by_protein] = line[np.lexsort((rng.uniform(size=len(line)), protein))]
+            by_chance[i] = difference(assigned)
         p[strength] = (1 + (by_chance >= difference(line)).sum()) / (1 + PERMUTATIONS)
         (result,) = pci_bench.evaluate("pairwise-distance-cell-line", sets[features], minimum_proteins=4)
         interval[strength] = result.intervals["difference"]

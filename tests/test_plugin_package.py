@@ -1,4 +1,4 @@
-"""What a stranger writes: the example package, installed by itself, and every plug-in printed in docs/plugins.md."""
+"""What plug-in authors write: the example package, installed by itself, and every plug-in printed in docs/plugins.md."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Names: how they are registered, found, suggested, and brought in by a stranger."""
+"""Names: how they are registered, found, suggested, and brought in by plug-ins."""
 
 from __future__ import annotations
 

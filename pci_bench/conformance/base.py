@@ -67,7 +67,7 @@ def checked_contracts(subject: str, contracts: Iterable[tuple[str, Callable[[T],
             yield Finding(subject, title, "not applicable", str(error))
         except BrokenContractError as error:
             yield Finding(subject, title, "failed", str(error))
-        except Exception as error:  # a stranger's code may raise anything
+        except Exception as error:  # a plug-in's code may raise anything
             yield Finding(subject, title, "failed", f"expected no error; found {described_error(error)}.")
 
 

@@ -271,7 +271,7 @@ def _outcome(params: PairwiseDistanceParams, measured: _Measured, seed: int) -> 
             "per_term": _per_term(table),
             "interval": INTERVAL,
             "permutation": (
-                f"terms dealt at random to {len(measured.tested)} proteins (at most "
+                f"terms assigned at random to {len(measured.tested)} proteins (at most "
                 f"{np.bincount(proteins.term[measured.tested]).max()} of a term, one image each, all pairs), {PERMUTATIONS}"
             ),
             "proteins": len(proteins.term),

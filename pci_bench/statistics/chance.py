@@ -19,7 +19,7 @@ def permuted_labels(labels: np.ndarray, groups: np.ndarray, permutations: int, s
     """Return labels with whole groups' labels exchanged: (permutations, n) int.
 
     Each group takes the labels of another one (or its own), in random order, stretched or cut to its size. Where every group has
-    one label, groups are dealt labels. Where every cell is a group, cells are. Where all groups have the same mixture, as plates
+    one label, labels are assigned to groups. Where every cell is a group, cells are. Where all groups have the same mixture, as plates
     may, cells are permuted within them.
 
     Parameters

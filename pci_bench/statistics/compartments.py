@@ -266,7 +266,7 @@ def summary_spreads(
 def chance_separation(
     features: np.ndarray, annotation: np.ndarray, units: Units, groups: np.ndarray | None, *, seed: int = 0
 ) -> float:
-    """Return the mean separation where the two single annotations are dealt at random to the units that have one.
+    """Return the mean separation where the two single annotations are assigned at random to the units that have one.
 
     More than 0.5 where cells count in the averages that they are measured against. Parameters as of :func:`summary_spreads`.
     """

@@ -204,7 +204,7 @@ def permutation_p(
     *,
     permutations: int = PERMUTATIONS,
 ) -> tuple[np.ndarray, float]:
-    """Return the probability of scores as low, where terms are dealt to the same proteins at random.
+    """Return the probability of scores as low, where terms are assigned to the same proteins at random.
 
     Parameters
     ----------
@@ -233,7 +233,7 @@ def permutation_p(
 
     members = np.eye(len(counts))[term]
     observed = scores(members)
-    margin = 1e-9 * (1 + np.abs(observed))  # a shuffle that deals the same terms must count, whatever was rounded
+    margin = 1e-9 * (1 + np.abs(observed))  # a shuffle that assigns the same terms must count, whatever was rounded
     low = sum((scores(rng.permutation(members)) <= observed + margin).astype(int) for _ in range(permutations))
     p = (1 + low) / (1 + permutations)
     return p[:-1], float(p[-1])

@@ -1,4 +1,4 @@
-"""Data that would be lost without a word: text read as missing, cells left out, values changed on the way in."""
+"""Data that would be lost silently: text read as missing, cells left out, values changed on the way in."""
 
 from __future__ import annotations
 

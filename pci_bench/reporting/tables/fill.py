@@ -16,7 +16,7 @@ from pci_bench.reporting.candidates import Candidates, balanced_where_known
 from pci_bench.reporting.tables.declaration import Column, TableDeclaration
 from pci_bench.runs.results import Result
 
-CHANCE = "chance_"  # before a metric's name: what it is on average where annotations are dealt at random
+CHANCE = "chance_"  # before a metric's name: what it is on average where annotations are assigned at random
 CHANCE_ROW = "chance (permuted labels)"  # the row of what no feature set knows
 
 
