@@ -1,4 +1,4 @@
-"""What ranks first as acquisition varies more: accuracy of feature sets on yeast-sim drawn at several strengths and from several seeds.
+"""Which features rank first as acquisition varies more: accuracy of feature sets on yeast-sim drawn at several strengths and from several seeds.
 
     python speed/nuisance_sweep.py [--out docs/images/nuisance-sweep] [--proteins 42]
 
@@ -93,7 +93,7 @@ def drawn(rows: list[dict[str, object]], path: Path) -> None:
         axis.spines[["top", "right"]].set_visible(False)
     axes[0].set_ylabel("balanced accuracy, %", fontsize=8)
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize=7, frameon=False)
-    title(figure, "Simulated yeast: what differs from image to image decides who wins")
+    title(figure, "Simulated yeast: accuracy as acquisition varies more from image to image")
     caption(figure, f"Leave-one-out kNN, k = 11. Thin lines: {len(SEEDS)} seeds of the generator; thick: their mean.")
     save(figure, path)
 
