@@ -1,10 +1,10 @@
-"""The supervised upper bound on the simulated yeast: what `signal_to_noise` in yeast_sim.toml was set on.
+"""The supervised upper bound on the simulated yeast: what `penetrance` in yeast_sim.toml was set on.
 
-    python speed/calibrate_simulation.py [--epochs 6] [--width 16] [--cells N] [--seed 0] [--signal-to-noise X]
+    python speed/calibrate_simulation.py [--epochs 6] [--width 16] [--cells N] [--seed 0] [--penetrance LOW HIGH]
 
 A small network learns the labels of yeast-sim-train, and its balanced accuracy on yeast-sim (other proteins, other settings
 of the microscope) is printed after every epoch. No unsupervised feature is computed here, and none was looked at. With
---signal-to-noise the cells are drawn anew at that setting and kept nowhere.
+--penetrance the cells are drawn anew at that setting and kept nowhere.
 """
 
 import argparse
@@ -15,16 +15,18 @@ import numpy as np
 ONE_CYCLE_PEAK = 4e-3
 
 
-def read(screen: str, signal_to_noise: float | None) -> tuple[np.ndarray, np.ndarray]:
+def read(screen: str, penetrance: list[float] | None) -> tuple[np.ndarray, np.ndarray]:
     """Return crops (n, 2, 64, 64) float16, each channel from 0 to 1, and labels (n,)."""
     from pci_bench import load_dataset
     from pci_bench.data.cells import rescaled
     from pci_bench.datasets import yeast_sim
 
-    if signal_to_noise is None:
+    if penetrance is None:
         cells = load_dataset(screen)
     else:
-        settings = {**yeast_sim.SETTINGS, "signal_to_noise": signal_to_noise}
+        proteins = yeast_sim.SETTINGS["proteins"]
+        proteins = {**proteins, "default": {**proteins["default"], "penetrance": penetrance}}
+        settings = {**yeast_sim.SETTINGS, "proteins": proteins}
         cells = yeast_sim.simulate(screen, yeast_sim.plan(screen, settings), settings)
     crops, labels = cells.stored(slice(None)), cells.obs["label"].astype(str).to_numpy()
     parts = [
@@ -72,7 +74,7 @@ def main() -> None:
     parser.add_argument("--cells", type=int, help="train on so many cells only")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--signal-to-noise", type=float)
+    parser.add_argument("--penetrance", type=float, nargs=2, metavar=("LOW", "HIGH"))
     options = parser.parse_args()
     import torch
     from sklearn.metrics import balanced_accuracy_score, recall_score
@@ -80,7 +82,7 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     torch.manual_seed(options.seed)
     rng = np.random.default_rng(options.seed)
-    (x, labels), (test, test_labels) = (read(s, options.signal_to_noise) for s in ("yeast-sim-train", "yeast-sim"))
+    (x, labels), (test, test_labels) = (read(s, options.penetrance) for s in ("yeast-sim-train", "yeast-sim"))
     classes, y = np.unique(labels, return_inverse=True)
     truth = np.searchsorted(classes, test_labels)
     if options.cells:

@@ -124,7 +124,7 @@ def classification(evaluator: str, images: Images, exclude: str, **params: Any) 
 
 def recall(images: Images) -> Callable[..., Estimates]:
     """Return what gives the interval of one class's recall, as the report draws it."""
-    from pci_bench.reporting.html.classes import Predictions, recall_intervals
+    from pci_bench.runs.recalls import Predictions, recall_intervals
 
     def replicate(rng: np.random.Generator) -> Estimates:
         result = evaluated("loo-knn", images.annotated(rng)[0], k=11)
@@ -279,6 +279,9 @@ def settings(small: bool = False) -> Iterator[tuple[str, str, Callable[..., Esti
         for images in (few,) if small else (few, Images(), many, Images(features=40, apart=3)):
             setting = f"exclude={exclude}; {images}"
             yield "kNN", setting, classification("loo-knn", images, exclude, k=11)
+            if exclude == "image":
+                balanced = classification("loo-knn", images, exclude, k=11, candidates="balanced")
+                yield "kNN", f"{setting}, classes balanced", balanced
             yield "logistic regression", setting, classification("logistic-regression", images, exclude)
             if images in ((few, Images()) if not small or exclude == "image" else ()):
                 yield "random forest", setting, classification("random-forest", images, exclude, **forest)

@@ -99,7 +99,7 @@ def same(before, after) -> None:
     assert found.compared == len(before) > 0
 
 
-@pytest.mark.parametrize("name", ["intensity", "raw-pixels", "classic-haralick"])
+@pytest.mark.parametrize("name", ["intensity", "raw-pixels", "classic-haralick", "designed", "pci-conv4@yeast-sim"])
 @pytest.mark.parametrize("evaluator", ["loo-knn", "logistic-regression"])
 def test_no_gated_number_of_real_cells_moves_with_last_digits_or_single_pixels(real_cells, name, evaluator):
     adata, moved = (extract(name, cells) for cells in real_cells)

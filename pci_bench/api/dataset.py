@@ -173,12 +173,13 @@ def verify(dataset: Dataset, *, progress: Progress | None = None) -> str:
     Raises
     ------
     UserError
-        Where it is not in the cache, or its content is not what was stored.
+        Where it is not in the cache, or its content is not what was stored, or not what ``checksums.toml`` ships.
     """
     folder = store_folder(dataset)
     if not folder.exists():
         raise UserError(f"'{dataset.meta.name}' is not in the cache. `pci-bench data get {dataset.meta.name}` gets it.")
-    return store.verify_store(folder, progress or Progress())
+    checksum = shipped_checksum(dataset.meta.name, dataset.source_fingerprint())
+    return store.verify_store(folder, progress or Progress(), checksum)
 
 
 def shipped_checksum(name: str, source: str) -> str | None:

@@ -360,13 +360,13 @@ class _Stored:
             ) from error
 
 
-def verify_store(folder: Path, progress: Progress) -> str:
+def verify_store(folder: Path, progress: Progress, checksum: str | None = None) -> str:
     """Return the content hash of a store after reading every pixel and mask of it again.
 
     Raises
     ------
     UserError
-        Where its content is not what was stored.
+        Where its content is not what was stored, or its pixels and masks have not the `checksum`.
     """
     cells = open_store(folder)
     digest, mask_digest = hashlib.sha256(), hashlib.sha256()
@@ -385,7 +385,7 @@ def verify_store(folder: Path, progress: Progress) -> str:
     declared, drawn = description.get("checksum"), digest.hexdigest()
     digest.update(_identity(layout, cells.obs))
     written = description.get("stored_sha256", cells.sha256)
-    if declared not in (None, drawn) or digest.hexdigest() != written:
+    if not {declared, checksum} <= {None, drawn} or digest.hexdigest() != written:
         raise UserError(
             f"The store {folder} no longer holds what was written: its hash is {digest.hexdigest()[:16]}…, "
             f"not {written[:16]}…. Delete that folder; the next run builds it again."
