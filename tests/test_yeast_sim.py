@@ -7,8 +7,10 @@ import io
 import json
 import subprocess
 import sys
+import tomllib
 from collections import Counter
 from functools import cache
+from pathlib import Path
 
 import emulated_cpu
 import numpy as np
@@ -199,6 +201,15 @@ def test_the_test_screen_has_the_shipped_checksum(tmp_path, monkeypatch):
     cells = load(dataset)
     checksum = shipped_checksum("yeast-sim", dataset.source_fingerprint())
     assert checksum == pixel_checksum(cells.stored(slice(None)), cells.crops(slice(None), masks=True)[:, 2])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["yeast-sim-train", "human-sim-train", "human-sim-full"])
+def test_the_large_screens_have_the_shipped_checksums(name):
+    program = Path(__file__).parent.parent / "speed" / "checksums.py"
+    done = subprocess.run([sys.executable, str(program), name], capture_output=True, text=True, check=True)
+    shipped = shipped_checksum(name, DATASETS.get(name).source_fingerprint())
+    assert tomllib.loads(done.stdout)[name]["sha256"] == shipped
 
 
 @pytest.mark.parametrize("screen", SCREENS)
