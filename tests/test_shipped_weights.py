@@ -65,16 +65,10 @@ def test_paired_cell_inpainting_beats_copying_the_source_on_held_out_images(feat
     assert references["the trained network, weights rounded to float16"] < references["copying the source"]
 
 
-# Trained on version 1 of their screens, and to be trained again on version 2. A retrained one must leave this list.
-OF_VERSION_1 = {
-    "autoencoder-conv3@human-sim",
-}
-
-
 def test_weights_were_trained_on_the_version_of_the_screen_that_the_package_generates_today(shipped):
     trained_on, meta = facts_of(shipped)["dataset"], DATASETS.get(SHIPPED[shipped][0]).meta
     assert trained_on["name"] == meta.name
-    assert trained_on["version"] == ("1" if shipped in OF_VERSION_1 else meta.version)
+    assert trained_on["version"] == meta.version
 
 
 def test_shipped_weights_give_finite_features_that_differ_between_cells(shipped, make_cells):
