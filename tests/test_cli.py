@@ -134,6 +134,13 @@ def test_a_run_leaves_the_files_that_the_architecture_lists_and_nothing_else(fir
         for x in CANDIDATES
         for suffix in ("json", "parquet")
     }
+    expected |= {
+        f"results/toy-yeast/{name}/loo-knn/k={k},exclude={x}.example-neighbours.csv"
+        for name in FEATURES
+        for k in KS
+        for x in CANDIDATES
+        if "balanced" not in x
+    }
     expected |= {f"tables/{t}.{form}" for t in ("table1", "supplementary-table1") for form in ("md", "csv", "tex")}
     expected |= {
         f"figures/{f}-toy-yeast.{form}" for f in ("accuracy", "classes", "confusion") for form in ("png", "svg")

@@ -333,7 +333,7 @@ def test_points_of_an_embedding_keep_their_places_and_know_their_cells(folder, p
     np.testing.assert_allclose(distances, np.linalg.norm(real[0] - real, axis=1) / span, atol=1e-4)
 
 
-def test_layer_curves_are_of_networks_with_three_layers(page):
+def test_layer_curves_are_of_networks_with_three_layers(page, folder):
     views = page.data["datasets"][0]["layers"]
     assert [v["title"] for v in views] == ["loo-knn, k=3", "loo-knn, k=1"]
     assert {p["network"] for v in views for p in v["chart"]["data"]["values"]} == {"net"}
