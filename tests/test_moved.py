@@ -37,14 +37,14 @@ def test_what_the_documentation_of_version_0_1_named_is_still_there():
     from pci_bench.comparison import compare
     from pci_bench.contracts import checked
     from pci_bench.datasets.base import load_dataset, register_dataset
-    from pci_bench.evaluators.base import EvaluatorMeta, Outcome, register_evaluator
+    from pci_bench.evaluators.base import EvaluatorMeta, Outcome, Run, register_evaluator
     from pci_bench.extraction import extract
     from pci_bench.reporting.report import write_report
     from pci_bench.results import Result, read_results
     from pci_bench.runner import evaluate, run, run_again
     from pci_bench.segmentation.base import SegmenterMeta, register_segmenter
 
-    from pci_bench.features import ExtractorMeta, register_extractor, register_features
+    from pci_bench.features import Extractor, ExtractorMeta, register_extractor, register_features
     from pci_bench.inpainting import PairedCellInpainting, load_keras_weights
     from pci_bench.statistics.neighbors import loo_neighbors
     from pci_bench.training.loop import train
@@ -56,7 +56,7 @@ def test_what_the_documentation_of_version_0_1_named_is_still_there():
                 *(Cells, Channel, compare, checked, load_dataset, register_dataset, EvaluatorMeta, Outcome),
                 *(register_evaluator, loo_neighbors, extract, ExtractorMeta, register_extractor, register_features),
                 *(PairedCellInpainting, load_keras_weights, write_report, Result, read_results, evaluate, run),
-                *(run_again, SegmenterMeta, register_segmenter, train),
+                *(run_again, SegmenterMeta, register_segmenter, train, Run, Extractor),
             ),
         )
     )

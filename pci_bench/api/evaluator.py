@@ -209,6 +209,9 @@ class EvaluationContext:
     weights: Path | None = None
 
 
+Run = EvaluationContext  # as version 0.1 called it
+
+
 class Evaluator(ABC):
     """Pure array functions behind one object: all sets of parameters at once, so that work is shared.
 
