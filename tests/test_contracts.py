@@ -6,6 +6,7 @@ import dataclasses
 import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -13,17 +14,19 @@ import pydantic
 import pytest
 from command_line import call
 
-from pci_bench import Dataset, Evaluator, Extractor, Precomputed, Segmenter
+from pci_bench import ClassificationModel, Dataset, Evaluator, Extractor, Model, ModelMeta, Precomputed, Segmenter
 from pci_bench import conformance as contracts
 from pci_bench.api.evaluator import EVALUATORS, EvaluatorMeta, Outcome
 from pci_bench.api.extractor import EXTRACTORS, ExtractorMeta
+from pci_bench.api.model import MODELS
 from pci_bench.api.registry import Origin, load_plugin
-from pci_bench.api.segmenter import SegmenterMeta
+from pci_bench.api.segmenter import SegmenterMeta, register_segmenter
 from pci_bench.conformance import (
     Finding,
     check_dataset,
     check_evaluator,
     check_features,
+    check_model,
     check_read_features,
     check_segmenter,
     checked,
@@ -988,13 +991,123 @@ def test_a_segmenter_that_cannot_be_run_here_is_not_applicable_with_the_command(
     fails(cut(absent), "its description is complete", "None or a sentence")
 
 
+# ---- trainable models
+
+
+class Guess(ClassificationModel):
+    """A network that is never built: sound in every respect."""
+
+    def __init__(self, **changes):
+        self.meta = dataclasses.replace(ModelMeta("guess", "1", "Guess", pairs=False, supervised=True), **changes)
+
+    def build(self, channels, width, classes=()):
+        raise NotImplementedError
+
+    def augmented(self, crops, rng):
+        raise NotImplementedError
+
+    def probabilities(self, network, crops, device):
+        raise NotImplementedError
+
+
+def guessed(model: Guess) -> list[Finding]:
+    MODELS.register("guess", model, origin=Origin(__file__, 1))
+    return list(check_model("guess"))
+
+
+@pytest.mark.parametrize("name", sorted(MODELS))
+def test_every_model_of_ours_keeps_all_contracts(name):
+    assert set(states(check_model(name)).values()) == {"passed"}
+
+
+def test_a_model_that_breaks_a_contract_is_told_so():
+    assert set(states(guessed(Guess())).values()) == {"passed"}
+    fails(guessed(Guess(name="other")), "its description is complete", "'guess', as registered")
+    fails(guessed(Guess(recipe={"epoch": 3})), "its description is complete", "epochs", "found epoch")
+    silent = Guess()
+    silent.unavailable_reason = lambda channels, crop_shape: ""
+    fails(guessed(silent), "its description is complete", "None or a sentence")
+
+
+def test_a_model_that_no_planted_cell_fits_is_not_applicable_with_its_reason():
+    choosy = Guess()
+    choosy.unavailable_reason = lambda channels, crop_shape: "it needs four channels"
+    untried = sentences(guessed(choosy), "not applicable")
+    assert "it needs four channels" in untried["the methods of its objective are those that are called"]
+
+
+def test_a_misspelt_method_of_an_objective_is_told():
+    class Judged(Guess):
+        def objective(self, cells, recipe, progress):
+            made = super().objective(cells, recipe, progress)
+            made.validat = lambda network, crops, device: {}
+            return made
+
+    fails(guessed(Judged()), "the methods of its objective are those that are called", "validate()", "validat()")
+
+
+# ---- methods that are never called
+
+METHODS = "its methods are those that are called"
+KINDS: dict[str, tuple[type, type, Callable, str, str]] = {  # ours, base, what tries it, a misspelt and a former name
+    "features": (Toy, Extractor, lambda made: tried(made, METHODS), "unavailable_reson", "unfit"),
+    "dataset": (Screen, Dataset, screened, "source_fingerprints", "source"),
+    "evaluator": (Judge, Evaluator, lambda made: judged(made, METHODS), "dataset_reasons", "skip"),
+    "model": (Guess, Model, guessed, "unavailable_reasons", ""),
+    "segmenter": (Cutter, Segmenter, lambda made: cut(made, METHODS), "unavailble_reason", "skip"),
+}
+
+
+def with_method(kind: type, name: str, **others: Any) -> Any:
+    """Return an instance of a subclass that has one method more."""
+    return type(kind.__name__, (kind,), {name: lambda self, *what: None, **others})()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_misspelt_method_is_told(kind):
+    ours, _, findings, misspelt, _ = KINDS[kind]
+    fails(findings(with_method(ours, misspelt)), METHODS, f"{misspelt}(), which never is")
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if KINDS[kind][-1]])
+def test_a_former_name_of_a_method_is_told_where_the_base_class_is_the_new_one(kind):
+    ours, base, findings, _, former = KINDS[kind]
+    new = {"skip": "unavailable_reason", "unfit": "output_unavailable_reason", "source": "source_fingerprint"}[former]
+    inherited = {new: getattr(base, new)}
+    fails(findings(with_method(ours, former, **inherited)), METHODS, f"{new}()", f"{former}(), which never is")
+    both = with_method(ours, former, **{new: lambda self, *what: None if new != "source_fingerprint" else ""})
+    assert METHODS not in sentences(findings(both))  # it works with both versions
+
+
+def test_a_former_name_of_a_method_is_called_where_there_is_no_base_class():
+    class Old:
+        meta = SegmenterMeta("old", "1", "Old")
+
+        def skip(self):
+            return "as version 0.1 said it"
+
+        def open(self, channels, device):
+            raise NotImplementedError
+
+    register_segmenter("old")(Old)
+    assert SEGMENTERS.get("old").unavailable_reason() == "as version 0.1 said it"
+    assert METHODS not in sentences(check_segmenter("old"))
+
+
 # ---- pci-bench test
 
 
 def test_a_name_stands_for_all_that_bears_it_and_a_kind_for_one(monkeypatch):
     EXTRACTORS.register("judge", Toy(name="judge"), origin=Origin(__file__, 1))
     EVALUATORS.register("judge", Judge(), origin=Origin(__file__, 1))
-    for check in ("check_features", "check_evaluator", "check_dataset", "check_segmenter", "check_read_features"):
+    for check in (
+        "check_features",
+        "check_evaluator",
+        "check_dataset",
+        "check_model",
+        "check_segmenter",
+        "check_read_features",
+    ):
         monkeypatch.setattr(contracts, check, lambda *what, check=check, **options: iter([(check, *what)]))
     outputs = [FeatureSet("judge", output=output) for output in ("mean", "peak")]
     assert list(checked("judge")) == [("check_evaluator", "judge"), ("check_features", outputs)]
@@ -1004,6 +1117,8 @@ def test_a_name_stands_for_all_that_bears_it_and_a_kind_for_one(monkeypatch):
     assert list(checked("judge-peak")) == [("check_features", outputs[1:])]
     assert list(checked("pci@mine")) == [("check_features", select(["pci@mine"]))]
     assert len(list(checked("controls"))) == len({(f.family, f.weights) for f in select(["controls"])})
+    assert list(checked("model:pci")) == [("check_model", "pci")]
+    assert ("check_model", "pci") in list(checked("pci"))
     assert list(checked("toy-yeast")) == [("check_dataset", "toy-yeast")]
     assert list(checked("folder:some/path")) == [("check_dataset", "folder:some/path")]
     assert list(checked("otsu-watershed")) == [("check_segmenter", "otsu-watershed")]
@@ -1013,9 +1128,10 @@ def test_a_name_stands_for_all_that_bears_it_and_a_kind_for_one(monkeypatch):
 @pytest.mark.parametrize(
     ("name", "parts"),
     [
-        ("intensty", ["no feature set, dataset, evaluator or segmenter named 'intensty'", "intensity", "`pci-bench list`"]),
+        ("intensty", ["no feature set, dataset, evaluator, model or segmenter named 'intensty'", "intensity", "`pci-bench list`"]),
         ("loo-kn", ["Did you mean loo-knn"]),
         ("dataset:intensity", ["no dataset named 'intensity'"]),
+        ("model:x", ["no model named 'x'"]),
         ("evaluator:x", ["no evaluator named 'x'"]),
         ("intensity@mine", ["intensity uses none"]),
         ("file:", ["Write file:PATH"]),

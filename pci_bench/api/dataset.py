@@ -58,6 +58,8 @@ class Dataset(ABC):
 
 DATASETS: Registry[Dataset] = Registry("dataset")
 
+FORMER_METHODS = {"unavailable_reason": "skip", "source_fingerprint": "source"}  # as version 0.1 called them
+
 
 def register_dataset(name: str, *, argument: str | None = None) -> Callable[[type[T]], type[T]]:
     """Return a class decorator that registers a dataset.
@@ -85,7 +87,7 @@ def register_dataset(name: str, *, argument: str | None = None) -> Callable[[typ
     """
 
     def register(cls: type[T]) -> type[T]:
-        make = instance_of(Dataset, cls, {"unavailable_reason": "skip", "source_fingerprint": "source"})
+        make = instance_of(Dataset, cls, FORMER_METHODS)
         DATASETS.register(name, make() if argument is None else make, argument=argument, origin=origin_of(cls))
         return cls
 

@@ -251,6 +251,8 @@ class Evaluator(ABC):
 
 EVALUATORS: Registry[Evaluator] = Registry("evaluator")
 
+FORMER_METHODS = {"unavailable_reason": "skip"}  # as version 0.1 called them
+
 OBS_COLUMN: dict[str, Any] = {"obs_column": True}  # of a parameter that names a column which is used where there is one
 
 
@@ -270,7 +272,7 @@ def register_evaluator(name: str) -> Callable[[type[T]], type[T]]:
     """
 
     def register(cls: type[T]) -> type[T]:
-        made = instance_of(Evaluator, cls, {"unavailable_reason": "skip"})
+        made = instance_of(Evaluator, cls, FORMER_METHODS)
         EVALUATORS.register(name, made(), origin=origin_of(cls))
         return cls
 

@@ -68,6 +68,8 @@ class Segmenter(ABC):
 
 SEGMENTERS: Registry[Segmenter] = Registry("segmenter")
 
+FORMER_METHODS = {"unavailable_reason": "skip"}  # as version 0.1 called them
+
 
 def register_segmenter(name: str) -> Callable[[type[T]], type[T]]:
     """Return a class decorator that registers a :class:`Segmenter`.
@@ -83,7 +85,7 @@ def register_segmenter(name: str) -> Callable[[type[T]], type[T]]:
     """
 
     def register(cls: type[T]) -> type[T]:
-        made = instance_of(Segmenter, cls, {"unavailable_reason": "skip"})
+        made = instance_of(Segmenter, cls, FORMER_METHODS)
         SEGMENTERS.register(name, made(), origin=origin_of(cls))
         return cls
 

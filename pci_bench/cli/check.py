@@ -1,4 +1,4 @@
-"""The command `test`: contract tests of feature sets, datasets, evaluators and segmenters."""
+"""The command `test`: contract tests of feature sets, datasets, evaluators, models and segmenters."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def check(
     name: Annotated[
         str,
         typer.Argument(
-            help="A feature set, dataset, evaluator or segmenter; evaluator:NAME where two kinds share one."
+            help="A feature set, dataset, evaluator, model or segmenter; evaluator:NAME where two kinds share one."
         ),
     ],
     dataset: Annotated[
@@ -25,7 +25,7 @@ def check(
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
     plugin: PluginOption = None,
 ) -> None:
-    """Check that a feature set, dataset, evaluator or segmenter keeps its contracts; exit with 1 where one is broken.
+    """Check that a feature set, dataset, evaluator, model or segmenter keeps its contracts; exit with 1 where one is broken.
 
     No data is needed: cells are synthetic. What cannot be tried here (weights not available) is said, and is no failure.
     """

@@ -1,4 +1,4 @@
-"""Contract tests for anyone's feature sets, datasets, evaluators and segmenters: ``pci-bench test NAME``."""
+"""Contract tests for anyone's feature sets, datasets, evaluators, models and segmenters: ``pci-bench test NAME``."""
 
 from __future__ import annotations
 
@@ -9,11 +9,13 @@ from typing import Any
 from pci_bench.api.dataset import DATASETS, load_dataset
 from pci_bench.api.evaluator import EVALUATORS
 from pci_bench.api.extractor import EXTRACTORS, Precomputed
+from pci_bench.api.model import MODELS
 from pci_bench.api.registry import Registry
 from pci_bench.conformance.base import Finding
 from pci_bench.conformance.datasets import check_dataset
 from pci_bench.conformance.evaluators import check_evaluator
 from pci_bench.conformance.features import check_features
+from pci_bench.conformance.models import check_model
 from pci_bench.conformance.read_features import check_read_features
 from pci_bench.conformance.segmenters import check_segmenter
 from pci_bench.errors import UserError
@@ -27,6 +29,7 @@ __all__ = [
     "check_dataset",
     "check_evaluator",
     "check_features",
+    "check_model",
     "check_read_features",
     "check_segmenter",
     "checked",
@@ -41,8 +44,8 @@ def checked(name: str, *, dataset: str | None = None, full: bool = False, device
     Parameters
     ----------
     name
-        A feature set (family, one output, with weights or argument, group or pattern), dataset, evaluator or segmenter;
-        ``features:NAME``, ``dataset:NAME``, ``evaluator:NAME`` or ``segmenter:NAME`` for one kind where two share a name.
+        A feature set (family, one output, with weights or argument, group or pattern), dataset, evaluator, model or segmenter;
+        ``features:NAME``, ``dataset:NAME``, ``evaluator:NAME``, ``model:NAME`` or ``segmenter:NAME`` for one kind where two share a name.
     dataset
         For features that are read (``file:PATH``): whose cells to read them for.
     full
@@ -65,13 +68,15 @@ def checked(name: str, *, dataset: str | None = None, full: bool = False, device
 def _checks(name: str, dataset: str | None, full: bool, device: str) -> list[Check]:
     """Return the checks that a name stands for."""
     kind, colon, rest = name.partition(":")
-    kinds = [kind] if colon and kind in ("features", "dataset", "evaluator", "segmenter") else []
+    kinds = [kind] if colon and kind in ("features", "dataset", "evaluator", "model", "segmenter") else []
     wanted = rest if kinds else name
     checks: list[Check] = []
     if kinds in ([], ["dataset"]) and wanted in DATASETS:
         checks.append(partial(check_dataset, wanted, full=full))
     if kinds in ([], ["evaluator"]) and wanted in EVALUATORS:
         checks.append(partial(check_evaluator, wanted))
+    if kinds in ([], ["model"]) and wanted in MODELS:
+        checks.append(partial(check_model, wanted))
     if kinds in ([], ["segmenter"]) and wanted in SEGMENTERS:
         checks.append(partial(check_segmenter, wanted, device=device))
     if kinds == ["features"] or (not kinds and (not checks or _names_features(wanted))):
@@ -85,6 +90,7 @@ def _checks(name: str, dataset: str | None, full: bool, device: str) -> list[Che
         registries: dict[str, Registry[Any]] = {
             "dataset": DATASETS,
             "evaluator": EVALUATORS,
+            "model": MODELS,
             "segmenter": SEGMENTERS,
         }
         raise UserError(registries[kinds[0]].unknown(wanted))
@@ -110,10 +116,10 @@ def _passes(name: str) -> list[list[FeatureSet]]:
         base, colon, _ = name.partition(":")
         if name.partition("@")[0] in (*known_feature_sets(), *groups()) or (colon and base in EXTRACTORS.prefixes()):
             raise
-        also = [*known_feature_sets(), *groups(), *DATASETS, *EVALUATORS, *SEGMENTERS]
+        also = [*known_feature_sets(), *groups(), *DATASETS, *EVALUATORS, *MODELS, *SEGMENTERS]
         raise UserError(
             EXTRACTORS.unknown(name, also=also)
-            .replace("no feature set named", "no feature set, dataset, evaluator or segmenter named")
+            .replace("no feature set named", "no feature set, dataset, evaluator, model or segmenter named")
             .replace("list features", "list")
         ) from error
     passes: dict[tuple[str, str | None], list[FeatureSet]] = {}

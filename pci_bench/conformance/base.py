@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal, TypeVar
 
 import numpy as np
@@ -115,8 +116,15 @@ def expect_reason(reason: object, where: str) -> None:
     expect(is_valid, f"unavailable_reason() to return None or a sentence {where}", f"it returned {reason!r}")
 
 
-def known_methods(instance: object, base: type) -> str:
-    """Return how many methods of a plug-in its extension point knows; one whose name is nearly such a method's is never called."""
+def known_methods(instance: object, base: type, former: Mapping[str, str] = MappingProxyType({})) -> str:
+    """Return how many methods of a plug-in its extension point knows; one whose name is nearly such a method's is never called.
+
+    Nor is one of a version-0.1 name (`former`, by the present one), unless :func:`pci_bench.api.registry.instance_of` made the
+    class, which gave it the present name, or the present one is there too.
+    """
+    for new, old in former.items():
+        if callable(getattr(instance, old, None)) and getattr(type(instance), new) is getattr(base, new):
+            expect(False, f"{new}(), as {old}() is now called", f"{old}(), which never is called on a {base.__name__}")
     known = {name for name in dir(base) if not name.startswith("_")}
     own = {name for name in dir(instance) if not name.startswith("_")} - known
     for name in sorted(own):

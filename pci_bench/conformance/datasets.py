@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pci_bench.api.dataset import DATASETS, Dataset
+from pci_bench.api.dataset import DATASETS, FORMER_METHODS, Dataset
 from pci_bench.conformance.base import (
     BrokenContractError,
     Finding,
@@ -248,7 +248,7 @@ def _changed(first: Cells, second: Cells) -> str:
 
 def methods(trial: DatasetTrial) -> str:
     """Its methods are those that are called."""
-    return known_methods(trial.dataset, Dataset)
+    return known_methods(trial.dataset, Dataset, FORMER_METHODS)
 
 
 CONTRACTS = (

@@ -15,6 +15,7 @@ import numpy as np
 
 from pci_bench.api.evaluator import (
     EVALUATORS,
+    FORMER_METHODS,
     EvaluationContext,
     Evaluator,
     EvaluatorOutput,
@@ -354,7 +355,7 @@ def any_order(trial: EvaluatorTrial) -> str:
 
 def methods(trial: EvaluatorTrial) -> str:
     """Its methods are those that are called."""
-    return known_methods(trial.evaluator, Evaluator)
+    return known_methods(trial.evaluator, Evaluator, FORMER_METHODS)
 
 
 CONTRACTS = (

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pci_bench.api.extractor import EXTRACTORS, Extractor, ExtractorMeta, Precomputed
+from pci_bench.api.extractor import EXTRACTORS, FORMER_METHODS, Extractor, ExtractorMeta, Precomputed
 from pci_bench.api.registry import plugin_files
 from pci_bench.api.skipped import Skipped
 from pci_bench.conformance.base import (
@@ -354,7 +354,8 @@ def channel_order(trial: FeatureTrial) -> str:
 
 def methods(trial: FeatureTrial | ReadTrial) -> str:
     """Its methods are those that are called."""
-    return known_methods(trial.extractor, Precomputed if isinstance(trial.extractor, Precomputed) else Extractor)
+    base = Precomputed if isinstance(trial.extractor, Precomputed) else Extractor
+    return known_methods(trial.extractor, base, FORMER_METHODS)
 
 
 CONTRACTS = (

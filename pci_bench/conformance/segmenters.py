@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from pci_bench.api.segmenter import BUD, MOTHER, Segment, Segmenter
+from pci_bench.api.segmenter import BUD, FORMER_METHODS, MOTHER, Segment, Segmenter
 from pci_bench.conformance.base import (
     BrokenContractError,
     Finding,
@@ -157,7 +157,7 @@ def channel_order(trial: SegmenterTrial) -> str:
 
 def methods(trial: SegmenterTrial) -> str:
     """Its methods are those that are called."""
-    return known_methods(trial.segmenter, Segmenter)
+    return known_methods(trial.segmenter, Segmenter, FORMER_METHODS)
 
 
 CONTRACTS = (
