@@ -118,6 +118,22 @@ def test_the_paired_interval_holds_a_real_difference_and_is_narrower_than_an_unp
     assert high - low < 0.6 * unpaired
 
 
+def test_what_a_strangers_evaluator_learned_from_counts_as_it_declares():
+    def half_width(name, **declared):
+        sides = [result(predictions=guesses(0.8, seed)) for seed in (1, 2)]
+        for side in sides:
+            side.evaluator = side.evaluator.model_copy(update={"name": name, **declared})
+        low, high = paired_interval(*sides)
+        return (high - low) / 2
+
+    fixed = half_width("their-classifier", training_variance=(1.0, 1.0))
+    assert half_width("their-classifier") == fixed  # it says nothing, and nobody knows it
+    assert half_width("their-classifier", training_variance=(1.0, 4.0)) == pytest.approx(2 * fixed)
+    before = half_width("loo-knn")  # results that were written before evaluators said it
+    assert before == half_width("loo-knn", training_variance=TRAINING_VARIANCE["loo-knn"])
+    assert before == pytest.approx(np.sqrt(2) * fixed)
+
+
 @pytest.mark.parametrize("fold", [False, True])
 def test_the_paired_interval_leaves_whole_images_out_of_both_sides(fold):
     from scipy import stats

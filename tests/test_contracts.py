@@ -851,6 +851,7 @@ def skipping(reason: Callable) -> Judge:
     [
         (Judge(name="other"), "its description is complete", ["'judge', as registered"]),
         (Judge(key=("k",)), "its description is complete", ["meta.key to name parameters (shift, vote)", "k"]),
+        (Judge(training_variance=(1.5, 0)), "its description is complete", ["two factors of at least 1", "(1.5, 0)"]),
         (Judge(Open), "parameters have defaults, and unknown ones are refused", ["no_such_parameter", "extra='forbid'"]),
         (Judge(Undescribed), "parameters have defaults, and unknown ones are refused", ["description", "depth"]),
         (Judge(Required), "parameters have defaults, and unknown ones are refused", ["depth"]),

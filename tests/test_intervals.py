@@ -12,6 +12,7 @@ from scipy import stats
 from scipy.spatial.distance import cdist
 
 import pci_bench
+from pci_bench.api.evaluator import EVALUATORS
 from pci_bench.statistics.intervals import Spread, item_spread, mean_spread, pair_spread, training_variance_of
 from pci_bench.statistics.pairwise import gradient, normalized
 from pci_bench.statistics.scaling import standardized
@@ -61,10 +62,11 @@ def test_pairs_that_share_an_item_are_counted_together_and_each_pair_once():
 
 
 def test_what_was_learned_from_counts_by_evaluator_and_by_what_is_left_out():
-    assert training_variance_of("argmax", {}, grouped=True) == 1
+    assert training_variance_of(EVALUATORS.get("argmax").meta.training_variance, {}, grouped=True) == 1
     for evaluator in ("loo-knn", "logistic-regression", "random-forest"):
+        factors = EVALUATORS.get(evaluator).meta.training_variance
         cell, image, alone = (
-            training_variance_of(evaluator, {"exclude": exclude}, grouped=grouped)
+            training_variance_of(factors, {"exclude": exclude}, grouped=grouped)
             for exclude, grouped in (("cell", True), ("image", True), ("cell", False))
         )
         assert 1 < cell < image == alone

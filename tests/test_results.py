@@ -44,6 +44,7 @@ def content(**changes) -> dict:
             "defaults": {"k": 11, "exclude": "cell", "scale": "all"},
             "headline": "accuracy",
             "metrics": {"accuracy": {"unit": "percent", "decimals": 2, "higher_is_better": True, "reproducible": True}},
+            "training_variance": [1.45, 2.0],
         },
         "metrics": {"balanced_accuracy": 0.5, "macro_f1": 1 / 3, "accuracy": 0.5},
         "intervals": {"balanced_accuracy": [0.1 + 0.2, 0.53]},

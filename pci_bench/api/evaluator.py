@@ -89,6 +89,10 @@ class EvaluatorMeta:
     reusable
         Whether outputs follow from the features, the cells' table, the parameters and the seed alone, so that a run may take
         those of an earlier one (:mod:`pci_bench.runs.kept`); not where other files are read.
+    training_variance
+        Of one that learns from the evaluated cells: what the variance of its held-out predictions is multiplied by for it, where
+        cells of an image are on both sides of a split, and where an image is on one side as a whole. Those of ours are measured
+        (:mod:`pci_bench.statistics.intervals`).
     any_order, lower_is_better, picture
         As version 0.1 said ``order_invariant``, and of the headline (or of all metrics) that smaller is better, or that it is
         not reproducible.
@@ -113,6 +117,7 @@ class EvaluatorMeta:
     metrics: Mapping[str, Metric] = field(default_factory=dict)
     other_metrics: Metric = Metric()
     order_invariant: bool = False
+    training_variance: tuple[float, float] = (1.0, 1.0)
 
     def __post_init__(self, any_order: bool, lower_is_better: bool, picture: bool) -> None:
         """Take what version 0.1 called otherwise."""

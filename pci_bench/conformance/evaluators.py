@@ -207,6 +207,12 @@ def description(trial: EvaluatorTrial) -> str:
         expect(isinstance(value, str) and value.strip(), f"meta.{field} to be a text", f"{value!r}")
     unknown = [name for name in meta.key if name not in fields]
     expect(not unknown, f"meta.key to name parameters ({some(fields, 9)})", some(unknown))
+    factors = meta.training_variance
+    expect(
+        len(factors) == 2 and all(1 <= factor < math.inf for factor in factors),
+        "meta.training_variance to be two factors of at least 1",
+        f"{factors!r}",
+    )
     return f"version {meta.version}, headline {meta.headline}"
 
 

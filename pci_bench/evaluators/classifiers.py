@@ -21,7 +21,7 @@ from pci_bench.evaluators.labelled import (
     labelled,
 )
 from pci_bench.statistics.folds import balanced_weights, stratified_folds
-from pci_bench.statistics.intervals import training_variance
+from pci_bench.statistics.intervals import LEARNED_BY_CLASSIFIER, training_variance
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -130,7 +130,7 @@ class _CrossValidated(Evaluator):
                 unreachable=unreachable,
                 folds=folds[back],
                 pooled=groups is not None,
-                variance=training_variance(self.meta.name, whole_units=whole),
+                variance=training_variance(self.meta.training_variance, whole_units=whole),
                 details=details,
             )
 
@@ -157,6 +157,7 @@ class LogisticRegressionEvaluator(_CrossValidated):
         key=("exclude",),
         metrics=CLASSIFICATION_METRICS,
         order_invariant=True,
+        training_variance=LEARNED_BY_CLASSIFIER,
     )
     Params = LogisticRegressionParams
 
@@ -201,6 +202,7 @@ class RandomForestEvaluator(_CrossValidated):
         key=("exclude",),
         metrics=CLASSIFICATION_METRICS,
         order_invariant=True,
+        training_variance=LEARNED_BY_CLASSIFIER,
     )
     Params = RandomForestParams
 

@@ -21,6 +21,7 @@ from pci_bench.evaluators.labelled import (
 )
 from pci_bench.statistics.chance import PERMUTATIONS, permuted_labels
 from pci_bench.statistics.folds import unreachable_classes
+from pci_bench.statistics.intervals import LEARNED_BY_NEIGHBOURS
 from pci_bench.statistics.jackknife import units_and_strata
 from pci_bench.statistics.neighbors import (
     Neighborhoods,
@@ -94,6 +95,7 @@ class LooKnn(Evaluator):
         metrics=CLASSIFICATION_METRICS,
         order_invariant=True,
         reusable=True,
+        training_variance=LEARNED_BY_NEIGHBOURS,
     )
     Params = LooKnnParams
 

@@ -284,7 +284,7 @@ def evaluated(
                 intervals=output.intervals,
                 details=output.details
                 | ({"missing": missing} if missing else {})
-                | _training_cells(adata, origin, output.per_cell, name, output.params),
+                | _training_cells(adata, origin, output.per_cell, evaluator, output.params),
                 run=made | {"seconds": round(time.perf_counter() - began, 3), "peak_rss_bytes": peak_memory()},
             ).with_tables(output.per_cell, output.tables)
             result.paper = printed_value(result)
@@ -298,7 +298,7 @@ def evaluated(
 
 
 def _training_cells(
-    adata: AnnData, origin: Provenance, predictions: pd.DataFrame | None, evaluator: str, params: dict[str, Any]
+    adata: AnnData, origin: Provenance, predictions: pd.DataFrame | None, evaluator: Evaluator, params: dict[str, Any]
 ) -> dict[str, Any]:
     """Return, for features of a network that learned labels of the evaluated cells, what it scores without them."""
     trained_on = origin.features.trained_on
@@ -310,7 +310,7 @@ def _training_cells(
     by_cell = dict(zip(map(str, adata.obs.get("cell", adata.obs_names)), trained, strict=True))
     predicted = np.array([by_cell[cell] for cell in predictions["cell"].astype(str)])
     confounder = origin.dataset.confounder
-    variance = training_variance_of(evaluator, params, grouped=confounder in predictions)
+    variance = training_variance_of(evaluator.meta.training_variance, params, grouped=confounder in predictions)
     return {"training_cells": without_training_cells(predictions, predicted, confounder, variance)}
 
 

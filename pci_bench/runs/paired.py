@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pci_bench.runs.results import Result
-from pci_bench.statistics.intervals import LEVEL, stratified_jackknife, training_variance_of
+from pci_bench.runs.results import Result, training_variance
+from pci_bench.statistics.intervals import LEVEL, stratified_jackknife
 from pci_bench.statistics.metrics import share_spreads
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ def paired_interval(old: Result, new: Result, level: float = LEVEL) -> tuple[flo
 
     Images (the dataset's confounder, a column beside the predictions) are left out of both sides at once, within a class;
     without such a column, or in a class of one image, cells are. The variance is multiplied for what the predictions were
-    learned from (:data:`pci_bench.statistics.intervals.TRAINING_VARIANCE`). Results with folds of cells are means over folds.
+    learned from (:func:`pci_bench.runs.results.training_variance`). Results with folds of cells are means over folds.
 
     None where a side has no predictions, or they are of different cells.
     """
@@ -34,9 +34,7 @@ def paired_interval(old: Result, new: Result, level: float = LEVEL) -> tuple[flo
     names, labels = np.unique(both["label"].astype(str).to_numpy(), return_inverse=True)
     groups = np.unique(both["group"].to_numpy(str), return_inverse=True)[1] if "group" in both else None
     n_classes = len(names)
-    factor = max(
-        training_variance_of(r.evaluator.name, r.evaluator.params, grouped=groups is not None) for r in (old, new)
-    )
+    factor = max(training_variance(r, grouped=groups is not None) for r in (old, new))
     right_old, right_new = (both[f"right_{side}"].to_numpy(float) for side in ("old", "new"))
     if any((right % 1 != 0).any() for right in (right_old, right_new)):
         value, spread, _ = share_spreads(labels, right_new - right_old, groups, n_classes)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pci_bench.runs.paired import confounder_column
-from pci_bench.statistics.intervals import training_variance_of
+from pci_bench.runs.results import training_variance
 from pci_bench.statistics.metrics import recall_spreads, share_spreads
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ def recall_intervals(result: Result, predictions: Predictions, n_classes: int) -
     known = predictions.true >= 0
     true, predicted = predictions.true[known], predictions.predicted[known]
     groups = None if predictions.groups is None else predictions.groups[known]
-    factor = training_variance_of(result.evaluator.name, result.evaluator.params, grouped=groups is not None)
+    factor = training_variance(result, grouped=groups is not None)
     if predictions.correct is not None:
         correct = predictions.correct[known]
         spreads = share_spreads(true, correct, groups, n_classes)[2]

@@ -13,6 +13,7 @@ import pydantic
 from pci_bench.api.evaluator import EVALUATORS, Evaluator, Metric
 from pci_bench.errors import UserError
 from pci_bench.runs.record import RunRecord
+from pci_bench.statistics.intervals import NOTHING_LEARNED, TRAINING_VARIANCE, training_variance_of
 from pci_bench.system.files import atomic_file, copy_if_different, escape, json_text
 from pci_bench.system.foreign import check_within, files_within, first_fault, read_json
 from pci_bench.system.shortages import raise_shortage
@@ -75,8 +76,8 @@ class MetricRecord(_Part):
 class EvaluatorRecord(_Part):
     """Which evaluator, with which parameters, all of them resolved, and what is needed to read its numbers without it.
 
-    ``key``, ``headline`` and ``metrics`` are as in :class:`pci_bench.api.evaluator.EvaluatorMeta`; ``defaults`` are those
-    of its parameters. Results of version 0.1 have none of the four.
+    ``key``, ``headline``, ``metrics`` and ``training_variance`` are as in :class:`pci_bench.api.evaluator.EvaluatorMeta`;
+    ``defaults`` are those of its parameters. Results of version 0.1 have none of the five.
     """
 
     name: str
@@ -87,6 +88,7 @@ class EvaluatorRecord(_Part):
     defaults: dict[str, Any] = {}
     headline: str = ""
     metrics: dict[str, MetricRecord] = {}
+    training_variance: tuple[float, float] | None = None
 
     @classmethod
     def of(cls, evaluator: Evaluator, params: dict[str, Any], metrics: Iterable[str]) -> EvaluatorRecord:
@@ -101,6 +103,7 @@ class EvaluatorRecord(_Part):
             defaults={name: info.default for name, info in evaluator.Params.model_fields.items()},
             headline=meta.headline,
             metrics={name: MetricRecord(**asdict(meta.metric(name))) for name in metrics},
+            training_variance=meta.training_variance,
         )
 
 
@@ -280,6 +283,26 @@ def metric_of(result: Result, name: str) -> Metric:
     if result.evaluator.name in EVALUATORS:
         return EVALUATORS.get(result.evaluator.name).meta.metric(name)
     return Metric("percent") if name in SHARES else Metric()
+
+
+def training_variance(result: Result, *, grouped: bool) -> float:
+    """Return what the variance of a result's predictions is multiplied by for the cells that they were learned from.
+
+    Results that were written before evaluators declared it do not say: it is then that of the evaluator's name, or as the
+    evaluator says now.
+
+    Parameters
+    ----------
+    result
+        The result.
+    grouped
+        Whether its intervals draw groups, and not cells.
+    """
+    record = result.evaluator
+    factors = record.training_variance or TRAINING_VARIANCE.get(record.name)
+    if factors is None:
+        factors = EVALUATORS.get(record.name).meta.training_variance if record.name in EVALUATORS else NOTHING_LEARNED
+    return training_variance_of(factors, record.params, grouped=grouped)
 
 
 def parameters(result: Result) -> str:

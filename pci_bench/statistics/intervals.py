@@ -19,29 +19,32 @@ CHUNK = 256  # jackknife replicates at a time
 # predictions must be multiplied for it: (units are on both sides of a split, a unit is on one side as a whole). Measured ratios
 # of the variance over redrawn data to that of the predictions (speed/coverage.py): 0.9–1.6 and 1.1–1.6 for classifiers, 1.1–1.6 and
 # 1.4–2.2 for kNN, hardly less with more folds; so a constant, and not Nadeau and Bengio's 1 + folds · test / training.
-TRAINING_VARIANCE = {
-    "loo-knn": (1.45, 2.0),
-    "logistic-regression": (1.25, 1.5),
-    "random-forest": (1.25, 1.5),
+NOTHING_LEARNED = (1.0, 1.0)
+LEARNED_BY_NEIGHBOURS = (1.45, 2.0)
+LEARNED_BY_CLASSIFIER = (1.25, 1.5)
+TRAINING_VARIANCE = {  # of results that were written before they said it
+    "loo-knn": LEARNED_BY_NEIGHBOURS,
+    "logistic-regression": LEARNED_BY_CLASSIFIER,
+    "random-forest": LEARNED_BY_CLASSIFIER,
 }
 
 
-def training_variance(evaluator: str, *, whole_units: bool) -> float:
+def training_variance(factors: tuple[float, float], *, whole_units: bool) -> float:
     """Return the factor on the variance of an evaluator's predictions for what they were learned from.
 
     Parameters
     ----------
-    evaluator
-        Its name; 1 for one that learns nothing from the evaluated cells.
+    factors
+        The evaluator's (``EvaluatorMeta.training_variance``): where splits divide units, and where units are whole.
     whole_units
         Whether a resampled unit (an image; a cell where there are no images) is never on both sides of a split.
     """
-    return TRAINING_VARIANCE.get(evaluator, (1.0, 1.0))[whole_units]
+    return factors[whole_units]
 
 
-def training_variance_of(evaluator: str, params: Mapping[str, Any], *, grouped: bool) -> float:
+def training_variance_of(factors: tuple[float, float], params: Mapping[str, Any], *, grouped: bool) -> float:
     """Return :func:`training_variance` from an evaluation's parameters, and whether intervals draw groups and not cells."""
-    return training_variance(evaluator, whole_units=not grouped or params.get("exclude", "cell") != "cell")
+    return training_variance(factors, whole_units=not grouped or params.get("exclude", "cell") != "cell")
 
 
 @dataclass(frozen=True)
