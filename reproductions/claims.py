@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from pci_bench.reporting.tables.declaration import TableDeclaration
+from pci_bench.reporting.tables.fill import printed_form
 from pci_bench.runs.results import Result
 
 # The rows of the paper's yeast tables.
@@ -44,7 +45,14 @@ def compared(results: Sequence[Result], table: TableDeclaration) -> list[tuple[s
                     and r.evaluator.params.get("exclude", "cell") == "cell"
                     and all(r.evaluator.params.get(k) == v for k, v in wanted.items())
                 ):
-                    rows.append((name, column.header, table.scale * r.metrics[column.metric], printed))
+                    rows.append(
+                        (
+                            name,
+                            column.header,
+                            printed_form(table, r, column.metric).scale * r.metrics[column.metric],
+                            printed,
+                        )
+                    )
     return rows
 
 

@@ -17,7 +17,7 @@ from pci_bench import UserError
 from pci_bench.reporting.tables.declaration import TABLES, Column, TableDeclaration, printed_value
 from pci_bench.reporting.tables.fill import fill
 from pci_bench.reporting.tables.render import PRINTED, render, terminal
-from pci_bench.runs.results import Result
+from pci_bench.runs.results import MetricRecord, Result
 
 # Typed again from the design's SCIENCE.md, section 4 (Table 1 and Supplementary Table 1 of the paper).
 TABLE_1 = {1: 43.09, 2: 70.52, 3: 84.30, 4: 87.98, 5: 81.89}
@@ -220,6 +220,26 @@ def test_notes_say_what_a_reader_must_know():
     assert any("95 % interval, bootstrap of predictions over cells within class, 1000" in n for n in notes)
     assert any(n.startswith("'Other images only'") for n in notes)
     assert any("No cell of b has a possible neighbour" in n for n in notes)
+
+
+@pytest.mark.parametrize(
+    ("stored", "declaration", "text"),
+    [
+        ({"unit": "number"}, {}, "0.500 [0.400, 0.600]"),
+        ({"unit": "number", "decimals": 2}, {}, "0.50 [0.40, 0.60]"),
+        ({"unit": "count"}, {}, "0 [0, 1]"),
+        ({"unit": "percent"}, {}, "50.0 [40.0, 60.0]"),
+        ({"unit": "percent"}, {"decimals": 2}, "50.00 [40.00, 60.00]"),
+        ({"unit": "number"}, {"unit": "percent"}, "50.0 [40.0, 60.0]"),
+        ({"unit": "percent"}, {"unit": "number", "decimals": 4}, "0.5000 [0.4000, 0.6000]"),
+    ],
+)
+def test_a_number_is_printed_as_the_table_says_and_else_as_its_evaluator_did(stored, declaration, text):
+    made = result(weights=None)
+    made.evaluator.metrics = {"balanced_accuracy": MetricRecord(**stored)}
+    table = fill(declared(rows=["pci-conv4"], **declaration), [made], {}, "chong2015")
+    assert table.rows[0][1][0].text() == text
+    assert table.notes[0].startswith("Balanced accuracy in percent;") == text.startswith("50")
 
 
 # ---- formats

@@ -86,7 +86,6 @@ def print_results(results: Sequence[Any], title: str) -> None:
                 if metric not in result.metrics:
                     values.append("–")
                     continue
-                form = metric_of(result, metric)
-                values.append(Entry.of(result, metric, form.scale).text(decimals=form.printed_decimals))
+                values.append(Entry.of(result, metric, metric_of(result, metric)).text())
             rows.append((result.features.full_name, evaluator, parameters(result), *values))
         show(rows, title)

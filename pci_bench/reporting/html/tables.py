@@ -61,17 +61,17 @@ def paper_tables(results: Sequence[Result], not_run: Mapping[str, str]) -> list[
                 row.append(Cell(f"not run: {entries}", columns=len(columns) - 1))
             else:
                 for entry, (_, exclude) in zip(entries, table.headers, strict=True):
-                    row.append(_number(entry, declaration.decimals))
+                    row.append(_number(entry))
                     if table.has_paper and exclude.everything:
-                        printed = "" if entry is None else entry.printed_text(declaration.decimals)
+                        printed = "" if entry is None else entry.printed_text()
                         row.append(Cell(printed, entry.paper) if entry and printed else Cell(""))
             rows.append(row)
         tables.append(PageTable(table.title, columns, rows, table.notes))
     return tables
 
 
-def _number(entry: Entry | None, decimals: int) -> Cell:
-    return Cell("–") if entry is None else Cell(entry.text(decimals=decimals), entry.value)
+def _number(entry: Entry | None) -> Cell:
+    return Cell("–") if entry is None else Cell(entry.text(), entry.value)
 
 
 def result_tables(results: Sequence[Result]) -> list[PageTable]:
@@ -102,6 +102,4 @@ def result_tables(results: Sequence[Result]) -> list[PageTable]:
 def _metric(result: Result, metric: str) -> Cell:
     if metric not in result.metrics:
         return Cell("–")
-    form = metric_of(result, metric)
-    entry = Entry.of(result, metric, form.scale)
-    return Cell(entry.text(decimals=form.printed_decimals), entry.value)
+    return _number(Entry.of(result, metric, metric_of(result, metric)))

@@ -36,7 +36,10 @@ class Column(pydantic.BaseModel):
 
 
 class TableDeclaration(pydantic.BaseModel):
-    """One table of the paper, as its TOML declares it."""
+    """One table of the paper, as its TOML declares it.
+
+    Where it names neither `unit` nor `decimals`, numbers are printed as the results' evaluators declare (:class:`pci_bench.Metric`).
+    """
 
     model_config = pydantic.ConfigDict(extra="forbid")
 
@@ -52,8 +55,8 @@ class TableDeclaration(pydantic.BaseModel):
     notes: list[str] = []
     printed: dict[str, list[float | Literal["none"]]] = {}
     printed_params: dict[str, Any] = {}  # of the paper, beyond those of the columns
-    unit: Literal["percent", "number"] = "percent"
-    decimals: int = 1
+    unit: Literal["percent", "number"] | None = None
+    decimals: int | None = None
 
     @pydantic.model_validator(mode="after")
     def _complete_columns(self) -> TableDeclaration:
@@ -71,11 +74,6 @@ class TableDeclaration(pydantic.BaseModel):
     def one_exclusion_each(self) -> bool:
         """Whether every column names its own exclusion, and so stands once."""
         return all("exclude" in c.params for c in self.columns)
-
-    @property
-    def scale(self) -> float:
-        """What a metric is multiplied by to be printed."""
-        return 100.0 if self.unit == "percent" else 1.0
 
 
 @dataclass(frozen=True)

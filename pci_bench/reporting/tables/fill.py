@@ -8,13 +8,14 @@ evaluated.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import mean, stdev
 
+from pci_bench.api.evaluator import Metric
 from pci_bench.features.names import without_seed
 from pci_bench.reporting.candidates import Candidates, balanced_where_known
 from pci_bench.reporting.tables.declaration import Column, TableDeclaration
-from pci_bench.runs.results import Result
+from pci_bench.runs.results import Result, metric_of
 
 CHANCE = "chance_"  # before a metric's name: what it is on average where annotations are assigned at random
 CHANCE_ROW = "chance (permuted labels)"  # the row of what no feature set knows
@@ -22,7 +23,7 @@ CHANCE_ROW = "chance (permuted labels)"  # the row of what no feature set knows
 
 @dataclass(frozen=True)
 class Entry:
-    """One number of a table, in percent, with its interval and the printed value it stands beside.
+    """One number of a table, as it is printed, with its interval and the printed value it stands beside.
 
     The mean of several seeds has their SD in place of an interval.
     """
@@ -31,16 +32,18 @@ class Entry:
     interval: tuple[float, float] | None = None
     paper: float | None = None
     sd: float | None = None
+    decimals: int = 1
 
     @classmethod
-    def of(cls, result: Result, metric: str, scale: float, paper: float | None = None) -> Entry:
-        """Return a result's metric and interval, multiplied by what they are printed with."""
+    def of(cls, result: Result, metric: str, form: Metric, paper: float | None = None) -> Entry:
+        """Return a result's metric and interval in the form in which they are printed."""
         low_high = result.intervals.get(metric)
-        interval = (scale * low_high[0], scale * low_high[1]) if low_high else None
-        return cls(scale * result.metrics[metric], interval, paper)
+        interval = (form.scale * low_high[0], form.scale * low_high[1]) if low_high else None
+        return cls(form.scale * result.metrics[metric], interval, paper, decimals=form.printed_decimals)
 
-    def text(self, separator: str = " ", decimals: int = 1) -> str:
+    def text(self, separator: str = " ") -> str:
         """Return ``87.9 [87.1, 88.6]``, or ``29.8 ± 0.7``."""
+        decimals = self.decimals
         if self.sd is not None:
             return f"{self.value:.{decimals}f}{separator}± {self.sd:.{decimals}f}"
         return f"{self.value:.{decimals}f}" + (
@@ -49,11 +52,11 @@ class Entry:
             else f"{separator}[{self.interval[0]:.{decimals}f}, {self.interval[1]:.{decimals}f}]"
         )
 
-    def printed_text(self, decimals: int, separator: str = " ") -> str:
+    def printed_text(self, separator: str = " ") -> str:
         """Return ``87.98 (-0.03)``, the printed value and ours minus it; empty where the paper prints none."""
         if self.paper is None:
             return ""
-        decimals = max(2, decimals)  # the paper's
+        decimals = max(2, self.decimals)  # the paper's
         return f"{self.paper:.{decimals}f}{separator}({self.value - self.paper:+.{decimals}f})"
 
 
@@ -90,6 +93,14 @@ class FilledTable:
         return [h if x.everything else f"{h}, {x.words}" for h, x in self.headers]
 
 
+def printed_form(declaration: TableDeclaration, result: Result, metric: str) -> Metric:
+    """Return how a table prints a result's metric: as the table declares, else as the result's evaluator did."""
+    form = metric_of(result, metric)
+    if declaration.unit is not None and declaration.unit != form.unit:
+        form = Metric(declaration.unit)
+    return form if declaration.decimals is None else replace(form, decimals=declaration.decimals)
+
+
 def fill(
     declaration: TableDeclaration, results: Sequence[Result], not_run: Mapping[str, str], dataset: str
 ) -> FilledTable:
@@ -117,7 +128,6 @@ def fill(
     for result in dataset_results:
         by_features.setdefault(result.features.full_name, []).append(result)
 
-    scale = declaration.scale
     used_results: list[Result] = []
 
     def entry(feature_results: list[Result], column: Column, exclude: Candidates) -> Entry | None:
@@ -130,7 +140,8 @@ def fill(
                 and all(params.get(k) == v for k, v in column.params.items())
             ):
                 used_results.append(r)
-                return Entry.of(r, column.metric, scale, r.paper.metrics.get(column.metric) if r.paper else None)
+                printed = r.paper.metrics.get(column.metric) if r.paper else None
+                return Entry.of(r, column.metric, printed_form(declaration, r, column.metric), printed)
         return None
 
     def lines(name: str) -> list[tuple[str, list[Entry | None] | str]]:
@@ -191,7 +202,9 @@ def _with_means_over_seeds(rows: list[Row]) -> list[Row]:
 def _mean_entry(entries: Sequence[Entry | None]) -> Entry | None:
     """Return the mean and the sample SD of some seeds' numbers, or None where one has none."""
     values = [e.value for e in entries if e is not None]
-    return Entry(mean(values), sd=stdev(values)) if len(values) == len(entries) else None
+    if entries[0] is None or len(values) < len(entries):
+        return None
+    return Entry(mean(values), sd=stdev(values), decimals=entries[0].decimals)
 
 
 def interval_words(interval: str) -> str:
@@ -209,7 +222,7 @@ def _chance(
 ) -> Entry | None:
     """Return what permuted labels score in a column: means over its feature sets."""
     levels = [
-        r.details["chance"][column.metric]
+        (r.details["chance"][column.metric], printed_form(declaration, r, column.metric))
         for r in {id(r): r for r in used_results}.values()
         if Candidates.of(r) == exclude
         and r.evaluator.name == column.evaluator
@@ -219,9 +232,9 @@ def _chance(
     if not levels:
         return None
     mean, low, high = (
-        declaration.scale * sum(level[name] for level in levels) / len(levels) for name in ("mean", "low", "high")
+        levels[0][1].scale * sum(level[name] for level, _ in levels) / len(levels) for name in ("mean", "low", "high")
     )
-    return Entry(mean, (low, high))
+    return Entry(mean, (low, high), decimals=levels[0][1].printed_decimals)
 
 
 def _without_training_cells(results: list[Result]) -> list[Result]:
@@ -268,7 +281,8 @@ def _notes(declaration: TableDeclaration, results: Sequence[Result]) -> list[str
         classes = len(first.dataset.classes)
         limited = f", a stratified subset (--limit {first.dataset.limit})" if first.dataset.limit else ""
         what = declaration.metric.replace("_", " ").capitalize()
-        if declaration.unit == "percent":
+        shown = next((r for r in results if declaration.metric in r.metrics), first)
+        if printed_form(declaration, shown, declaration.metric).unit == "percent":
             notes.append(
                 f"{what} in percent; {first.dataset.n_cells:,} cells{limited}, {classes} classes, chance {100 / classes:.1f}."
             )

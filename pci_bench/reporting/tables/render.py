@@ -118,9 +118,9 @@ def _cells(table: FilledTable, *, separator: str = " ") -> tuple[list[str], list
             continue
         line = [name]
         for e, (_, exclude) in zip(entries, table.headers, strict=True):
-            line.append("–" if e is None else e.text(separator, table.declaration.decimals))
+            line.append("–" if e is None else e.text(separator))
             if table.has_paper and exclude.everything:
-                line.append("" if e is None else e.printed_text(table.declaration.decimals, separator))
+                line.append("" if e is None else e.printed_text(separator))
         body.append(line)
     return header, body
 
