@@ -19,7 +19,7 @@ from pci_bench.cli.app import (
     load_plugins,
 )
 from pci_bench.cli.terminal import err, print_json, print_results, print_tables, say
-from pci_bench.data.provenance import Provenance
+from pci_bench.data.provenance import KEY, DatasetProvenance, FeaturesProvenance, Provenance
 from pci_bench.errors import UserError
 from pci_bench.system.arguments import check_limit, check_workers, split_list, whole_numbers
 from pci_bench.system.files import check_replaceable, check_text, check_writable
@@ -236,9 +236,8 @@ def evaluate(
         err.print(f"Note: {note}", markup=False, highlight=False)
     if not Provenance.of(adata).features.missing:
         check_finite(adata, file)
-    adata.uns.setdefault(
-        "pci_bench", {"dataset": {"name": file.stem, "confounder": ""}, "features": {"name": f"file:{file.name}"}}
-    )
+    if KEY not in adata.uns:
+        Provenance(DatasetProvenance(file.stem), FeaturesProvenance(f"file:{file.name}")).attach(adata)
     asked: dict[str, list[Any]] = {} if exclude is None else {"exclude": split_list(exclude)}
     if k is not None:
         asked["k"] = whole_numbers(k, "--k")

@@ -128,6 +128,21 @@ class Provenance:
         return replace(self, features=replace(self.features, **changes))
 
 
+def check_provenance(adata: AnnData) -> None:
+    """Raise ValueError where what an AnnData that was read from a file says of its origin is not as :meth:`Provenance.attach` writes it."""
+    import numpy as np
+
+    known = adata.uns.get(KEY, {})
+    if not isinstance(known, Mapping):
+        raise ValueError(f"uns['{KEY}'] is a {type(known).__name__}, not a group")
+    for part in ("dataset", "features"):
+        if not isinstance(known.get(part, {}), Mapping):
+            raise ValueError(f"uns['{KEY}']['{part}'] is a {type(known[part]).__name__}, not a group")
+        for name, value in known.get(part, {}).items():
+            if np.ndim(value) and name not in ("trained_on", "classes"):
+                raise ValueError(f"uns['{KEY}']['{part}']['{name}'] is an array; expected one value")
+
+
 def _read(kind: type[T], values: Mapping[str, Any]) -> T:
     """Return a part of a provenance from what an AnnData or an ``.h5ad`` holds, with plain types."""
     read: dict[str, Any] = {}

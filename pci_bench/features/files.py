@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +11,7 @@ import numpy as np
 from pci_bench.api.extractor import ExtractorMeta, Precomputed, register_extractor
 from pci_bench.data.cells import as_float32
 from pci_bench.data.observations import obs_strings
+from pci_bench.data.provenance import check_provenance
 from pci_bench.errors import UserError
 from pci_bench.system.files import atomic_file, user_path
 from pci_bench.system.foreign import opened_hdf5, read_npz
@@ -120,7 +120,7 @@ def _from_h5ad(path: Path) -> AnnData:
         adata = anndata.read_h5ad(path)
     values = adata.X.toarray() if hasattr(adata.X, "toarray") else np.asarray(adata.X)
     adata.X = as_float32(values, str(path))
-    _check_origin(adata)
+    check_provenance(adata)
     return adata
 
 
@@ -154,19 +154,6 @@ def _from_csv(path: Path) -> AnnData:
 
 
 _READERS = {".h5ad": _from_h5ad, ".parquet": _from_parquet, ".csv": _from_csv, ".npz": _from_npz}
-
-
-def _check_origin(adata: AnnData) -> None:
-    """Raise ValueError where what an ``.h5ad`` says of its origin (``uns["pci_bench"]``) is not as this package writes it."""
-    known = adata.uns.get("pci_bench", {})
-    if not isinstance(known, Mapping):
-        raise ValueError(f"uns['pci_bench'] is a {type(known).__name__}, not a group")
-    for part in ("dataset", "features"):
-        if not isinstance(known.get(part, {}), Mapping):
-            raise ValueError(f"uns['pci_bench']['{part}'] is a {type(known[part]).__name__}, not a group")
-        for name, value in known.get(part, {}).items():
-            if np.ndim(value) and name not in ("trained_on", "classes"):
-                raise ValueError(f"uns['pci_bench']['{part}']['{name}'] is an array; expected one value")
 
 
 def _from_table(path: Path, table: pd.DataFrame) -> AnnData:
