@@ -5,6 +5,7 @@ from __future__ import annotations
 import doctest
 import importlib
 import inspect
+import re
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ MODULES = sorted(
     for file in ROOT.rglob("*.py")
     if ">>> " in file.read_text(encoding="utf-8")
 )
+DOCUMENTED = re.findall(r"^::: (\S+)$", (ROOT.parent / "docs" / "api.md").read_text(encoding="utf-8"), re.MULTILINE)
 ALIASES = {"Compute"}  # of types, which have no docstring of their own
 
 
@@ -30,8 +32,15 @@ def test_examples_give_what_they_say(own_registries):
     assert failed == 0
 
 
-@pytest.mark.parametrize("name", sorted(set(pci_bench.__all__) - ALIASES))
-def test_every_public_name_has_an_example(name):
-    public = getattr(pci_bench, name)
-    if callable(public):
-        assert ">>> " in (inspect.getdoc(public) or "")
+def public_objects() -> list:
+    """Return what the package exports and what docs/api.md documents, each once, with its name as the test's."""
+    documented = (name.rpartition(".") for name in DOCUMENTED)
+    objects = [getattr(importlib.import_module(module), name) for module, _, name in documented]
+    objects += [getattr(pci_bench, name) for name in pci_bench.__all__ if name not in ALIASES]
+    assert len(DOCUMENTED) > 30
+    return [pytest.param(o, id=o.__name__) for o in sorted(set(objects), key=lambda o: o.__name__)]
+
+
+@pytest.mark.parametrize("public", public_objects())
+def test_every_public_name_has_an_example(public):
+    assert ">>> " in (inspect.getdoc(public) or "")

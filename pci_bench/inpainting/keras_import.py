@@ -67,6 +67,12 @@ def load_keras_weights(file: str | Path) -> PairedCellInpainting:
     ------
     UserError
         Where the file is not HDF5, is truncated, or holds another network; the message names the first layer that differs.
+
+    Examples
+    --------
+    >>> network = load_keras_weights("model_weights.h5")  # doctest: +SKIP
+    >>> network.config  # doctest: +SKIP
+    {'proteins': 1, 'markers': 1, 'width': 1.0}
     """
     import torch
 

@@ -248,6 +248,15 @@ class PairedCellInpainting(nn.Module):
     width
         Factor on every layer's filters; 1 is the paper's: 7,323,521 numbers with one protein and one marker, counted as
         Keras does, with the running means and variances of batch norm (7,320,609 trainable ones without).
+
+    Examples
+    --------
+    >>> network = PairedCellInpainting(width=0.0625).eval()
+    >>> with torch.inference_mode():
+    ...     predicted = network(torch.zeros(3, 2, 64, 64), torch.zeros(3, 1, 64, 64))
+    ...     features = network.source_encoder.features(torch.zeros(3, 2, 64, 64))
+    >>> tuple(predicted.shape), {layer: tuple(pooled.shape) for layer, pooled in features.items()}["conv5"]
+    ((3, 1, 64, 64), (3, 16))
     """
 
     def __init__(self, proteins: int = 1, markers: int = 1, width: float = 1.0):

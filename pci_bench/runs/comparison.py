@@ -126,6 +126,16 @@ def compare(old: Sequence[Result], new: Sequence[Result], tolerance: Tolerance |
     UserError
         Where results of one key are of other cells, features or protocols, so that a difference would mean nothing; or where
         nothing can be compared.
+
+    Examples
+    --------
+    >>> import pci_bench
+    >>> intensity = pci_bench.extract("intensity", pci_bench.load_dataset("yeast-sim")[::4])
+    >>> results = pci_bench.evaluate("loo-knn", intensity, k=5)
+    >>> worse = [r.model_copy(update={"metrics": r.metrics | {"accuracy": r.metrics["accuracy"] - 0.1}}) for r in results]
+    >>> comparison = compare(results, worse)
+    >>> comparison.same, [(d.what, f"{d.delta:+.1f}", d.direction) for d in comparison.changes]
+    (False, [('accuracy', '-0.1', 'lower')])
     """
     tolerance = tolerance or default_tolerance()
     before, after = _by_key(old), _by_key(new)

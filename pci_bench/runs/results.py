@@ -399,7 +399,24 @@ def _read(reader: Callable[[Path], pd.DataFrame], file: Path, form: str) -> pd.D
 
 
 def read_results(folder: Path) -> list[Result]:
-    """Return all results below an output folder: those of its last run in the run's order, then others by their paths."""
+    """Return all results below an output folder: those of its last run in the run's order, then others by their paths.
+
+    Raises
+    ------
+    UserError
+        Where there is none, or a file is damaged.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> import pci_bench
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     output = pci_bench.run("yeast-knn", dataset="yeast-sim", features="intensity", k=11, limit=100, out=folder)
+    ...     results = read_results(Path(folder))
+    >>> [r.evaluator.params["exclude"] for r in results], results == output.results
+    (['cell', 'image', 'image'], True)
+    """
     check_within(folder, folder / "results")
     files = files_within(folder / "results", "*.json")
     record = RunRecord.of(folder)

@@ -270,6 +270,16 @@ def run_again(file: str | Path, *, out: str | Path | None = None, progress: Prog
     ------
     UserError
         For a file that is no such record, or where a dataset is not the recorded one any more.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     first = run("yeast-knn", dataset="yeast-sim", features="intensity", k=11, limit=100, out=folder)
+    ...     second = run_again(Path(folder, "run.json"))
+    >>> [r.metrics for r in first] == [r.metrics for r in second]
+    True
     """
     progress = progress or Progress()
     record = RunRecord.read(Path(file))

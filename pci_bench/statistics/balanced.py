@@ -36,6 +36,15 @@ def left_out_groups(labels: np.ndarray, groups: np.ndarray, n_classes: int) -> t
     (left_out, instead)
         (120, n_classes) int each: the group, and another one of the class for when that one does not exist; −1 where there is
         none.
+
+    Examples
+    --------
+    Two classes, of two and of three images of one cell each; every image is left out equally often.
+
+    >>> import numpy as np
+    >>> left_out, instead = left_out_groups(np.array([0, 0, 1, 1, 1]), np.arange(5), 2)
+    >>> left_out.shape, np.unique(left_out[:, 1], return_counts=True)[1].tolist(), bool((instead != left_out).all())
+    ((120, 2), [40, 40, 40], True)
     """
     rng = np.random.default_rng(0)
     left_out = np.full((DRAWS, n_classes), -1, np.int64)

@@ -43,6 +43,15 @@ def compartment_scores(features: np.ndarray, annotation: np.ndarray, groups: np.
     ------
     UserError
         For NaN or infinite values.
+
+    Examples
+    --------
+    Two cells of each compartment, and one between them.
+
+    >>> import numpy as np
+    >>> features = np.array([[0.0], [2.0], [8.0], [10.0], [5.0]])
+    >>> compartment_scores(features, np.array([0, 0, 1, 1, 2])).round(2).tolist()
+    [-2.2, -1.95, 1.95, 2.2, 0.0]
     """
     from pci_bench.statistics.compiled.distances import column_scale
 

@@ -99,6 +99,16 @@ def jackknife_variance(
     -------
     (variance, freedom)
         (statistics,) each; degrees of freedom by Welch and Satterthwaite, at least 1.
+
+    Examples
+    --------
+    Where no deletion changes another group's predictions, it is the variance of a sum of four independent groups: 4 s².
+
+    >>> import numpy as np
+    >>> own = np.array([[1.0], [2.0], [3.0], [6.0]])
+    >>> variance, freedom = jackknife_variance(own, np.zeros((0, 2), int), np.zeros((0, 1)), np.zeros(4, int))
+    >>> bool(np.isclose(variance[0], 4 * own.var(ddof=1))), freedom.tolist()
+    (True, [3.0])
     """
     counts = np.bincount(strata)
     factor = np.where(counts > 1, counts / np.maximum(counts - 1, 1), 0)[:, None]

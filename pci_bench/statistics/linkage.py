@@ -17,6 +17,12 @@ def ward_linkage(features: np.ndarray) -> np.ndarray:
     the features.
 
     (n, d) -> (n − 1, 4) float64, heights ascending.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> ward_linkage(np.array([[0.0], [1.0], [5.0], [7.0]])).round(2).tolist()
+    [[0.0, 1.0, 1.0, 2.0], [2.0, 3.0, 2.0, 2.0], [4.0, 5.0, 7.78, 4.0]]
     """
     import fastcluster
 

@@ -38,6 +38,16 @@ def loo_neighbors(features: np.ndarray, k: int, groups: np.ndarray | None = None
     ------
     UserError
         For NaN or infinite features, or k outside 1 … n − 1.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> features = np.array([[0.0], [1.0], [3.0], [7.0]])
+    >>> indices, distances = loo_neighbors(features, k=2)
+    >>> indices.tolist()
+    [[1, 2], [0, 2], [1, 0], [2, 1]]
+    >>> loo_neighbors(features, k=2, groups=np.array([0, 0, 1, 1]))[0].tolist()
+    [[2, 3], [2, 3], [1, 0], [1, 0]]
     """
     from pci_bench.statistics.compiled.neighbors import nearest
 

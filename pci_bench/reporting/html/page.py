@@ -48,6 +48,16 @@ def write_report(folder: Path, out: Path | None = None) -> Path:
     ------
     UserError
         Where there are no results, or a file is not what it should be.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> import pci_bench
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     output = pci_bench.run("yeast-knn", dataset="yeast-sim", features="intensity", k=11, limit=100, out=folder)
+    ...     report = write_report(Path(folder))
+    ...     report.name, report.read_text(encoding="utf-8")[:15]
+    ('report.html', '<!DOCTYPE html>')
     """
     folder = user_path(folder, "The folder")
     if not folder.is_dir():
