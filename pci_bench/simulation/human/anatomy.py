@@ -16,6 +16,7 @@ import numpy as np
 
 from pci_bench.errors import UserError
 from pci_bench.simulation.arithmetic import Random, arctan2, cos, exp, hypot, norm, sin
+from pci_bench.simulation.raster import PartsOfCells, between, unit
 
 DIRECTIONS = 180
 NUCLEOLI = 6
@@ -24,7 +25,7 @@ _PER_QUADRANT = 256
 
 
 @dataclass(frozen=True)
-class Anatomy:
+class Anatomy(PartsOfCells):
     """Parts of n cells.
 
     Parameters
@@ -49,24 +50,6 @@ class Anatomy:
     nucleoli: np.ndarray
     nucleolus_radius: np.ndarray
     centrosome: np.ndarray
-
-    def __len__(self) -> int:
-        return len(self.axes)
-
-    def __getitem__(self, index: np.ndarray) -> Anatomy:
-        """Return the cells at `index`."""
-        return Anatomy(**{name: values[index] for name, values in vars(self).items()})
-
-
-def unit(angle: np.ndarray) -> np.ndarray:
-    """Return unit vectors (…, 2) as (row, column) of angles (…)."""
-    return np.stack([sin(angle), cos(angle)], axis=-1)
-
-
-def between(rng: Random, span: list[float], size: int | tuple[int, ...]) -> np.ndarray:
-    """Return numbers (size) between the two of `span`."""
-    drawn: np.ndarray = rng.uniform(span[0], span[1], size)
-    return drawn
 
 
 def line_of(name: str, strength: float, settings: dict[str, Any]) -> dict[str, float]:

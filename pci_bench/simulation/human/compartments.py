@@ -20,9 +20,9 @@ from pci_bench.simulation.human.anatomy import (
     in_cytoplasm,
     in_nucleus,
     radius_at,
-    unit,
 )
-from pci_bench.simulation.human.field import FieldMap, gaussian_random_field, inside, ridge, spots, strokes
+from pci_bench.simulation.human.field import FieldMap, gaussian_random_field, ridge, spots, strokes
+from pci_bench.simulation.raster import inside, unit
 
 STEP = 1.3  # pixels from point to point of a filament: less than what blurring smooths over
 

@@ -47,11 +47,6 @@ class FieldMap:
         return len(self.owner)
 
 
-def inside(distance: np.ndarray) -> np.ndarray:
-    """Return 1 inside, 0 outside, with an edge one pixel wide."""
-    return np.clip(np.float32(0.5) - distance, 0, 1)
-
-
 def ridge(distance: np.ndarray, width: float) -> np.ndarray:
     """Return a Gaussian ridge of standard deviation `width` where `distance` is 0."""
     scaled = distance * np.float32(1 / width)

@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 
 from pci_bench.simulation.arithmetic import Random, exp, gaussian_filter
-from pci_bench.simulation.human.anatomy import Anatomy, between, place
+from pci_bench.simulation.human.anatomy import Anatomy, place
 from pci_bench.simulation.human.compartments import TERMS, Protein, cytoplasm_of, microtubule_network
-from pci_bench.simulation.human.field import FieldMap, gaussian_random_field, inside, rasterize, ridge
+from pci_bench.simulation.human.field import FieldMap, gaussian_random_field, rasterize, ridge
+from pci_bench.simulation.raster import between, inside
 
 GRID = 4096  # steps of brightness, of the camera's range, before noise
 

@@ -12,10 +12,11 @@ from typing import Any
 import numpy as np
 
 from pci_bench.simulation.arithmetic import Random, arctan2, cos, exp, hypot, norm, sin
+from pci_bench.simulation.raster import PartsOfCells, between, unit
 
 
 @dataclass(frozen=True)
-class Anatomy:
+class Anatomy(PartsOfCells):
     """Parts of n cells.
 
     Parameters
@@ -59,13 +60,6 @@ class Anatomy:
     vacuoles: np.ndarray
     vacuole_radius: np.ndarray
 
-    def __len__(self) -> int:
-        return len(self.stage)
-
-    def __getitem__(self, index: np.ndarray) -> Anatomy:
-        """Return the cells at `index`."""
-        return Anatomy(**{name: values[index] for name, values in vars(self).items()})
-
     @property
     def budded(self) -> np.ndarray:
         """(n,) bool."""
@@ -79,21 +73,10 @@ class Anatomy:
         return farthest
 
 
-def unit(angle: np.ndarray) -> np.ndarray:
-    """Return unit vectors (…, 2) as (row, column) of angles (…)."""
-    return np.stack([sin(angle), cos(angle)], axis=-1)
-
-
 def mean_axis(axes: np.ndarray) -> np.ndarray:
     """Return the mean (…) of the two semi-axes (…, 2) of ellipses."""
     means: np.ndarray = (axes[..., 0] + axes[..., 1]) / 2
     return means
-
-
-def _uniform(rng: Random, span: list[float], n: int) -> np.ndarray:
-    """Return n numbers between the two of `span`."""
-    drawn: np.ndarray = rng.uniform(span[0], span[1], n)
-    return drawn
 
 
 def on_ellipse(centre: np.ndarray, axes: np.ndarray, angle: np.ndarray, t: np.ndarray, depth: Any = 0.0) -> np.ndarray:
@@ -119,7 +102,7 @@ def draw_anatomy(rng: Random, n: int, settings: dict[str, Any]) -> Anatomy:
     s = settings
     low, high = s["radius_limits"]
     radius = np.clip(s["radius"] * exp(rng.normal(0, s["radius_spread"], n)), low, high)
-    stretch = np.sqrt(_uniform(rng, s["aspect"], n))
+    stretch = np.sqrt(between(rng, s["aspect"], n))
     mother_axes = np.stack([radius * stretch, radius / stretch], axis=1)
     mother_angle = rng.uniform(0, 2 * np.pi, n)
     cycle = rng.uniform(0, 1, n)
@@ -231,11 +214,11 @@ def _vacuoles(
     away = arctan2(-nuclei[:, 0, 0], -nuclei[:, 0, 1]) + rng.normal(0, s["vacuole_tilt"], n)
     room = mother_axes[:, 1] - s["vacuole_gap"]
     opposite = (room + norm(nuclei[:, 0]) - nucleus_radius[:, 0] - 1) / 2  # touching rim and nucleus
-    first_radius = np.minimum(radius * _uniform(rng, s["vacuole_radius"], n), opposite)
+    first_radius = np.minimum(radius * between(rng, s["vacuole_radius"], n), opposite)
     first = np.maximum(room - first_radius, 0)[:, None] * unit(away) * rng.uniform(0.85, 1, n)[:, None]
     turn = np.where(rng.uniform(size=n) < 0.5, -1, 1) * rng.uniform(1.2, 1.9, n)
     second_radius = np.where(
-        rng.uniform(size=n) < s["vacuole_second"], first_radius * _uniform(rng, s["vacuole_second_size"], n), 0
+        rng.uniform(size=n) < s["vacuole_second"], first_radius * between(rng, s["vacuole_second_size"], n), 0
     )
     second = np.maximum(room - second_radius, 0)[:, None] * unit(away + turn)
     in_bud = bud + (0.3 * bud_axes[:, 0])[:, None] * unit(arctan2(axis[:, 0], axis[:, 1]) + rng.normal(0, 1, n))

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 
 from pci_bench.simulation.arithmetic import Random, exp, gaussian_filter
+from pci_bench.simulation.raster import inside
 from pci_bench.simulation.yeast.anatomy import Anatomy, place, shapes
-from pci_bench.simulation.yeast.proteins import Beads, Protein, cytosol_of, inside, shows_structure, structure_of
+from pci_bench.simulation.yeast.proteins import Beads, Protein, cytosol_of, shows_structure, structure_of
 
 COUNT = 16  # expected images are rounded to so many parts of a count before noise is drawn
 

@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 
 from pci_bench.simulation.arithmetic import Random, arctan2, exp, norm, sin
-from pci_bench.simulation.yeast.anatomy import Anatomy, Shapes, mean_axis, on_ellipse, unit
+from pci_bench.simulation.raster import inside, unit
+from pci_bench.simulation.yeast.anatomy import Anatomy, Shapes, mean_axis, on_ellipse
 
 
 @dataclass(frozen=True)
@@ -87,11 +88,6 @@ def cytosol_of(shape: Shapes, vacuole: np.ndarray, softness: float) -> np.ndarra
     lumen = np.clip(np.float32(0.3) - shape.vacuole / np.float32(softness), 0, 1)
     light: np.ndarray = filled * (1 - lumen * (1 - vacuole.astype(np.float32)[:, None, None]))
     return light
-
-
-def inside(distance: np.ndarray) -> np.ndarray:
-    """Return 1 inside, 0 outside, with an edge one pixel wide."""
-    return np.clip(np.float32(0.5) - distance, 0, 1)
 
 
 def rim(distance: np.ndarray, width: float, depth: float = 0.0) -> np.ndarray:
