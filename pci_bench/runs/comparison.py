@@ -12,7 +12,7 @@ import numpy as np
 from pci_bench.data.examples import shows_single_cells
 from pci_bench.errors import UserError
 from pci_bench.runs.paired import paired_interval
-from pci_bench.runs.results import Result, headline, key_and_defaults, metric_of, read_result, read_results
+from pci_bench.runs.results import Result, headline, metric_of, parameters, read_result, read_results
 from pci_bench.runs.tolerance import Tolerance, default_tolerance
 from pci_bench.system.foreign import files_within
 
@@ -82,10 +82,7 @@ class Comparison:
 
 def key_of(result: Result) -> str:
     """Return what a result is of: dataset, feature set with weights, evaluator, parameters."""
-    key, defaults = key_and_defaults(result)  # a parameter that older results lack is the default
-    params = ",".join(
-        f"{k}={v}" for k, v in sorted(result.evaluator.params.items()) if k in key or v != defaults.get(k)
-    )
+    params = parameters(result, by_name=True)  # a parameter that older results lack is the default
     return " / ".join((result.dataset.name, result.features.full_name, f"{result.evaluator.name} {params}".strip()))
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pci_bench.errors import UserError
 from pci_bench.reporting.tables.fill import CHANCE
 from pci_bench.runs.paired import paired_interval
-from pci_bench.runs.results import Result, headline, key_and_defaults, metric_of
+from pci_bench.runs.results import Result, headline, metric_of, parameters
 from pci_bench.statistics.intervals import LEVEL
 from pci_bench.system.text import csv_table, markdown_table
 from pci_bench.system.text import markdown as in_markdown
@@ -73,10 +73,7 @@ def rankings(results: Sequence[Result]) -> list[Ranking]:
     """
     tables: dict[tuple[str, str, str], dict[str, Result]] = {}
     for result in sorted(results, key=lambda r: str(r.run.get("started", ""))):
-        key, defaults = key_and_defaults(result)
-        params = ", ".join(
-            f"{k}={v}" for k, v in sorted(result.evaluator.params.items()) if k in key or v != defaults.get(k)
-        )
+        params = parameters(result, separator=", ", by_name=True)
         table = tables.setdefault((result.dataset.name, result.evaluator.name, params), {})
         table[result.features.full_name] = result
     all_rankings = []

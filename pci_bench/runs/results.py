@@ -239,9 +239,16 @@ class Result(_Part):
         self._predictions_file = file
         return self
 
-    def label(self, key: tuple[str, ...], defaults: dict[str, Any]) -> str:
-        """Return the parameters that tell this result from its like: those of `key`, and what is not the default."""
-        return ",".join(f"{k}={v}" for k, v in self.evaluator.params.items() if k in key or v != defaults.get(k))
+    def label(
+        self, key: tuple[str, ...], defaults: dict[str, Any], *, separator: str = ",", by_name: bool = False
+    ) -> str:
+        """Return the parameters that tell this result from its like: those of `key`, and what is not the default.
+
+        They stand as the evaluator declares them, or in the order of their names.
+        """
+        params = self.evaluator.params
+        told = [name for name, value in params.items() if name in key or value != defaults.get(name)]
+        return separator.join(f"{name}={params[name]}" for name in (sorted(told) if by_name else told))
 
     def path(self, key: tuple[str, ...], defaults: dict[str, Any]) -> Path:
         """Return the file's path below an output folder: ``results/<dataset>/<features>/<evaluator>/<params>.json``."""
@@ -305,9 +312,9 @@ def training_variance(result: Result, *, grouped: bool) -> float:
     return training_variance_of(factors, record.params, grouped=grouped)
 
 
-def parameters(result: Result) -> str:
-    """Return a result's parameters as its file is named by them: ``k=11,exclude=cell``."""
-    return result.label(*key_and_defaults(result))
+def parameters(result: Result, *, separator: str = ",", by_name: bool = False) -> str:
+    """Return a result's parameters as its file is named by them, ``k=11,exclude=cell``, or in the order of their names."""
+    return result.label(*key_and_defaults(result), separator=separator, by_name=by_name)
 
 
 def write_result(result: Result, file: Path) -> None:

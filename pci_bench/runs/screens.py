@@ -42,7 +42,7 @@ class Screens:
         """Return every feature set and parameters that have results on two screens or more."""
         by_features: dict[tuple[str, str], dict[str, Result]] = {}
         for r in results:
-            params = ",".join(f"{k}={v}" for k, v in sorted(r.evaluator.params.items()))
+            params = r.label(tuple(r.evaluator.params), {}, by_name=True)  # all of them
             by_features.setdefault((r.features.name, params), {}).setdefault(r.dataset.name, r)
         return [cls(*key, by_screen) for key, by_screen in by_features.items() if len(by_screen) > 1]
 
