@@ -120,7 +120,7 @@ def test_all_pairs_are_those_of_a_loop_and_random_pairs_scatter_about_them_as_fa
     adata = proteins_in_lines()
     expected = by_a_loop(adata)
     monkeypatch.setattr("pci_bench.evaluators.pairwise_distance_cell_line.BLOCK_PAIRS", 40)
-    monkeypatch.setattr("pci_bench.evaluators.pairwise_distance_cell_line.BLOCK_ROWS", 2**12)  # 400 pairs want no more
+    monkeypatch.setattr("pci_bench.statistics.cell_line_pairs.BLOCK_ROWS", 2**12)  # 400 pairs want no more
     names = ("same_cell_line", "different_cell_line", "difference")
     results = [
         pci_bench.evaluate("pairwise-distance-cell-line", adata, minimum_proteins=2, pairs=400, seed=seed)[0]

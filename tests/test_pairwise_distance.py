@@ -21,10 +21,10 @@ from pci_bench.api.evaluator import EVALUATORS
 from pci_bench.benchmarks import BENCHMARKS, Benchmark
 from pci_bench.conformance import evaluators as contracts
 from pci_bench.errors import UserError
-from pci_bench.evaluators.pairwise_distance_cell_line import SETS, draw_constrained_pairs, impossible_pairs
 from pci_bench.reporting.figures import draw
 from pci_bench.reporting.tables.declaration import TABLES, printed_value
 from pci_bench.runs.results import Result
+from pci_bench.statistics.cell_line_pairs import SETS, draw_constrained_pairs, impossible_pairs
 from pci_bench.statistics.compiled.distances import column_scale, mean_distances
 from pci_bench.statistics.pairwise import (
     draw_pairs,
@@ -249,7 +249,7 @@ def test_which_kinds_of_pairs_cannot_be_had():
 
 
 def test_fewer_pairs_than_asked_for_are_said(monkeypatch):
-    monkeypatch.setattr("pci_bench.evaluators.pairwise_distance_cell_line.DRAWS", 2**17)
+    monkeypatch.setattr("pci_bench.statistics.cell_line_pairs.DRAWS", 2**17)
     (result,) = pci_bench.evaluate("pairwise-distance-cell-line", human(), minimum_proteins=5, pairs=60_000)
     drawn = [c[k] for c in result.details["conditions"].values() for k in c if k.startswith("pairs")]
     assert min(drawn) < 60_000  # a third of 2¹⁷ draws have one term, half of those one line

@@ -20,17 +20,17 @@ from pci_bench.api.evaluator import (
 from pci_bench.data.observations import obs_strings
 from pci_bench.data.provenance import DatasetProvenance
 from pci_bench.errors import UserError
-from pci_bench.statistics.intervals import Spread, pair_spread
 from pci_bench.statistics.pairwise import (
     PERMUTATIONS,
     LocalizedProteins,
     Statistic,
     draw_pairs,
-    gradient,
     localized_proteins,
     permutation_p,
     proteins_to_shuffle,
+    term_influences,
     term_scores,
+    term_spreads,
 )
 
 if TYPE_CHECKING:
@@ -177,48 +177,6 @@ def _measure(adata: AnnData, proteins: LocalizedProteins, pairs: int, seed: int)
     return _Measured(proteins, drawn, starts, distances[: len(images)], tested, between)
 
 
-def term_influences(
-    distances: np.ndarray, starts: np.ndarray, mean: np.ndarray, square: np.ndarray, statistic: Statistic
-) -> np.ndarray:
-    """Return by how much every drawn pair moves the score of the term that it was drawn for: (m,) float.
-
-    Parameters
-    ----------
-    distances, starts
-        (m,), and (terms² + 1,): the pairs of terms t and u are the run t · terms + u.
-    mean, square
-        (terms, terms): of these runs.
-    statistic
-        As in :func:`term_scores`.
-    """
-    terms = len(mean)
-    influences = np.empty(len(distances))
-    for term in range(terms):
-        others = np.arange(terms) != term
-        moments = mean[term, term], mean[term, others].mean(), square[term, others].mean()
-        slopes = gradient(*moments, statistic)
-        for other_term in range(terms):
-            run = slice(starts[term * terms + other_term], starts[term * terms + other_term + 1])
-            d, count = distances[run], starts[term * terms + other_term + 1] - starts[term * terms + other_term]
-            if other_term == term:
-                influences[run] = slopes[0] * (d - mean[term, term]) / count
-            else:
-                moved = slopes[1] * (d - mean[term, other_term]) + slopes[2] * (d**2 - square[term, other_term])
-                influences[run] = moved / (count * (terms - 1))
-    return influences
-
-
-def _spreads(measured: _Measured, influences: np.ndarray) -> tuple[list[Spread], Spread]:
-    """Return the spread of every term's score over proteins, and of their mean."""
-    proteins = measured.proteins
-    terms = len(proteins.terms)
-    by_term = []
-    for term in range(terms):
-        part = slice(measured.starts[term * terms], measured.starts[(term + 1) * terms])
-        by_term.append(pair_spread(influences[part], measured.pairs[part], proteins.term))
-    return by_term, pair_spread(influences / terms, measured.pairs, proteins.term)
-
-
 def _outcome(params: PairwiseDistanceParams, measured: _Measured, seed: int) -> EvaluatorOutput:
     """Return metrics, intervals and details of one draw."""
     import pandas as pd
@@ -237,9 +195,10 @@ def _outcome(params: PairwiseDistanceParams, measured: _Measured, seed: int) -> 
             f"All distances between {unsound} and other terms are equal, so the distances within {unsound} cannot be "
             "normalized by them. Look at the features: they may hold one value per class only."
         )
+    influences = {name: term_influences(measured.distances, measured.starts, means, squares, name) for name in scores}
     spreads = {
-        name: _spreads(measured, term_influences(measured.distances, measured.starts, means, squares, name))
-        for name in scores
+        name: term_spreads(influence, measured.pairs, measured.starts, proteins.term)
+        for name, influence in influences.items()
     }
     score, ratios = scores[params.statistic], 1 + scores["ratio"]
     p, overall_p = permutation_p(measured.between, proteins.term[measured.tested], params.statistic, shuffling)

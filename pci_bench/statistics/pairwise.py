@@ -7,6 +7,8 @@ from typing import Any, Literal
 
 import numpy as np
 
+from pci_bench.statistics.intervals import Spread, pair_spread
+
 Statistic = Literal["z", "ratio"]
 PERMUTATIONS = 999
 
@@ -194,6 +196,59 @@ def gradient(same: float, different: float, square_different: float, statistic: 
     if statistic == "ratio":
         return np.array([1 / scale, -1 / scale - gain / scale**2, 0])
     return np.array([1 / scale, -1 / scale + gain * different / scale**3, -gain / (2 * scale**3)])
+
+
+def term_influences(
+    distances: np.ndarray, starts: np.ndarray, mean: np.ndarray, square: np.ndarray, statistic: Statistic
+) -> np.ndarray:
+    """Return by how much every drawn pair moves the score of the term that it was drawn for: (m,) float.
+
+    Parameters
+    ----------
+    distances, starts
+        (m,), and (terms² + 1,): the pairs of terms t and u are the run t · terms + u.
+    mean, square
+        (terms, terms): of these runs.
+    statistic
+        As in :func:`term_scores`.
+    """
+    terms = len(mean)
+    influences = np.empty(len(distances))
+    for term in range(terms):
+        others = np.arange(terms) != term
+        moments = mean[term, term], mean[term, others].mean(), square[term, others].mean()
+        slopes = gradient(*moments, statistic)
+        for other_term in range(terms):
+            run = slice(starts[term * terms + other_term], starts[term * terms + other_term + 1])
+            d, count = distances[run], starts[term * terms + other_term + 1] - starts[term * terms + other_term]
+            if other_term == term:
+                influences[run] = slopes[0] * (d - mean[term, term]) / count
+            else:
+                moved = slopes[1] * (d - mean[term, other_term]) + slopes[2] * (d**2 - square[term, other_term])
+                influences[run] = moved / (count * (terms - 1))
+    return influences
+
+
+def term_spreads(
+    influences: np.ndarray, pairs: np.ndarray, starts: np.ndarray, term: np.ndarray
+) -> tuple[list[Spread], Spread]:
+    """Return the spread of every term's score over proteins, and of their mean.
+
+    Parameters
+    ----------
+    influences, starts
+        Of :func:`term_influences`, and as there.
+    pairs
+        (m, 2) int: the proteins of every drawn pair.
+    term
+        (proteins,) int: each protein's term.
+    """
+    terms = int(term.max()) + 1
+    by_term = []
+    for place in range(terms):
+        part = slice(starts[place * terms], starts[(place + 1) * terms])
+        by_term.append(pair_spread(influences[part], pairs[part], term))
+    return by_term, pair_spread(influences / terms, pairs, term)
 
 
 def permutation_p(
