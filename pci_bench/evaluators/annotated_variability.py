@@ -68,27 +68,27 @@ def ranked_above(annotated: np.ndarray, others: np.ndarray) -> float:
     return float(wins.mean())
 
 
-def with_annotations(outcome: EvaluatorOutput, both: np.ndarray, values: np.ndarray) -> EvaluatorOutput:
-    """Return an outcome of ``multi-localization`` that says which of its most variable images are annotated as variable.
+def with_annotations(output: EvaluatorOutput, both: np.ndarray, values: np.ndarray) -> EvaluatorOutput:
+    """Return an output of ``multi-localization`` that says which of its most variable images are annotated as variable.
 
     It is returned as it is where no image of both compartments is annotated, as then nothing is known.
 
     Parameters
     ----------
-    outcome
+    output
         With the cells, and the table ``variable-images``.
     both
         (cells,) bool: cells of images annotated with both compartments.
     values
         (cells,) str: each cell's annotation.
     """
-    assert outcome.per_cell is not None  # every outcome of this evaluator has a row per cell
-    cells = outcome.per_cell[both]
+    assert output.per_cell is not None  # every output of this evaluator has a row per cell
+    cells = output.per_cell[both]
     images, codes = np.unique(cells["image"].to_numpy(str), return_inverse=True)
     annotated = np.bincount(codes, is_variable(values[both]), len(images)) > 0
     if not annotated.any():
-        return outcome
-    table = outcome.tables["variable-images"]
+        return output
+    table = output.tables["variable-images"]
     variable_images = table["image"].to_numpy(str)
     n_annotated, p = most_variable_annotated(np.isin(images, variable_images), annotated)
     sd = cells["score"].groupby(codes).std(ddof=0).to_numpy()
@@ -101,9 +101,8 @@ def with_annotations(outcome: EvaluatorOutput, both: np.ndarray, values: np.ndar
         "auc": ranked_above(sd[annotated], sd[~annotated]) if not annotated.all() else None,
     }
     return replace(
-        outcome,
-        metrics=outcome.metrics | {"annotated_variable": n_annotated / len(table)},
-        details=outcome.details | {"annotated_variable": details},
-        tables=outcome.tables
-        | {"variable-images": table.assign(annotated=np.isin(variable_images, images[annotated]))},
+        output,
+        metrics=output.metrics | {"annotated_variable": n_annotated / len(table)},
+        details=output.details | {"annotated_variable": details},
+        tables=output.tables | {"variable-images": table.assign(annotated=np.isin(variable_images, images[annotated]))},
     )

@@ -91,7 +91,7 @@ class RandomForestParams(ClassifierParams):
 
 
 class _CrossValidated(Evaluator):
-    """Folds, held-out predictions and outcomes; a classifier says how it predicts a fold."""
+    """Folds, held-out predictions and outputs; a classifier says how it predicts a fold."""
 
     meta: EvaluatorMeta
 
@@ -100,7 +100,7 @@ class _CrossValidated(Evaluator):
         return classification_unavailable_reason(obs, dataset, params.exclude)
 
     def __call__(self, adata: AnnData, param_sets: list[Any], context: EvaluationContext) -> Iterator[EvaluatorOutput]:
-        """Yield one outcome per parameters, and the held-out predictions.
+        """Yield one output per parameters, and the held-out predictions.
 
         Folds of cells: metrics are means over the folds (paper). Folds of whole groups may lack classes, so that their
         balanced accuracies would be means over different classes: metrics are of all held-out predictions together.
@@ -124,7 +124,7 @@ class _CrossValidated(Evaluator):
                 what = "cells" if groups is None else f"values of '{column}'"
                 details["fewer_folds"] = f"{n_folds} folds, since a class has only {n_folds} {what}"
             whole = cells.whole_units(np.arange(len(labels)) if groups is None else groups)
-            yield cells.outcome(
+            yield cells.output(
                 params.model_copy(update={"exclude": column}).model_dump(),
                 predicted[back],
                 unreachable=unreachable,
@@ -268,7 +268,7 @@ class Argmax(Evaluator):
     def __call__(
         self, adata: AnnData, param_sets: list[ArgmaxParams], context: EvaluationContext
     ) -> Iterator[EvaluatorOutput]:
-        """Yield the one outcome."""
+        """Yield the one output."""
         cells = LabelledCells.of(adata)
         merged = Provenance.of(adata).dataset.merged
         names = [merged.get(name, name) for name in adata.var_names]
@@ -279,4 +279,4 @@ class Argmax(Evaluator):
         position = {str(c): i for i, c in enumerate(cells.classes)}
         predicted = np.array([position.get(name, -1) for name in distinct])[scores.argmax(axis=1)]
         for params in param_sets:
-            yield cells.outcome(params.model_dump(), predicted)
+            yield cells.output(params.model_dump(), predicted)

@@ -148,15 +148,15 @@ class _Umap(Evaluator):
             labels = table["label"].to_numpy(str)
             metrics = embedding_quality(features[order], coordinates[order], labels[order], context.seed)
             table = table.assign(umap_1=coordinates[:, 0], umap_2=coordinates[:, 1])
-            outcome = self.outcome(params.model_dump(), metrics, table)
+            output = self.output(params.model_dump(), metrics, table)
             if params.neighbours > len(table) - 1:
-                outcome.details["fewer_neighbours"] = (
+                output.details["fewer_neighbours"] = (
                     f"{len(table) - 1} neighbours, since {len(table)} points have no more"
                 )
-            yield outcome
+            yield output
 
-    def outcome(self, params: dict[str, Any], metrics: dict[str, float], table: pd.DataFrame) -> EvaluatorOutput:
-        """Return the outcome: the table's rows are cells."""
+    def output(self, params: dict[str, Any], metrics: dict[str, float], table: pd.DataFrame) -> EvaluatorOutput:
+        """Return the output: the table's rows are cells."""
         return EvaluatorOutput(params, metrics, details={"n_points": len(table)}, per_cell=table)
 
 
@@ -219,6 +219,6 @@ class ProteinUmap(_Umap):
         table = pd.DataFrame({"protein": names, "label": most_common(labels, proteins, names), "n_cells": counts})
         return means, table
 
-    def outcome(self, params: dict[str, Any], metrics: dict[str, float], table: pd.DataFrame) -> EvaluatorOutput:
-        """Return the outcome: the rows are proteins, as the table ``proteins``."""
+    def output(self, params: dict[str, Any], metrics: dict[str, float], table: pd.DataFrame) -> EvaluatorOutput:
+        """Return the output: the rows are proteins, as the table ``proteins``."""
         return EvaluatorOutput(params, metrics, details={"n_points": len(table)}, tables={"proteins": table})

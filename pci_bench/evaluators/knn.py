@@ -112,7 +112,7 @@ class LooKnn(Evaluator):
     def __call__(
         self, adata: AnnData, param_sets: list[LooKnnParams], context: EvaluationContext
     ) -> Iterator[EvaluatorOutput]:
-        """Yield one outcome per parameters: metrics, intervals, chance, per-class recalls, confusion, predictions, examples."""
+        """Yield one output per parameters: metrics, intervals, chance, per-class recalls, confusion, predictions, examples."""
         cells = LabelledCells.of(adata)
         dataset, kept = Provenance.of(adata).dataset, labelled(adata.obs)
         resolved = [p.model_copy(update={"exclude": resolve_exclude(p.exclude, dataset)}) for p in param_sets]
@@ -152,7 +152,7 @@ class LooKnn(Evaluator):
             details: dict[str, Any] = {"chance": {"unit": params.exclude, **of_all_k.chance[params.k]}}
             if of_all_k.recognition:
                 details["recognition"] = {"unit": cells.confounder, **of_all_k.recognition[params.k]}
-            outcome = cells.outcome(
+            output = cells.output(
                 params.model_dump(),
                 predicted,
                 unreachable=unreachable_classes(cells.labels, neighbors.groups),
@@ -165,13 +165,13 @@ class LooKnn(Evaluator):
                 intervals=neighbors.intervals(shares, params.k, units, strata, balanced=balanced),
                 interval_name=interval,
             )
-            if balanced and outcome.per_cell is not None:
-                outcome.per_cell["correct"] = shares[np.arange(len(shares)), cells.labels]
+            if balanced and output.per_cell is not None:
+                output.per_cell["correct"] = shares[np.arange(len(shares)), cells.labels]
             if not balanced:
                 examples = one_right_and_one_wrong(cells.labels, predicted, drawn, MAX_EXAMPLES)
                 nearest = neighbors.lists[examples, : min(params.k, NEIGHBOURS_SHOWN)]
-                outcome.tables[NEIGHBOURS] = _neighbours(cells, predicted, examples, nearest)
-            yield outcome
+                output.tables[NEIGHBOURS] = _neighbours(cells, predicted, examples, nearest)
+            yield output
 
 
 def _neighbours(cells: LabelledCells, predicted: np.ndarray, examples: np.ndarray, nearest: np.ndarray) -> pd.DataFrame:

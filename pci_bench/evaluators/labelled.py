@@ -64,7 +64,7 @@ def classification_unavailable_reason(obs: pd.DataFrame, dataset: DatasetProvena
 
 @dataclass(frozen=True)
 class LabelledCells:
-    """The labelled cells of a table of features, and what an outcome says of predictions for them.
+    """The labelled cells of a table of features, and what an output says of predictions for them.
 
     Parameters
     ----------
@@ -118,7 +118,7 @@ class LabelledCells:
             np.unique(self.groups)
         )
 
-    def outcome(
+    def output(
         self,
         params: dict[str, Any],
         predicted: np.ndarray,

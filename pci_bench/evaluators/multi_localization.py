@@ -116,7 +116,7 @@ class MultiLocalization(Evaluator):
     def __call__(
         self, adata: AnnData, param_sets: list[MultiLocalizationParams], context: EvaluationContext
     ) -> Iterator[EvaluatorOutput]:
-        """Yield one outcome per pair of compartments: medians, intervals, a score per cell, and two tables."""
+        """Yield one output per pair of compartments: medians, intervals, a score per cell, and two tables."""
         for params in param_sets:
             params = params.model_copy(
                 update={"exclude": resolve_exclude(params.exclude, Provenance.of(adata).dataset)}
@@ -127,9 +127,9 @@ class MultiLocalization(Evaluator):
             used = np.flatnonzero(annotation != NEITHER)
             groups = None if params.exclude == NO_EXCLUSION else exclusion_groups(adata.obs, params.exclude)[used]
             scores = compartment_scores(np.asarray(adata.X)[used], annotation[used], groups)
-            outcome = _outcome(params, adata, used, annotation[used], scores, groups, context.seed)
-            outcome = with_annotations(outcome, annotation[used] == BOTH, obs_strings(adata.obs, params.variable)[used])
-            yield outcome if context.cells is None else with_variable_crops(outcome, context.cells)
+            output = _output(params, adata, used, annotation[used], scores, groups, context.seed)
+            output = with_annotations(output, annotation[used] == BOTH, obs_strings(adata.obs, params.variable)[used])
+            yield output if context.cells is None else with_variable_crops(output, context.cells)
 
 
 def _exclusion_unavailable_reason(
@@ -148,7 +148,7 @@ def _exclusion_unavailable_reason(
     return None
 
 
-def _outcome(
+def _output(
     params: MultiLocalizationParams,
     adata: AnnData,
     used: np.ndarray,
@@ -208,12 +208,12 @@ def _outcome(
     )
 
 
-def with_variable_crops(outcome: EvaluatorOutput, cells: Cells) -> EvaluatorOutput:
-    """Return an outcome with crops of its most variable images, as the table ``crops``."""
-    assert outcome.per_cell is not None  # every outcome of this evaluator has a row per cell
-    images = outcome.tables["variable-images"]["image"].tolist()
-    crops = spread_over_scores(cells, outcome.per_cell, images)
-    return replace(outcome, tables=outcome.tables | {"crops": crops})
+def with_variable_crops(output: EvaluatorOutput, cells: Cells) -> EvaluatorOutput:
+    """Return an output with crops of its most variable images, as the table ``crops``."""
+    assert output.per_cell is not None  # every output of this evaluator has a row per cell
+    images = output.tables["variable-images"]["image"].tolist()
+    crops = spread_over_scores(cells, output.per_cell, images)
+    return replace(output, tables=output.tables | {"crops": crops})
 
 
 def variability(cells: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:

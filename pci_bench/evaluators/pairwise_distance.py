@@ -95,13 +95,13 @@ class PairwiseDistance(Evaluator):
     def __call__(
         self, adata: AnnData, param_sets: list[PairwiseDistanceParams], context: EvaluationContext
     ) -> Iterator[EvaluatorOutput]:
-        """Yield one outcome per parameters: overall and per-term scores, ratios, intervals and permutation p."""
+        """Yield one output per parameters: overall and per-term scores, ratios, intervals and permutation p."""
         measured: dict[tuple[Any, ...], _Measured] = {}
         for params in param_sets:
             key = (params.pairs, params.minimum_proteins, params.terms)
             if key not in measured:
                 measured[key] = _measure(adata, _localized(adata.obs, params), params.pairs, context.seed)
-            yield _outcome(params, measured[key], context.seed)
+            yield _output(params, measured[key], context.seed)
 
 
 def missing_columns(obs: pd.DataFrame, dataset: DatasetProvenance, *columns: str) -> str | None:
@@ -177,7 +177,7 @@ def _measure(adata: AnnData, proteins: LocalizedProteins, pairs: int, seed: int)
     return _Measured(proteins, drawn, starts, distances[: len(images)], tested, between)
 
 
-def _outcome(params: PairwiseDistanceParams, measured: _Measured, seed: int) -> EvaluatorOutput:
+def _output(params: PairwiseDistanceParams, measured: _Measured, seed: int) -> EvaluatorOutput:
     """Return metrics, intervals and details of one draw."""
     import pandas as pd
 

@@ -95,7 +95,7 @@ class PairwiseDistanceCellLine(Evaluator):
     def __call__(
         self, adata: AnnData, param_sets: list[CellLineParams], context: EvaluationContext
     ) -> Iterator[EvaluatorOutput]:
-        """Yield one outcome per parameters: scores within and between cell lines, their difference, and intervals."""
+        """Yield one output per parameters: scores within and between cell lines, their difference, and intervals."""
         drawn: dict[tuple[int, int, str], Moments] = {}
         whole: dict[tuple[int, str], Moments | None] = {}
         for params in param_sets:
@@ -106,7 +106,7 @@ class PairwiseDistanceCellLine(Evaluator):
             if key[1:] not in whole:
                 work = float((proteins.image >= 0).sum()) ** 2 / 2 * adata.n_vars
                 whole[key[1:]] = all_moments(adata, proteins) if work <= ALL_PAIRS_WORK else None
-            yield _outcome(params, proteins, drawn[key], whole[key[1:]])
+            yield _output(params, proteins, drawn[key], whole[key[1:]])
 
 
 def _localized(obs: pd.DataFrame, params: CellLineParams) -> LocalizedProteins:
@@ -170,7 +170,7 @@ def all_moments(adata: AnnData, proteins: LocalizedProteins) -> Moments:
     return sums.moments()
 
 
-def _outcome(
+def _output(
     params: CellLineParams, proteins: LocalizedProteins, drawn: Moments, whole: Moments | None
 ) -> EvaluatorOutput:
     metrics: dict[str, float] = {}
