@@ -8,7 +8,8 @@ import sys
 import numpy as np
 
 HEADER = """\
-# SHA-256 of the pixels and masks of every generated dataset (`pci_bench.data.store.pixel_checksum`): the same on every processor.
+# SHA-256 of the pixels and masks of every generated dataset (`pci_bench.data.store.pixel_checksum`). They are the same on every
+# processor that was tried: x86-64 with AVX-512, and with AVX-512, or AVX2 and FMA too, switched off in the libraries. ARM was not tried.
 # Building a dataset and `pci-bench data verify` check them. `source` says of which parameters; other pixels are another version.
 # `python speed/checksums.py` draws all of them and prints this file.
 """
