@@ -1,6 +1,6 @@
 """How well a segmenter finds the cell in the middle of a crop: intersection over union with what is known to be there.
 
-    PCI_BENCH_TEST_DATA=FOLDER python speed/segmentation.py [--segmenter otsu-watershed] [--cells 2060]
+    PCI_BENCH_TEST_DATA=FOLDER python speed/segmentation.py [--segmenter otsu-watershed] [--cells 2563]
 
 Against the simulated cells' own masks (yeast-sim), and, where PCI_BENCH_TEST_DATA names a folder that holds fields-yeast,
 against the publishers' segmentation of two real fields of view (BooneAndrewsLab/CycleNET): 64×64 crops around every object that
@@ -69,6 +69,11 @@ def simulated(segmenter: str, limit: int) -> None:
         print(
             f"  buds of {low}–{high - 1} px: {split[some].mean():.3f} found, IoU ≥ 0.5: {np.mean(buds[some] >= 0.5):.3f}; n = {some.sum():,}"
         )
+    cut = np.ones((CROP, CROP), bool)
+    cut[1:-1, 1:-1] = False
+    at_border = ((truth == BUD) & cut).any(axis=(1, 2))
+    for which, some in (("inside the crop", budded & ~at_border), ("at its border", at_border)):
+        print(f"  buds {which}: {split[some].mean():.3f} found; n = {some.sum():,}")
     print(f"  planted buds found: {split[budded].mean():.3f}; buds invented where none is: {split[~budded].mean():.3f}")
 
 
@@ -103,7 +108,7 @@ def published(segmenter: str, folder: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--segmenter", default=DEFAULT_SEGMENTER)
-    parser.add_argument("--cells", type=int, default=2060)
+    parser.add_argument("--cells", type=int, default=2563)
     options = parser.parse_args()
     if reason := SEGMENTERS.get(options.segmenter).unavailable_reason():
         parser.exit(1, f"{options.segmenter} cannot be run: {reason}\n")
