@@ -15,7 +15,7 @@ from pci_bench import Channel, Compute, Extractor, ExtractorMeta, register_extra
 MOTHER, BUD = 1, 2
 MEASURES = {
     "mean": "mean of w",
-    "periphery": "mean distance to the cell's outline, weighted by w, less the unweighted mean over the same pixels",
+    "periphery": "mean distance to the cell's outline, weighted by w, minus the unweighted mean over the same pixels",
     "centre": "the same of the distance to the compartment's centroid",
     "neck": "the same of the distance to the bud neck",
     "spread": "mean distance between two pixels that are drawn in proportion to w",
@@ -28,7 +28,7 @@ MEASURES = {
 class Designed(Extractor):
     """Seven features of the mother and of its bud for every protein channel, the ratio of their areas, and whether there is a bud.
 
-    With w = raw protein less background, at least 0. Background is the median of the crop's pixels outside all cells, or the
+    With w = raw protein minus background, at least 0. Background is the median of the crop's pixels outside all cells, or the
     crop's minimum where there are none. All distances are divided by the square root of the mother's area. What is not
     there counts 0: every feature of a bud where there is none, distances where a compartment has no protein, the distance to
     the neck where mother and bud do not touch, to the outline where the cell fills the crop, and everything where no mother

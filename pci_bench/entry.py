@@ -15,10 +15,10 @@ def main() -> None:
     except Exception as error:  # too little memory for the libraries, or an installation that is not whole
         from pci_bench.system.shortages import refusal
 
-        found = refusal(error)
-        sentence = found or (
+        shortage = refusal(error)
+        sentence = shortage or (
             f"pci-bench cannot be started: {type(error).__name__}: {error}. Install it again, or tell whoever maintains it here."
         )
         sys.stderr.write(f"Error: {sentence}\n")
-        sys.exit(2 if found else 70)
+        sys.exit(2 if shortage else 70)
     command_line()

@@ -1,4 +1,4 @@
-"""Do the intervals of leave-one-out kNN cover? On synthetic screens whose truth is known.
+"""Coverage of the intervals of leave-one-out kNN, on synthetic screens whose truth is known.
 
     python speed/coverage_knn.py [--replications 400] [--quick]
 

@@ -95,13 +95,13 @@ def test_nothing_in_common_is_not_the_same():
         compare([result(k=1)], [result(k=5)])
 
 
-def test_pictures_are_never_gated():
+def test_what_is_not_reproducible_is_never_gated():
     def umap(value):
         one = result(value)
         one.evaluator.name = "umap"
         return one
 
-    with pytest.raises(UserError, match="pictures"):
+    with pytest.raises(UserError, match="not reproducible"):
         compare([umap(0.1)], [umap(0.9)])
     assert compare([umap(0.1), result()], [umap(0.9), result()]).same
 

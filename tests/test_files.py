@@ -1,4 +1,4 @@
-"""Names that are safe as files, and writing that is whole or not at all."""
+"""Names that are safe as files, and writing that is atomic."""
 
 from __future__ import annotations
 

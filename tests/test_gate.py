@@ -307,7 +307,7 @@ def test_an_embedding_beside_other_results_is_noted_and_not_compared(own_registr
     ]
     found = compare([pictures[0], result({"s": 1.0})], [pictures[1], result({"s": 1.0})])
     assert found.same
-    assert found.notes == ["planted / x / planted-picture: a picture, not compared"]
+    assert found.notes == ["planted / x / planted-picture: not reproducible, not compared"]
 
 
 def test_of_an_evaluator_that_last_digits_move_only_metrics_are_held(gate):

@@ -1,4 +1,4 @@
-"""Any network of timm: imported where torchvision is broken, loaded whole or not at all, pooled as its layers ask for."""
+"""Any network of timm: imported where torchvision is broken, loaded completely or refused, pooled as its layers ask for."""
 
 from __future__ import annotations
 

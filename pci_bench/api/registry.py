@@ -1,4 +1,4 @@
-"""One generic registry: decorators register, names are looked up lazily, mistakes are met with a suggestion."""
+"""The generic registry: registration by decorator, lazy look-up by name, suggestions for misspelt names, and plug-ins."""
 
 from __future__ import annotations
 

@@ -164,7 +164,7 @@ class _Umap(Evaluator):
 class Umap(_Umap):
     """Single cells in two dimensions: UMAP of the standardised features, Euclidean (Supplementary Figure 3).
 
-    Coordinates are a picture, not a measurement: results say how far its neighbourhoods are those of the features.
+    Coordinates are not reproducible on another machine: results say how far their neighbourhoods are those of the features.
     """
 
     meta = EvaluatorMeta(

@@ -74,7 +74,7 @@ class LooKnn(Evaluator):
     of view. That alone takes candidates from the cell's own class and from no other, so that even features that know nothing fall
     below chance. With ``candidates=balanced`` every class loses one field: the cell's own field where that has cells of the class,
     else a field of it that is drawn in proportion to its cells. A prediction is then a share: how often a class wins over 120 fixed
-    draws. It is conditional on k and on the thinned reference of one field less per class; a class that lies in one field has no
+    draws. It is conditional on k and on the thinned reference of one field fewer per class; a class that lies in one field has no
     candidates. Features that know nothing, or that only recognise the field, are at chance.
 
     Intervals are of a delete-one-field jackknife: fields are drawn anew both as predicted cells and as neighbours

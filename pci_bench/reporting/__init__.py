@@ -1,1 +1,1 @@
-"""Tables and figures from results."""
+"""Tables, figures and HTML reports from results."""

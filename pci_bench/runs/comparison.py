@@ -143,7 +143,7 @@ def compare(old: Sequence[Result], new: Sequence[Result], tolerance: Tolerance |
         old_result, new_result = before[key], after[key]
         _check_comparable(key, old_result, new_result)
         if not metric_of(old_result, headline(old_result)).reproducible:
-            comparison.notes.append(f"{key}: a picture, not compared")
+            comparison.notes.append(f"{key}: not reproducible, not compared")
             continue
         comparison.compared += 1
         for metric in _shared(comparison, key, old_result.metrics, new_result.metrics):
@@ -168,7 +168,9 @@ def compare(old: Sequence[Result], new: Sequence[Result], tolerance: Tolerance |
             "Nothing was compared: the two sets of results have no dataset, feature set and evaluator with the same parameters in common."
         )
     if not comparison.compared:
-        raise UserError("Nothing was compared: what the two have in common are pictures, which are never gated.")
+        raise UserError(
+            "Nothing was compared: what the two have in common is not reproducible, as embeddings are, and never gated."
+        )
     return comparison
 
 

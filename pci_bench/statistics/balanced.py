@@ -3,7 +3,7 @@
 Whole groups are left out of the other classes, as one is left out of the cell's own. Weighting votes by what is left of a class does
 not make features that know nothing score at chance: at k = 1 the nearest cell wins whatever its weight, and at larger k a class with
 fewer, heavier votes wins more often. Leaving out single cells of the other classes does, unless the cells of a group are alike: then
-the cell's own class has one group less than the others.
+the cell's own class has one group fewer than the others.
 """
 
 from __future__ import annotations

@@ -420,7 +420,7 @@ def _holder(file: Path) -> str:
 
 
 def write_json(file: Path, value: Any) -> None:
-    """Write JSON, whole or not at all."""
+    """Write JSON atomically: a reader sees the file before or after, never a part of it."""
     text = json_text(value)
     with atomic_file(file) as temporary:
         temporary.write_text(text, encoding="utf-8", newline="\n")

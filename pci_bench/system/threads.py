@@ -1,4 +1,4 @@
-"""The one place that sets how many cores a process uses."""
+"""How many cores a process may use, and setting it for every numerical library."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The one place that imports timm, and that downloads and loads the weights of its models."""
+"""Import of timm where torchvision may be broken, and download and loading of the weights of its models."""
 
 from __future__ import annotations
 

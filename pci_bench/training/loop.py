@@ -1,4 +1,4 @@
-"""One training loop for every model (paper: "Datasets, Preprocessing, and Training"; numbers from the authors' code)."""
+"""Training of any model: epochs, held-out losses, checkpoints and the weights that result (paper: "Datasets, Preprocessing, and Training"; numbers from the authors' code)."""
 
 from __future__ import annotations
 

@@ -113,13 +113,13 @@ class TwoViews(Objective):
         import torch
 
         network.eval()
-        found, batch = [], min(self.recipe.batch, len(self.validation))
+        losses, batch = [], min(self.recipe.batch, len(self.validation))
         with torch.inference_mode():
             for start in range(0, len(self.validation) - batch + 1, batch):
                 chosen = self.validation[start : start + batch]
                 pair = self._two_views(crops, chosen, np.random.default_rng([self.recipe.seed, start]))
-                found.append(float(self.loss(network, tuple(tensor(view, device) for view in pair))))
-        return {"validation_loss": float(np.mean(found))}
+                losses.append(float(self.loss(network, tuple(tensor(view, device) for view in pair))))
+        return {"validation_loss": float(np.mean(losses))}
 
     def references(self, crops: np.ndarray) -> dict[str, float]:
         """Return the loss of a network that finds all views equally alike."""

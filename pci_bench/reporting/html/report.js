@@ -129,9 +129,9 @@
             ...row.slice(1).map((text, i) => make("td", { class: i + 1 < names ? null : "number" }, text))))))));
   }
 
-  function shade(share) { // of the ground to the full colour, and the ink that can be read on it
-    const [full, ground] = [colour("heat"), colour("page")].map((c) => c.split(",").map(Number));
-    const mixed = full.map((v, i) => Math.round(ground[i] + (0.05 + 0.95 * share) * (v - ground[i])));
+  function shade(share) { // of the page's colour to the full colour, and the ink that can be read on it
+    const [full, page] = [colour("heat"), colour("page")].map((c) => c.split(",").map(Number));
+    const mixed = full.map((v, i) => Math.round(page[i] + (0.05 + 0.95 * share) * (v - page[i])));
     const [r, g, b] = mixed.map((v) => (v / 255 <= 0.04045 ? v / 255 / 12.92 : ((v / 255 + 0.055) / 1.055) ** 2.4));
     return `background:rgb(${mixed});color:${0.2126 * r + 0.7152 * g + 0.0722 * b > 0.179 ? "#000" : "#fff"}`;
   }
@@ -330,15 +330,15 @@
       if (best) mark(best);
       else said.textContent = "There is no further point that way.";
     }
-    const ground = () => (isDark() ? view.dark : view.light);
+    const classColours = () => (isDark() ? view.dark : view.light);
     async function redraw() {
       if (!plot.clientWidth) return;
       const [width, height] = size();
       vega?.finalize();
       const signals = Object.entries({ xs: domains()[0], ys: domains()[1], focus }).map(([name, value]) => ({ name, value }));
       const spec = { ...view.chart, width, height, signals, data: [{ name: "points", values: points }] };
-      ({ view: vega } = await vegaEmbed(canvasPlace, spec, { mode: "vega", actions: false, renderer: "canvas", tooltip: false, config: { range: { category: ground() } } }));
-      legend.querySelectorAll(".glyph").forEach((glyph, code) => { glyph.style.color = ground()[code]; });
+      ({ view: vega } = await vegaEmbed(canvasPlace, spec, { mode: "vega", actions: false, renderer: "canvas", tooltip: false, config: { range: { category: classColours() } } }));
+      legend.querySelectorAll(".glyph").forEach((glyph, code) => { glyph.style.color = classColours()[code]; });
       mark(current, false);
     }
     function show(index) {
@@ -377,7 +377,7 @@
     const views = data.datasets[place.dataset.dataset].gallery;
     const id = place.dataset.id;
     const state = { view: 0, label: "", outcome: 0, all: false };
-    const FEW = 10;
+    const QUERIES_SHOWN = 10;
     const more = make("button", { type: "button", onclick: () => { const seen = list.children.length; state.all = true; show(); list.children[seen].tabIndex = -1; list.children[seen].focus(); } });
     const outcomes = ["right and wrong", "right only", "wrong only"];
     const list = make("ul", { class: "queries" });
@@ -388,9 +388,9 @@
       const view = views[state.view];
       const queries = view.queries.filter((q) => (!state.label || q.label === state.label) && (!state.outcome || (q.label === q.predicted) === (state.outcome === 1)));
       count.textContent = `${queries.length} ${queries.length === 1 ? "query cell" : "query cells"}`;
-      more.hidden = state.all || queries.length <= FEW;
+      more.hidden = state.all || queries.length <= QUERIES_SHOWN;
       more.textContent = `Show all ${queries.length}`;
-      list.replaceChildren(...(state.all ? queries : queries.slice(0, FEW)).map((q) => {
+      list.replaceChildren(...(state.all ? queries : queries.slice(0, QUERIES_SHOWN)).map((q) => {
         const right = q.label === q.predicted;
         return make("li", {}, make("div", { class: "query" },
           make("figure", {}, crop(q.cell), make("figcaption", {}, make("strong", {}, q.label), make("br"), verdict(right, right ? "found" : `taken for ${q.predicted}`))),
