@@ -355,13 +355,28 @@ class Registry(Generic[T]):
         """Return what makes the things of a name that takes an argument."""
         return self._loaded()[f"{prefix}:"].value
 
-    def unknown(self, name: str, *, also: list[str] | None = None) -> str:
-        """Return the sentence for an unknown name, with the nearest known ones and the command that lists all."""
+    def unknown(
+        self, name: str, *, also: list[str] | None = None, nothing: str | None = None, listed: str | None = None
+    ) -> str:
+        """Return the sentence for an unknown name, with the nearest known ones and the command that lists all.
+
+        Parameters
+        ----------
+        name
+            What was asked for.
+        also
+            Further known names, of other kinds.
+        nothing
+            What there is none of by this name, where other kinds were looked for too; by default ``"no <kind>"``.
+        listed
+            What ``pci-bench list`` is to list; by default this kind, and everything where it is empty.
+        """
         known = dict.fromkeys([*self.names(), *(f"{p}:{a}" for p, a in self.prefixes().items()), *(also or [])])
         close_matches = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
         suggestion = f"Did you mean {' or '.join(close_matches)}? " if close_matches else ""
         plural = {"feature set": "features"}.get(self.kind, self.kind + "s")
-        return f"There is no {self.kind} named '{name}'. {suggestion}`pci-bench list {plural}` shows all of them."
+        command = f"pci-bench list {plural if listed is None else listed}".rstrip()
+        return f"There is {nothing or f'no {self.kind}'} named '{name}'. {suggestion}`{command}` shows all of them."
 
     def match(self, pattern: str) -> list[str]:
         """Return the names that fit a shell pattern such as ``pci-conv*``."""

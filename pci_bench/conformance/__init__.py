@@ -118,9 +118,9 @@ def _passes(name: str) -> list[list[FeatureSet]]:
             raise
         also = [*known_feature_sets(), *groups(), *DATASETS, *EVALUATORS, *MODELS, *SEGMENTERS]
         raise UserError(
-            EXTRACTORS.unknown(name, also=also)
-            .replace("no feature set named", "no feature set, dataset, evaluator, model or segmenter named")
-            .replace("list features", "list")
+            EXTRACTORS.unknown(
+                name, also=also, nothing="no feature set, dataset, evaluator, model or segmenter", listed=""
+            )
         ) from error
     passes: dict[tuple[str, str | None], list[FeatureSet]] = {}
     for feature_set in selected:

@@ -46,7 +46,7 @@ def described(name: str) -> list[tuple[str, Description]]:
             *features.known_feature_sets(),
             *features.groups(),
         ]
-        raise UserError(EXTRACTORS.unknown(name, also=also).replace("no feature set named", "nothing named"))
+        raise UserError(EXTRACTORS.unknown(name, also=also, nothing="nothing"))
     return every
 
 

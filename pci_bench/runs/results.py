@@ -246,9 +246,12 @@ class Result(_Part):
 
         They stand as the evaluator declares them, or in the order of their names.
         """
-        params = self.evaluator.params
-        told = [name for name, value in params.items() if name in key or value != defaults.get(name)]
-        return separator.join(f"{name}={params[name]}" for name in (sorted(told) if by_name else told))
+        params = self.telling_params(key, defaults)
+        return separator.join(f"{name}={params[name]}" for name in (sorted(params) if by_name else params))
+
+    def telling_params(self, key: tuple[str, ...], defaults: dict[str, Any]) -> dict[str, Any]:
+        """Return the parameters of :meth:`label`, with their values."""
+        return {k: v for k, v in self.evaluator.params.items() if k in key or v != defaults.get(k)}
 
     def path(self, key: tuple[str, ...], defaults: dict[str, Any]) -> Path:
         """Return the file's path below an output folder: ``results/<dataset>/<features>/<evaluator>/<params>.json``."""

@@ -10,6 +10,8 @@ from pci_bench.system.files import json_text
 from pci_bench.system.machine import versions
 from pci_bench.system.text import markdown, plot_text
 
+TRAINED_NETWORK = "the trained network, weights rounded to float16"  # among the references; the curve ends there
+
 
 def card_of(weights: Path, facts: dict[str, Any]) -> dict[str, bytes]:
     """Return what stands beside a weights file, by suffix: the numbers, the curve and the card."""
@@ -59,7 +61,7 @@ def _curve(facts: dict[str, Any]) -> bytes:
     if held_out := [h["validation_loss"] for h in facts["history"] if "validation_loss" in h]:
         axes.plot(epochs, held_out, color=COLOURS[0], marker=".", label="held-out images")
     for number, (what, value) in enumerate(facts["references"].items()):
-        if what.startswith("the trained"):
+        if what == TRAINED_NETWORK:
             continue
         axes.axhline(value, color=COLOURS[(1, 5)[number % 2]], linewidth=1, linestyle=(0, (5, 3)), label=what)
     axes.set_xlabel("epoch", fontsize=8.5)

@@ -18,6 +18,7 @@ from pci_bench.system.files import cache_folder, escape, lock
 from pci_bench.system.interruption import advising
 from pci_bench.system.progress import Progress
 from pci_bench.system.threads import available_cores, set_threads
+from pci_bench.training.card import TRAINED_NETWORK
 from pci_bench.training.checkpoint import CHECKPOINT_SCHEMA, read_checkpoint, write_checkpoint
 from pci_bench.training.crops import stored_crops, tensor
 from pci_bench.training.recipe import Recipe
@@ -160,7 +161,7 @@ def train(
         rounded_to_float16(network)
         measured = objective.validate(network, crops, device)
         if measured:
-            references["the trained network, weights rounded to float16"] = measured.pop("validation_loss")
+            references[TRAINED_NETWORK] = measured.pop("validation_loss")
         return save_trained(
             trainable.meta, objective, network, cells, recipe, name, history, references, measured, device, folder
         )

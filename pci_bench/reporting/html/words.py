@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pci_bench.api.evaluator import EVALUATORS
 from pci_bench.reporting.candidates import Candidates
-from pci_bench.runs.results import Result, metric_of, parameters
+from pci_bench.runs.results import Result, key_and_defaults, metric_of
 
 
 def exclusion(result: Result) -> str:
@@ -14,7 +14,8 @@ def exclusion(result: Result) -> str:
 
 def setting(result: Result) -> str:
     """Return evaluator and parameters but for the exclusion: ``loo-knn, k=11``."""
-    settings = [p for p in parameters(result).split(",") if p and not p.startswith(("exclude=", "candidates="))]
+    params = result.telling_params(*key_and_defaults(result))
+    settings = [f"{name}={value}" for name, value in params.items() if name not in ("exclude", "candidates")]
     return ", ".join([result.evaluator.name, *settings])
 
 
