@@ -1,4 +1,4 @@
-"""A gallery of cells and their nearest neighbours, as ``loo-knn`` stored them beside its results."""
+"""A gallery of cells and their nearest neighbours, as an evaluator stored them beside its results."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 FEATURE_SETS = 3
 MAX_NAMED = 4  # of those without
+USUAL = "loo-knn"  # whose neighbours are missed where no result has any
 
 
 @dataclass(frozen=True)
@@ -76,10 +77,11 @@ def galleries(results: Sequence[Result], cells: Cells | str) -> Galleries:
     cells
         Its cells, or a sentence why they cannot be shown.
     """
-    knn_results = [r for r in featured(results) if r.evaluator.name == "loo-knn" and not Candidates.of(r).balanced]
+    storing = list(dict.fromkeys(r.evaluator.name for r in results if NEIGHBOURS in r.tables)) or [USUAL]
+    knn_results = [r for r in featured(results) if r.evaluator.name in storing and not Candidates.of(r).balanced]
     if not knn_results:
         return Galleries(
-            reasons=["There are no results of loo-knn in this folder, so there are no neighbours to show."]
+            reasons=[f"There are no results of {USUAL} in this folder, so there are no neighbours to show."]
         )
     if isinstance(cells, str):
         return Galleries(reasons=[cells])
@@ -96,7 +98,7 @@ def galleries(results: Sequence[Result], cells: Cells | str) -> Galleries:
             else [*without[: MAX_NAMED - 1], f"{len(without) - MAX_NAMED + 1} more"]
         )
         collected.reasons.append(
-            f"No neighbours are stored beside results of loo-knn on {enumerated(named)}: the results are older than this table, or "
+            f"No neighbours are stored beside results of {enumerated(storing)} on {enumerated(named)}: the results are older than this table, or "
             "its file is missing. Run the benchmark again to write it."
         )
     return collected
@@ -112,6 +114,11 @@ def _queries(table: pd.DataFrame) -> list[Query]:
     return list(queries.values())
 
 
+def longest(queries: Sequence[Query]) -> int:
+    """Return the largest number of neighbours that a query has."""
+    return max((len(query.neighbours) for query in queries), default=0)
+
+
 def gallery_views(collected: Galleries, dataset: int, shown_cells: Shown) -> list[dict[str, Any]]:
     """Return the galleries for the page; queries of which a cell has no crop are left out."""
     views = []
@@ -120,7 +127,7 @@ def gallery_views(collected: Galleries, dataset: int, shown_cells: Shown) -> lis
         views.append(
             {
                 "title": f"{gallery.result.features.full_name}, {exclusion(gallery.result)}",
-                "k": gallery.result.evaluator.params["k"],
+                "k": gallery.result.evaluator.params.get("k", longest(gallery.queries)),
                 "queries": [
                     {
                         "cell": shown_cells.index(dataset, q.cell, q.label),
