@@ -37,7 +37,7 @@ class Metric:
     higher_is_better
         Whether a larger value is the better one.
     reproducible
-        Whether the same features give the same value on every machine. What is not, as of an embedding that is a picture,
+        Whether the same features give the same value on every machine. What is not, as coordinates of an embedding,
         is never gated.
 
     Examples

@@ -241,7 +241,7 @@ def write_h5ad(adata: AnnData, file: Path) -> None:
 
 
 def write_features(adata: AnnData, path: Path) -> None:
-    """Write features in the format that the path's ending names, whole or not at all.
+    """Write features atomically, in the format that the path's ending names.
 
     ``.parquet`` and ``.csv`` have one ``Metadata_<column>`` for every obs column (as pycytominer); ``.npz`` has ``X``,
     ``cell``, ``names`` and, where there are labels, ``label``.

@@ -156,7 +156,7 @@ def stratified_jackknife(
 def _left_out(
     totals: np.ndarray, label: int, rows: np.ndarray, scale: float, statistic: Statistic
 ) -> dict[str, np.ndarray]:
-    """Return statistics of the counts where one class's are less each row, and scaled."""
+    """Return statistics of the counts where each row is subtracted from one class's, and scaled."""
     values_by_name: dict[str, list[np.ndarray]] = {}
     for start in range(0, len(rows), CHUNK):
         part = rows[start : start + CHUNK]
@@ -211,7 +211,7 @@ def mean_spread(values: np.ndarray, groups: np.ndarray) -> Spread:
 def pair_spread(influence: np.ndarray, pairs: np.ndarray, strata: np.ndarray) -> Spread:
     """Return the spread of an estimate from pairs of items, where pairs that share an item vary together.
 
-    The sum over items of what all their pairs do, squared, less what was counted twice: the two items of one pair (Fafchamps
+    The sum over items of what all their pairs do, squared, minus what was counted twice: the two items of one pair (Fafchamps
     and Gubert 2007; Aronow, Samii and Assenova 2015). So the variance of the draw of pairs counts once, and that of the items.
 
     Parameters
