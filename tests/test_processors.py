@@ -24,8 +24,9 @@ SMALLEST_COLUMN = 0.01
 NETWORKS = """
 import sys
 import numpy as np, pandas as pd, torch
-from pci_bench import extract
 from pci_bench.data.cells import Cells, Channel, DatasetMeta
+from pci_bench.features.extraction import ExtractionOptions, compute_features
+from pci_bench.features.names import parse
 
 rng = np.random.default_rng(0)
 rows, columns = np.mgrid[:64, :64]
@@ -37,7 +38,8 @@ channels = (Channel("GFP", "protein"), Channel("RFP", "marker"))
 cells = Cells(obs, channels, DatasetMeta("spots", "1", "Spots"), "spots", crops)
 names = ["pci-conv1", "pci-conv4", "pci-conv5", "marker-only", "autoencoder-conv4", "deeploc-fc2", "deeploc-predictions"]
 names = [f"{name}@yeast-sim" for name in names] + ["pci-random-conv5", "vgg16-random-gfp-only-block2_conv1"]
-np.savez(sys.argv[1], **{name: np.asarray(extract(name, cells, device="cpu").X) for name in names})
+computed = compute_features([parse(name) for name in names], cells, ExtractionOptions(device="cpu"))
+np.savez(sys.argv[1], **{str(features): np.asarray(adata.X) for features, adata in computed.items()})
 print(torch.backends.cpu.get_cpu_capability())
 """
 
