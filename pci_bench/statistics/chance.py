@@ -19,8 +19,8 @@ def permuted_labels(labels: np.ndarray, groups: np.ndarray, permutations: int, s
     """Return labels with whole groups' labels exchanged: (permutations, n) int.
 
     Each group takes the labels of another one (or its own), in random order, stretched or cut to its size. Where every group has
-    one label, labels are assigned to groups. Where every cell is a group, cells are. Where all groups have the same mixture, as plates
-    may, cells are permuted within them.
+    one label, this assigns labels to groups at random; where every cell is a group, to cells. Where all groups have the same mixture,
+    as plates may, it permutes cells within them.
 
     Parameters
     ----------
