@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import functools
 import os
-import re
-import signal
-import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -20,19 +15,19 @@ import numpy as np
 
 from pci_bench.api.extractor import Compute
 from pci_bench.api.segmenter import DEFAULT_SEGMENTER, SEGMENTERS
-from pci_bench.errors import PluginError, UserError
+from pci_bench.errors import PluginError
 from pci_bench.features.availability import code_of
 from pci_bench.features.jobs import Job, by_extractor, job_of, read_part, stage_name, whole_part, write_part
 from pci_bench.features.names import FeatureSet
 from pci_bench.system.files import cache_folder
 from pci_bench.system.progress import Progress
 from pci_bench.system.threads import available_cores, machine_cores, set_threads
+from pci_bench.system.workers import shared, stay_with
 
 if TYPE_CHECKING:
     from pci_bench.data.cells import Cells
 
 SECONDS_WORTH_PROCESSES = 20.0  # of CPU time: less is done sooner and cheaper than processes are started
-SECONDS_BETWEEN_LOOKS = 0.5  # of a worker process for its parent
 
 
 def computed(
@@ -74,7 +69,7 @@ def computed(
                 )
                 for start in todo
             )
-            for start in _shared(tasks, workers, partial(_what_was_lost, jobs, cells, todo)):
+            for start in shared(tasks, workers, partial(_what_was_lost, jobs, cells, todo)):
                 advance(min(size, len(cells) - start))
     for job in jobs:
         yield job, np.concatenate([read_part(job, start) for start in parts])
@@ -94,20 +89,6 @@ def _opened(jobs: Sequence[Job], cells: Cells, device: str, threads: int) -> tup
             )
     set_threads(threads)  # once more, for libraries that were imported just now
     return tuple(opened)
-
-
-def _shared(tasks: Iterable[Any], workers: int, lost: Callable[[], str]) -> Iterator[int]:
-    """Yield what worker processes finish; one that is killed is a sentence."""
-    from joblib import Parallel
-
-    try:
-        yield from Parallel(n_jobs=workers, return_as="generator_unordered")(tasks)
-    except BrokenProcessPool as error:
-        codes = re.search(r"\{([^}]*)\}", str(error))
-        raise UserError(
-            f"A worker process was killed or crashed{f' ({codes[1]})' if codes else ''} while it computed {lost()} Run the same "
-            "command again: it continues where it stopped. Where the system killed it for want of memory, use fewer --workers."
-        ) from error
 
 
 def _what_was_lost(jobs: Sequence[Job], cells: Cells, starts: Sequence[int]) -> str:
@@ -187,7 +168,7 @@ def _work(
     """Compute one part in a worker process."""
     from pci_bench.api.registry import load_plugin
 
-    _stay_with(parent)
+    stay_with(parent)
     os.environ["PCI_BENCH_CACHE"] = str(
         cache
     )  # worker processes outlive a call, and keep the environment they began with
@@ -198,21 +179,6 @@ def _work(
     pool = _Pool.of(jobs, cores, device)
     _compute_part(_opened(jobs, cells, device, pool.threads), cells, start, device, pool, lambda n: None)
     return start
-
-
-@functools.cache
-def _stay_with(parent: int) -> None:
-    """End this worker process when its parent is gone, however that ended; Ctrl-C is the parent's to hear."""
-    if os.getpid() == parent:  # joblib does not start processes within processes
-        return
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(SECONDS_BETWEEN_LOOKS)
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
 
 
 def _compute_part(

@@ -39,7 +39,7 @@ def contacts(labels: np.ndarray) -> np.ndarray:
     return shared + shared.T
 
 
-def mother_and_bud(labels: np.ndarray) -> np.ndarray:
+def mother_and_bud(labels: np.ndarray, own: int | None = None) -> np.ndarray:
     """Return the mask of a crop: 1 the cell in the middle, 2 its bud, 3, 4 … the other regions.
 
     The bud is the region with the longest contact to the middle cell (a gap of up to two pixels is contact) among those that
@@ -49,6 +49,8 @@ def mother_and_bud(labels: np.ndarray) -> np.ndarray:
     ----------
     labels
         (rows, columns), 0 background and 1 … n, one label per region.
+    own
+        The middle cell's label, where it is known.
 
     Returns
     -------
@@ -57,7 +59,7 @@ def mother_and_bud(labels: np.ndarray) -> np.ndarray:
     """
     from scipy import ndimage
 
-    centre = centre_label(labels)
+    centre = centre_label(labels) if own is None else own
     if centre == 0:
         return np.zeros(labels.shape, np.uint16)
     grown = np.where(labels > 0, labels, ndimage.grey_dilation(labels, size=(3, 3)))
