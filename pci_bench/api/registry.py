@@ -257,6 +257,7 @@ class Registry(Generic[T]):
         self._declared_in = declared_in
         self._declare = declare
         self._folders_seen = 0
+        self._finders: list[Callable[[], Mapping[str, T]]] = []
 
     def register(
         self, name: str, value: T | Callable[[str], T], *, argument: str | None = None, origin: Origin | None = None
@@ -288,6 +289,14 @@ class Registry(Generic[T]):
         self._entries[name if argument is None else f"{name}:"] = _Entry(value, argument, origin)
         _sources[origin.file] = "" if is_own(origin.file) else digest_of_sources(source_root(origin.file))
 
+    def found_by(self, finder: Callable[[], Mapping[str, T]]) -> Callable[[], Mapping[str, T]]:
+        """Add a function that gives further things by name, whatever there is when a name is looked up; a decorator.
+
+        What is registered has precedence over what is found.
+        """
+        self._finders.append(finder)
+        return finder
+
     def _loaded(self) -> dict[str, _Entry]:
         if self._autoload:
             load_plugins()
@@ -296,12 +305,16 @@ class Registry(Generic[T]):
             self._folders_seen += 1
             for file in sorted((folder / self._declared_in).glob("*.toml")):
                 self._declare(file)
-        return self._entries
+        found = {
+            name: _Entry(value, None, origin_of(finder)) for finder in self._finders for name, value in finder().items()
+        }
+        return found | self._entries
 
     @contextmanager
     def temporary(self) -> Iterator[Registry[T]]:
         """Yield the registry; what is registered within is gone afterwards, and what was replaced is back."""
-        entries, seen = dict(self._loaded()), self._folders_seen
+        self._loaded()
+        entries, seen = dict(self._entries), self._folders_seen
         try:
             yield self
         finally:

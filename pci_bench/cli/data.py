@@ -1,7 +1,8 @@
-"""The commands `data`: list, get and verify datasets in the cache."""
+"""The commands `data`: list, get, verify and remove datasets in the cache, and make them of raw fields of view."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -52,3 +53,43 @@ def data_verify(name: Annotated[str, typer.Argument(help="A dataset.")], plugin:
     say(f"{name} is whole: sha256 {sha256}")
     if counted := said_of(load_dataset(name)):
         say(counted)
+
+
+@data_app.command("prepare")
+def data_prepare(
+    layout: Annotated[Path, typer.Argument(help="How fields of view lie in files, and how cells are cut (TOML).")],
+    name: Annotated[str, typer.Option("--name", help="What the dataset is called from then on.")],
+    workers: Annotated[int | None, typer.Option(help="Processes that share the fields; by default one per core.")] = None,
+    strict: Annotated[bool, typer.Option("--strict", help="Stop at the first field that cannot be cut.")] = False,
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Replace a dataset of this name that came from another layout.")
+    ] = False,
+    plugin: PluginOption = None,
+) -> None:
+    """Cut cells from raw fields of view: segment, crop and filter, into a dataset that every command takes."""
+    load_plugins(plugin)
+    from pci_bench.datasets.prepared import prepare_dataset, prepared_folder
+
+    cells, prepared = prepare_dataset(
+        layout, name, workers=workers, strict=strict, replace=replace, progress=ConsoleProgress(err)
+    )
+    table = prepared.joined
+    rows = [("fields of view", f"{len(prepared.parts):,}", "")]
+    rows += [("  not cut", field, reason) for field, reason in {**prepared.found.incomplete, **prepared.failed}.items()]
+    rows.append(("objects", f"{len(table.objects):,}", ""))
+    rows += [("  dropped", f"{count:,}", reason) for reason, count in table.drops().items()]
+    rows.append(("cells", f"{len(table.obs):,}", f"in {table.obs['image'].nunique():,} images"))
+    show(rows, f"{name}: what was cut")
+    for note in cells.notes:
+        say(f"Note: {note}")
+    out.print(repr(cells), markup=False, highlight=False)
+    say(f"Fields, objects and reasons as tables: {prepared_folder(name)}")
+
+
+@data_app.command("remove")
+def data_remove(name: Annotated[str, typer.Argument(help="A dataset that `data prepare` made.")]) -> None:
+    """Remove a prepared dataset from the cache; raw files are not touched."""
+    from pci_bench.datasets.prepared import remove_prepared
+
+    remove_prepared(name)
+    say(f"{name} is removed from the cache.")

@@ -15,10 +15,12 @@ from pci_bench.data.observations import exclusion_groups, resolve_exclude
 from pci_bench.data.provenance import DatasetProvenance, Provenance
 from pci_bench.evaluators.labelled import (
     CLASSIFICATION_METRICS,
+    SUBSET,
     LabelledCells,
     classes_unavailable_reason,
     classification_unavailable_reason,
     labelled,
+    resolved,
 )
 from pci_bench.statistics.folds import balanced_weights, stratified_folds
 from pci_bench.statistics.intervals import LEARNED_BY_CLASSIFIER, training_variance
@@ -75,6 +77,7 @@ class ClassifierParams(pydantic.BaseModel):
     scale: Literal["fold", "none"] = pydantic.Field(
         "fold", description="standardise with the training cells of the fold"
     )
+    subset: str = pydantic.Field("", description=SUBSET)
 
 
 class LogisticRegressionParams(ClassifierParams):
@@ -97,7 +100,7 @@ class _CrossValidated(Evaluator):
 
     def dataset_reason(self, obs: pd.DataFrame, dataset: DatasetProvenance, params: ClassifierParams) -> str | None:
         """Return why there is nothing to classify, or None."""
-        return classification_unavailable_reason(obs, dataset, params.exclude)
+        return classification_unavailable_reason(obs, dataset, params.exclude, params.subset)
 
     def __call__(self, adata: AnnData, param_sets: list[Any], context: EvaluationContext) -> Iterator[EvaluatorOutput]:
         """Yield one output per parameters, and the held-out predictions.
@@ -105,12 +108,12 @@ class _CrossValidated(Evaluator):
         Folds of cells: metrics are means over the folds (paper). Folds of whole groups may lack classes, so that their
         balanced accuracies would be means over different classes: metrics are of all held-out predictions together.
         """
-        cells = LabelledCells.of(adata)
-        order = np.argsort(cells.names, kind="stable")  # folds must not depend on the cells' order
-        back = np.argsort(order)
         for params in param_sets:
+            cells = LabelledCells.of(adata, params.subset)
+            order = np.argsort(cells.names, kind="stable")  # folds must not depend on the cells' order
+            back = np.argsort(order)
             column = resolve_exclude(params.exclude, Provenance.of(adata).dataset)
-            groups = None if column == "cell" else exclusion_groups(adata.obs, column)[labelled(adata.obs)]
+            groups = None if column == "cell" else exclusion_groups(adata.obs, column)[labelled(adata.obs, params.subset)]
             labels = cells.labels[order]
             folds, n_folds, unreachable = stratified_folds(
                 labels, None if groups is None else groups[order], params.folds, context.seed
@@ -125,7 +128,7 @@ class _CrossValidated(Evaluator):
                 details["fewer_folds"] = f"{n_folds} folds, since a class has only {n_folds} {what}"
             whole = cells.whole_units(np.arange(len(labels)) if groups is None else groups)
             yield cells.output(
-                params.model_copy(update={"exclude": column}).model_dump(),
+                resolved(params, column),
                 predicted[back],
                 unreachable=unreachable,
                 folds=folds[back],

@@ -15,9 +15,11 @@ from pci_bench.data.observations import exclusion_groups, resolve_exclude
 from pci_bench.data.provenance import DatasetProvenance, Provenance
 from pci_bench.evaluators.labelled import (
     CLASSIFICATION_METRICS,
+    SUBSET,
     LabelledCells,
     classification_unavailable_reason,
     labelled,
+    resolved,
 )
 from pci_bench.statistics.chance import PERMUTATIONS, permuted_labels
 from pci_bench.statistics.folds import unreachable_classes
@@ -56,6 +58,7 @@ class LooKnnParams(pydantic.BaseModel):
     candidates: Literal["all", "balanced"] = pydantic.Field(
         "all", description="all other cells may be neighbours, or every class loses a group as the cell's own does"
     )
+    subset: str = pydantic.Field("", description=SUBSET)
 
 
 class Votes(NamedTuple):
@@ -101,11 +104,11 @@ class LooKnn(Evaluator):
 
     def dataset_reason(self, obs: pd.DataFrame, dataset: DatasetProvenance, params: LooKnnParams) -> str | None:
         """Return why there is nothing to classify, or None."""
-        if reason := classification_unavailable_reason(obs, dataset, params.exclude):
+        if reason := classification_unavailable_reason(obs, dataset, params.exclude, params.subset):
             return reason
         if params.candidates == "balanced" and resolve_exclude(params.exclude, dataset) == "cell":
             return "candidates=balanced needs an exclusion coarser than the cell. Name one with exclude"
-        if params.k >= (count := int(labelled(obs).sum())):
+        if params.k >= (count := int(labelled(obs, params.subset).sum())):
             return f"k = {params.k} needs at least {params.k + 1} labelled cells, and {dataset.display_name} has {count}. Use a smaller --k"
         return None
 
@@ -113,19 +116,26 @@ class LooKnn(Evaluator):
         self, adata: AnnData, param_sets: list[LooKnnParams], context: EvaluationContext
     ) -> Iterator[EvaluatorOutput]:
         """Yield one output per parameters: metrics, intervals, chance, per-class recalls, confusion, predictions, examples."""
-        cells = LabelledCells.of(adata)
-        dataset, kept = Provenance.of(adata).dataset, labelled(adata.obs)
-        resolved = [p.model_copy(update={"exclude": resolve_exclude(p.exclude, dataset)}) for p in param_sets]
-        groups = {c: exclusion_groups(adata.obs, c)[kept] for c in dict.fromkeys(p.exclude for p in resolved)}
+        for subset in dict.fromkeys(p.subset for p in param_sets):
+            yield from self._of_subset(adata, subset, [p for p in param_sets if p.subset == subset], context)
+
+    def _of_subset(
+        self, adata: AnnData, subset: str, param_sets: list[LooKnnParams], context: EvaluationContext
+    ) -> Iterator[EvaluatorOutput]:
+        """Yield the outputs of the parameters that evaluate the same cells."""
+        cells = LabelledCells.of(adata, subset)
+        dataset, kept = Provenance.of(adata).dataset, labelled(adata.obs, subset)
+        searches = [p.model_copy(update={"exclude": resolve_exclude(p.exclude, dataset)}) for p in param_sets]
+        groups = {c: exclusion_groups(adata.obs, c)[kept] for c in dict.fromkeys(p.exclude for p in searches)}
         groupings = {column: np.unique(values, return_inverse=True)[1] for column, values in groups.items()}
         units, strata, singly = units_and_strata(cells.groups, cells.labels, cells.names)
         interval = _interval_name(cells, singly)
         order = np.argsort(cells.names, kind="stable")
         drawn = np.random.default_rng(0).permutation(order)  # examples: the same whatever the seed and the cells' order
         by_scale: dict[str, dict[str, Neighborhoods]] = {}
-        for scale in dict.fromkeys(p.scale for p in resolved):
+        for scale in dict.fromkeys(p.scale for p in searches):
             features = standardized(cells.values) if scale == "all" else np.asarray(cells.values, np.float64)
-            depth = search_depth(max(p.k for p in resolved if p.scale == scale), len(features), singly, groupings)
+            depth = search_depth(max(p.k for p in searches if p.scale == scale), len(features), singly, groupings)
             by_scale[scale] = neighborhoods(features, cells.labels, groupings, depth, order)
 
         def permuted(groups: np.ndarray) -> np.ndarray:
@@ -134,7 +144,7 @@ class LooKnn(Evaluator):
         @cache
         def votes(scale: str, column: str, candidates: str) -> Votes:
             """Return what one pass finds for all k that are asked for."""
-            ks = [p.k for p in resolved if (p.scale, p.exclude, p.candidates) == (scale, column, candidates)]
+            ks = [p.k for p in searches if (p.scale, p.exclude, p.candidates) == (scale, column, candidates)]
             neighbors, balanced = by_scale[scale][column], candidates == "balanced"
             return Votes(
                 neighbors.shares(ks, balanced=balanced),
@@ -144,7 +154,7 @@ class LooKnn(Evaluator):
                 else {},
             )
 
-        for params in resolved:
+        for params in searches:
             neighbors, balanced = by_scale[params.scale][params.exclude], params.candidates == "balanced"
             of_all_k = votes(params.scale, params.exclude, params.candidates)
             shares = of_all_k.shares[params.k]
@@ -153,7 +163,7 @@ class LooKnn(Evaluator):
             if of_all_k.recognition:
                 details["recognition"] = {"unit": cells.confounder, **of_all_k.recognition[params.k]}
             output = cells.output(
-                params.model_dump(),
+                resolved(params, params.exclude),
                 predicted,
                 unreachable=unreachable_classes(cells.labels, neighbors.groups),
                 details=details,

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pydantic
 
 from pci_bench.api.evaluator import EvaluatorOutput, Metric
-from pci_bench.data.observations import exclusion_groups, obs_codes, resolve_exclude
+from pci_bench.data.observations import exclusion_groups, obs_codes, obs_strings, resolve_exclude
 from pci_bench.data.provenance import DatasetProvenance, Provenance
 from pci_bench.errors import UserError
 from pci_bench.statistics.folds import unreachable_classes
@@ -29,9 +30,33 @@ if TYPE_CHECKING:
 CLASSIFICATION_METRICS = {name: Metric("percent") for name in ("balanced_accuracy", "macro_f1", "accuracy")}
 
 
-def labelled(obs: pd.DataFrame) -> np.ndarray:
-    """Return which cells have a label (n,) bool."""
-    return obs_codes(obs, "label") >= 0
+SUBSET = "only cells with this value of an obs column, as crowded=no; all where it is empty"
+
+
+def labelled(obs: pd.DataFrame, subset: str = "") -> np.ndarray:
+    """Return which cells have a label (n,) bool, and the value of an obs column that `subset` names as ``column=value``."""
+    chosen: np.ndarray = obs_codes(obs, "label") >= 0
+    column, _, value = subset.partition("=")
+    return chosen & (obs_strings(obs, column) == value) if subset else chosen
+
+
+def resolved(params: pydantic.BaseModel, exclude: str) -> dict[str, Any]:
+    """Return parameters as results keep them: the exclusion by its column, and a subset only where there is one."""
+    values = {**params.model_dump(), "exclude": exclude}
+    return values if values["subset"] else {name: value for name, value in values.items() if name != "subset"}
+
+
+def subset_unavailable_reason(obs: pd.DataFrame, dataset: DatasetProvenance, subset: str) -> str | None:
+    """Return why a subset's cells cannot be told, or None."""
+    column, equals, value = subset.partition("=")
+    if not subset:
+        return None
+    if not equals or column not in obs:
+        return f"subset = '{subset}' is no column=value; the columns of {dataset.display_name} are {', '.join(obs.columns)}"
+    if not (obs_strings(obs, column) == value).any():
+        values = ", ".join(np.unique(obs_strings(obs, column))[:5])
+        return f"no cell of {dataset.display_name} has '{value}' in its column '{column}', but for example {values}"
+    return None
 
 
 def classes_unavailable_reason(obs: pd.DataFrame, dataset: DatasetProvenance) -> str | None:
@@ -44,8 +69,13 @@ def classes_unavailable_reason(obs: pd.DataFrame, dataset: DatasetProvenance) ->
     return None
 
 
-def classification_unavailable_reason(obs: pd.DataFrame, dataset: DatasetProvenance, exclude: str) -> str | None:
+def classification_unavailable_reason(
+    obs: pd.DataFrame, dataset: DatasetProvenance, exclude: str, subset: str = ""
+) -> str | None:
     """Return why the cells' labels cannot be predicted from other cells under an exclusion, or None."""
+    if reason := subset_unavailable_reason(obs, dataset, subset):
+        return reason
+    obs = obs[labelled(obs, subset)] if subset else obs
     if reason := classes_unavailable_reason(obs, dataset):
         return reason
     name, labels = dataset.display_name, obs_codes(obs, "label")
@@ -88,15 +118,15 @@ class LabelledCells:
     groups: np.ndarray | None
 
     @classmethod
-    def of(cls, adata: AnnData) -> LabelledCells:
-        """Return the labelled cells of an AnnData.
+    def of(cls, adata: AnnData, subset: str = "") -> LabelledCells:
+        """Return the labelled cells of an AnnData, or those of a subset (:func:`labelled`).
 
         Raises
         ------
         UserError
             For NaN or infinite features.
         """
-        kept = labelled(adata.obs)
+        kept = labelled(adata.obs, subset)
         values = np.asarray(adata.X)[kept]
         if not np.isfinite(values).all():
             raise UserError("The features hold NaN or infinite values; classification needs finite ones.")
