@@ -8,10 +8,9 @@ from dataclasses import InitVar, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
+from pci_bench.api.params import validated_params
 from pci_bench.api.registry import Registry, checked_reason, instance_of, origin_of
 from pci_bench.data.provenance import DatasetProvenance, Provenance
-from pci_bench.errors import UserError
-from pci_bench.system.arguments import MAX_COUNT
 from pci_bench.system.progress import Progress
 
 if TYPE_CHECKING:
@@ -292,25 +291,7 @@ def validated(evaluator: Evaluator, values: dict[str, Any]) -> pydantic.BaseMode
     UserError
         Naming the parameter, what was given and what is expected.
     """
-    import pydantic
-
-    try:
-        params = evaluator.Params(**values)
-    except pydantic.ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
-        if first["type"] == "extra_forbidden":
-            known = ", ".join(evaluator.Params.model_fields)
-            raise UserError(f"{evaluator.meta.name} has no parameter '{where}'. Its parameters are {known}.") from error
-        raise UserError(
-            f"{where} = {first['input']!r} does not fit {evaluator.meta.name}: {first['msg'].lower()}."
-        ) from error
-    for name, value in params:
-        if isinstance(value, int | float) and not abs(value) <= MAX_COUNT:  # NaN is not
-            raise UserError(
-                f"{name} = {value!r} does not fit {evaluator.meta.name}: a finite number of at most {MAX_COUNT:,} is expected."
-            )
-    return params
+    return validated_params(evaluator.meta.name, evaluator.Params, values)
 
 
 def dataset_reason(

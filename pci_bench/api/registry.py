@@ -31,6 +31,7 @@ DISTRIBUTION = "pci-bench"
 OWN_PLUGINS = (
     "pci_bench.datasets",
     "pci_bench.segmentation",
+    "pci_bench.segmentation.fields",
     "pci_bench.inpainting.features",
     "pci_bench.inpainting.model",
     "pci_bench.inpainting.weights_import",

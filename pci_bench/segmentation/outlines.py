@@ -11,6 +11,7 @@ from functools import lru_cache
 import numpy as np
 
 DIRECTIONS = 32
+CACHED_PIXELS = 256 * 256  # the projections of larger images are computed where they are needed: 0.3 GB for 1080×1080
 _ANGLES = 2 * np.pi * np.arange(DIRECTIONS) / DIRECTIONS
 _HALF_PIXEL = (np.abs(np.cos(_ANGLES)) + np.abs(np.sin(_ANGLES))) / 2
 
@@ -34,7 +35,10 @@ def reaches(labels: np.ndarray) -> np.ndarray:
     starts = np.flatnonzero(np.diff(flat[pixels], prepend=0))
     reach = np.zeros((int(flat.max(initial=0)) + 1, DIRECTIONS))
     if len(starts):
-        projections = _projections(labels.shape).reshape(-1, DIRECTIONS)[pixels]
+        if labels.size <= CACHED_PIXELS:
+            projections = _projections(labels.shape).reshape(-1, DIRECTIONS)[pixels]
+        else:
+            projections = along(*np.unravel_index(pixels, labels.shape))
         reach[flat[pixels[starts]]] = np.maximum.reduceat(projections, starts, axis=0) + _HALF_PIXEL
     return reach
 
@@ -70,6 +74,12 @@ def inside(reach: np.ndarray, shape: tuple[int, ...], *, slack: float = 0.0) -> 
     return within
 
 
+def along(rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+    """Return the position (…, 32) of points (…) along the directions, in pixels."""
+    places: np.ndarray = rows[..., None] * np.sin(_ANGLES) + columns[..., None] * np.cos(_ANGLES)
+    return places
+
+
 def _rim(labels: np.ndarray) -> np.ndarray:
     """Return the pixels of regions that have a neighbour of another label, or none at all: outlines hang on these alone."""
     rim = np.ones(labels.shape, bool)
@@ -86,6 +96,4 @@ def _rim(labels: np.ndarray) -> np.ndarray:
 @lru_cache(maxsize=4)
 def _projections(shape: tuple[int, ...]) -> np.ndarray:
     """Return the position (rows, columns, 32) of every pixel's centre along the directions."""
-    rows, columns = np.indices(shape)[..., None]
-    places: np.ndarray = rows * np.sin(_ANGLES) + columns * np.cos(_ANGLES)
-    return places
+    return along(*np.indices(shape))
