@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import os
 import zipfile
 import zlib
 from collections.abc import Iterable, Iterator
@@ -14,14 +13,12 @@ from typing import Protocol
 
 import numpy as np
 
+from pci_bench.acquisition.images import READABLE, all_files, is_readable, unlike_shown, unlike_shown_tiff
 from pci_bench.api.registry import natural_key
 from pci_bench.data.cells import Channel, as_float32
 from pci_bench.errors import UserError
-from pci_bench.system.files import check_text
 from pci_bench.system.foreign import check_plane
 from pci_bench.system.shortages import raise_shortage
-
-READABLE = (".tif", ".tiff", ".png", ".bmp", ".jpg", ".jpeg")
 
 
 class FileTree(Protocol):
@@ -50,38 +47,7 @@ class FolderTree:
         return [name for name in self._all_names() if not is_readable(name)]
 
     def _all_names(self) -> list[str]:
-        """Return all files below the folder, links to folders followed.
-
-        Raises
-        ------
-        UserError
-            Where a folder cannot be listed, a link leads nowhere or to a folder that it lies in (leaving its crops out would
-            change the dataset silently), or a name is not Unicode.
-        """
-
-        def refuse(error: OSError) -> None:
-            raise_shortage(error)
-            raise UserError(
-                f"The folder {error.filename} cannot be read: {error.strerror}. Its crops would be missing. Make it readable, or move "
-                "it away."
-            ) from error
-
-        names = []
-        for folder, subfolders, files in os.walk(self.root, onerror=refuse, followlinks=True):
-            here = Path(folder)
-            within = [p.resolve() for p in (here, *here.parents) if p.is_relative_to(self.root)]
-            for link in (here / name for name in subfolders if (here / name).is_symlink()):
-                if any(path.is_relative_to(link.resolve()) for path in within):
-                    raise UserError(f"{link} is a link to a folder that it lies in. Remove the link.")
-            if lost := [
-                here / name for name in files if (here / name).is_symlink() and not os.path.exists(here / name)
-            ]:
-                raise UserError(f"{lost[0]} is a link that leads to no file. Remove the link, or bring its file back.")
-            names += [(here / name).relative_to(self.root).as_posix() for name in files]
-        names.sort()
-        for name in names:
-            check_text(name, f"The file name in {self.root}")
-        return names
+        return all_files(self.root, "crops")
 
     def read(self, name: str) -> bytes:
         """Return one file's bytes."""
@@ -100,12 +66,6 @@ class FolderTree:
                 stat = file.stat()
                 digest.update(f"{name}\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode())
         return digest.hexdigest()
-
-
-def is_readable(name: str) -> bool:
-    """Return whether a file's name ends as an image that can be read, and is not hidden."""
-    path = PurePosixPath(name)
-    return path.suffix.lower() in READABLE and not path.name.startswith(".")
 
 
 class ZipTree:
@@ -231,40 +191,19 @@ def _tiff(data: io.BytesIO) -> tuple[np.ndarray, str | None]:
 
     with tifffile.TiffFile(data) as file:
         check_plane(file.series[0].shape)
-        plane, first = file.asarray(), file.pages.first
-        if len(file.series) > 1:
-            return plane, f"holds {len(file.series)} images"
-        orientation = first.tags.get("Orientation")
-        kinds = tifffile.PHOTOMETRIC
-        return plane, _unlike(
-            palette=first.photometric == kinds.PALETTE,
-            inverted=first.photometric == kinds.MINISWHITE,
-            orientation=1 if orientation is None else int(orientation.value),
-        )
+        plane = file.asarray()
+        several = f"holds {len(file.series)} images" if len(file.series) > 1 else None
+        return plane, several or unlike_shown_tiff(file.pages.first)
 
 
 def _other_image(data: io.BytesIO) -> tuple[np.ndarray, str | None]:
     """Return the pixels of a PNG, BMP or JPEG, and why they are not what the image shows, or None."""
-    from PIL import ExifTags, Image
+    from PIL import Image
 
     with Image.open(data) as image:
         check_plane(image.size)
-        images = getattr(image, "n_frames", 1)
-        unlike = f"holds {images} images" if images > 1 else None
-        orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
-        turned = _unlike(palette=image.mode == "P", inverted=False, orientation=int(orientation))
-        return np.asarray(image), unlike or turned
-
-
-def _unlike(*, palette: bool, inverted: bool, orientation: int) -> str | None:
-    """Return why stored values are not the grey values that an image shows, or None."""
-    if palette:
-        return "is an image of colours from a palette"
-    if inverted:
-        return "says that its lowest value is white"
-    if orientation not in (0, 1):
-        return f"says that it is to be turned before it is shown (orientation {orientation})"
-    return None
+        unlike = unlike_shown(image)
+        return np.asarray(image), unlike
 
 
 def read_crops(tree: FileTree, cells: Iterable[CropFiles]) -> Iterator[np.ndarray]:

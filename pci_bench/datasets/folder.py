@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl
 
 from pci_bench.acquisition.crop_files import (
-    READABLE,
     CropFiles,
     FolderTree,
     channels_of,
@@ -15,6 +14,7 @@ from pci_bench.acquisition.crop_files import (
     read_crops,
     read_plane,
 )
+from pci_bench.acquisition.images import READABLE
 from pci_bench.api.dataset import Dataset, register_dataset
 from pci_bench.data.cells import OBS_COLUMNS, DatasetMeta
 from pci_bench.errors import UserError

@@ -108,13 +108,13 @@ def check_room(what: str, shape: Sequence[int], bytes_each: int) -> None:
         )
 
 
-def check_plane(shape: Sequence[int]) -> None:
-    """Raise ValueError where an image's header names more pixels than any crop has."""
+def check_plane(shape: Sequence[int], largest: int = LARGEST_PLANE) -> None:
+    """Raise ValueError where an image's header names more pixels than any crop, or other plane, has."""
     pixels = 1
     for length in shape:
         pixels *= int(length)
-    if pixels > LARGEST_PLANE:
-        raise ValueError(f"its header says {' × '.join(map(str, shape))} pixels; at most {LARGEST_PLANE:,} are read")
+    if pixels > largest:
+        raise ValueError(f"its header says {' × '.join(map(str, shape))} pixels; at most {largest:,} are read")
 
 
 # ---- arrays
