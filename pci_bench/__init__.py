@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from pci_bench.api.extractor import Precomputed as Precomputed
     from pci_bench.api.extractor import register_extractor as register_extractor
     from pci_bench.api.extractor import register_features as register_features
+    from pci_bench.api.field_segmenter import FieldSegmenter as FieldSegmenter
+    from pci_bench.api.field_segmenter import register_field_segmenter as register_field_segmenter
     from pci_bench.api.model import Model as Model
     from pci_bench.api.model import ModelMeta as ModelMeta
     from pci_bench.api.model import Objective as Objective
@@ -70,6 +72,7 @@ _PUBLIC = {
     "EvaluatorOutput": "pci_bench.api.evaluator",
     "Extractor": "pci_bench.api.extractor",
     "ExtractorMeta": "pci_bench.api.extractor",
+    "FieldSegmenter": "pci_bench.api.field_segmenter",
     "Metric": "pci_bench.api.evaluator",
     "Model": "pci_bench.api.model",
     "ModelMeta": "pci_bench.api.model",
@@ -92,6 +95,7 @@ _PUBLIC = {
     "register_extractor": "pci_bench.api.extractor",
     "register_features": "pci_bench.api.extractor",
     "register_fetcher": "pci_bench.weights",
+    "register_field_segmenter": "pci_bench.api.field_segmenter",
     "register_figures": "pci_bench.reporting.figures.base",
     "register_importer": "pci_bench.weights",
     "register_model": "pci_bench.api.model",

@@ -19,6 +19,7 @@ from files_in_folders import write
 from pci_bench.api import registry
 from pci_bench.api.evaluator import EVALUATORS
 from pci_bench.api.extractor import EXTRACTORS
+from pci_bench.api.field_segmenter import FIELD_SEGMENTERS
 from pci_bench.api.model import MODELS
 from pci_bench.api.segmenter import SEGMENTERS
 from pci_bench.benchmarks import BENCHMARKS
@@ -64,7 +65,17 @@ def own_registries(monkeypatch) -> Iterator[None]:
     monkeypatch.setattr(registry, "_plugin_files", list(registry._plugin_files))
     monkeypatch.setattr(registry, "_plugin_folders", list(registry._plugin_folders))
     with ExitStack() as stack:
-        for one in (EXTRACTORS, DATASETS, EVALUATORS, SEGMENTERS, MODELS, BENCHMARKS, TABLES, FIGURES):
+        for one in (
+            EXTRACTORS,
+            DATASETS,
+            EVALUATORS,
+            SEGMENTERS,
+            FIELD_SEGMENTERS,
+            MODELS,
+            BENCHMARKS,
+            TABLES,
+            FIGURES,
+        ):
             stack.enter_context(one.temporary())
         yield
 

@@ -15,6 +15,7 @@ import pytest
 from pci_bench.api.dataset import DATASETS
 from pci_bench.api.evaluator import EVALUATORS
 from pci_bench.api.extractor import EXTRACTORS
+from pci_bench.api.field_segmenter import FIELD_SEGMENTERS
 from pci_bench.api.model import MODELS
 from pci_bench.api.registry import Origin, Registry, load_plugin, natural_key, plugin_files
 from pci_bench.api.segmenter import SEGMENTERS
@@ -244,7 +245,9 @@ def test_listing_everything_imports_no_heavy_library():
     assert json.loads(done.stdout) == []
 
 
-@pytest.mark.parametrize("registry", [DATASETS, EVALUATORS, EXTRACTORS, MODELS, SEGMENTERS], ids=lambda r: r.kind)
+@pytest.mark.parametrize(
+    "registry", [DATASETS, EVALUATORS, EXTRACTORS, FIELD_SEGMENTERS, MODELS, SEGMENTERS], ids=lambda r: r.kind
+)
 def test_no_class_of_ours_has_a_method_by_a_former_name_which_nothing_would_call(registry):
     for name, entry in registry._loaded().items():
         kind = entry.value if isinstance(entry.value, type) else type(entry.value)

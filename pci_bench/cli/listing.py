@@ -23,6 +23,7 @@ class Kind(StrEnum):
     tables = "tables"
     models = "models"
     segmenters = "segmenters"
+    field_segmenters = "field-segmenters"
     weights = "weights"
 
 
@@ -31,12 +32,12 @@ def list_(
     kind: Annotated[Kind | None, typer.Argument(help="What to list; everything by default.")] = None,
     plugin: PluginOption = None,
 ) -> None:
-    """List datasets, feature sets, evaluators, benchmarks, tables and weights."""
+    """List datasets, feature sets, evaluators, benchmarks, tables, models, segmenters and weights."""
     load_plugins(plugin)
     for number, listed_kind in enumerate([kind] if kind else list(Kind)):
         if number:
             out.print()
-        show(_listed(listed_kind), listed_kind.value.capitalize())
+        show(_listed(listed_kind), listed_kind.value.capitalize().replace("-", " "))
 
 
 def _listed(kind: Kind) -> Sequence[tuple[str, ...]]:
@@ -78,6 +79,10 @@ def _listed(kind: Kind) -> Sequence[tuple[str, ...]]:
         from pci_bench.segmentation import SEGMENTERS
 
         return [(name, SEGMENTERS.get(name).meta.title) for name in SEGMENTERS]
+    if kind is Kind.field_segmenters:
+        from pci_bench.api.field_segmenter import FIELD_SEGMENTERS
+
+        return [(name, FIELD_SEGMENTERS.get(name).meta.title) for name in FIELD_SEGMENTERS]
     if kind is Kind.tables:
         from pci_bench.reporting.tables import TABLES
 

@@ -1,4 +1,4 @@
-"""Contract tests for anyone's feature sets, datasets, evaluators, models and segmenters: ``pci-bench test NAME``."""
+"""Contract tests for anyone's feature sets, datasets, evaluators, models and segmenters, of crops and of fields: ``pci-bench test NAME``."""
 
 from __future__ import annotations
 
@@ -9,12 +9,14 @@ from typing import Any
 from pci_bench.api.dataset import DATASETS, load_dataset
 from pci_bench.api.evaluator import EVALUATORS
 from pci_bench.api.extractor import EXTRACTORS, Precomputed
+from pci_bench.api.field_segmenter import FIELD_SEGMENTERS
 from pci_bench.api.model import MODELS
 from pci_bench.api.registry import Registry
 from pci_bench.conformance.base import Finding
 from pci_bench.conformance.datasets import check_dataset
 from pci_bench.conformance.evaluators import check_evaluator
 from pci_bench.conformance.features import check_features
+from pci_bench.conformance.field_segmenters import check_field_segmenter
 from pci_bench.conformance.models import check_model
 from pci_bench.conformance.read_features import check_read_features
 from pci_bench.conformance.segmenters import check_segmenter
@@ -29,11 +31,14 @@ __all__ = [
     "check_dataset",
     "check_evaluator",
     "check_features",
+    "check_field_segmenter",
     "check_model",
     "check_read_features",
     "check_segmenter",
     "checked",
 ]
+
+KINDS = ("features", "dataset", "evaluator", "model", "segmenter", "field-segmenter")
 
 Check = Callable[[], Iterator[Finding]]
 
@@ -45,7 +50,8 @@ def checked(name: str, *, dataset: str | None = None, full: bool = False, device
     ----------
     name
         A feature set (family, one output, with weights or argument, group or pattern), dataset, evaluator, model or segmenter;
-        ``features:NAME``, ``dataset:NAME``, ``evaluator:NAME``, ``model:NAME`` or ``segmenter:NAME`` for one kind where two share a name.
+        ``features:NAME``, ``dataset:NAME``, ``evaluator:NAME``, ``model:NAME``, ``segmenter:NAME`` or
+        ``field-segmenter:NAME`` for one kind where two share a name.
     dataset
         For features that are read (``file:PATH``): whose cells to read them for.
     full
@@ -68,7 +74,7 @@ def checked(name: str, *, dataset: str | None = None, full: bool = False, device
 def _checks(name: str, dataset: str | None, full: bool, device: str) -> list[Check]:
     """Return the checks that a name stands for."""
     kind, colon, rest = name.partition(":")
-    kinds = [kind] if colon and kind in ("features", "dataset", "evaluator", "model", "segmenter") else []
+    kinds = [kind] if colon and kind in KINDS else []
     wanted = rest if kinds else name
     checks: list[Check] = []
     if kinds in ([], ["dataset"]) and wanted in DATASETS:
@@ -79,6 +85,8 @@ def _checks(name: str, dataset: str | None, full: bool, device: str) -> list[Che
         checks.append(partial(check_model, wanted))
     if kinds in ([], ["segmenter"]) and wanted in SEGMENTERS:
         checks.append(partial(check_segmenter, wanted, device=device))
+    if kinds in ([], ["field-segmenter"]) and wanted in FIELD_SEGMENTERS:
+        checks.append(partial(check_field_segmenter, wanted, device=device))
     if kinds == ["features"] or (not kinds and (not checks or _names_features(wanted))):
         cells = None if dataset is None else load_dataset(dataset)
         for feature_sets in _passes(wanted):
@@ -92,6 +100,7 @@ def _checks(name: str, dataset: str | None, full: bool, device: str) -> list[Che
             "evaluator": EVALUATORS,
             "model": MODELS,
             "segmenter": SEGMENTERS,
+            "field-segmenter": FIELD_SEGMENTERS,
         }
         raise UserError(registries[kinds[0]].unknown(wanted))
     return checks
@@ -116,7 +125,7 @@ def _passes(name: str) -> list[list[FeatureSet]]:
         base, colon, _ = name.partition(":")
         if name.partition("@")[0] in (*known_feature_sets(), *groups()) or (colon and base in EXTRACTORS.prefixes()):
             raise
-        also = [*known_feature_sets(), *groups(), *DATASETS, *EVALUATORS, *MODELS, *SEGMENTERS]
+        also = [*known_feature_sets(), *groups(), *DATASETS, *EVALUATORS, *MODELS, *SEGMENTERS, *FIELD_SEGMENTERS]
         raise UserError(
             EXTRACTORS.unknown(
                 name, also=also, nothing="no feature set, dataset, evaluator, model or segmenter", listed=""

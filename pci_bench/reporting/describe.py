@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pci_bench.api.dataset import DATASETS, unavailable_reason
 from pci_bench.api.evaluator import EVALUATORS
 from pci_bench.api.extractor import EXTRACTORS
+from pci_bench.api.field_segmenter import FIELD_SEGMENTERS
 from pci_bench.benchmarks import BENCHMARKS
 from pci_bench.errors import UserError
 from pci_bench.features import names as features
 from pci_bench.reporting.tables.declaration import TABLES, LongTable
 from pci_bench.segmentation import SEGMENTERS
+
+if TYPE_CHECKING:
+    import pydantic
 
 Description = list[tuple[str, ...]]
 RESCALING = {"raw": "raw values", "minmax": "each crop and channel rescaled to [0, 1]"}
@@ -43,6 +47,7 @@ def described(name: str) -> list[tuple[str, Description]]:
             *BENCHMARKS,
             *TABLES,
             *SEGMENTERS,
+            *FIELD_SEGMENTERS,
             *features.known_feature_sets(),
             *features.groups(),
         ]
@@ -118,15 +123,19 @@ def _group(name: str) -> Description | None:
     return [("feature sets", ", ".join(dict.fromkeys(f.base for f in members))), ("defined in", ", ".join(places))]
 
 
+def _parameters(model: type[pydantic.BaseModel]) -> Description:
+    fields = model.model_fields.items()
+    return [(f"parameter {name}", f"{info.description or ''} (default {info.default})") for name, info in fields]
+
+
 def _evaluator(name: str) -> Description | None:
     if name not in EVALUATORS:
         return None
     evaluator = EVALUATORS.get(name)
-    fields = evaluator.Params.model_fields.items()
     return [
         ("title", evaluator.meta.title),
         ("version", evaluator.meta.version),
-        *[(f"parameter {n}", f"{i.description or ''} (default {i.default})") for n, i in fields],
+        *_parameters(evaluator.Params),
         ("about", _documentation(evaluator)),
         ("defined in", str(EVALUATORS.origin(name))),
     ]
@@ -189,6 +198,20 @@ def _segmenter(name: str) -> Description | None:
     ]
 
 
+def _field_segmenter(name: str) -> Description | None:
+    if name not in FIELD_SEGMENTERS:
+        return None
+    segmenter = FIELD_SEGMENTERS.get(name)
+    return [
+        ("title", segmenter.meta.title),
+        ("version", segmenter.meta.version),
+        *_parameters(segmenter.Params),
+        ("available", segmenter.unavailable_reason() or "yes"),
+        ("about", _documentation(segmenter)),
+        ("defined in", str(FIELD_SEGMENTERS.origin(name))),
+    ]
+
+
 def _weights(name: str) -> Description | None:
     from pci_bench import weights
 
@@ -221,6 +244,7 @@ _KINDS: dict[str, Callable[[str], Description | None]] = {
     "benchmark": _benchmark,
     "table": _table,
     "segmenter": _segmenter,
+    "field-segmenter": _field_segmenter,
     "weights": _weights,
 }
 _REGISTRIES: dict[str, Any] = {
@@ -229,4 +253,5 @@ _REGISTRIES: dict[str, Any] = {
     "benchmark": BENCHMARKS,
     "table": TABLES,
     "segmenter": SEGMENTERS,
+    "field-segmenter": FIELD_SEGMENTERS,
 }
