@@ -222,7 +222,8 @@ def focus_of(raw: np.ndarray) -> np.ndarray:
         raw[:, :-2, 1:-1] + raw[:, 2:, 1:-1] + raw[:, 1:-1, :-2] + raw[:, 1:-1, 2:] - np.float32(4) * raw[:, 1:-1, 1:-1]
     )
     variance = raw.var(axis=(1, 2), dtype=np.float64)
-    return laplacian.var(axis=(1, 2), dtype=np.float64) / np.where(variance > 0, variance, 1) * (variance > 0)
+    focus: np.ndarray = laplacian.var(axis=(1, 2), dtype=np.float64) / np.where(variance > 0, variance, 1)
+    return np.where(variance > 0, focus, 0)
 
 
 def write_cut_field(file: Path, cut: CutField, identity: str) -> None:

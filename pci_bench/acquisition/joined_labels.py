@@ -9,7 +9,6 @@ import pandas as pd
 from pci_bench.acquisition.layout import Labels
 from pci_bench.errors import UserError
 from pci_bench.system.tabular import read_csv
-from pci_bench.system.text import enumerated
 
 N_EXAMPLES = 3
 

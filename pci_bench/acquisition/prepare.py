@@ -417,11 +417,12 @@ def _by_stain(table: pd.DataFrame, layout: Layout) -> tuple[pd.DataFrame, tuple[
         takes = available.any(axis=1)
         chosen = np.full(len(table), -1)
         chosen[takes] = drawn_stains(np.array(cells)[takes].tolist(), available[takes], groups[takes], stains.seed)
-        table = table.assign(channel=np.array([*names, ""])[chosen])[takes]
+        table = table.assign(channel=np.array([*names, ""])[chosen]).loc[takes]
     else:
         one_of_each = [table[available[:, i]].assign(channel=name) for i, name in enumerate(names)]
-        order = {name: i for i, name in enumerate(dict.fromkeys(table["field"]))}
-        table = pd.concat(one_of_each).sort_values("field", key=lambda f: f.map(order), kind="stable")
+        fields = table["field"].unique()
+        table = pd.concat(one_of_each)
+        table = table.iloc[np.argsort(pd.Categorical(table["field"], categories=fields).codes, kind="stable")]
     for column in stains.columns:
         if column in table:
             raise UserError(f"[stains] columns names '{column}', which the pattern or [obs] gives already.")

@@ -59,7 +59,9 @@ def data_verify(name: Annotated[str, typer.Argument(help="A dataset.")], plugin:
 def data_prepare(
     layout: Annotated[Path, typer.Argument(help="How fields of view lie in files, and how cells are cut (TOML).")],
     name: Annotated[str, typer.Option("--name", help="What the dataset is called from then on.")],
-    workers: Annotated[int | None, typer.Option(help="Processes that share the fields; by default one per core.")] = None,
+    workers: Annotated[
+        int | None, typer.Option(help="Processes that share the fields; by default one per core.")
+    ] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Stop at the first field that cannot be cut.")] = False,
     replace: Annotated[
         bool, typer.Option("--replace", help="Replace a dataset of this name that came from another layout.")

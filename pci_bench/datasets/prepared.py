@@ -179,7 +179,9 @@ def prepare_dataset(
                 f"'{name}' was prepared from {before.layout}. Choose another --name, or replace it with --replace."
             )
         source = Source(declared, file.parent)
-        prepared = prepare_fields(source, make_folder(folder / "parts"), workers=workers, strict=strict, progress=progress)
+        prepared = prepare_fields(
+            source, make_folder(folder / "parts"), workers=workers, strict=strict, progress=progress
+        )
         record = PreparedRecord(declared.meta(name, "1"), str(file), identity_of(prepared), _counts(prepared))
         cells = load(PreparedDataset(record, prepared), progress=progress)
         _write_tables(prepared, folder)
@@ -232,6 +234,8 @@ def _write_tables(prepared: Prepared, folder: Path) -> None:
 def identity_of(prepared: Prepared) -> str:
     """Return a hash of all that the cells of prepared fields follow from."""
     layout = prepared.source.layout
-    labels = "" if layout.labels is None else (prepared.source.folder / layout.labels.file).read_text(encoding="utf-8-sig")
+    labels = (
+        "" if layout.labels is None else (prepared.source.folder / layout.labels.file).read_text(encoding="utf-8-sig")
+    )
     content = [layout.digest(), [identity for _, identity in prepared.parts.values()], labels]
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()

@@ -113,7 +113,9 @@ class _CrossValidated(Evaluator):
             order = np.argsort(cells.names, kind="stable")  # folds must not depend on the cells' order
             back = np.argsort(order)
             column = resolve_exclude(params.exclude, Provenance.of(adata).dataset)
-            groups = None if column == "cell" else exclusion_groups(adata.obs, column)[labelled(adata.obs, params.subset)]
+            groups = (
+                None if column == "cell" else exclusion_groups(adata.obs, column)[labelled(adata.obs, params.subset)]
+            )
             labels = cells.labels[order]
             folds, n_folds, unreachable = stratified_folds(
                 labels, None if groups is None else groups[order], params.folds, context.seed
