@@ -414,7 +414,7 @@ def _by_stain(table: pd.DataFrame, layout: Layout) -> tuple[pd.DataFrame, tuple[
             )
         groups = np.zeros(len(table), int) if stains.balance is None else table[stains.balance].to_numpy(str)
         cells = [f"{field}/{number}" for field, number in zip(table["field"], table["number"], strict=True)]
-        takes = available.any(axis=1)
+        takes = np.asarray(available.any(axis=1))
         chosen = np.full(len(table), -1)
         chosen[takes] = drawn_stains(np.array(cells)[takes].tolist(), available[takes], groups[takes], stains.seed)
         table = table.assign(channel=np.array([*names, ""])[chosen]).loc[takes]
