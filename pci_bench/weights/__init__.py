@@ -205,10 +205,10 @@ def how_to_get(family: str, name: str) -> str:
     declaration = declared().get(family, {}).get(name)
     if declaration is None:
         return f"there are no weights {family}@{name} here. `pci-bench weights list` shows what there is"
-    if declaration.get("fetch"):
-        return f"the weights {family}@{name} are not downloaded yet. Run `pci-bench weights get {family}@{name}`"
     if "how" in declaration:
         return f"the weights {family}@{name} are not here yet. {declaration['how']}"
+    if declaration.get("fetch"):
+        return f"the weights {family}@{name} are not downloaded yet. Run `pci-bench weights get {family}@{name}`"
     if "url" not in declaration:
         return f"the shipped weights {family}@{name} are missing from this installation. Install pci-bench again"
     return (
