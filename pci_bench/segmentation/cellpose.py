@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -30,9 +31,7 @@ class Cellpose(Segmenter):
 
     def unavailable_reason(self) -> str | None:
         """Return that Cellpose is missing, without importing it, or None."""
-        if importlib.util.find_spec("cellpose") is None:
-            return "cellpose is not installed: pip install 'pci-bench[cellpose]'"
-        return None
+        return missing_cellpose()
 
     def open(self, channels: tuple[Channel, ...], device: str) -> Segment:
         """Return a function of crops that gives their masks.
@@ -42,24 +41,43 @@ class Cellpose(Segmenter):
         UserError
             Where the weights are not there and cannot be downloaded.
         """
-        import torch
+        labels_of = cellpose_labels(device)
+        return each_crop(channels, lambda image: with_bud_split(labels_of(image)))
 
-        from pci_bench.system.timm_import import import_timm
 
-        import_timm()  # which mends a torchvision of CUDA beside a torch without; Cellpose imports it too
-        from cellpose import models
+def missing_cellpose() -> str | None:
+    """Return that Cellpose is missing and the command that installs it, without importing it, or None."""
+    if importlib.util.find_spec("cellpose") is None:
+        return "cellpose is not installed: pip install 'pci-bench[cellpose]'"
+    return None
 
-        try:  # in float32: the default, bfloat16, is slow on most CPUs and rounds the flows
-            model = models.CellposeModel(device=torch.device(device), pretrained_model=MODEL, use_bfloat16=False)
-        except OSError as error:  # a failed download is one
-            raise UserError(
-                f"The Cellpose model '{MODEL}' could not be loaded ({error}). Download https://huggingface.co/mouseland/cellpose-sam "
-                f"(file {MODEL}) into {models.MODEL_DIR}."
-            ) from error
 
-        def mask_of(image: np.ndarray) -> np.ndarray:
-            # A cell may fill its crop: by default Cellpose drops what is larger than 0.4 of the image.
-            labels, _, _ = model.eval(image, max_size_fraction=1.0)
-            return with_bud_split(np.asarray(labels).astype(int))
+def cellpose_labels(device: str, **options: float) -> Callable[[np.ndarray], np.ndarray]:
+    """Return a function of an image (rows, columns) that gives Cellpose's labels (rows, columns) int; options are those of ``eval``.
 
-        return each_crop(channels, mask_of)
+    Raises
+    ------
+    UserError
+        Where the weights are not there and cannot be downloaded.
+    """
+    import torch
+
+    from pci_bench.system.timm_import import import_timm
+
+    import_timm()  # which mends a torchvision of CUDA beside a torch without; Cellpose imports it too
+    from cellpose import models
+
+    try:  # in float32: the default, bfloat16, is slow on most CPUs and rounds the flows
+        model = models.CellposeModel(device=torch.device(device), pretrained_model=MODEL, use_bfloat16=False)
+    except OSError as error:  # a failed download is one
+        raise UserError(
+            f"The Cellpose model '{MODEL}' could not be loaded ({error}). Download https://huggingface.co/mouseland/cellpose-sam "
+            f"(file {MODEL}) into {models.MODEL_DIR}."
+        ) from error
+
+    def labels_of(image: np.ndarray) -> np.ndarray:
+        # A cell may fill its crop: by default Cellpose drops what is larger than 0.4 of the image.
+        labels, _, _ = model.eval(image, max_size_fraction=1.0, **options)
+        return np.asarray(labels).astype(int)
+
+    return labels_of

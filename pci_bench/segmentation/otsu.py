@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pci_bench.api.segmenter import DEFAULT_SEGMENTER, Segment, Segmenter, SegmenterMeta, each_crop, register_segmenter
-from pci_bench.segmentation.outlines import hull_area, inside, reaches
+from pci_bench.segmentation.outlines import hull_area, inside_window, reaches
 from pci_bench.segmentation.split import centre_label, contacts, cut_off, lobe, mother_and_bud
 
 if TYPE_CHECKING:
@@ -50,14 +50,29 @@ def cells_of(image: np.ndarray) -> np.ndarray:
 
     (rows, columns) -> (rows, columns) int, 0 background and 1 … n; all 0 for a constant image.
     """
+    height = smoothed(image)
+    if not height.any():
+        return np.zeros(image.shape, int)
+    labels, distance = basins(height)
+    labels = merged_by_shape(merged_by_depth(labels, distance))
+    return filled(outlined(with_lobe(labels, height), height), height)
+
+
+def smoothed(image: np.ndarray) -> np.ndarray:
+    """Return an image (rows, columns), smoothed, as heights above its darkest pixels in float64."""
+    from scipy import ndimage
+
+    height = ndimage.gaussian_filter(image.astype(np.float64), SMOOTHING)
+    above: np.ndarray = np.maximum(height - np.quantile(height, 0.02), 0)
+    return above
+
+
+def basins(height: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the basins (rows, columns) int of the distance transform of what is bright, and that transform."""
     from scipy import ndimage
     from skimage.filters import threshold_otsu
     from skimage.segmentation import watershed
 
-    height = ndimage.gaussian_filter(image.astype(np.float64), SMOOTHING)
-    height = np.maximum(height - np.quantile(height, 0.02), 0)
-    if not height.any():
-        return np.zeros(image.shape, int)
     threshold = threshold_otsu(np.sqrt(height)) ** 2  # the root, so that a dim cell beside bright ones is not lost
     upper = np.quantile(height[height > threshold], 0.75)
     # The mean of distance transforms at several heights sees the dim lines between cells that one threshold misses.
@@ -66,9 +81,7 @@ def cells_of(image: np.ndarray) -> np.ndarray:
     distances = [ndimage.distance_transform_edt(level) for level in levels]
     distance = ndimage.gaussian_filter(np.mean(distances, axis=0), DISTANCE_SMOOTHING) * foreground
     peaks = foreground & (distance == ndimage.maximum_filter(distance, size=3))
-    labels = watershed(-distance, ndimage.label(peaks, np.ones((3, 3)))[0], mask=foreground)
-    labels = merged_by_shape(merged_by_depth(labels, distance))
-    return filled(outlined(with_lobe(labels, height), height), height)
+    return watershed(-distance, ndimage.label(peaks, np.ones((3, 3)))[0], mask=foreground), distance
 
 
 def without_vacuoles(foreground: np.ndarray) -> np.ndarray:
@@ -160,13 +173,18 @@ def outlined(labels: np.ndarray, height: np.ndarray) -> np.ndarray:
 
 def filled(labels: np.ndarray, height: np.ndarray) -> np.ndarray:
     """Return the regions, each that is nearly convex filled up to its convex outline: a vacuole at the rim leaves a notch."""
+    from scipy import ndimage
+
     background = _background(labels, height)
     result = labels.copy()
     reach, areas = reaches(labels), np.bincount(labels.ravel())
+    own = ndimage.find_objects(labels)
     for label in np.flatnonzero(areas >= SOLID * hull_area(reach)):
         if label:
-            limit = background + HAZE * (_brightness(height[labels == label]) - background)
-            result[inside(reach[label], labels.shape) & (height > limit) & (result == 0)] = label
+            region = own[label - 1]
+            limit = background + HAZE * (_brightness(height[region][labels[region] == label]) - background)
+            window, outlined = inside_window(reach[label], labels.shape)
+            result[window][outlined & (height[window] > limit) & (result[window] == 0)] = label
     return result
 
 

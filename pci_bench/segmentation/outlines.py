@@ -66,12 +66,26 @@ def roundness(reach: np.ndarray) -> np.ndarray:
 
 def inside(reach: np.ndarray, shape: tuple[int, ...], *, slack: float = 0.0) -> np.ndarray:
     """Return the pixels (rows, columns) bool that lie within the outline (32,), or up to `slack` pixels beyond."""
+    within = np.zeros(shape, bool)
+    window, pixels = inside_window(reach, shape, slack=slack)
+    within[window] = pixels
+    return within
+
+
+def inside_window(
+    reach: np.ndarray, shape: tuple[int, ...], *, slack: float = 0.0
+) -> tuple[tuple[slice, slice], np.ndarray]:
+    """Return the window of an image of some shape that holds an outline (32,), and which of its pixels lie within (bool)."""
     limit = reach - _HALF_PIXEL + slack + 1e-6  # of the outermost pixels' centres; rounding allowed for
     right, bottom, left, top = limit[:: DIRECTIONS // 4]
     window = np.s_[max(0, int(-top)) : int(bottom) + 1, max(0, int(-left)) : int(right) + 1]
-    within = np.zeros(shape, bool)
-    within[window] = (_projections(shape)[window] <= limit).all(axis=-1)
-    return within
+    if np.prod(shape) <= CACHED_PIXELS:
+        projections = _projections(shape)[window]
+    else:
+        rows, columns = (np.arange(length)[part] for length, part in zip(shape, window, strict=True))
+        projections = along(*np.meshgrid(rows, columns, indexing="ij"))
+    within: np.ndarray = np.all(projections <= limit, axis=-1)
+    return window, within
 
 
 def along(rows: np.ndarray, columns: np.ndarray) -> np.ndarray:

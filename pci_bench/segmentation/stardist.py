@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -31,10 +32,7 @@ class StarDist(Segmenter):
 
     def unavailable_reason(self) -> str | None:
         """Return what is missing, without importing it, or None."""
-        missing = [name for name in ("stardist", "tensorflow") if importlib.util.find_spec(name) is None]
-        if missing:
-            return f"{' and '.join(missing)} {'is' if len(missing) == 1 else 'are'} not installed: pip install 'pci-bench[stardist]'"
-        return None
+        return missing_stardist()
 
     def open(self, channels: tuple[Channel, ...], device: str) -> Segment:
         """Return a function of crops that gives their masks.
@@ -44,19 +42,39 @@ class StarDist(Segmenter):
         UserError
             Where the weights are not there and cannot be downloaded.
         """
-        from csbdeep.utils import normalize
-        from stardist.models import StarDist2D
+        labels_of = stardist_labels()
+        return each_crop(channels, lambda image: with_bud_split(labels_of(image)))
 
-        try:
-            model = StarDist2D.from_pretrained(MODEL)
-        except Exception as error:  # Keras raises a bare Exception where a download fails
-            raise UserError(
-                f"The StarDist model '{MODEL}' could not be loaded ({error}). Go online once, or copy ~/.keras/models/StarDist2D "
-                "from a machine that has it."
-            ) from error
 
-        def mask_of(image: np.ndarray) -> np.ndarray:
-            labels, _ = model.predict_instances(normalize(image, *PERCENTILES))
-            return with_bud_split(np.asarray(labels).astype(int))
+def missing_stardist() -> str | None:
+    """Return what is missing of StarDist and the command that installs it, without importing it, or None."""
+    missing = [name for name in ("stardist", "tensorflow") if importlib.util.find_spec(name) is None]
+    if missing:
+        return f"{' and '.join(missing)} {'is' if len(missing) == 1 else 'are'} not installed: pip install 'pci-bench[stardist]'"
+    return None
 
-        return each_crop(channels, mask_of)
+
+def stardist_labels() -> Callable[[np.ndarray], np.ndarray]:
+    """Return a function of an image (rows, columns) that gives StarDist's labels (rows, columns) int.
+
+    Raises
+    ------
+    UserError
+        Where the weights are not there and cannot be downloaded.
+    """
+    from csbdeep.utils import normalize
+    from stardist.models import StarDist2D
+
+    try:
+        model = StarDist2D.from_pretrained(MODEL)
+    except Exception as error:  # Keras raises a bare Exception where a download fails
+        raise UserError(
+            f"The StarDist model '{MODEL}' could not be loaded ({error}). Go online once, or copy ~/.keras/models/StarDist2D "
+            "from a machine that has it."
+        ) from error
+
+    def labels_of(image: np.ndarray) -> np.ndarray:
+        labels, _ = model.predict_instances(normalize(image, *PERCENTILES))
+        return np.asarray(labels).astype(int)
+
+    return labels_of

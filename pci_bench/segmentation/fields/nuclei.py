@@ -124,7 +124,8 @@ def without_holes(mask: np.ndarray, largest: float) -> np.ndarray:
     from scipy import ndimage
 
     gaps, _ = ndimage.label(~mask)
-    filled: np.ndarray = mask | (np.bincount(gaps.ravel()) < largest)[gaps]
+    small = np.bincount(gaps.ravel()) < largest
+    filled: np.ndarray = mask | small[gaps]
     return filled
 
 

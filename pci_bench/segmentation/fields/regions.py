@@ -52,7 +52,7 @@ def joined(labels: np.ndarray, heights: np.ndarray, cost: Cost) -> np.ndarray:
     Returns
     -------
     np.ndarray
-        (rows, columns) of the labels that are left.
+        (rows, columns) of labels 1 … m without gaps.
     """
     regions, borders = dict(enumerate(regions_of(labels, heights))), borders_of(labels, heights)
     touching: dict[int, set[int]] = {}
@@ -88,7 +88,7 @@ def joined(labels: np.ndarray, heights: np.ndarray, cost: Cost) -> np.ndarray:
             touching[neighbor].add(kept)
         for neighbor in sorted(touching[kept]):
             consider(min(kept, neighbor), max(kept, neighbor))
-    result: np.ndarray = names[labels]
+    result: np.ndarray = np.unique(names, return_inverse=True)[1][labels]
     return result
 
 
