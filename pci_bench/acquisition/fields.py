@@ -7,13 +7,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from pci_bench.acquisition.images import list_images
-from pci_bench.acquisition.layout import Layout
+from pci_bench.acquisition.layout import NOT_OF_A_FIELD, Layout
 from pci_bench.acquisition.pattern import Pattern, filled_in
 from pci_bench.api.registry import natural_key
 from pci_bench.errors import UserError
 from pci_bench.system.text import enumerated
-
-NOT_OF_A_FIELD = ("channel", "z")  # parts of a name that tell planes of one field apart
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from pci_bench.errors import UserError
 from pci_bench.system.files import user_path
 from pci_bench.system.foreign import first_fault, toml_value
 
+NOT_OF_A_FIELD = ("channel", "z")  # parts of a file's name that tell planes of one field apart
 Positive = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
 
@@ -47,8 +48,8 @@ class Stains(_Part):
     A crop then has one protein channel, whichever it is, and the markers. An image is a field and stain.
     """
 
-    columns: tuple[str, ...] = ("protein", "label")
-    """The obs columns that name the stain."""
+    columns: dict[str, str] = {"protein": "{stain}", "label": "{stain}"}
+    """Obs columns, from ``{stain}`` and names in ``pattern``."""
     draw: Literal["all", "one"] = "all"
     """``all`` stains of each cell, or ``one``: each cell is there once, its stain drawn so that stains are balanced."""
     balance: str | None = None
@@ -217,6 +218,11 @@ class Layout(_Part):
                 "pattern has no {channel}, so every channel needs the index of its plane in a file: index = 0"
             )
         return self
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The named parts of the pattern that fields are told apart by."""
+        return tuple(name for name in Pattern(self.pattern).names if name not in NOT_OF_A_FIELD)
 
     @property
     def protein_channels(self) -> tuple[str, ...]:

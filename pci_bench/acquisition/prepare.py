@@ -19,6 +19,7 @@ from pci_bench.acquisition.cutting import FEW
 from pci_bench.acquisition.fields import FieldOfView, FoundFields, columns_of, find_fields
 from pci_bench.acquisition.joined_labels import join_labels
 from pci_bench.acquisition.layout import Layout
+from pci_bench.acquisition.pattern import filled_in
 from pci_bench.acquisition.stains import drawn_stains
 from pci_bench.api.field_segmenter import FIELD_SEGMENTERS, segmenter_params
 from pci_bench.api.registry import checked_reason, source_of
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
     from pci_bench.data.store import StoreWriter
 
 VERSION = "1"  # of what this room does with pixels; part of every key
+# Columns that are not stored; no name in a pattern has a space.
+NUMBER, POSITION, STAIN, HAS = "object number", "position in field", "the stain", "field has"
 
 
 @dataclass(frozen=True)
@@ -147,12 +150,12 @@ class Prepared:
             if field.name not in by_field:
                 continue
             cut, selected = self.cut(field), rows.iloc[by_field[field.name]]
-            crops = cut.crops[selected["position"].to_numpy()]
+            crops = cut.crops[selected[POSITION].to_numpy()]
             if layout.stains is not None:
-                stain = selected["channel"].map({name: i for i, name in enumerate(cut.channels)}).to_numpy()
+                stain = selected[STAIN].map({name: i for i, name in enumerate(cut.channels)}).to_numpy()
                 markers = [i for i, n in enumerate(cut.channels) if layout.channels[n].role == "marker"]
                 crops = np.concatenate([crops[np.arange(len(crops)), stain][:, None], crops[:, markers]], axis=1)
-            store.add(crops, None if cut.masks is None else cut.masks[selected["position"].to_numpy()])
+            store.add(crops, None if cut.masks is None else cut.masks[selected[POSITION].to_numpy()])
 
 
 @dataclass(frozen=True)
@@ -164,7 +167,7 @@ class Joined:
     obs
         One row per crop, as it is stored.
     rows
-        Of each crop: ``field``, ``position`` among the field's crops, and ``channel``, its stain.
+        Of each crop: ``field``, ``position in field`` among the field's crops, and ``the stain``, empty where there are none.
     objects
         One row per object, kept or not: ``field``, ``number``, ``y``, ``x`` in pixels of the field's files, ``area``, ``reason``.
     per_field
@@ -358,12 +361,12 @@ def joined(prepared: Prepared) -> Joined:
         )
         objects.append(table)
         kept = table.iloc[cut.kept]
-        rows = pd.DataFrame({**columns, "number": kept["number"].to_numpy(), "position": np.arange(len(kept))})
+        rows = pd.DataFrame({**columns, NUMBER: kept["number"].to_numpy(), POSITION: np.arange(len(kept))})
         rows["y"], rows["x"] = kept["y"].to_numpy(), kept["x"].to_numpy()
         if layout.segment.objects is None:
             rows[f"{layout.segment.name}_area"] = kept["area"].to_numpy()
         for name in layout.protein_channels if layout.stains is not None else ():
-            rows[f"has {name}"] = name in cut.channels
+            rows[f"{HAS} {name}"] = name in cut.channels
         crops.append(rows)
         measured = {
             f"{what} {name}": float(values[i])
@@ -376,65 +379,68 @@ def joined(prepared: Prepared) -> Joined:
         raise UserError(f"Fields of view hold pixels of different types: {both}. Prepare them as two datasets.")
     table = pd.concat(crops, ignore_index=True)
     all_objects = pd.concat(objects, ignore_index=True)
-    table, names = _by_stain(table, layout) if layout.stains is not None else (table.assign(channel=""), None)
+    table = _by_stain(table, layout) if layout.stains is not None else table.assign(**{STAIN: ""})
     table["cell"] = [
         "/".join(filter(None, (field, stain, str(number))))
-        for field, stain, number in zip(table["field"], table["channel"], table["number"], strict=True)
+        for field, stain, number in zip(table["field"], table[STAIN], table[NUMBER], strict=True)
     ]
     if "image" not in table:
         table["image"] = table["field"]
-    if names is not None:
-        table["image"] = table["image"] + "/" + table["channel"]
+    if layout.stains is not None:
+        table["image"] = table["image"] + "/" + table[STAIN]
     table, all_objects = _without_small_images(table, all_objects, layout.filters.min_cells_per_image)
     kept_per_field = all_objects[all_objects["reason"] == ""].groupby("field").size()
     fields = pd.DataFrame(per_field)
     fields.insert(
         list(fields.columns).index("objects") + 1, "kept", fields["field"].map(kept_per_field).fillna(0).astype(int)
     )
-    obs = table.drop(columns=["number", "position", "channel", *(c for c in table.columns if c.startswith("has "))])
+    obs = table.drop(columns=[c for c in table.columns if " " in c])
     notes: list[str] = []
     if layout.labels is not None and len(obs):
         obs, notes = join_labels(obs, layout.labels, prepared.source.folder)
-    rows = table[["field", "position", "channel"]].reset_index(drop=True)
+    rows = table[["field", POSITION, STAIN]].reset_index(drop=True)
     return Joined(obs.reset_index(drop=True), rows, all_objects, fields, next(iter(types)), tuple(notes))
 
 
-def _by_stain(table: pd.DataFrame, layout: Layout) -> tuple[pd.DataFrame, tuple[str, ...]]:
-    """Return one row for each cell and stain that is taken, the stain in ``channel`` and the declared columns."""
+def _by_stain(table: pd.DataFrame, layout: Layout) -> pd.DataFrame:
+    """Return one row for each cell and stain that is taken, with the columns that name the stain."""
     import pandas as pd
 
     stains, names = layout.stains, layout.protein_channels
     if stains is None:
         raise ValueError("The layout has no stains.")
-    available = table[[f"has {name}" for name in names]].to_numpy(bool)
+    available = table[[f"{HAS} {name}" for name in names]].to_numpy(bool)
     if stains.draw == "one":
         if stains.balance is not None and stains.balance not in table:
-            raise UserError(
-                f"[stains] balance names '{stains.balance}', but the cells' columns are {', '.join(table.columns)}."
-            )
+            known = ", ".join(c for c in table.columns if " " not in c)
+            raise UserError(f"[stains] balance names '{stains.balance}', but the cells' columns are {known}.")
         groups = np.zeros(len(table), int) if stains.balance is None else table[stains.balance].to_numpy(str)
-        cells = [f"{field}/{number}" for field, number in zip(table["field"], table["number"], strict=True)]
+        cells = [f"{field}/{number}" for field, number in zip(table["field"], table[NUMBER], strict=True)]
         takes = np.asarray(available.any(axis=1))
         chosen = np.full(len(table), -1)
         chosen[takes] = drawn_stains(np.array(cells)[takes].tolist(), available[takes], groups[takes], stains.seed)
-        table = table.assign(channel=np.array([*names, ""])[chosen]).loc[takes]
+        table = table.assign(**{STAIN: np.array([*names, ""])[chosen]}).loc[takes]
     else:
-        one_of_each = [table[available[:, i]].assign(channel=name) for i, name in enumerate(names)]
+        one_of_each = [table[available[:, i]].assign(**{STAIN: name}) for i, name in enumerate(names)]
         fields = table["field"].unique()
         table = pd.concat(one_of_each)
         table = table.iloc[np.argsort(pd.Categorical(table["field"], categories=fields).codes, kind="stable")]
-    for column in stains.columns:
+    for column, text in stains.columns.items():
         if column in table:
-            raise UserError(f"[stains] columns names '{column}', which the pattern or [obs] gives already.")
-        table[column] = table["channel"]
-    return table.reset_index(drop=True), names
+            raise UserError(f"[stains.columns] names '{column}', which the pattern or [obs] gives already.")
+        values = [
+            {**{name: row[name] for name in layout.names}, "stain": row[STAIN]}
+            for row in table[[*layout.names, STAIN]].to_dict("records")
+        ]
+        table[column] = [filled_in(text, value, f"[stains.columns] {column}") for value in values]
+    return table.reset_index(drop=True)
 
 
 def _without_small_images(table: pd.DataFrame, objects: pd.DataFrame, least: int) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Return the crops of images with enough cells, and the objects, those marked of which no crop is left."""
     large = (table.groupby("image")["image"].transform("size") >= least) if len(table) else np.zeros(0, bool)
     left = table[large]
-    before, after = (set(zip(t["field"], t["number"], strict=True)) for t in (table, left))
+    before, after = (set(zip(t["field"], t[NUMBER], strict=True)) for t in (table, left))
     gone = before - after
     if gone:
         keys = zip(objects["field"], objects["number"], strict=True)
