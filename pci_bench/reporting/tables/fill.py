@@ -137,7 +137,7 @@ def fill(
                 r.evaluator.name == column.evaluator
                 and column.metric in r.metrics
                 and (declaration.one_exclusion_each or Candidates.of(r) == exclude)
-                and all(params.get(k) == v for k, v in column.params.items())
+                and has_params(params, column.params)
             ):
                 used_results.append(r)
                 printed = r.paper.metrics.get(column.metric) if r.paper else None
@@ -177,6 +177,15 @@ def fill(
             f"{', '.join(elsewhere)}. Run them again."
         )
     return FilledTable(declaration, dataset, headers, rows, notes, used_results)
+
+
+def has_params(params: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
+    """Return whether parameters are those of a column; one that is wanted empty need not be there.
+
+    >>> has_params({"k": 11}, {"k": 11, "subset": ""}), has_params({"k": 11, "subset": "crowded=no"}, {"subset": ""})
+    (True, False)
+    """
+    return all(params.get(name, "" if value == "" else None) == value for name, value in wanted.items())
 
 
 Row = tuple[str, list["Entry | None"] | str]
@@ -224,9 +233,9 @@ def _chance(
     levels = [
         (r.details["chance"][column.metric], printed_form(declaration, r, column.metric))
         for r in {id(r): r for r in used_results}.values()
-        if Candidates.of(r) == exclude
+        if (declaration.one_exclusion_each or Candidates.of(r) == exclude)
         and r.evaluator.name == column.evaluator
-        and all(r.evaluator.params.get(k) == v for k, v in column.params.items())
+        and has_params(r.evaluator.params, column.params)
         and column.metric in r.details.get("chance", {})
     ]
     if not levels:
