@@ -7,11 +7,13 @@ import pandas as pd
 import pytest
 from command_line import call
 from factories import make_features
+from report_page import Page
 from scipy.stats import spearmanr
 from sklearn.metrics import silhouette_samples
 from sklearn.preprocessing import StandardScaler
 
 from pci_bench import UserError, evaluate
+from pci_bench.reporting.html import write_report
 from pci_bench.reporting.tables.screens import agreement_tables, printed_in_text
 from pci_bench.runs.runner import write_results
 from pci_bench.statistics.class_distances import agreement, class_distances, mantel, nearness
@@ -148,7 +150,7 @@ def test_nearness_is_the_place_among_the_others():
 
 def test_the_table_of_agreement_names_the_papers_pairs_and_is_printed_from_results(tmp_path, capsys, monkeypatch):
     results = [evaluate("class-distances", screen(name, seed))[0] for seed, name in enumerate(("one", "two"))]
-    ((stem, texts),) = agreement_tables(results)
+    ((stem, texts, _),) = agreement_tables(results)
     assert stem == "figure3-agreement"
     lines = [
         [c.strip() for c in line.strip("|").split("|")] for line in texts["md"].splitlines() if line.startswith("|")
@@ -167,3 +169,20 @@ def test_the_table_of_agreement_names_the_papers_pairs_and_is_printed_from_resul
     assert "no results of class-distances on two datasets or more" in " ".join(said.err.split())
     assert stem in call(capsys, monkeypatch, "list", "tables").out
     assert "yeast-screens" in call(capsys, monkeypatch, "describe", stem).out
+
+
+def test_a_report_shows_what_several_screens_say_together_in_a_section_of_its_own(tmp_path):
+    results = [evaluate("class-distances", screen(name, seed))[0] for seed, name in enumerate(("one", "two"))]
+    for result in results:
+        result.benchmark = "yeast-screens"
+    write_results(results, tmp_path / "two")
+    page = Page(write_report(tmp_path / "two").read_text(encoding="utf-8"))
+    rows = next(t for t in page.tables if t[0] == ["Screen", "Other screen", "Classes", "Rank correlation", "p"])[1:]
+    (row,) = agreement({r.dataset.name: r.tables["distances"] for r in results}).to_dict("records")
+    assert rows == [["one", "two", "6", f"{row['correlation']:.2f}", f"{row['p']:.4f}"]]
+    near = next(t for t in page.tables if t[0] == ["Class", "Near", "one", "two"])
+    assert ["nucleolus", "nucleus", "1 of 5", "1 of 5"] in near
+    assert "#several-datasets" in page.links
+    write_results(results[:1], tmp_path / "one")
+    alone = Page(write_report(tmp_path / "one").read_text(encoding="utf-8"))
+    assert "#several-datasets" not in alone.links

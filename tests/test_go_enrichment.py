@@ -3,6 +3,7 @@
 import gzip
 import io
 import itertools
+import re
 from importlib.resources import files
 from math import comb
 
@@ -13,11 +14,13 @@ from command_line import call
 from factories import make_features
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from report_page import Page
 from scipy.stats import fisher_exact, hypergeom, kstest
 
 from pci_bench import UserError
 from pci_bench.data.ontology import annotated_terms, memberships, read_gaf, read_obo
 from pci_bench.evaluators.go_enrichment import enrichment
+from pci_bench.reporting.html import write_report
 from pci_bench.reporting.tables.enrichment import enrichment_tables, printed
 from pci_bench.runs.results import read_results
 from pci_bench.runs.runner import evaluate, write_results
@@ -399,7 +402,7 @@ def test_the_printed_table_has_27_clusters_and_reads_303706_as_a_fraction():
 def test_table_3_is_written_in_three_forms_with_its_circumstances(files_of_planted):
     adata, params = files_of_planted
     results = evaluate("go-enrichment", adata, **params)
-    ((stem, texts),) = enrichment_tables(results)
+    ((stem, texts, _),) = enrichment_tables(results)
     assert stem == "table3"
     assert "| nucleolus" in texts["md"]
     assert "40/40" in texts["md"]
@@ -414,7 +417,7 @@ def test_table_3_is_printed_from_a_folder_of_results(files_of_planted, tmp_path,
     adata, params = files_of_planted
     results = evaluate("go-enrichment", adata, **params)
     write_results(results, tmp_path / "run")
-    ((_, texts),) = enrichment_tables(results)
+    ((_, texts, _),) = enrichment_tables(results)
     for form in ("md", "csv", "tex"):
         said = call(capsys, monkeypatch, "table", "table3", "--results", tmp_path / "run", "--format", form)
         assert (said.code, said.out.strip()) == (0, texts[form].strip())
@@ -455,7 +458,7 @@ def of_the_papers_clusters(adata, params, tmp_path, obo_changes=(), **more):
     (tmp_path / "p.obo").write_text(obo)
     adata.uns["pci_bench"] = {"dataset": {"name": "hpa-v18"}}
     results = evaluate("go-enrichment", adata, **{**params, "clusters": str(clusters), "shown": 3, **more})
-    ((_, texts),) = enrichment_tables(results)
+    ((_, texts, _),) = enrichment_tables(results)
     return texts, pd.read_csv(io.StringIO(texts["csv"]), keep_default_na=True)
 
 
@@ -542,7 +545,39 @@ def test_per_list_enrichment_is_a_loop_over_clusters_of_annotated_proteins(files
             assert mine.loc[term, "fdr"] == pytest.approx(adjusted[term], rel=1e-9)
             assert (mine.loc[term, "n"], mine.loc[term, "N"]) == (len(inside & members[term]), len(inside))
     assert not np.allclose(pooled.tables["enrichment"]["fdr"], result.tables["enrichment"]["fdr"])
-    ((_, texts),) = enrichment_tables([result])
+    ((_, texts, _),) = enrichment_tables([result])
     assert f"against the {len(annotated)} clustered proteins with an annotation" in texts["md"]
-    ((_, texts),) = enrichment_tables([pooled])
+    ((_, texts, _),) = enrichment_tables([pooled])
     assert "ours, where the paper's GOrilla took one cluster at a time" in texts["md"]
+
+
+def test_a_report_shows_table_3_with_the_cluster_in_every_row_and_its_circumstances(files_of_planted, tmp_path):
+    adata, params = files_of_planted
+    (result,) = evaluate("go-enrichment", adata, **params)
+    result.benchmark = "human-proteome"
+    write_results([result], tmp_path)
+    ((_, texts, _),) = enrichment_tables([result])
+    page = Page(write_report(tmp_path).read_text(encoding="utf-8"))
+    header, *rows = next(t for t in page.tables if t[0][:2] == ["Cluster", "GO annotation"])
+    short = pd.read_csv(io.StringIO(texts["csv"]), dtype={"cluster": str}).fillna({"name": "none"})
+    assert header == ["Cluster", "GO annotation", "Enrichment (FDR adjusted)", "Number of proteins"]
+    assert [row[0] for row in rows] == short["cluster"].tolist()
+    assert [row[1] for row in rows] == short["name"].tolist()
+    found = short["n"].notna().to_numpy()
+    expected = [f"{n:.0f}/{of}" for n, of in short.loc[found, ["n", "N"]].itertuples(index=False)]
+    assert [row[3] for row, has in zip(rows, found, strict=True) if has] == expected
+    sorted_by = re.findall(r'data-value="([^"]+)">\d\.\d\de', page.html)
+    assert [float(v) for v in sorted_by] == pytest.approx(short.loc[found, "fdr"].tolist(), rel=0.01)
+    assert "ontology releases/2019-02-01, annotations 2019-02-03" in page.text
+
+
+def test_a_report_says_which_table_beside_a_result_is_missing(files_of_planted, tmp_path):
+    adata, params = files_of_planted
+    (result,) = evaluate("go-enrichment", adata, **params)
+    result.benchmark = "human-proteome"
+    write_results([result], tmp_path)
+    (file,) = tmp_path.rglob("*short.csv")
+    file.unlink()
+    page = Page(write_report(tmp_path).read_text(encoding="utf-8"))
+    assert "The table 'short' of go-enrichment" in page.text
+    assert "Run the benchmark again to write it." in page.text

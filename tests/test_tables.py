@@ -10,14 +10,21 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from command_line import call, refused
 from factories import make_result
+from report_page import Page
 from rich.console import Console
 
 from pci_bench import UserError
+from pci_bench.api.registry import load_plugin
+from pci_bench.benchmarks import benchmark_of
+from pci_bench.reporting.html import write_report
 from pci_bench.reporting.tables.declaration import TABLES, Column, TableDeclaration, printed_value
 from pci_bench.reporting.tables.fill import fill
 from pci_bench.reporting.tables.render import PRINTED, render, terminal
-from pci_bench.runs.results import MetricRecord, Result
+from pci_bench.reporting.tables.table import Cell
+from pci_bench.runs.outputs import fill_tables, write_results
+from pci_bench.runs.results import MetricRecord, Result, read_results
 
 # Typed again from the design's SCIENCE.md, section 4 (Table 1 and Supplementary Table 1 of the paper).
 TABLE_1 = {1: 43.09, 2: 70.52, 3: 84.30, 4: 87.98, 5: 81.89}
@@ -375,3 +382,78 @@ def test_one_seed_alone_keeps_its_name_and_interval_and_figures_draw_the_first_o
     assert "Trained weights: none. Networks named random are untrained. Of several seeds the first is drawn." in (
         provenance_of(seeds[:1])
     )
+
+
+# ---- tables of plug-ins
+
+
+@pytest.fixture
+def folder_of_a_plug_in(tmp_path, own_registries):
+    """A folder of results of a benchmark with two tables of a plug-in, the second of which fails after its first text."""
+    (tmp_path / "mine.toml").write_text(
+        '[mine]\ntitle = "Mine"\ndatasets = ["painted"]\nfeatures = ["intensity"]\nevaluate = [{ name = "loo-knn", k = 11 }]\n'
+        'tables = ["failing", "values"]\n'
+    )
+    (tmp_path / "plugin.py").write_text(
+        "from pci_bench import register_table\n"
+        "what = dict(title='Mine', benchmark='mine', evaluator='loo-knn', rows='results', columns=['feature set', 'value'])\n"
+        "@register_table('values', **what)\n"
+        "def values(results):\n"
+        "    lines = [f\"{r.features.name},{r.metrics['balanced_accuracy']}\" for r in results]\n"
+        "    yield 'values', {'csv': '\\n'.join(['feature set,value', *lines])}\n"
+        "@register_table('failing', **what)\n"
+        "def failing(results):\n"
+        "    yield 'whole', {'csv': 'a\\n1'}\n"
+        "    raise RuntimeError('one word')\n"
+    )
+    load_plugin(tmp_path / "plugin.py")
+    benchmark_of(tmp_path / "mine.toml")
+    made = [result("pci-conv4", 0.123456789), result("intensity", 0.25, weights=None), result(evaluator="umap")]
+    for one in made:
+        one.benchmark = "mine"
+    write_results(made, tmp_path / "run")
+    return tmp_path / "run"
+
+
+def test_a_plug_ins_table_is_printed_in_the_formats_that_it_has(folder_of_a_plug_in, capsys, monkeypatch):
+    said = call(capsys, monkeypatch, "table", "values", "--results", folder_of_a_plug_in, "--format", "csv")
+    lines = {"feature set,value", "pci-conv4,0.123456789", "intensity,0.25"}
+    assert (said.code, set(said.out.split("\n")) - {""}) == (0, lines)
+    refused(call(capsys, monkeypatch, "table", "values", "--results", folder_of_a_plug_in), "no format 'md'", "csv")
+    assert "pci-bench run mine" in call(capsys, monkeypatch, "describe", "values").out
+
+
+def test_a_report_shows_the_csv_of_a_plug_ins_table_and_why_another_failed(folder_of_a_plug_in):
+    page = Page(write_report(folder_of_a_plug_in).read_text(encoding="utf-8"))
+    table = next(t for t in page.tables if t[0] == ["feature set", "value"])
+    assert sorted(table[1:]) == [["intensity", "0.25"], ["pci-conv4", "0.1235"]]
+    assert 'data-value="0.123456789"' in page.html
+    assert [["a"], ["1"]] in page.tables
+    assert "The table failing failed on 3 results: RuntimeError: one word" in page.text
+
+
+def test_a_plug_ins_tables_are_filled_although_one_fails(folder_of_a_plug_in):
+    filled, failed = fill_tables([TABLES.get("failing"), TABLES.get("values")], read_results(folder_of_a_plug_in), {})
+    assert [t.file_name(several=True) for t in filled] == ["whole", "values"]
+    assert [f.evaluator for f in failed] == ["table failing"]
+
+
+@pytest.mark.parametrize(
+    ("text", "read", "value"),
+    [
+        ("11", "11", 11),
+        ("2019", "2019", 2019),
+        ("123456", "123456", 123456),
+        ("-0.25", "-0.25", -0.25),
+        ("0.00001234567", "1.235e-05", 0.00001234567),
+        ("2.63e-24", "2.63e-24", 2.63e-24),
+        ("303/706", "303/706", 303),
+        ("1 of 5", "1 of 5", 1),
+        ("1e999", "1e999", None),
+        ("26S proteasome", "26S proteasome", None),
+        ("14-3-3", "14-3-3", None),
+        ("", "", None),
+    ],
+)
+def test_a_text_sorts_by_the_number_that_it_is(text, read, value):
+    assert Cell.of(text) == Cell(read, value)

@@ -34,7 +34,7 @@ def table(
     """Print a table of the paper, filled from the results of a run."""
     load_plugins(plugin)
     from pci_bench.reporting.html.record import reasons, recorded
-    from pci_bench.reporting.tables import TABLES, TableDeclaration, fill, render
+    from pci_bench.reporting.tables import TABLES
     from pci_bench.runs.results import read_results
 
     wanted = TABLES.get(name)
@@ -43,22 +43,15 @@ def table(
     names = list(dict.fromkeys(r.dataset.name for r in folder_results))
     if dataset is not None and dataset not in names:
         raise UserError(f"{folder} has no results on '{dataset}'; it has results on {', '.join(names)}.")
-    if isinstance(wanted, TableDeclaration):
-        for dataset_name in [dataset] if dataset else names:
-            typer.echo(
-                render(
-                    fill(wanted, folder_results, reasons(recorded(folder), dataset_name), dataset_name), format_.value
-                )
-            )
-        return
-    texts = list(wanted.texts([r for r in folder_results if dataset in (None, r.dataset.name)]))
-    if not texts:
+    not_run = {name: reasons(recorded(folder), name) for name in names}
+    filled = list(wanted.filled([r for r in folder_results if dataset in (None, r.dataset.name)], not_run))
+    if not filled:
         several = " on two datasets or more" if wanted.several_datasets else ""
         raise UserError(
             f"{folder} has no results of {wanted.evaluator}{several}. Make them: pci-bench run {wanted.benchmark}."
         )
-    for _, by_format in texts:
-        typer.echo(by_format[format_.value])
+    for made in filled:
+        typer.echo(made.text(format_.value))
 
 
 @app.command()

@@ -13,7 +13,7 @@ from pci_bench.api.field_segmenter import FIELD_SEGMENTERS
 from pci_bench.benchmarks import BENCHMARKS
 from pci_bench.errors import UserError
 from pci_bench.features import names as features
-from pci_bench.reporting.tables.declaration import TABLES, LongTable
+from pci_bench.reporting.tables.declaration import TABLES
 from pci_bench.segmentation import SEGMENTERS
 
 if TYPE_CHECKING:
@@ -159,30 +159,7 @@ def _benchmark(name: str) -> Description | None:
 def _table(name: str) -> Description | None:
     if name not in TABLES:
         return None
-    table = TABLES.get(name)
-    if isinstance(table, LongTable):
-        several = ", with two datasets or more" if table.several_datasets else ""
-        return [
-            ("title", table.title),
-            ("source", table.source),
-            ("filled by", f"pci-bench run {table.benchmark}{several}"),
-            ("rows", table.rows),
-            ("columns", ", ".join(table.columns)),
-            ("defined in", str(TABLES.origin(name))),
-        ]
-    return [
-        ("title", table.title),
-        ("source", table.source),
-        ("printed on", table.dataset),
-        ("filled by", f"pci-bench run {table.benchmark}"),
-        ("rows", ", ".join(table.rows)),
-        ("columns", ", ".join(c.header for c in table.columns)),
-        *[
-            (f"printed {n}", ", ".join("none" if v == "none" else f"{v:.2f}" for v in values))
-            for n, values in table.printed.items()
-        ],
-        ("defined in", str(TABLES.origin(name))),
-    ]
+    return [*TABLES.get(name).description(), ("defined in", str(TABLES.origin(name)))]
 
 
 def _segmenter(name: str) -> Description | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -12,9 +12,7 @@ from pci_bench.api.segmenter import DEFAULT_SEGMENTER
 from pci_bench.api.skipped import Skipped
 from pci_bench.errors import PluginError, UserError
 from pci_bench.reporting.figures import FIGURES, draw
-from pci_bench.reporting.tables.declaration import LongTable
-from pci_bench.reporting.tables.fill import FilledTable
-from pci_bench.reporting.tables.render import render
+from pci_bench.reporting.tables.table import FilledTable, NotRun, Table
 from pci_bench.runs import kept
 from pci_bench.runs.record import RunRecord
 from pci_bench.runs.results import Result, key_and_defaults, read_result, write_result
@@ -102,25 +100,28 @@ def result_path(result: Result) -> Path:
     return result.path(*key_and_defaults(result))
 
 
-def table_name(table: FilledTable, several: bool) -> str:
-    """Return a table's file name; where several datasets were run, the dataset is part of it."""
-    return f"{table.declaration.name}-{escape(table.dataset)}" if several else table.declaration.name
+def fill_tables(
+    tables: Iterable[Table], results: Sequence[Result], not_run: NotRun
+) -> tuple[list[FilledTable], list[Skipped]]:
+    """Return tables filled from results, and those whose code failed."""
+    filled, failed = [], []
+    for table in tables:
+        try:
+            for made in table.filled(results, not_run):
+                filled.append(made)  # also where the next one fails
+        except PluginError as error:  # the other tables are written
+            failed.append(Skipped.failed(error, evaluator=f"table {table.name}"))
+    return filled, failed
 
 
 def write_tables_and_figures(
-    tables: Sequence[FilledTable],
-    long_tables: Sequence[LongTable],
-    results: Sequence[Result],
-    folder: Path,
-    *,
-    several: bool,
-    progress: Progress,
+    tables: Sequence[FilledTable], results: Sequence[Result], folder: Path, *, several: bool, progress: Progress
 ) -> tuple[list[Path], list[Skipped]]:
     """Write tables and figures; return the figures' files, and what failed.
 
     Parameters
     ----------
-    tables, long_tables, results
+    tables, results
         What is written.
     folder
         The output folder.
@@ -130,18 +131,10 @@ def write_tables_and_figures(
         The progress reporter.
     """
     for table in tables:
-        for form in ("md", "csv", "tex"):
-            with atomic_file(folder / "tables" / f"{table_name(table, several)}.{form}") as temporary:
-                temporary.write_text(render(table, form), encoding="utf-8", newline="\n")
+        for form in table.forms:
+            with atomic_file(folder / "tables" / f"{table.file_name(several=several)}.{form}") as temporary:
+                temporary.write_text(table.text(form), encoding="utf-8", newline="\n")
     failed: list[Skipped] = []
-    for long in long_tables:
-        try:
-            for stem, texts in long.texts(results):
-                for form, text in texts.items():
-                    with atomic_file(folder / "tables" / f"{stem}.{form}") as temporary:
-                        temporary.write_text(text, encoding="utf-8", newline="\n")
-        except PluginError as error:  # the other tables are written
-            failed.append(Skipped.failed(error, evaluator=f"table {long.name}"))
     with progress.stage("drawing figures"):
         drawn = list(results)
         while True:

@@ -228,6 +228,21 @@ class Result(_Part):
         """What the evaluator made besides, by name."""
         return self._tables
 
+    def table(self, name: str) -> pd.DataFrame:
+        """Return a table that the evaluator made besides.
+
+        Raises
+        ------
+        UserError
+            Where its file is missing.
+        """
+        if name not in self._tables:
+            raise UserError(
+                f"The table '{name}' of {self.evaluator.name} for {self.features.full_name} on {self.dataset.name} is missing "
+                "beside the result. Run the benchmark again to write it."
+            )
+        return self._tables[name]
+
     def with_tables(self, predictions: pd.DataFrame | None, tables: dict[str, pd.DataFrame] | None = None) -> Result:
         """Return this result with its predictions and further tables attached."""
         self._predictions, self._predictions_file = predictions, None

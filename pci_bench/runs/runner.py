@@ -25,8 +25,7 @@ from pci_bench.errors import PluginError, UserError
 from pci_bench.features.extraction import ExtractionOptions, Refresh, compute_features
 from pci_bench.features.names import select
 from pci_bench.reporting.tables import TABLES
-from pci_bench.reporting.tables.declaration import LongTable, TableDeclaration
-from pci_bench.reporting.tables.fill import FilledTable, fill
+from pci_bench.reporting.tables.fill import DatasetTable
 from pci_bench.runs import kept
 from pci_bench.runs.evaluation import (
     as_lists,
@@ -37,7 +36,13 @@ from pci_bench.runs.evaluation import (
     parameter_sets,
     shortfalls,
 )
-from pci_bench.runs.outputs import check_same_settings, result_path, table_name, write_results, write_tables_and_figures
+from pci_bench.runs.outputs import (
+    check_same_settings,
+    fill_tables,
+    result_path,
+    write_results,
+    write_tables_and_figures,
+)
 from pci_bench.runs.record import DatasetFacts, RunRecord
 from pci_bench.runs.results import Result
 from pci_bench.system.arguments import check_limit, check_seed, check_workers
@@ -62,7 +67,7 @@ class RunOutput(Sequence[Result]):
     results: list[Result] = field(default_factory=list)
     not_run: list[Skipped] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
-    tables: list[FilledTable] = field(default_factory=list)
+    tables: list[DatasetTable] = field(default_factory=list)
     figures: list[Path] = field(default_factory=list)
 
     @property
@@ -200,27 +205,21 @@ def run(
             raise UserError(f"Nothing could be run on {cells.meta.name}: {'; '.join(reasons)}.") from next(
                 iter(output.failed), None
             )
-    tables = [TABLES.get(name) for name in declared.tables]
+    not_run: dict[str, dict[str, str]] = {cells.meta.name: {} for cells in used}
+    for skipped in output.not_run:
+        if skipped.features and skipped.dataset in not_run:
+            not_run[skipped.dataset][skipped.features] = skipped.reason
+    filled, failed = fill_tables(map(TABLES.get, declared.tables), output.results, not_run)
+    by_feature_set = [table for made in filled for table in made.by_feature_set()]
+    output.tables += [table for name in not_run for table in by_feature_set if table.dataset == name]
+    output.not_run += failed
     for cells in used:
-        reasons_by_features = {
-            n.features: n.reason for n in output.not_run if n.dataset == cells.meta.name and n.features
-        }
-        output.tables += [
-            fill(t, output.results, reasons_by_features, cells.meta.name)
-            for t in tables
-            if isinstance(t, TableDeclaration)
-        ]
         output.notes += [n for n in cells.notes if n not in output.notes]
     output.notes += [f"{note}." for note in shortfalls(output.results)]
     if folder is not None:
         several = len(used) > 1
         output.figures, failed = write_tables_and_figures(
-            output.tables,
-            [t for t in tables if isinstance(t, LongTable)],
-            output.results,
-            folder,
-            several=several,
-            progress=progress,
+            filled, output.results, folder, several=several, progress=progress
         )
         output.not_run += failed
         arguments = {
@@ -241,7 +240,7 @@ def run(
                 DatasetFacts(name=c.meta.name, version=c.meta.version, sha256=c.sha256, n_cells=len(c)) for c in used
             ],
             results=[result_path(r).as_posix() for r in output.results],
-            tables=[f"tables/{table_name(t, several)}" for t in output.tables],
+            tables=[f"tables/{t.file_name(several=several)}" for t in filled],
             figures=[f.relative_to(folder).as_posix() for f in output.figures],
             notes=output.notes,
             run=run_facts(

@@ -50,8 +50,8 @@ class Screens:
     def agreement(self) -> pd.DataFrame:
         """How far each two screens agree: :func:`pci_bench.statistics.class_distances.agreement`."""
         first = next(iter(self.results.values()))
-        return agreement({name: r.tables["distances"] for name, r in self.results.items()}, seed=int(first.run["seed"]))
+        return agreement({name: r.table("distances") for name, r in self.results.items()}, seed=int(first.run["seed"]))
 
     def nearness(self, name: str, partner: str) -> list[tuple[int, int] | None]:
         """Return, on every screen, the place of a class among the others by its distance from another class."""
-        return [nearness(r.tables["distances"], name, partner) for r in self.results.values()]
+        return [nearness(r.table("distances"), name, partner) for r in self.results.values()]

@@ -101,7 +101,9 @@ def rendered(
                 "id": f"dataset-{number + 1}",
                 "title": _title(group[0]),
                 "facts": _facts(group),
-                "paper_tables": paper_tables(group, run_record.reasons(record, group[0].dataset.name)),
+                "paper_tables": paper_tables(
+                    group, {group[0].dataset.name: run_record.reasons(record, group[0].dataset.name)}
+                ),
                 "result_tables": result_tables(group),
                 "crops": channels_sentence(cells) if isinstance(cells, Cells) else cells,
                 "n_tiles": sum(dataset == number for dataset, _ in shown_cells.tiles),
@@ -134,6 +136,7 @@ def rendered(
         n_results=len(results),
         reproductions=sum(r.paper is not None for r in results),
         sections=sections,
+        tables_of_several=paper_tables(results, {}, several_datasets=True),
         not_run=run_record.not_run(record),
         recorded=record is not None,
         figures=figures,

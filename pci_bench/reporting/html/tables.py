@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 
 from pci_bench.benchmarks import BENCHMARKS
+from pci_bench.errors import PluginError
 from pci_bench.reporting.html.words import evaluator_title, metric_title
-from pci_bench.reporting.tables.declaration import TABLES, TableDeclaration
-from pci_bench.reporting.tables.fill import Entry, fill, interval_note
-from pci_bench.reporting.tables.render import PRINTED
+from pci_bench.reporting.tables.declaration import TABLES
+from pci_bench.reporting.tables.fill import Entry, interval_note, number_cell
+from pci_bench.reporting.tables.table import Cell, NotRun, PageTable
 from pci_bench.runs.results import Result, metric_of, parameters
 
 NO_REPRODUCTION = (
@@ -17,61 +17,30 @@ NO_REPRODUCTION = (
 )
 
 
-@dataclass(frozen=True)
-class Cell:
-    """One cell: what is read, the number it sorts by (None sorts as text), and how many columns it fills."""
+def paper_tables(results: Sequence[Result], not_run: NotRun, *, several_datasets: bool = False) -> list[PageTable]:
+    """Return the paper tables of the results' benchmarks, filled, but for those without any number.
 
-    text: str
-    value: float | None = None
-    columns: int = 1
-
-
-@dataclass(frozen=True)
-class PageTable:
-    """A table that sorts and filters."""
-
-    title: str
-    columns: list[str]
-    rows: list[list[Cell]]
-    notes: list[str] = field(default_factory=list)
-
-    def is_numeric(self, column: int) -> bool:
-        """Return whether a column holds a number in any row."""
-        return any(row[column].value is not None for row in self.rows if column < len(row))
-
-
-def paper_tables(results: Sequence[Result], not_run: Mapping[str, str]) -> list[PageTable]:
-    """Return the paper tables of the results' benchmarks, filled, but for those without any number."""
+    Parameters
+    ----------
+    results
+        Of one dataset, or of all.
+    not_run
+        By dataset, reasons by feature set for what could not be had.
+    several_datasets
+        Whether the tables are those that need results on two datasets or more, or all others.
+    """
     benchmarks = dict.fromkeys(r.benchmark for r in results if r.benchmark is not None and r.benchmark in BENCHMARKS)
     names = dict.fromkeys(t for b in benchmarks for t in BENCHMARKS.get(b).tables)
-    tables = []
-    for declaration in (d for d in map(TABLES.get, names) if isinstance(d, TableDeclaration)):
-        table = fill(declaration, results, not_run, results[0].dataset.name)
-        if not table.has_numbers:
+    page_tables = []
+    for table in map(TABLES.get, names):
+        if table.several_datasets != several_datasets:
             continue
-        columns = ["feature set"]
-        for text, (_, exclude) in zip(table.header_texts(), table.headers, strict=True):
-            columns.append(text)
-            if table.has_paper and exclude.everything:
-                columns.append(PRINTED)
-        rows = []
-        for features, entries in table.rows:
-            row = [Cell(features)]
-            if isinstance(entries, str):
-                row.append(Cell(f"not run: {entries}", columns=len(columns) - 1))
-            else:
-                for entry, (_, exclude) in zip(entries, table.headers, strict=True):
-                    row.append(_number(entry))
-                    if table.has_paper and exclude.everything:
-                        printed = "" if entry is None else entry.printed_text()
-                        row.append(Cell(printed, entry.paper) if entry and printed else Cell(""))
-            rows.append(row)
-        tables.append(PageTable(table.title, columns, rows, table.notes))
-    return tables
-
-
-def _number(entry: Entry | None) -> Cell:
-    return Cell("–") if entry is None else Cell(entry.text(), entry.value)
+        try:
+            for filled in table.filled(results, not_run):
+                page_tables += filled.page_tables()
+        except PluginError as error:  # the other tables are shown
+            page_tables.append(PageTable(table.title, [], [], [str(error)]))
+    return page_tables
 
 
 def result_tables(results: Sequence[Result]) -> list[PageTable]:
@@ -102,4 +71,4 @@ def result_tables(results: Sequence[Result]) -> list[PageTable]:
 def _metric(result: Result, metric: str) -> Cell:
     if metric not in result.metrics:
         return Cell("–")
-    return _number(Entry.of(result, metric, metric_of(result, metric)))
+    return number_cell(Entry.of(result, metric, metric_of(result, metric)))

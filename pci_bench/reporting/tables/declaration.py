@@ -14,11 +14,13 @@ import pydantic
 from pci_bench.api.registry import Origin, Registry, origin_of
 from pci_bench.errors import UserError
 from pci_bench.reporting.candidates import Candidates
+from pci_bench.reporting.tables.fill import fill
+from pci_bench.reporting.tables.table import FilledTable, Format, NotRun, PageTable, Table
+from pci_bench.reporting.tables.written import WrittenTable
 from pci_bench.runs.results import PaperRecord, Result
 from pci_bench.system.foreign import first_fault, toml_value
 
-Format = Literal["md", "csv", "tex"]
-Texts = Iterator[tuple[str, dict[Format, str]]]
+Texts = Iterator[tuple[str, dict[Format, str]] | tuple[str, dict[Format, str], list[PageTable]]]
 
 
 class Column(pydantic.BaseModel):
@@ -35,7 +37,7 @@ class Column(pydantic.BaseModel):
     metric: str = ""
 
 
-class TableDeclaration(pydantic.BaseModel):
+class TableDeclaration(Table, pydantic.BaseModel):
     """One table of the paper, as its TOML declares it.
 
     Where it names neither `unit` nor `decimals`, numbers are printed as the results' evaluators declare (:class:`pci_bench.Metric`).
@@ -75,9 +77,29 @@ class TableDeclaration(pydantic.BaseModel):
         """Whether every column names its own exclusion, and so stands once."""
         return all("exclude" in c.params for c in self.columns)
 
+    def description(self) -> list[tuple[str, ...]]:
+        """Return what the TOML declares, printed values too."""
+        return [
+            ("title", self.title),
+            ("source", self.source),
+            ("printed on", self.dataset),
+            ("filled by", f"pci-bench run {self.benchmark}"),
+            ("rows", ", ".join(self.rows)),
+            ("columns", ", ".join(c.header for c in self.columns)),
+            *[
+                (f"printed {n}", ", ".join("none" if v == "none" else f"{v:.2f}" for v in values))
+                for n, values in self.printed.items()
+            ],
+        ]
+
+    def filled(self, results: Sequence[Result], not_run: NotRun) -> Iterator[FilledTable]:
+        """Yield a table for every dataset of the results."""
+        for dataset in dict.fromkeys(r.dataset.name for r in results):
+            yield fill(self, results, not_run.get(dataset, {}), dataset)
+
 
 @dataclass(frozen=True)
-class LongTable:
+class LongTable(Table):
     """A table whose rows follow from the results, such as clusters and the terms found in each.
 
     Parameters
@@ -89,7 +111,8 @@ class LongTable:
     evaluator
         Whose results it shows.
     function
-        Gives, of results on any datasets, a file stem and the text by format of every table that they make.
+        Gives, of results on any datasets, a file stem and the text by format of every table that they make; after them, where
+        a report's page is to show something else than the CSV, that.
     rows, columns
         What they are, for ``describe``.
     several_datasets
@@ -106,10 +129,22 @@ class LongTable:
     columns: tuple[str, ...]
     several_datasets: bool = False
 
-    def texts(self, results: Sequence[Result]) -> Texts:
-        """Yield a file stem and the text, by format, of every table that some results make."""
+    def description(self) -> list[tuple[str, ...]]:
+        """Return what was given to :func:`register_table`."""
+        several = ", with two datasets or more" if self.several_datasets else ""
+        return [
+            ("title", self.title),
+            ("source", self.source),
+            ("filled by", f"pci-bench run {self.benchmark}{several}"),
+            ("rows", self.rows),
+            ("columns", ", ".join(self.columns)),
+        ]
+
+    def filled(self, results: Sequence[Result], not_run: NotRun) -> Iterator[FilledTable]:
+        """Yield every table that the function makes of the evaluator's results."""
         with TABLES.code(self.name, f"on {len(results)} results", [self.name]):
-            yield from self.function([r for r in results if r.evaluator.name == self.evaluator])
+            for made in self.function([r for r in results if r.evaluator.name == self.evaluator]):
+                yield WrittenTable(self.title, *made)
 
 
 def register_tables(file: Path) -> None:
@@ -130,7 +165,7 @@ def register_tables(file: Path) -> None:
     TABLES.register(name, declaration, origin=Origin(str(file), 1))
 
 
-TABLES: Registry[TableDeclaration | LongTable] = Registry("table", declared_in="tables", declare=register_tables)
+TABLES: Registry[Table] = Registry("table", declared_in="tables", declare=register_tables)
 
 for _file in sorted(files("pci_bench_tables").iterdir(), key=lambda f: f.name):
     if _file.name.endswith(".toml"):

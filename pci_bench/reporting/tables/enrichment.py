@@ -10,7 +10,8 @@ from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
 from pci_bench import __version__
-from pci_bench.reporting.tables.declaration import Format, Texts, register_table
+from pci_bench.reporting.tables.declaration import Texts, register_table
+from pci_bench.reporting.tables.table import Cell, Format, PageTable
 from pci_bench.runs.results import Result
 from pci_bench.system.files import escape
 from pci_bench.system.tabular import read_csv
@@ -54,7 +55,7 @@ def enrichment_tables(results: Sequence[Result]) -> Texts:
         if len(alike) > 1:
             differing = [k for k in result.evaluator.params if len({str(r.evaluator.params[k]) for r in alike}) > 1]
             parts += [f"{k}={result.evaluator.params[k]}" for k in differing]
-        yield escape("-".join(parts)), rendered(result)
+        yield escape("-".join(parts)), *rendered(result)
 
 
 NOT_OURS = "not among ours"
@@ -107,20 +108,26 @@ def beside_the_printed(short: pd.DataFrame, tests: pd.DataFrame, replaced: Mappi
     return pd.DataFrame(joined, columns=[*columns, "paper_term", "paper_fdr", "paper_n", "paper_N"])
 
 
-def rendered(result: Result) -> dict[Format, str]:
-    """Return the table of one result by format; the printed values stand beside it where clusters bear the paper's names."""
+def rendered(result: Result) -> tuple[dict[Format, str], list[PageTable]]:
+    """Return the table of one result by format, and as a page shows it.
+
+    The printed values stand beside it where clusters bear the paper's names.
+    """
     columns = ["cluster", "term", "name", "fdr", "p", "n", "N"]
-    frame = result.tables["short"].fillna({"name": "", "term": ""})[columns]
+    frame = result.table("short").fillna({"name": "", "term": ""})[columns]
     named = bool(result.dataset.name == PAPERS_DATASET and result.evaluator.params["clusters"])
     if named:
-        tests = result.tables["enrichment"].fillna({"name": "", "term": ""})[columns]
+        tests = result.table("enrichment").fillna({"name": "", "term": ""})[columns]
         frame = beside_the_printed(frame, tests, result.details.get("replaced_terms", {}))
         frame = frame.astype({"paper_n": "Int64", "paper_N": "Int64"})
     frame = frame.astype({"n": "Int64", "N": "Int64"})
-    body, last = [], None
+    body, page_rows, last = [], [], None
     for row in frame.to_dict("records"):
         line = _ours(row) if not named else _beside(row)
         body.append(["" if row["cluster"] == last else str(row["cluster"]), *line])
+        page_rows.append(
+            [Cell.of(text) for text in (str(row["cluster"]), *line)]
+        )  # sortable: every row names its cluster
         last = row["cluster"]
     header = [*HEADER, "paper: FDR", "paper: proteins"] if named else HEADER
     title = (
@@ -128,11 +135,12 @@ def rendered(result: Result) -> dict[Format, str]:
     )
     notes = _notes(result, named)
     listed = "".join(f"\n- {markdown(note)}" for note in notes)
-    return {
+    texts: dict[Format, str] = {
         "md": f"## {markdown(title)}\n\n{markdown_table(header, body)}\n{listed}\n",
         "csv": csv_table(frame),
         "tex": latex_table(header, body, f"{title}. {' '.join(notes)}"),
     }
+    return texts, [PageTable(title, header, page_rows, notes)]
 
 
 def _missing(value: Any) -> bool:

@@ -10,12 +10,18 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import mean, stdev
+from typing import TYPE_CHECKING
 
 from pci_bench.api.evaluator import Metric
 from pci_bench.features.names import without_seed
 from pci_bench.reporting.candidates import Candidates, balanced_where_known
-from pci_bench.reporting.tables.declaration import Column, TableDeclaration
+from pci_bench.reporting.tables.render import PRINTED, render
+from pci_bench.reporting.tables.table import Cell, FilledTable, Format, PageTable
 from pci_bench.runs.results import Result, metric_of
+from pci_bench.system.files import escape
+
+if TYPE_CHECKING:
+    from pci_bench.reporting.tables.declaration import Column, TableDeclaration
 
 CHANCE = "chance_"  # before a metric's name: what it is on average where annotations are assigned at random
 CHANCE_ROW = "chance (permuted labels)"  # the row of what no feature set knows
@@ -61,8 +67,8 @@ class Entry:
 
 
 @dataclass(frozen=True)
-class FilledTable:
-    """A table ready to be written: rows of entries, or of a reason why there are none."""
+class DatasetTable(FilledTable):
+    """A table of one dataset by feature set: rows of entries, or of a reason why there are none."""
 
     declaration: TableDeclaration
     dataset: str
@@ -92,6 +98,51 @@ class FilledTable:
         """Return column headers that say what neighbours were left out."""
         return [h if x.everything else f"{h}, {x.words}" for h, x in self.headers]
 
+    @property
+    def forms(self) -> Sequence[Format]:
+        """All formats."""
+        return ("md", "csv", "tex")
+
+    def text(self, form: Format) -> str:
+        """Return the table in a format."""
+        return render(self, form)
+
+    def file_name(self, *, several: bool) -> str:
+        """Return the declaration's name, and the dataset's where several were run."""
+        return f"{self.declaration.name}-{escape(self.dataset)}" if several else self.declaration.name
+
+    def by_feature_set(self) -> list[DatasetTable]:
+        """Return this table."""
+        return [self]
+
+    def page_tables(self) -> list[PageTable]:
+        """Return the table with printed values as columns of their own; nothing where it has no number."""
+        if not self.has_numbers:
+            return []
+        columns = ["feature set"]
+        for text, (_, exclude) in zip(self.header_texts(), self.headers, strict=True):
+            columns.append(text)
+            if self.has_paper and exclude.everything:
+                columns.append(PRINTED)
+        rows = []
+        for features, entries in self.rows:
+            row = [Cell(features)]
+            if isinstance(entries, str):
+                row.append(Cell(f"not run: {entries}", columns=len(columns) - 1))
+            else:
+                for entry, (_, exclude) in zip(entries, self.headers, strict=True):
+                    row.append(number_cell(entry))
+                    if self.has_paper and exclude.everything:
+                        printed = "" if entry is None else entry.printed_text()
+                        row.append(Cell(printed, entry.paper) if entry and printed else Cell(""))
+            rows.append(row)
+        return [PageTable(self.title, columns, rows, self.notes)]
+
+
+def number_cell(entry: Entry | None) -> Cell:
+    """Return a page's cell of a number with its interval."""
+    return Cell("–") if entry is None else Cell(entry.text(), entry.value)
+
 
 def printed_form(declaration: TableDeclaration, result: Result, metric: str) -> Metric:
     """Return how a table prints a result's metric: as the table declares, else as the result's evaluator did."""
@@ -103,7 +154,7 @@ def printed_form(declaration: TableDeclaration, result: Result, metric: str) -> 
 
 def fill(
     declaration: TableDeclaration, results: Sequence[Result], not_run: Mapping[str, str], dataset: str
-) -> FilledTable:
+) -> DatasetTable:
     """Return a table of one dataset's results.
 
     Parameters
@@ -176,7 +227,7 @@ def fill(
             f"Left out, because they are of other cells of {dataset} (another --limit, seed or version): "
             f"{', '.join(elsewhere)}. Run them again."
         )
-    return FilledTable(declaration, dataset, headers, rows, notes, used_results)
+    return DatasetTable(declaration, dataset, headers, rows, notes, used_results)
 
 
 def has_params(params: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:

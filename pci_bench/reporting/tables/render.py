@@ -7,17 +7,18 @@ from typing import TYPE_CHECKING, Any
 
 from pci_bench.errors import UserError
 from pci_bench.reporting.candidates import Candidates
-from pci_bench.reporting.tables.declaration import Format
-from pci_bench.reporting.tables.fill import FilledTable
+from pci_bench.reporting.tables.table import Format
 from pci_bench.system.text import csv_table, latex_table, markdown, markdown_table
 
 if TYPE_CHECKING:
     from rich.table import Table as RichTable
 
+    from pci_bench.reporting.tables.fill import DatasetTable
+
 PRINTED = "paper (Δ)"  # the header over printed values
 
 
-def render(table: FilledTable, form: Format) -> str:
+def render(table: DatasetTable, form: Format) -> str:
     """Return the table as Markdown, CSV (one column per number, low and high or SD beside it) or LaTeX."""
     import pandas as pd
 
@@ -52,7 +53,7 @@ def render(table: FilledTable, form: Format) -> str:
     raise UserError(f"There is no table format '{form}'. Use md, csv or tex.")
 
 
-def terminal(tables: Sequence[FilledTable], width: int) -> list[RichTable | str]:
+def terminal(tables: Sequence[DatasetTable], width: int) -> list[RichTable | str]:
     """Return tables, and what must be said about them, for a terminal of `width` columns.
 
     A table of many columns becomes one block for each exclusion, with intervals on a second line; where even that is too
@@ -97,13 +98,13 @@ def terminal(tables: Sequence[FilledTable], width: int) -> list[RichTable | str]
     return [*renderables, *dict.fromkeys(note for table in tables for note in table.notes)]
 
 
-def _numbered_reasons(table: FilledTable) -> dict[str, int]:
+def _numbered_reasons(table: DatasetTable) -> dict[str, int]:
     """Return the different reasons for rows without numbers, numbered from 1 in the order of the rows."""
     reasons = dict.fromkeys(entries for _, entries in table.rows if isinstance(entries, str))
     return {reason: number for number, reason in enumerate(reasons, 1)}
 
 
-def _cells(table: FilledTable, *, separator: str = " ") -> tuple[list[str], list[list[str]]]:
+def _cells(table: DatasetTable, *, separator: str = " ") -> tuple[list[str], list[list[str]]]:
     """Return header and body as text; a row without numbers refers to its reason by number."""
     header = ["feature set"]
     for text, (_, exclude) in zip(table.header_texts(), table.headers, strict=True):
@@ -153,7 +154,7 @@ def _references(exclude: Candidates) -> str:
     return f"Compared with {exclude.words if exclude.everything else f'cells of {exclude.words}'}"
 
 
-def _belongs(table: FilledTable, headers: list[str], index: int, exclude: Candidates) -> bool:
+def _belongs(table: DatasetTable, headers: list[str], index: int, exclude: Candidates) -> bool:
     """Return whether a rendered column is of an exclusion; a printed value belongs to the column before it."""
     text = headers[index - 1] if headers[index] == PRINTED else headers[index]
     return any(t == text and x == exclude for t, (_, x) in zip(table.header_texts(), table.headers, strict=True))

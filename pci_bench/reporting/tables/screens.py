@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from importlib.resources import files
 from typing import Any
 
-from pci_bench.reporting.tables.declaration import Format, Texts, register_table
+from pci_bench.reporting.tables.declaration import Texts, register_table
+from pci_bench.reporting.tables.table import Cell, Format, PageTable
 from pci_bench.runs.results import Result
 from pci_bench.runs.screens import PERMUTATIONS, Screens
 from pci_bench.system.files import escape
@@ -44,11 +45,14 @@ def agreement_tables(results: Sequence[Result]) -> Texts:
             parts.append(screens.features)
         if len({s.params for s in all_screens if s.features == screens.features}) > 1:
             parts.append(screens.params)
-        yield escape("-".join(parts)), rendered(screens)
+        yield escape("-".join(parts)), *rendered(screens)
 
 
-def rendered(screens: Screens) -> dict[Format, str]:
-    """Return the table of one feature set's results by screen, and the classes that the paper says are near each other."""
+def rendered(screens: Screens) -> tuple[dict[Format, str], list[PageTable]]:
+    """Return the table of one feature set's results by screen, by format and as a page shows it.
+
+    Beside it are the classes that the paper says are near each other.
+    """
     import pandas as pd
 
     body = []
@@ -61,12 +65,15 @@ def rendered(screens: Screens) -> dict[Format, str]:
     for name, partner in claimed["pairs"]:
         places = ("no such class" if p is None else f"{p[0]} of {p[1]}" for p in screens.nearness(name, partner))
         near_rows.append([name, partner, *places])
+    place = (
+        "the place of the class named second among all others, by distance from the first; 1 is the nearest. The "
+        f"classes are those that the paper names ({claimed['source']})."
+    )
     notes = [
         "Distances between the mean features of each screen's classes (proteins standardised over the screen), by Spearman's rank "
         f"correlation over the classes in common; p: the share of {PERMUTATIONS:,} orders of the classes with as large a one "
         "(Mantel). The paper says that the distances are consistent and prints no number: this measure is ours.",
-        "Second table: the place of the class named second among all others, by distance from the first; 1 is the nearest. The "
-        f"classes are those that the paper names ({claimed['source']}).",
+        f"Second table: {place}",
         "Features: " + ", ".join(f"{r.features.full_name} on {name}" for name, r in screens.results.items()) + ".",
     ]
     title = (
@@ -74,8 +81,13 @@ def rendered(screens: Screens) -> dict[Format, str]:
     )
     tables = [markdown_table(HEADER, body), markdown_table(near_header, near_rows)]
     listed = "".join(f"\n- {markdown(note)}" for note in notes)
-    return {
+    texts: dict[Format, str] = {
         "md": f"## {markdown(title)}\n\n" + "\n\n".join(tables) + f"\n{listed}\n",
         "csv": csv_table(screens.agreement),
         "tex": latex_table(HEADER, body, f"{title}. {notes[0]}") + "\n" + latex_table(near_header, near_rows, notes[1]),
     }
+    near_title = f"Classes that the paper says are near each other, {screens.features}"
+    return texts, [
+        PageTable(title, HEADER, [[*map(Cell.of, row)] for row in body], [notes[0], notes[2]]),
+        PageTable(near_title, near_header, [[*map(Cell.of, row)] for row in near_rows], [place[0].upper() + place[1:]]),
+    ]
