@@ -389,7 +389,7 @@ def test_one_seed_alone_keeps_its_name_and_interval_and_figures_draw_the_first_o
 
 @pytest.fixture
 def folder_of_a_plug_in(tmp_path, own_registries):
-    """A folder of results of a benchmark with two tables of a plug-in, the second of which fails after its first text."""
+    """A folder of results of a benchmark with two tables of a plug-in, one of which fails after two texts."""
     (tmp_path / "mine.toml").write_text(
         '[mine]\ntitle = "Mine"\ndatasets = ["painted"]\nfeatures = ["intensity"]\nevaluate = [{ name = "loo-knn", k = 11 }]\n'
         'tables = ["failing", "values"]\n'
@@ -404,6 +404,7 @@ def folder_of_a_plug_in(tmp_path, own_registries):
         "@register_table('failing', **what)\n"
         "def failing(results):\n"
         "    yield 'whole', {'csv': 'a\\n1'}\n"
+        "    yield 'words', {'md': 'No row.'}\n"
         "    raise RuntimeError('one word')\n"
     )
     load_plugin(tmp_path / "plugin.py")
@@ -429,12 +430,13 @@ def test_a_report_shows_the_csv_of_a_plug_ins_table_and_why_another_failed(folde
     assert sorted(table[1:]) == [["intensity", "0.25"], ["pci-conv4", "0.1235"]]
     assert 'data-value="0.123456789"' in page.html
     assert [["a"], ["1"]] in page.tables
+    assert "Written to the folder tables as words" in page.text
     assert "The table failing failed on 3 results: RuntimeError: one word" in page.text
 
 
 def test_a_plug_ins_tables_are_filled_although_one_fails(folder_of_a_plug_in):
     filled, failed = fill_tables([TABLES.get("failing"), TABLES.get("values")], read_results(folder_of_a_plug_in), {})
-    assert [t.file_name(several=True) for t in filled] == ["whole", "values"]
+    assert [t.file_name(several=True) for t in filled] == ["whole", "words", "values"]
     assert [f.evaluator for f in failed] == ["table failing"]
 
 

@@ -185,6 +185,8 @@ def register_table(
 ) -> Callable[[Callable[[Sequence[Result]], Texts]], Callable[[Sequence[Result]], Texts]]:
     """Return a decorator for a function that makes tables of its own shape (:class:`LongTable`).
 
+    A run writes their texts to files, ``pci-bench table`` prints them, and a report's page shows the CSV.
+
     Examples
     --------
     >>> @register_table(

@@ -55,9 +55,8 @@ class WrittenTable(FilledTable):
         if self.page:
             return list(self.page)
         title = f"{self.title} ({self.stem})"
-        header, *rows = csv.reader(io.StringIO(self.texts.get("csv", ""))) or [[]]
+        header, *rows = [line for line in csv.reader(io.StringIO(self.texts.get("csv", ""))) if line] or [[]]
         if not header:
-            return [
-                PageTable(title, [], [], [f"In tables/{self.stem}: it has no CSV, of which this page shows tables."])
-            ]
+            note = f"Written to the folder tables as {self.stem}; this page shows tables that have a CSV with a header."
+            return [PageTable(title, [], [], [note])]
         return [PageTable(title, header, [[Cell.of(text) for text in row] for row in rows])]
