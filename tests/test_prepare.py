@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import tomllib
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -504,6 +506,20 @@ def test_fields_are_chosen_by_parts_of_their_names(screen):
     layout = read_layout(write_layout(screen.root))
     source = Source(layout, screen.root, {"plate": frozenset({"2"})})
     assert [f.name for f in prepare_fields(source, screen.root / "parts", workers=1).fields] == ["2-A01", "2-A02"]
+
+
+def toml_blocks_of_the_docs():
+    text = (Path(__file__).parents[1] / "docs" / "prepare.md").read_text(encoding="utf-8")
+    return [block.partition("```")[0] for block in text.split("```toml\n")[1:]]
+
+
+def test_the_layout_of_the_documentation_can_be_used():
+    whole, masks, centres = map(tomllib.loads, toml_blocks_of_the_docs())
+    layout = layout_of(whole, "docs/prepare.md")
+    assert set(whole) == set(type(layout).model_fields) - {"stains"}
+    rest = {name: value for name, value in whole.items() if name not in ("segment", "filters", "preset")}
+    assert layout_of({**rest, **masks}, "").segment.masks == "masks/{plate}_{well}.tif"
+    assert layout_of({**rest, **centres}, "").segment.objects.images == "Image.csv"
 
 
 # ---- the command line
