@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from files_in_folders import write
 
-from pci_bench.api import registry
+from pci_bench.api import plugins
 from pci_bench.api.evaluator import EVALUATORS
 from pci_bench.api.extractor import EXTRACTORS
 from pci_bench.api.field_segmenter import FIELD_SEGMENTERS
@@ -61,9 +61,9 @@ def without_figures(monkeypatch) -> None:
 @pytest.fixture
 def own_registries(monkeypatch) -> Iterator[None]:
     """Let a test register what it likes; afterwards the registries are as they were."""
-    registry.load_plugins()
-    monkeypatch.setattr(registry, "_plugin_files", list(registry._plugin_files))
-    monkeypatch.setattr(registry, "_plugin_folders", list(registry._plugin_folders))
+    plugins.load_plugins()
+    monkeypatch.setattr(plugins, "_plugin_files", list(plugins._plugin_files))
+    monkeypatch.setattr(plugins, "_plugin_folders", list(plugins._plugin_folders))
     with ExitStack() as stack:
         for one in (
             EXTRACTORS,

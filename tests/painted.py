@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 
 from pci_bench import Dataset
-from pci_bench.api import registry
+from pci_bench.api import plugins, registry
 from pci_bench.data.cells import Channel, DatasetMeta
 from pci_bench.datasets import DATASETS
 from pci_bench.runs import runner
@@ -58,7 +58,7 @@ def register() -> None:
 @contextmanager
 def registered(cache: Path) -> Iterator[None]:
     """Make the painted cells known and use a cache, while a module prepares what its tests share."""
-    registry.load_plugins()
+    plugins.load_plugins()
     with pytest.MonkeyPatch.context() as patch, DATASETS.temporary():
         patch.setenv("PCI_BENCH_CACHE", str(cache))
         register()

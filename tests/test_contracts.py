@@ -19,7 +19,8 @@ from pci_bench import conformance as contracts
 from pci_bench.api.evaluator import EVALUATORS, EvaluatorMeta, Outcome
 from pci_bench.api.extractor import EXTRACTORS, ExtractorMeta
 from pci_bench.api.model import MODELS
-from pci_bench.api.registry import Origin, load_plugin
+from pci_bench.api.plugins import load_plugin
+from pci_bench.api.registry import Origin
 from pci_bench.api.segmenter import SegmenterMeta, register_segmenter
 from pci_bench.conformance import (
     Finding,

@@ -25,7 +25,7 @@ from joblib.externals.loky import get_reusable_executor
 from pci_bench import weights
 from pci_bench.api.evaluator import EVALUATORS
 from pci_bench.api.model import MODELS
-from pci_bench.api.registry import load_plugin
+from pci_bench.api.plugins import load_plugin
 from pci_bench.benchmarks import BENCHMARKS
 from pci_bench.cli import app
 from pci_bench.datasets import DATASETS, human_sim, yeast_sim

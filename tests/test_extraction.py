@@ -25,7 +25,7 @@ from scipy.stats import kstest, norm
 from pci_bench import Dataset, Extractor, Segmenter, UserError, extract, load_dataset, register_features
 from pci_bench.api import dataset as datasets
 from pci_bench.api.extractor import EXTRACTORS, ExtractorMeta
-from pci_bench.api.registry import load_plugin
+from pci_bench.api.plugins import load_plugin
 from pci_bench.api.segmenter import SegmenterMeta
 from pci_bench.api.skipped import Skipped
 from pci_bench.data.cells import Cells, Channel, DatasetMeta, subsample

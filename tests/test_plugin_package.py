@@ -16,7 +16,7 @@ import pytest
 from command_line import Said, call, environment
 
 from pci_bench import extract, load_dataset
-from pci_bench.api.registry import load_plugin
+from pci_bench.api.plugins import load_plugin
 from pci_bench.conformance import checked
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"

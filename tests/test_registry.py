@@ -17,7 +17,8 @@ from pci_bench.api.evaluator import EVALUATORS
 from pci_bench.api.extractor import EXTRACTORS
 from pci_bench.api.field_segmenter import FIELD_SEGMENTERS
 from pci_bench.api.model import MODELS
-from pci_bench.api.registry import Origin, Registry, load_plugin, natural_key, plugin_files
+from pci_bench.api.plugins import load_plugin, plugin_files
+from pci_bench.api.registry import Origin, Registry, natural_key
 from pci_bench.api.segmenter import SEGMENTERS
 from pci_bench.errors import UserError
 from pci_bench.features.names import FeatureSet, groups, known_feature_sets, parse, select

@@ -13,7 +13,8 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TypeVar
 
-from pci_bench.api.registry import Registry, checked_reason, instance_of, origin_of, plugin_code, source_of
+from pci_bench.api.plugins import checked_reason, plugin_code, source_of
+from pci_bench.api.registry import Registry, instance_of, origin_of
 from pci_bench.data import store
 from pci_bench.data.cells import Cells, DatasetMeta
 from pci_bench.errors import UserError

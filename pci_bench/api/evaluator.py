@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from pci_bench.api.params import validated_params
-from pci_bench.api.registry import Registry, checked_reason, instance_of, origin_of
+from pci_bench.api.plugins import checked_reason
+from pci_bench.api.registry import Registry, instance_of, origin_of
 from pci_bench.data.provenance import DatasetProvenance, Provenance
 from pci_bench.system.progress import Progress
 

@@ -16,7 +16,7 @@ import pci_bench.system.threads  # noqa: F401 - before NumPy, which looks at wha
 from pci_bench.cli import listing, run, train, read, compare, check, data, weights  # noqa: F401
 
 # isort: on
-from pci_bench.api.registry import clause, is_own, place_in_plugins
+from pci_bench.api.plugins import clause, is_own, place_in_plugins
 from pci_bench.cli.app import app
 from pci_bench.cli.streams import standard_streams
 from pci_bench.cli.terminal import err

@@ -11,7 +11,7 @@ from typing import Annotated, Any, TypeVar
 import typer
 
 from pci_bench import __version__
-from pci_bench.api.registry import load_plugin
+from pci_bench.api.plugins import load_plugin
 from pci_bench.system.arguments import MAX_SEED
 from pci_bench.system.files import user_path
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from pci_bench import weights as weight_files
 from pci_bench.api.extractor import EXTRACTORS, Compute, ExtractorMeta
-from pci_bench.api.registry import load_plugin
+from pci_bench.api.plugins import load_plugin
 from pci_bench.api.skipped import Skipped
 from pci_bench.conformance.base import (
     BrokenContractError,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pci_bench.api.extractor import EXTRACTORS, FORMER_METHODS, Extractor, ExtractorMeta, Precomputed
-from pci_bench.api.registry import plugin_files
+from pci_bench.api.plugins import plugin_files
 from pci_bench.api.skipped import Skipped
 from pci_bench.conformance.base import (
     BrokenContractError,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from pci_bench import weights as weight_files
 from pci_bench.api.extractor import EXTRACTORS, ExtractorMeta
-from pci_bench.api.registry import checked_reason
+from pci_bench.api.plugins import checked_reason
 from pci_bench.api.segmenter import DEFAULT_SEGMENTER, SEGMENTERS
 from pci_bench.errors import UserError
 from pci_bench.features.names import FeatureSet

@@ -53,7 +53,7 @@ def computed(
         if todo:
             from joblib import delayed
 
-            from pci_bench.api.registry import plugin_files
+            from pci_bench.api.plugins import plugin_files
 
             tasks = (
                 delayed(_work)(
@@ -166,7 +166,7 @@ def _work(
     parent: int,
 ) -> int:
     """Compute one part in a worker process."""
-    from pci_bench.api.registry import load_plugin
+    from pci_bench.api.plugins import load_plugin
 
     stay_with(parent)
     os.environ["PCI_BENCH_CACHE"] = str(

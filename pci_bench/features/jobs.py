@@ -14,7 +14,7 @@ import numpy as np
 
 from pci_bench import weights as weight_files
 from pci_bench.api.extractor import EXTRACTORS, Extractor
-from pci_bench.api.registry import source_of
+from pci_bench.api.plugins import source_of
 from pci_bench.api.segmenter import SEGMENTERS
 from pci_bench.data.provenance import DatasetProvenance, FeaturesProvenance, Provenance
 from pci_bench.errors import PluginError

@@ -21,7 +21,8 @@ import numpy as np
 
 from pci_bench import __version__
 from pci_bench.api.evaluator import EVALUATORS, Evaluator
-from pci_bench.api.registry import Registry, digest_of_sources, own_folders, source_of
+from pci_bench.api.plugins import digest_of_sources, own_folders, source_of
+from pci_bench.api.registry import Registry
 from pci_bench.data.provenance import Provenance
 from pci_bench.runs.results import Result
 from pci_bench.system.checksums import check_described, check_digests, described, digests_of

@@ -8,7 +8,7 @@ import pytest
 from command_line import call
 from faults import RUN, Fault, refused, with_crops, write
 
-from pci_bench.api import registry
+from pci_bench.api import plugins
 from pci_bench.api.extractor import EXTRACTORS
 
 FEATURES = """import sys
@@ -219,7 +219,7 @@ FAULTS = [
 
 @pytest.fixture(autouse=True)
 def registries(own_registries, monkeypatch):
-    monkeypatch.setattr(registry, "_sources", dict(registry._sources))
+    monkeypatch.setattr(plugins, "_sources", dict(plugins._sources))
 
 
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.what)
@@ -321,11 +321,11 @@ def test_a_file_that_is_edited_after_it_was_loaded_does_not_name_the_numbers(her
 
     with_crops()(here)
     write(here, {"mine.py": brightness("1")})
-    registry.load_plugin(here / "mine.py")
+    plugins.load_plugin(here / "mine.py")
     write(here, {"mine.py": brightness("2")})
     cells = load_dataset("folder:crops")
     key = extract("mine", cells).uns["pci_bench"]["key"]
-    registry.load_plugin(here / "mine.py")
+    plugins.load_plugin(here / "mine.py")
     assert extract("mine", cells).uns["pci_bench"]["key"] != key
 
 
@@ -350,8 +350,8 @@ def test_keys_of_our_own_feature_sets_hold_no_source(make_cells):
 
     for name in known_feature_sets():
         origin = EXTRACTORS.origin(known_feature_sets()[name].extractor_name)
-        assert registry.is_own(origin.file), name
-        assert registry.source_of(origin.file) == ""
+        assert plugins.is_own(origin.file), name
+        assert plugins.source_of(origin.file) == ""
 
 
 @pytest.mark.parametrize("debug", [("--debug",), (), "PCI_BENCH_DEBUG"], ids=["option", "nothing", "environment"])
@@ -388,10 +388,10 @@ def test_a_crash_of_ours_is_one_sentence_and_never_status_1(say, here, monkeypat
 def test_an_installed_plug_in_that_exits_is_left_out_with_a_warning(here, monkeypatch, recwarn):
     write(here, {"leaving.py": "import sys\nsys.exit(0)\n"})
     monkeypatch.syspath_prepend(here)
-    point = registry.entry_points.__globals__["EntryPoint"]("leaving", "leaving", registry.ENTRY_POINT_GROUP)
-    monkeypatch.setattr(registry, "entry_points", lambda group: [point])
-    monkeypatch.setitem(registry._state, "loaded", False)
-    registry.load_plugins()
+    point = plugins.entry_points.__globals__["EntryPoint"]("leaving", "leaving", plugins.ENTRY_POINT_GROUP)
+    monkeypatch.setattr(plugins, "entry_points", lambda group: [point])
+    monkeypatch.setitem(plugins._state, "loaded", False)
+    plugins.load_plugins()
     assert "The plug-in 'leaving' (leaving) could not be imported and is left out: it called sys.exit(0)" in str(
         recwarn[0].message
     )
