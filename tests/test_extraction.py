@@ -23,7 +23,7 @@ from factories import FEATURE_FILES, with_pixels, write_features
 from scipy.stats import kstest, norm
 
 from pci_bench import Dataset, Extractor, Segmenter, UserError, extract, load_dataset, register_features
-from pci_bench.api import dataset as datasets
+from pci_bench.api import loading
 from pci_bench.api.extractor import EXTRACTORS, ExtractorMeta
 from pci_bench.api.plugins import load_plugin
 from pci_bench.api.segmenter import SegmenterMeta
@@ -166,7 +166,7 @@ def test_several_workers_give_the_same_bits_as_one_also_in_another_cache_and_wit
     for place, workers in (("one", 1), ("two", 2), ("three", 2)):
         monkeypatch.setenv("PCI_BENCH_CACHE", str(tmp_path / place))  # worker processes outlive a call
         weights_of(2, ("protein", "marker"), "mine")
-        cells = datasets.load(Tiny())
+        cells = loading.load(Tiny())
         found[place] = {
             str(f): np.asarray(a.X)
             for f, a in compute_features(wanted, cells, ExtractionOptions(workers=workers)).items()

@@ -17,7 +17,7 @@ import pytest
 from scipy.ndimage import binary_dilation, distance_transform_edt, label
 from scipy.stats import spearmanr
 
-from pci_bench.api.dataset import load, shipped_checksum, verify
+from pci_bench.api.loading import load, shipped_checksum, verify
 from pci_bench.data.cells import validated_obs
 from pci_bench.data.store import pixel_checksum
 from pci_bench.datasets import DATASETS

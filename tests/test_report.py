@@ -18,7 +18,7 @@ from PIL import Image
 from report_page import Page
 
 from pci_bench import UserError
-from pci_bench.api import dataset as datasets
+from pci_bench.api import loading
 from pci_bench.data import cells as cells_module
 from pci_bench.datasets import DATASETS
 from pci_bench.reporting.html import cells as report_cells
@@ -238,7 +238,7 @@ def test_the_gallery_is_of_whatever_evaluator_stored_neighbours(folder):
 def test_the_tile_of_every_cell_is_its_own_crop(folder, page):
     content = base64.b64decode(re.search(r'url\("data:image/\w+;base64,([^"]+)"', page.html)[1])
     image = np.asarray(Image.open(io.BytesIO(content)).convert("RGB")).astype(float)
-    cells = datasets.load(DATASETS.get("painted"))
+    cells = loading.load(DATASETS.get("painted"))
     expected = coloured(cells.crops(slice(None)), ["protein", "marker"]).astype(float)
     names = cells.obs["cell"].tolist()
     tile, columns = page.data["tile"], page.data["columns"]
@@ -415,7 +415,7 @@ def test_a_subset_of_a_dataset_is_reopened_as_the_same_subset(painted_run, tmp_p
     monkeypatch.setenv("PCI_BENCH_CACHE", str(painted_run / "cache"))
     runner.run("yeast-knn", dataset="painted", features="intensity", k=[3], limit=24, seed=7, out=tmp_path / "some")
     page = page_of(tmp_path / "some")
-    expected = cells_module.subsample(datasets.load(DATASETS.get("painted")), 24, 7)
+    expected = cells_module.subsample(loading.load(DATASETS.get("painted")), 24, 7)
     assert {name for name, _ in page.data["cells"]} == set(expected.obs["cell"])
     assert "painted, --limit 24" in page.text
 

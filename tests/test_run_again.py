@@ -12,7 +12,7 @@ import pytest
 from command_line import call, refused
 
 from pci_bench import UserError
-from pci_bench.api import dataset as datasets
+from pci_bench.api import loading
 from pci_bench.datasets import DATASETS
 from pci_bench.runs import runner
 from pci_bench.runs.results import read_results
@@ -202,7 +202,7 @@ def test_data_and_annotations_that_are_not_the_recorded_ones_are_refused(here, s
     (here / "labels.csv").write_text("protein,label\nring0,other\n")
     file = change(here, "first", annotations=str(here / "labels.csv"))
     refused(say("run", "--from", file, "--out", "again"), "labels.csv are not those of the recorded run, or are gone")
-    cells = datasets.load(DATASETS.get("painted"))
+    cells = loading.load(DATASETS.get("painted"))
     file = change(here, datasets=[{"name": "painted", "sha256": "0" * 64}])
     refused(
         say("run", "--from", file, "--out", "again"),

@@ -18,7 +18,7 @@ import pytest
 import zarr
 
 from pci_bench import Dataset
-from pci_bench.api.dataset import load, store_folder, verify
+from pci_bench.api.loading import load, store_folder, verify
 from pci_bench.data.cells import Channel, DatasetMeta
 from pci_bench.data.store import CELLS_PER_CHUNK, BrokenStoreError, open_store, pixel_checksum
 from pci_bench.errors import UserError
@@ -431,7 +431,8 @@ def test_two_processes_that_want_the_same_dataset_build_it_once_and_both_have_it
             from pathlib import Path
             import numpy as np, pandas as pd
             from pci_bench.data.cells import Channel, DatasetMeta
-            from pci_bench.api.dataset import Dataset, load
+            from pci_bench.api.dataset import Dataset
+            from pci_bench.api.loading import load
             from pci_bench.system import files
             from pci_bench.system.progress import Progress
 
@@ -482,7 +483,7 @@ def test_pixels_unlike_the_shipped_checksum_are_refused_and_nothing_is_kept(monk
     load(planted)
     assert verify(planted)
     with monkeypatch.context() as patched:  # as after an update of the package that ships another checksum
-        patched.setattr("pci_bench.api.dataset.shipped_checksum", lambda name, source: "0" * 64)
+        patched.setattr("pci_bench.api.loading.shipped_checksum", lambda name, source: "0" * 64)
         with pytest.raises(UserError, match="no longer holds what was written"):
             verify(planted)
     other = Planted(crops, masks=masks, name="other")

@@ -18,7 +18,7 @@ import pandas as pd
 import pytest
 
 from pci_bench import Dataset, load_dataset
-from pci_bench.api.dataset import load, shipped_checksum, store_folder, verify
+from pci_bench.api.loading import load, shipped_checksum, store_folder, verify
 from pci_bench.data.cells import Channel, DatasetMeta, validated_obs
 from pci_bench.data.store import pixel_checksum
 from pci_bench.datasets import DATASETS, yeast_sim

@@ -35,7 +35,9 @@ OWN_PLUGINS = (
 _state: dict[str, bool] = {"loaded": False}
 _plugin_files: list[Path] = []
 _plugin_folders: list[Path] = []  # whose TOML files count too
-_sources: dict[str, str] = {}  # by file, as it was when it registered something: it may be edited while the process runs
+_sources: dict[
+    str, str
+] = {}  # by file, as it was when it registered something: it may be edited while the process runs
 
 
 @cache

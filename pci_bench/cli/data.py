@@ -16,7 +16,8 @@ from pci_bench.system.progress import ConsoleProgress
 def data_list(plugin: PluginOption = None) -> None:
     """List datasets and whether each is available."""
     load_plugins(plugin)
-    from pci_bench.api.dataset import DATASETS, store_folder, unavailable_reason
+    from pci_bench.api.dataset import DATASETS
+    from pci_bench.api.loading import store_folder, unavailable_reason
 
     rows = []
     for name in DATASETS:
@@ -46,7 +47,8 @@ def data_get(name: Annotated[str, typer.Argument(help="A dataset.")], plugin: Pl
 def data_verify(name: Annotated[str, typer.Argument(help="A dataset.")], plugin: PluginOption = None) -> None:
     """Read a cached dataset again, every pixel, and compare with the hash of when it was stored."""
     load_plugins(plugin)
-    from pci_bench.api.dataset import DATASETS, load_dataset, verify
+    from pci_bench.api.dataset import DATASETS, load_dataset
+    from pci_bench.api.loading import verify
     from pci_bench.data.counts import said_of
 
     sha256 = verify(DATASETS.get(name), progress=ConsoleProgress(err))

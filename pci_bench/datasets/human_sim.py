@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pci_bench.api.dataset import Dataset, register_dataset, shipped_checksum
+from pci_bench.api.dataset import Dataset, register_dataset
+from pci_bench.api.loading import shipped_checksum
 from pci_bench.data.cells import DatasetMeta
 from pci_bench.simulation.human.collection import (
     CHANNELS,

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pci_bench.api.dataset import DATASETS, Dataset, register_dataset, shipped_checksum
+from pci_bench.api.dataset import DATASETS, Dataset, register_dataset
+from pci_bench.api.loading import shipped_checksum
 from pci_bench.data.cells import Cells, DatasetMeta, validated_obs
 from pci_bench.simulation.yeast.screen import CHANNELS, SETTINGS, ImagePlan, draw, plan, sample, table
 

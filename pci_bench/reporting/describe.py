@@ -6,10 +6,11 @@ import inspect
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from pci_bench.api.dataset import DATASETS, unavailable_reason
+from pci_bench.api.dataset import DATASETS
 from pci_bench.api.evaluator import EVALUATORS
 from pci_bench.api.extractor import EXTRACTORS
 from pci_bench.api.field_segmenter import FIELD_SEGMENTERS
+from pci_bench.api.loading import unavailable_reason
 from pci_bench.benchmarks import BENCHMARKS
 from pci_bench.errors import UserError
 from pci_bench.features import names as features

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pci_bench import __version__
-from pci_bench.api import dataset as datasets
+from pci_bench.api import loading
 from pci_bench.api.dataset import DATASETS
 from pci_bench.api.evaluator import EVALUATORS
 from pci_bench.api.segmenter import DEFAULT_SEGMENTER, SEGMENTERS
@@ -290,7 +290,7 @@ def run_again(file: str | Path, *, out: str | Path | None = None, progress: Prog
     if annotations is not None and (not Path(annotations).is_file() or sha256_of(Path(annotations)) != digest):
         raise UserError(f"The annotations {annotations} are not those of the recorded run, or are gone.")
     for name in names if annotations is None else ():
-        cells = datasets.load(DATASETS.get(name), progress=progress)
+        cells = loading.load(DATASETS.get(name), progress=progress)
         if limit is not None and limit < len(cells):
             cells = subsample(cells, limit, seed)
         if cells.sha256 != hashes.get(name):
@@ -334,18 +334,18 @@ def with_parameters(evaluations: Iterable[Evaluation], parameters: Mapping[str, 
 def _datasets(declared: Benchmark, named: Sequence[str], output: RunOutput, progress: Progress) -> Iterator[Cells]:
     """Yield the cells of the named datasets, or of the first of the benchmark's that is available (or all); say which and why."""
     for name in named:
-        yield datasets.load(DATASETS.get(name), progress=progress)
+        yield loading.load(DATASETS.get(name), progress=progress)
     if named:
         return
     reasons: list[str] = []
     any_available = False
     for name in declared.datasets:
         dataset = DATASETS.get(name)
-        reason = datasets.unavailable_reason(dataset)
+        reason = loading.unavailable_reason(dataset)
         if reason is None:
             before = f", since {' '.join(reasons)}" if reasons and not any_available else ""
             progress.say(f"Dataset: {name} ({dataset.meta.title}){before}")
-            yield datasets.load(dataset, progress=progress)
+            yield loading.load(dataset, progress=progress)
             any_available = True
             if not declared.all_datasets:
                 return

@@ -15,8 +15,8 @@ import pytest
 from faults import FEW, RUN, Fault, with_crops
 
 from pci_bench import Dataset, load_dataset, weights
-from pci_bench.api.dataset import load, store_folder
 from pci_bench.api.evaluator import EVALUATORS
+from pci_bench.api.loading import load, store_folder
 from pci_bench.data.cells import Cells, Channel, DatasetMeta
 from pci_bench.data.store import open_store
 from pci_bench.errors import UserError

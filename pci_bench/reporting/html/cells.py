@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pci_bench.api import dataset as datasets
+from pci_bench.api import loading
 from pci_bench.api.dataset import DATASETS
 from pci_bench.data.cells import Cells, subsample
 from pci_bench.data.observations import obs_strings
@@ -38,9 +38,9 @@ def opened(result: Result) -> Cells | str:
         return f"Nothing installed knows the dataset '{name}', so there are no crops."
     try:
         dataset = DATASETS.get(name)
-        if not datasets.store_folder(dataset).exists():
+        if not loading.store_folder(dataset).exists():
             return f"The cells of {name} are not in the cache. `pci-bench data get {name}` puts them there; then make the report again."
-        cells = datasets.load(dataset)
+        cells = loading.load(dataset)
         if result.dataset.limit is not None:
             cells = subsample(cells, result.dataset.limit, int(result.run.get("seed", 0)))
     except UserError as error:
