@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from pci_bench.api.loading import load
-from pci_bench.api.registry import Registry, instance_of, origin_of
+from pci_bench.api.registry import Registry, instance_of
 from pci_bench.data.cells import Cells, DatasetMeta
 from pci_bench.data.store import StoreWriter
 from pci_bench.system.progress import Progress
@@ -77,13 +77,7 @@ def register_dataset(name: str, *, argument: str | None = None) -> Callable[[typ
     >>> DATASETS.get("my-screen").unavailable_reason()
     'ask the microscopist'
     """
-
-    def register(cls: type[T]) -> type[T]:
-        make = instance_of(Dataset, cls, FORMER_METHODS)
-        DATASETS.register(name, make() if argument is None else make, argument=argument, origin=origin_of(cls))
-        return cls
-
-    return register
+    return DATASETS.class_decorator(name, lambda cls: instance_of(Dataset, cls, FORMER_METHODS), argument=argument)
 
 
 def load_dataset(name: str, *, progress: Progress | None = None) -> Cells:

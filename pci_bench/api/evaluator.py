@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from pci_bench.api.params import validated_params
 from pci_bench.api.plugins import checked_reason
-from pci_bench.api.registry import Registry, instance_of, origin_of
+from pci_bench.api.registry import Registry, instance_of
 from pci_bench.data.provenance import DatasetProvenance, Provenance
 from pci_bench.system.progress import Progress
 
@@ -275,13 +275,7 @@ def register_evaluator(name: str) -> Callable[[type[T]], type[T]]:
     ...     def __call__(self, adata, param_sets, context):
     ...         yield from (EvaluatorOutput({}, {"columns": adata.n_vars}) for _ in param_sets)
     """
-
-    def register(cls: type[T]) -> type[T]:
-        made = instance_of(Evaluator, cls, FORMER_METHODS)
-        EVALUATORS.register(name, made(), origin=origin_of(cls))
-        return cls
-
-    return register
+    return EVALUATORS.class_decorator(name, lambda cls: instance_of(Evaluator, cls, FORMER_METHODS))
 
 
 def validated(evaluator: Evaluator, values: dict[str, Any]) -> pydantic.BaseModel:

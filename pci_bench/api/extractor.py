@@ -283,10 +283,4 @@ def register_extractor(name: str, *, argument: str | None = None) -> Callable[[t
     >>> "heights" in EXTRACTORS
     True
     """
-
-    def register(cls: type[T]) -> type[T]:
-        make = _extractor_class(cls)
-        EXTRACTORS.register(name, make() if argument is None else make, argument=argument, origin=origin_of(cls))
-        return cls
-
-    return register
+    return EXTRACTORS.class_decorator(name, _extractor_class, argument=argument)

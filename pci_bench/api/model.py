@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from pci_bench.api.registry import Registry, instance_of, origin_of
+from pci_bench.api.registry import Registry, instance_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -184,9 +184,4 @@ def register_model(name: str) -> Callable[[type[T]], type[T]]:
     >>> MODELS.get("mine").meta.title
     'A model that says what it lacks'
     """
-
-    def register(cls: type[T]) -> type[T]:
-        MODELS.register(name, instance_of(Model, cls)(), origin=origin_of(cls))
-        return cls
-
-    return register
+    return MODELS.class_decorator(name, lambda cls: instance_of(Model, cls))

@@ -17,6 +17,7 @@ from pci_bench.api.plugins import load_plugins, plugin_code, plugin_folders, rec
 from pci_bench.errors import UserError
 
 T = TypeVar("T")
+C = TypeVar("C")
 
 
 @dataclass(frozen=True)
@@ -147,6 +148,26 @@ class Registry(Generic[T]):
         """
         self._finders.append(finder)
         return finder
+
+    def class_decorator(
+        self, name: str, checked: Callable[[type], type[T]], *, argument: str | None = None
+    ) -> Callable[[type[C]], type[C]]:
+        """Return a decorator that registers a class under `name`, and returns it as it is.
+
+        Parameters
+        ----------
+        name, argument
+            As in :meth:`register`. What is registered is an instance of the class, or where `argument` is given the class.
+        checked
+            Gives the class in the form that is registered, as :func:`instance_of` does.
+        """
+
+        def register(cls: type[C]) -> type[C]:
+            make = checked(cls)
+            self.register(name, make() if argument is None else make, argument=argument, origin=origin_of(cls))
+            return cls
+
+        return register
 
     def _loaded(self) -> dict[str, _Entry]:
         if self._autoload:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
-from pci_bench.api.registry import Registry, instance_of, origin_of
+from pci_bench.api.registry import Registry, instance_of
 
 if TYPE_CHECKING:
     from pci_bench.data.cells import Channel
@@ -83,13 +83,7 @@ def register_segmenter(name: str) -> Callable[[type[T]], type[T]]:
     ...     def open(self, channels, device):
     ...         return lambda crops: (crops.max(axis=1) > 0.5).astype(np.uint16)
     """
-
-    def register(cls: type[T]) -> type[T]:
-        made = instance_of(Segmenter, cls, FORMER_METHODS)
-        SEGMENTERS.register(name, made(), origin=origin_of(cls))
-        return cls
-
-    return register
+    return SEGMENTERS.class_decorator(name, lambda cls: instance_of(Segmenter, cls, FORMER_METHODS))
 
 
 def each_crop(channels: tuple[Channel, ...], mask_of: Callable[[np.ndarray], np.ndarray]) -> Segment:
