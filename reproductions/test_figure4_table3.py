@@ -9,7 +9,7 @@ from anndata import AnnData
 
 import pci_bench
 from pci_bench.datasets import DATASETS
-from pci_bench.evaluators.hierarchical_clustering import terms_by_protein
+from pci_bench.evaluators.protein_clusters import terms_by_protein
 from pci_bench.reporting.tables.enrichment import printed
 from pci_bench.reporting.tables.screens import printed_in_text
 

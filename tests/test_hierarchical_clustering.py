@@ -12,18 +12,12 @@ from scipy.stats import false_discovery_control, fisher_exact
 from sklearn.metrics import adjusted_rand_score
 
 from pci_bench import UserError
-from pci_bench.evaluators.hierarchical_clustering import (
-    letters,
-    levels,
-    named,
-    proteins_of,
-    read_clusters,
-    recovered_classes,
-)
+from pci_bench.evaluators.protein_clusters import proteins_of, read_clusters
 from pci_bench.reporting.figures.clustering import branches, clustering_figures
 from pci_bench.runs.runner import evaluate
 from pci_bench.statistics import linkage as trees
 from pci_bench.statistics.linkage import clade, cophenetic_correlation, cut, cut_at, leaf_order, ward_linkage
+from pci_bench.statistics.named_clusters import letters, levels, named, recovered_classes
 from pci_bench.system.drawing import save
 
 # Leaves 0–4: 0 joins 1 (node 5), 3 joins 4 (6), 2 joins them (7), then all (8).

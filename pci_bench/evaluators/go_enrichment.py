@@ -23,7 +23,7 @@ from pci_bench.data.ontology import (
 )
 from pci_bench.data.provenance import DatasetProvenance, Provenance
 from pci_bench.errors import UserError
-from pci_bench.evaluators.hierarchical_clustering import (
+from pci_bench.evaluators.protein_clusters import (
     ClusterParams,
     clustering_unavailable_reason,
     clusters_of,
