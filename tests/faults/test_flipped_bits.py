@@ -222,7 +222,7 @@ def test_a_flipped_bit_anywhere_in_the_cache_is_noticed_or_changes_nothing(cache
         whole = file.read_bytes()
         position, bit = rng.randrange(len(whole)), rng.randrange(8)
         flip(file, position, bit)
-        weights._read_header.cache_clear()  # a file that changes within one tick of the clock is no fault of disks
+        weights.files._read_header.cache_clear()  # a file that changes within one tick of the clock is no fault of disks
         try:
             content = readers[number].read()
         except UserError:
