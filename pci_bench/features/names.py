@@ -70,6 +70,28 @@ def groups() -> dict[str, list[FeatureSet]]:
     return by_group
 
 
+def headline_of(token: str) -> FeatureSet:
+    """Return the feature set that stands for a name, group or pattern where one row is wanted: its first family's headline.
+
+    Of a family that declares none, or whose headline is not meant, it is the first.
+
+    Raises
+    ------
+    UserError
+        As :func:`select`.
+
+    Examples
+    --------
+    >>> str(headline_of("pci")), str(headline_of("pci-conv2"))
+    ('pci-conv4', 'pci-conv2')
+    """
+    first, *others = select([token])
+    family = [first, *(f for f in others if f.extractor_name == first.extractor_name)]
+    if len(family) == 1:
+        return first
+    return next((f for f in family if f.output == first.extractor().meta.headline), first)
+
+
 def without_seed(full_name: str) -> str:
     """Return the name of a feature set without the seed that its weights' name ends in: what it shares with its replicates.
 

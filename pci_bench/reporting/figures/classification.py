@@ -11,6 +11,7 @@ import numpy as np
 from pci_bench.api.registry import natural_key
 from pci_bench.reporting.candidates import Candidates, balanced_where_known
 from pci_bench.reporting.figures.base import described, register_figures
+from pci_bench.reporting.headline import first_features, headline_k
 from pci_bench.runs.results import Result
 from pci_bench.system.drawing import (
     BEHIND,
@@ -56,16 +57,15 @@ def knn_figures(results: Sequence[Result]) -> Iterator[tuple[str, Figure]]:
 
 
 def _knn_figures(results: Sequence[Result], words: str) -> Iterator[tuple[str, Figure]]:
-    """Yield accuracy bars at k = 11 (or the middle k) overall and by class, the confusions of pci-conv4, else of the best set, and curves over layers."""
+    """Yield accuracy bars at the headline k overall and by class, the confusions of the headline or else best set, and curves over layers."""
     dataset = results[0].dataset
-    ks = sorted({r.evaluator.params["k"] for r in results})
-    k = 11 if 11 in ks else ks[len(ks) // 2]
+    k, first = headline_k(results), first_features(results)
     at_k = [r for r in results if r.evaluator.params["k"] == k]
     size = f"{at_k[0].dataset.n_cells:,} cells, {len(at_k[0].dataset.classes)} classes"
     text = f"Leave-one-out kNN, k = {k}, {dataset.name} ({size}){words}"
     bars = accuracy_bars(at_k, metric="balanced_accuracy", text=text)
     yield f"accuracy-{escape(dataset.name)}", described(bars, at_k, READING)
-    best = max(at_k, key=lambda r: (r.features.name == "pci-conv4", r.metrics["balanced_accuracy"]))
+    best = max(at_k, key=lambda r: (r.features.name == first.get(r.benchmark), r.metrics["balanced_accuracy"]))
     chosen = [r for r in at_k if r.features.full_name == best.features.full_name]
     text = f"{best.features.full_name}, k = {k}, {dataset.name}: cells by true and predicted class"
     yield f"confusion-{escape(dataset.name)}", described(confusion_matrix(chosen, text=text), chosen)

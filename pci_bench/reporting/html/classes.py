@@ -9,6 +9,7 @@ import numpy as np
 
 from pci_bench.api.registry import natural_key
 from pci_bench.reporting.candidates import balanced_where_known
+from pci_bench.reporting.headline import first_features, headline_k
 from pci_bench.reporting.html.cells import Shown
 from pci_bench.reporting.html.charts import Recalls, bars, bracketed
 from pci_bench.reporting.html.words import exclusion, setting
@@ -28,16 +29,15 @@ def classified(results: Sequence[Result]) -> list[Result]:
 
 
 def featured(results: Sequence[Result]) -> list[Result]:
-    """Return the results that a page shows first: of each evaluator, those at k = 11 or the middle k, the paper's layer first.
+    """Return the results that a page shows first: of each evaluator, those at its headline k, the benchmark's first feature set first.
 
     Then by their headline metric; the exclusions of a feature set stay together.
     """
     chosen = []
+    first = first_features(results)
     for evaluator in dict.fromkeys(r.evaluator.name for r in results):
         evaluator_results = [r for r in results if r.evaluator.name == evaluator]
-        ks = sorted({r.evaluator.params["k"] for r in evaluator_results if "k" in r.evaluator.params})
-        if ks:
-            k = 11 if 11 in ks else ks[len(ks) // 2]
+        if (k := headline_k(evaluator_results)) is not None:
             evaluator_results = [r for r in evaluator_results if r.evaluator.params.get("k") == k]
         best: dict[str, float] = {}
         for r in evaluator_results:
@@ -45,7 +45,11 @@ def featured(results: Sequence[Result]) -> list[Result]:
             best[r.features.full_name] = max(score, best.get(r.features.full_name, 0.0))
         chosen += sorted(
             evaluator_results,
-            key=lambda r: (r.features.name != "pci-conv4", -best[r.features.full_name], r.features.full_name),
+            key=lambda r: (
+                r.features.name != first.get(r.benchmark),
+                -best[r.features.full_name],
+                r.features.full_name,
+            ),
         )
     return chosen
 

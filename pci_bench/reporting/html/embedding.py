@@ -10,6 +10,7 @@ import numpy as np
 
 from pci_bench.api.registry import natural_key
 from pci_bench.data.observations import obs_strings
+from pci_bench.reporting.headline import first_features
 from pci_bench.reporting.html.cells import Shown
 from pci_bench.reporting.html.charts import CLASS_SYMBOLS, COLOURS_OF_THEME, scatter
 from pci_bench.runs.results import Result, parameters
@@ -48,8 +49,13 @@ def embedding_views(
     cell_of_protein
         A cell with a crop for every protein, for UMAPs of proteins.
     """
-    first = sorted(embeddings(results), key=lambda r: (r.evaluator.name != "umap", r.features.name != "pci-conv4"))
-    return [_view(r, r.predictions, dataset, shown_cells, cell_of_protein) for r in first if r.predictions is not None]
+    first = first_features(results)
+    ordered = sorted(
+        embeddings(results), key=lambda r: (r.evaluator.name != "umap", r.features.name != first.get(r.benchmark))
+    )
+    return [
+        _view(r, r.predictions, dataset, shown_cells, cell_of_protein) for r in ordered if r.predictions is not None
+    ]
 
 
 def _view(
