@@ -13,10 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pci_bench import UserError
-from pci_bench.reporting.comparison import junit, markdown, verdict
+from pci_bench.reporting.comparison import junit, markdown, rows, verdict
 from pci_bench.runs.comparison import Difference, compare, read_any
 from pci_bench.runs.paired import joined, paired_interval
-from pci_bench.runs.results import write_result
+from pci_bench.runs.results import EvaluatorRecord, write_result
 from pci_bench.runs.tolerance import Tolerance, read_tolerance
 from pci_bench.statistics.intervals import TRAINING_VARIANCE
 
@@ -168,7 +168,7 @@ def test_the_paired_interval_leaves_whole_images_out_of_both_sides(fold):
 def test_predictions_of_other_cells_give_no_interval():
     some, others = guesses(0.5), guesses(0.5)
     others["cell"] = "x" + others["cell"]
-    assert joined(some, others) is None
+    assert joined(result(predictions=some), result(predictions=others)) is None
     assert paired_interval(result(predictions=some), result(predictions=others)) is None
     assert paired_interval(result(predictions=some), result()) is None
 
@@ -188,14 +188,50 @@ def test_what_is_written_for_people_and_for_machines_names_the_change():
     row = next(line for line in text.splitlines() if "balanced_accuracy" in line)
     assert [c.strip() for c in row.split("|")][1:6] == [
         "planted / intensity / loo-knn exclude=cell,k=11",
-        "balanced_accuracy",
-        "0.5000",
-        "0.6000",
-        "+0.1000",
+        "balanced_accuracy (%)",
+        "50.00",
+        "60.00",
+        "+10.00",
     ]
     suite = ElementTree.fromstring(junit(found))
     assert suite.get("failures") == "4"
     assert len(suite.findall("testcase/failure")) == 4
+
+
+@pytest.mark.parametrize(
+    ("metric", "row", "message"),
+    [
+        ({"unit": "percent"}, ["mine (%)", "20.00", "30.00", "+10.00", "±0.50"], "20.00 % became 30.00 % (+10.00"),
+        ({"unit": "number"}, ["mine", "0.2000", "0.3000", "+0.1000", "±0.0050"], "0.2000 became 0.3000 (+0.1000"),
+    ],
+)
+def test_a_strangers_metric_is_compared_in_the_unit_that_its_result_says(metric, row, message):
+    def one(value):
+        made = make_result(metrics={"mine": value})
+        made.evaluator = EvaluatorRecord(
+            name="theirs", version="1", params={}, headline="mine", metrics={"mine": metric}
+        )
+        return made
+
+    found = compare([one(0.2)], [one(0.3)])
+    assert [*rows(found)[0].values()][1:6] == row
+    assert message in junit(found)
+
+
+def test_images_are_drawn_by_the_confounder_that_results_name_and_not_by_another_column():
+    def sides(**dataset):
+        made = [result(predictions=guesses(0.8, seed, n=240)) for seed in (1, 2)]
+        for one in made:
+            one.predictions.insert(1, "score", np.arange(240))  # a stranger's own column
+            one.predictions["plate"] = [f"{label}{i % 16 // 2}" for i, label in enumerate(one.predictions["label"])]
+            one.dataset = one.dataset.model_copy(update=dataset)
+        return made
+
+    plates = [f"{label}{i % 16 // 2}" for i, label in enumerate(guesses(0.8, 1, n=240)["label"])]
+    assert joined(*sides(confounder="plate"))["group"].tolist() == plates
+    assert "group" not in joined(*sides(confounder=""))  # declared: there is none
+    assert "group" not in joined(*sides(confounder="well"))  # not beside these predictions
+    assert joined(*sides())["group"].tolist() == [str(i) for i in range(240)]  # as results were read that do not say
 
 
 def test_folders_and_files_are_read_and_what_is_none_is_a_sentence(tmp_path):

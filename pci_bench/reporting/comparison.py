@@ -4,27 +4,37 @@ from __future__ import annotations
 
 from typing import Any
 
-from pci_bench.runs.comparison import Comparison
+from pci_bench.runs.comparison import Comparison, Difference
 from pci_bench.system.text import markdown as in_markdown
 from pci_bench.system.text import markdown_table, xml_text
 
 
 def rows(comparison: Comparison, *, everything: bool = False) -> list[dict[str, Any]]:
-    """Return the changed numbers (or all of them), the largest change for what is allowed first, as rows for a table."""
+    """Return the changed numbers (or all of them), the largest change for what is allowed first, as rows for a table.
+
+    Shares are in percent, as tables print them.
+    """
     chosen = comparison.differences if everything else comparison.changes
     return [
         {
             "result": d.key,
-            "number": d.what,
-            "old": f"{d.old:.{d.decimals}f}",
-            "new": f"{d.new:.{d.decimals}f}",
-            "change": f"{d.delta:+.{d.decimals}f}",
-            "allowed": f"±{d.allowed:.{d.decimals}f}",
-            "paired 95 % interval": "" if d.interval is None else f"[{d.interval[0]:+.4f}, {d.interval[1]:+.4f}]",
+            "number": f"{d.what} (%)" if d.metric.unit == "percent" else d.what,
+            "old": _text(d, d.old),
+            "new": _text(d, d.new),
+            "change": _text(d, d.delta, "+"),
+            "allowed": f"±{_text(d, d.allowed)}",
+            "paired 95 % interval": ""
+            if d.interval is None
+            else f"[{', '.join(_text(d, v, '+') for v in d.interval)}]",
             "": d.direction,
         }
         for d in sorted(chosen, key=lambda d: -d.excess)
     ]
+
+
+def _text(difference: Difference, value: float, sign: str = "") -> str:
+    """Return a value of a difference in the unit of its metric, to as many decimals as show that it moved."""
+    return f"{difference.metric.scale * value:{sign}.{difference.decimals}f}"
 
 
 def verdict(comparison: Comparison) -> str:
@@ -70,8 +80,8 @@ def junit(comparison: Comparison) -> str:
     for d in comparison.differences:
         case = ElementTree.SubElement(suite, "testcase", classname=xml_text(d.key), name=xml_text(d.what))
         if d.changed:
-            n = d.decimals
-            message = f"{d.old:.{n}f} became {d.new:.{n}f} ({d.delta:+.{n}f}, allowed ±{d.allowed:.{n}f})"
+            unit = " %" if d.metric.unit == "percent" else ""
+            message = f"{_text(d, d.old)}{unit} became {_text(d, d.new)}{unit} ({_text(d, d.delta, '+')}, allowed ±{_text(d, d.allowed)})"
             ElementTree.SubElement(case, "failure", message=message)
     for key in comparison.missing:
         case = ElementTree.SubElement(suite, "testcase", classname=xml_text(key), name="present")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from pci_bench.api.evaluator import Metric
 from pci_bench.data.examples import shows_single_cells
 from pci_bench.errors import UserError
 from pci_bench.runs.paired import paired_interval
@@ -24,7 +25,10 @@ ROUNDING = 1e-6  # expected numbers are kept to six digits
 
 @dataclass(frozen=True)
 class Difference:
-    """One number in two results: what it is, its values, how far it may move, and the interval of the paired difference."""
+    """One number in two results: what it is, its values, how far it may move, and the interval of the paired difference.
+
+    ``metric`` says how it is printed.
+    """
 
     key: str
     what: str
@@ -32,6 +36,7 @@ class Difference:
     new: float
     allowed: float
     interval: tuple[float, float] | None = None
+    metric: Metric = field(default_factory=Metric)
 
     @property
     def delta(self) -> float:
@@ -46,7 +51,7 @@ class Difference:
     @property
     def decimals(self) -> int:
         """How many decimals show that it moved."""
-        return 4 if self.allowed >= 0.001 else 6
+        return (4 if self.allowed >= 0.001 else 6) - (2 if self.metric.unit == "percent" else 0)
 
     @property
     def excess(self) -> float:
@@ -149,15 +154,17 @@ def compare(old: Sequence[Result], new: Sequence[Result], tolerance: Tolerance |
         for metric in _shared(comparison, key, old_result.metrics, new_result.metrics):
             allowed = tolerance.of(metric, old_result.dataset.n_cells)
             interval = paired_interval(old_result, new_result) if metric == "balanced_accuracy" else None
+            values = old_result.metrics[metric], new_result.metrics[metric]
             comparison.differences.append(
-                Difference(key, metric, old_result.metrics[metric], new_result.metrics[metric], allowed, interval)
+                Difference(key, metric, *values, allowed, interval, metric_of(old_result, metric))
             )
         old_recalls, new_recalls = (
             {f"recall of {c}": v for c, v in r.details.get("per_class", {}).items()} for r in (old_result, new_result)
         )
         for recall in _shared(comparison, key, old_recalls, new_recalls):
             allowed = tolerance.of(recall, old_result.dataset.classes.get(recall.removeprefix("recall of "), 1))
-            comparison.differences.append(Difference(key, recall, old_recalls[recall], new_recalls[recall], allowed))
+            values = old_recalls[recall], new_recalls[recall]
+            comparison.differences.append(Difference(key, recall, *values, allowed, metric=Metric("percent")))
         old_tables, new_tables = (
             {f"table {name}": t for name, t in without_examples(r).items()} for r in (old_result, new_result)
         )

@@ -342,6 +342,7 @@ def _dataset_record(adata: AnnData, dataset: DatasetProvenance, limit: int | Non
         n_cells=adata.n_obs,
         classes={str(name): int(count) for name, count in counts.items()},
         limit=limit,
+        confounder=dataset.confounder,
     )
 
 

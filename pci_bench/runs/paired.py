@@ -26,9 +26,7 @@ def paired_interval(old: Result, new: Result, level: float = LEVEL) -> tuple[flo
 
     None where a side has no predictions, or they are of different cells.
     """
-    if old.predictions is None or new.predictions is None:
-        return None
-    both = joined(old.predictions, new.predictions)
+    both = joined(old, new)
     if both is None:
         return None
     names, labels = np.unique(both["label"].astype(str).to_numpy(), return_inverse=True)
@@ -67,16 +65,17 @@ def paired_interval(old: Result, new: Result, level: float = LEVEL) -> tuple[flo
     return spreads["difference"].times(factor).interval(value, level=level, low=-1, high=1)
 
 
-def joined(old: pd.DataFrame, new: pd.DataFrame) -> pd.DataFrame | None:
+def joined(old: Result, new: Result) -> pd.DataFrame | None:
     """Return one row per cell with how often each side is right, its folds, and its ``group`` where both know the confounder.
 
-    None where the sides do not hold the same cells.
+    None where a side has no predictions, or they are not of the same cells.
     """
-    if not {"cell", "label", "predicted"} <= set(old) & set(new):
+    before, after = old.predictions, new.predictions
+    if before is None or after is None or not {"cell", "label", "predicted"} <= set(before) & set(after):
         return None
     sides = [
         table.assign(right=_rightness(table)).set_index("cell")[["label", "right", *({"fold"} & set(table))]]
-        for table in (old, new)
+        for table in (before, after)
     ]
     if set(sides[0].index) != set(sides[1].index):
         return None
@@ -85,7 +84,7 @@ def joined(old: pd.DataFrame, new: pd.DataFrame) -> pd.DataFrame | None:
     per_cell = sides[0].add_suffix("_old").join(sides[1].add_suffix("_new")).rename(columns={"label_old": "label"})
     confounder = confounder_column(old)
     if confounder is not None and confounder == confounder_column(new):
-        per_cell["group"] = old.set_index("cell")[confounder].astype("string").fillna("")
+        per_cell["group"] = before.set_index("cell")[confounder].astype("string").fillna("")
     return per_cell
 
 
@@ -96,6 +95,12 @@ def _rightness(predictions: pd.DataFrame) -> pd.Series:
     return (predictions["label"].astype(str) == predictions["predicted"].astype(str)).astype(float)
 
 
-def confounder_column(predictions: pd.DataFrame) -> str | None:
-    """Return the column that holds the dataset's confounder beside predictions: the first that is none of theirs."""
-    return next((str(c) for c in predictions if c not in PREDICTION_COLUMNS), None)
+def confounder_column(result: Result) -> str | None:
+    """Return the column beside a result's predictions that holds the dataset's confounder, or None.
+
+    Of results that were written before they said it: the first column that is none of the predictions' own.
+    """
+    columns = [] if result.predictions is None else list(map(str, result.predictions))
+    if result.dataset.confounder is None:
+        return next((c for c in columns if c not in PREDICTION_COLUMNS), None)
+    return result.dataset.confounder if result.dataset.confounder in columns else None

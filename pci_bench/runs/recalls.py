@@ -50,7 +50,7 @@ class Predictions:
             pd.Categorical(table[c].astype("string"), categories=labels).codes.astype(np.int64)
             for c in ("label", "predicted")
         )
-        confounder = confounder_column(table)
+        confounder = confounder_column(result)
         groups = None if confounder is None else pd.factorize(table[confounder].astype("string"))[0]
         correct = table["correct"].to_numpy(float) if "correct" in table else None
         return cls(len(labels), table["cell"].astype(str).to_numpy(), true, predicted, groups, correct)

@@ -38,7 +38,10 @@ class _Part(pydantic.BaseModel):
 
 
 class DatasetRecord(_Part):
-    """Which cells were evaluated."""
+    """Which cells were evaluated.
+
+    ``confounder`` is the dataset's declared column, "" where it declares none; None in results that do not say it yet.
+    """
 
     name: str
     version: str
@@ -46,6 +49,7 @@ class DatasetRecord(_Part):
     n_cells: int = pydantic.Field(ge=0)
     classes: dict[str, Annotated[int, pydantic.Field(ge=0)]]
     limit: Annotated[int, pydantic.Field(ge=0)] | None = None
+    confounder: str | None = None
 
 
 class FeaturesRecord(_Part):
