@@ -13,6 +13,9 @@ import pytest
 import tifffile
 from command_line import call
 
+from pci_bench import Model, ModelMeta, register_model
+from pci_bench.api.model import MODELS
+
 PROGRAM = str(Path(sys.executable).with_name("pci-bench"))
 SMALL = ["--width", "0.04", "--batch", "8", "--learning-rate", "2e-3", "--held-out", "0.2"]
 
@@ -84,3 +87,27 @@ def test_a_training_that_cannot_be_is_met_with_a_sentence(planted, capsys, monke
     assert said.code == 2, said.err
     assert words in said.err
     assert "Traceback" not in said.err
+
+
+def test_the_help_shows_every_models_own_defaults_also_a_plug_ins(own_registries, capsys, monkeypatch):
+    @register_model("mine")
+    class Mine(Model):
+        meta = ModelMeta("mine", "1", "A model that learns slowly", recipe={"learning_rate": 3e-6, "epochs": 30})
+
+        def build(self, channels, width, classes=()):
+            raise NotImplementedError
+
+        def objective(self, cells, recipe, progress):
+            raise NotImplementedError
+
+    monkeypatch.setenv("COLUMNS", "240")
+    said = call(capsys, monkeypatch, "train", "--help")
+    assert said.code == 0
+    shown = dict(re.findall(r"--([\w-]+) .*\[default: \(?(.*?)\)?\]", said.out))
+    assert shown["epochs"] == "30"  # where the same is said again, it is not repeated
+    assert shown["learning-rate"].split("; ") == ["0.0001", "deeploc 0.1", "mine 3e-06"]
+    for name in MODELS:
+        for field, value in MODELS.get(name).meta.recipe.items():
+            defaults = shown[field.replace("_", "-")].split("; ")
+            assert f"{name} {value}" in defaults or str(value) == defaults[0], (name, field)
+    assert shown["seed"] == "0"

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand, TyperOption
 
 from pci_bench.cli.app import DeviceOption, PluginOption, app, load_plugins
 from pci_bench.cli.terminal import err, out, say
@@ -13,50 +14,75 @@ from pci_bench.system.arguments import MAX_SEED, check_limit, whole_numbers
 from pci_bench.system.progress import ConsoleProgress
 
 
-@app.command()
+def recipe_defaults() -> dict[str, str]:
+    """Return every field of a recipe with its default, and with those of the models that have another: ``64; deeploc 128``."""
+    from pci_bench.api.model import MODELS
+    from pci_bench.training.recipe import Recipe
+
+    recipes = {name: MODELS.get(name).meta.recipe for name in MODELS}
+    return {
+        field: "; ".join(
+            [
+                _text(value),
+                *(f"{name} {_text(r[field])}" for name, r in recipes.items() if r.get(field, value) != value),
+            ]
+        )
+        for field, value in Recipe()
+    }
+
+
+def _text(value: object) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+class _WithRecipes(TyperCommand):
+    """A command whose options are a recipe's fields: those without a default of their own show the recipes'."""
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """Write the help."""
+        defaults = recipe_defaults()
+        for option in self.params:
+            if isinstance(option, TyperOption) and option.default is None and option.name in defaults:
+                option.show_default = defaults[option.name]
+        super().format_help(ctx, formatter)
+
+
+@app.command(cls=_WithRecipes)
 def train(
     model: Annotated[str, typer.Argument(help="A model; `pci-bench list models` shows all.")],
     dataset: Annotated[str, typer.Option(help="What to train on; only supervised models read its labels.")],
     epochs: Annotated[
         int | None,
-        typer.Option(help="Times that every cell is the source: pairs seen are epochs × cells.", show_default="30"),
+        typer.Option(help="Times that every cell is the source: pairs seen are epochs × cells."),
     ] = None,
-    width: Annotated[
-        float | None, typer.Option(help="Factor on the number of filters; 1 is the published.", show_default="1")
-    ] = None,
+    width: Annotated[float | None, typer.Option(help="Factor on the number of filters; 1 is the published.")] = None,
     batch: Annotated[
         int | None,
-        typer.Option(help="Pairs in a batch (the authors: yeast 64, human 4).", show_default="64; deeploc 128"),
+        typer.Option(help="Pairs in a batch (the authors: yeast 64, human 4)."),
     ] = None,
     learning_rate: Annotated[
         float | None,
-        typer.Option(help="Adam's; the paper's is for 35 million pairs.", show_default="1e-4; deeploc 0.1"),
+        typer.Option(help="Adam's; the paper's is for 35 million pairs."),
     ] = None,
     schedule: Annotated[
         str | None,
-        typer.Option(
-            help="constant, cosine (with a warm-up), or exponential (4 % less every 25 steps).",
-            show_default="constant; deeploc exponential",
-        ),
+        typer.Option(help="constant, cosine (with a warm-up), or exponential (4 % less every 25 steps)."),
     ] = None,
-    beta1: Annotated[float | None, typer.Option(help="Adam's.", show_default="0.5; deeploc 0.9")] = None,
-    beta2: Annotated[float | None, typer.Option(help="Adam's.", show_default="0.999")] = None,
-    epsilon: Annotated[float | None, typer.Option(help="Adam's.", show_default="1e-8")] = None,
+    beta1: Annotated[float | None, typer.Option(help="Adam's.")] = None,
+    beta2: Annotated[float | None, typer.Option(help="Adam's.")] = None,
+    epsilon: Annotated[float | None, typer.Option(help="Adam's.")] = None,
     order: Annotated[
         str | None,
-        typer.Option(help="shuffled in every epoch, or stored (supervised models only).", show_default="shuffled"),
+        typer.Option(help="shuffled in every epoch, or stored (supervised models only)."),
     ] = None,
     held_out: Annotated[
         float | None,
-        typer.Option(
-            help="Share of images kept for the validation loss; 0 trains on all, without one.", show_default="0.05"
-        ),
+        typer.Option(help="Share of images kept for the validation loss; 0 trains on all, without one."),
     ] = None,
     precision: Annotated[
         str | None,
         typer.Option(
-            help="float32, bfloat16 (faster on processors with AVX512-BF16 or AMX), or auto: bfloat16 on GPUs only.",
-            show_default="auto",
+            help="float32, bfloat16 (faster on processors with AVX512-BF16 or AMX), or auto: bfloat16 on GPUs only."
         ),
     ] = None,
     seed: Annotated[
