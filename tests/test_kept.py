@@ -16,6 +16,7 @@ from command_line import environment
 
 from pci_bench.api.evaluator import EVALUATORS
 from pci_bench.api.registry import Origin, Registry
+from pci_bench.benchmarks import BENCHMARKS
 from pci_bench.evaluators import knn
 from pci_bench.runs import kept, runner
 
@@ -100,6 +101,19 @@ def test_other_labels_other_numbers_and_other_code_are_evaluated_anew(counted, t
     monkeypatch.setattr(kept, "code_digest", lambda file: "another")
     run(tmp_path / "code")
     assert counted["predict"] == 6
+
+
+def test_figures_are_drawn_anew_where_the_benchmark_lists_another_feature_set_first(counted, tmp_path):
+    def confusions(features, out):
+        declared = BENCHMARKS.get("yeast-knn").model_copy(update={"name": "mine", "features": features, "tables": ()})
+        BENCHMARKS.register("mine", declared, origin=Origin(__file__, 1))
+        output = runner.run("mine", dataset="painted", features=["intensity", "noise"], k=[2], device="cpu", out=out)
+        return next(f for f in output.figures if f.name == "confusion-painted.svg").read_text()
+
+    intensity, noise = (confusions((name,), tmp_path / name) for name in ("intensity", "noise"))
+    assert counted["predict"] == 2  # the numbers are kept
+    assert "intensity, k = 2" in intensity
+    assert "noise, k = 2" in noise
 
 
 def test_the_source_of_a_plugin_is_part_of_what_decides(tmp_path):

@@ -24,6 +24,7 @@ from pci_bench.api.evaluator import EVALUATORS, Evaluator
 from pci_bench.api.plugins import digest_of_sources, own_folders, source_of
 from pci_bench.api.registry import Registry
 from pci_bench.data.provenance import Provenance
+from pci_bench.reporting.headline import first_features
 from pci_bench.runs.results import Result
 from pci_bench.system.checksums import check_described, check_digests, described, digests_of
 from pci_bench.system.devices import device_name
@@ -144,13 +145,16 @@ def figures(
     drawn = [r for r in results if r.evaluator.name in registry]
     if not drawn:
         return []
-    code = dict.fromkeys(code_digest(registry.origin(r.evaluator.name).file) for r in drawn)
+    declared = [
+        first_features(drawn),
+        *dict.fromkeys(code_digest(registry.origin(r.evaluator.name).file) for r in drawn),
+    ]
     content = hashlib.sha256()
     for result in drawn:
         record = result.model_dump(exclude={"run"}) | {k: result.run.get(k) for k in ("seed", "package")}
         content.update(json.dumps(record, sort_keys=True).encode())
         content.update(_content_of_tables(result).encode())
-    key = _digest([list(code), _environment()], content.hexdigest())
+    key = _digest([declared, _environment()], content.hexdigest())
     folder = cache_folder() / "figures" / escape(str(drawn[0].benchmark)) / key
     if not (folder / RECORD).is_file() and not may_write(folder):
         return draw(into)
