@@ -43,7 +43,7 @@ from pci_bench.runs.outputs import (
     write_results,
     write_tables_and_figures,
 )
-from pci_bench.runs.record import DatasetFacts, RunRecord
+from pci_bench.runs.record import DatasetFacts, RunArguments, RunRecord
 from pci_bench.runs.results import Result
 from pci_bench.system.arguments import check_limit, check_seed, check_workers
 from pci_bench.system.devices import resolve_device
@@ -222,20 +222,20 @@ def run(
             filled, output.results, folder, several=several, progress=progress
         )
         output.not_run += failed
-        arguments = {
-            "benchmark": benchmark,
-            "dataset": [c.meta.name for c in used],
-            "features": [str(f) for f in (resolved if len(used) == 1 else wanted)],
-            "parameters": parameters,
-            "limit": limit,
-            "seed": seed,
-            "device": device,
-            "segmenter": segmenter,
-            "annotations": None if annotations is None else str(annotations),
-            "annotations_sha256": digest,
-        }
+        arguments = RunArguments(
+            benchmark=benchmark,
+            dataset=[c.meta.name for c in used],
+            features=[str(f) for f in (resolved if len(used) == 1 else wanted)],
+            parameters=parameters,
+            limit=limit,
+            seed=seed,
+            device=device,
+            segmenter=segmenter,
+            annotations=None if annotations is None else str(annotations),
+            annotations_sha256=digest,
+        )
         record = RunRecord(
-            arguments=arguments,
+            arguments=arguments.model_dump(exclude_unset=True),
             datasets=[
                 DatasetFacts(name=c.meta.name, version=c.meta.version, sha256=c.sha256, n_cells=len(c)) for c in used
             ],
