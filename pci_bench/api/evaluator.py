@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 from pci_bench.api.params import validated_params
 from pci_bench.api.plugins import checked_reason
 from pci_bench.api.registry import Registry, instance_of
-from pci_bench.data.provenance import DatasetProvenance, Provenance
+from pci_bench.data.provenance import DatasetProvenance
 from pci_bench.system.progress import Progress
 
 if TYPE_CHECKING:
@@ -289,28 +289,42 @@ def validated(evaluator: Evaluator, values: dict[str, Any]) -> pydantic.BaseMode
     return validated_params(evaluator.meta.name, evaluator.Params, values)
 
 
-def dataset_reason(
-    evaluator: Evaluator, obs: pd.DataFrame, dataset: DatasetProvenance, params: Any, requested: Iterable[str] = ()
-) -> str | None:
-    """Return why an evaluator cannot be run on some cells with parameters of which a user set those of the names `requested`.
+@dataclass
+class DatasetReasons:
+    """Why evaluators cannot be run on some cells, whatever the features; each is asked once with the same parameters.
 
-    Beside the evaluator's own reason: a column that it uses where there is one must be there if a user names it.
+    Parameters
+    ----------
+    obs, dataset
+        The cells.
     """
-    with EVALUATORS.code(evaluator.meta.name, "in dataset_reason()", [evaluator.meta.name]):
-        reason = checked_reason(evaluator.dataset_reason(obs, dataset, params))
-    if reason:
-        return reason
-    for name in requested:
-        info = type(params).model_fields.get(name)
-        if info is not None and info.json_schema_extra == OBS_COLUMN and getattr(params, name) not in obs:
-            columns = ", ".join(map(str, obs.columns))
-            return f"{dataset.display_name} has no column '{getattr(params, name)}'; its columns are {columns}"
-    return None
+
+    obs: pd.DataFrame
+    dataset: DatasetProvenance
+    _known: dict[tuple[str, str], str | None] = field(default_factory=dict)
+
+    def reason(self, evaluator: Evaluator, params: pydantic.BaseModel, requested: Iterable[str] = ()) -> str | None:
+        """Return why an evaluator cannot be run with parameters of which a user set those of the names `requested`.
+
+        Beside the evaluator's own reason: a column that it uses where there is one must be there if a user names it.
+        """
+        name = evaluator.meta.name
+        key = name, str(params.model_dump())
+        if key not in self._known:
+            with EVALUATORS.code(name, "in dataset_reason()", [name]):
+                self._known[key] = checked_reason(evaluator.dataset_reason(self.obs, self.dataset, params))
+        return self._known[key] or self._missing_column(params, requested)
+
+    def _missing_column(self, params: pydantic.BaseModel, requested: Iterable[str]) -> str | None:
+        for name in requested:
+            info = type(params).model_fields.get(name)
+            if info is not None and info.json_schema_extra == OBS_COLUMN and getattr(params, name) not in self.obs:
+                columns = ", ".join(map(str, self.obs.columns))
+                return f"{self.dataset.display_name} has no column '{getattr(params, name)}'; its columns are {columns}"
+        return None
 
 
-def unavailable_reason(evaluator: Evaluator, adata: AnnData, params: Any, requested: Iterable[str] = ()) -> str | None:
-    """Return why an evaluator cannot be run on features, for the cells that they are of or their own sake, or None."""
-    if reason := dataset_reason(evaluator, adata.obs, Provenance.of(adata).dataset, params, requested):
-        return reason
+def features_reason(evaluator: Evaluator, adata: AnnData, params: Any) -> str | None:
+    """Return why an evaluator cannot be run on features for their own sake, or None."""
     with EVALUATORS.code(evaluator.meta.name, "in unavailable_reason()", [evaluator.meta.name]):
         return checked_reason(evaluator.unavailable_reason(adata, params))

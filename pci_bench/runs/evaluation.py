@@ -14,14 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pci_bench import weights as weight_files
-from pci_bench.api.evaluator import (
-    EVALUATORS,
-    EvaluationContext,
-    Evaluator,
-    dataset_reason,
-    unavailable_reason,
-    validated,
-)
+from pci_bench.api.evaluator import EVALUATORS, DatasetReasons, EvaluationContext, Evaluator, features_reason, validated
 from pci_bench.benchmarks import Evaluation
 from pci_bench.data.observations import resolve_exclude
 from pci_bench.data.provenance import DatasetProvenance, Provenance
@@ -93,11 +86,10 @@ def evaluate(
     if empty := [name for name, given in values.items() if not given]:
         raise UserError(f"The parameter '{empty[0]}' is given no value.")
     named = Evaluation(name=evaluator)
-    check_requested(
-        adata.obs, Provenance.of(adata).dataset, [named], [Evaluation(name=evaluator, **values)], values, adata=adata
-    )
+    of_cells = DatasetReasons(adata.obs, Provenance.of(adata).dataset)
+    check_requested(of_cells, [named], [Evaluation(name=evaluator, **values)], values, adata=adata)
     results, reasons = evaluated(
-        EVALUATORS.get(evaluator), adata, [values], seed, progress or Progress(), benchmark=None, cells=cells
+        EVALUATORS.get(evaluator), adata, [values], seed, progress or Progress(), of_cells, benchmark=None, cells=cells
     )
     if not results:
         raise UserError(f"{evaluator} cannot be run: {reasons[0] if reasons else 'an empty grid was given'}.")
@@ -125,8 +117,7 @@ def parameter_sets(evaluator: Evaluator, values: dict[str, list[Any]]) -> list[A
 
 
 def check_requested(
-    obs: pd.DataFrame,
-    dataset: DatasetProvenance,
+    of_cells: DatasetReasons,
     declared: Sequence[Evaluation],
     evaluations: Sequence[Evaluation],
     requested: Mapping[str, Sequence[Any]],
@@ -139,8 +130,8 @@ def check_requested(
 
     Parameters
     ----------
-    obs, dataset
-        The cells.
+    of_cells
+        Why the cells cannot be evaluated.
     declared, evaluations
         Without and with the values asked for.
     requested
@@ -159,10 +150,9 @@ def check_requested(
         for grid in (e.grid for e in selection if e.name == evaluator.meta.name):
             for values in map(dict, itertools.product(*([(n, v) for v in vs] for n, vs in grid.items()))):
                 params = validated(evaluator, values)
-                if adata is None:
-                    reason = dataset_reason(evaluator, obs, dataset, params, requested)
-                else:
-                    reason = unavailable_reason(evaluator, adata, params, requested)
+                reason = of_cells.reason(evaluator, params, requested)
+                if reason is None and adata is not None:
+                    reason = features_reason(evaluator, adata, params)
                 combinations.append((values, reason))
         return combinations
 
@@ -187,9 +177,7 @@ def check_requested(
             raise UserError(f"{name} cannot be run with {details}.")
 
 
-def check_something_to_evaluate(
-    obs: pd.DataFrame, dataset: DatasetProvenance, evaluations: Sequence[Evaluation]
-) -> None:
+def check_something_to_evaluate(of_cells: DatasetReasons, evaluations: Sequence[Evaluation]) -> None:
     """Raise before any feature is computed where no evaluation can run on some cells, whatever the features.
 
     Raises
@@ -201,7 +189,7 @@ def check_something_to_evaluate(
     for evaluation in evaluations:
         evaluator = EVALUATORS.get(evaluation.name)
         for params in parameter_sets(evaluator, evaluation.grid):
-            if (reason := dataset_reason(evaluator, obs, dataset, params)) is None:
+            if (reason := of_cells.reason(evaluator, params)) is None:
                 return
             reasons.append(reason)
     raise UserError(f"Nothing can be evaluated: {'; '.join(dict.fromkeys(reasons))}.")
@@ -229,6 +217,7 @@ def evaluated(
     grids: Sequence[dict[str, list[Any]]],
     seed: int,
     progress: Progress,
+    of_cells: DatasetReasons,
     *,
     benchmark: str | None,
     limit: int | None = None,
@@ -239,7 +228,7 @@ def evaluated(
     origin = Provenance.of(adata)
     param_sets, reasons = [], []
     for params in itertools.chain.from_iterable(parameter_sets(evaluator, values) for values in grids):
-        if (reason := unavailable_reason(evaluator, adata, params)) is None:
+        if (reason := of_cells.reason(evaluator, params) or features_reason(evaluator, adata, params)) is None:
             param_sets.append(params)
         else:
             reasons.append(reason)

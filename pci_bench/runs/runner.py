@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from pci_bench import __version__
 from pci_bench.api import loading
 from pci_bench.api.dataset import DATASETS
-from pci_bench.api.evaluator import EVALUATORS
+from pci_bench.api.evaluator import EVALUATORS, DatasetReasons
 from pci_bench.api.segmenter import DEFAULT_SEGMENTER, SEGMENTERS
 from pci_bench.api.skipped import Skipped
 from pci_bench.benchmarks import BENCHMARKS, Benchmark, Evaluation
@@ -179,14 +179,14 @@ def run(
         cells = cells if effective_limit is None else subsample(cells, effective_limit, seed)
         without = declared.evaluations_on(cells.meta.name)
         evaluations = with_parameters(without, parameters)
-        described = cells.obs, DatasetProvenance.of(cells.meta, cells.sha256)
-        check_something_to_evaluate(*described, evaluations)
-        check_requested(*described, without, evaluations, parameters)
+        of_cells = DatasetReasons(cells.obs, DatasetProvenance.of(cells.meta, cells.sha256))
+        check_something_to_evaluate(of_cells, evaluations)
+        check_requested(of_cells, without, evaluations, parameters)
         if folder is not None:
             check_same_settings(folder, cells.meta.name, effective_limit, seed, segmenter, digest)
         used.append(cells)
-        planned.append((cells, effective_limit, evaluations))
-    for cells, effective_limit, evaluations in planned:
+        planned.append((cells, effective_limit, evaluations, of_cells))
+    for cells, effective_limit, evaluations, of_cells in planned:
         options = ExtractionOptions(device, workers, refresh, segmenter)
         computed = compute_features(wanted, cells, options, keep_going=True, progress=progress)
         resolved = list(computed)
@@ -197,7 +197,15 @@ def run(
                     output.not_run.append(adata)
                 else:
                     _evaluate_all(
-                        adata, cells, evaluations, declared, seed, effective_limit, output, anew=refresh == "always"
+                        adata,
+                        cells,
+                        evaluations,
+                        of_cells,
+                        declared,
+                        seed,
+                        effective_limit,
+                        output,
+                        anew=refresh == "always",
                     )
                 advance(1)
         if len([r for r in output.results if r.dataset.name == cells.meta.name]) == 0:
@@ -360,6 +368,7 @@ def _evaluate_all(
     adata: AnnData,
     cells: Cells,
     evaluations: Sequence[Evaluation],
+    of_cells: DatasetReasons,
     declared: Benchmark,
     seed: int,
     limit: int | None,
@@ -380,6 +389,7 @@ def _evaluate_all(
             grids,
             seed,
             Progress(),
+            of_cells,
             benchmark=declared.name,
             limit=limit,
             cells=cells,
