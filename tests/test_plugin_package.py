@@ -193,6 +193,35 @@ def test_an_installed_package_brings_a_benchmark_with_its_table_and_figure(
     assert "class-silhouette" in said.out
 
 
+def rows_of(report: Path) -> list[list[str]]:
+    """Return the rows of all tables of a page as texts."""
+    page = re.sub(r"<script.*?</script>", "", report.read_text(encoding="utf-8"), flags=re.DOTALL)
+    rows = re.findall(r"<tr.*?</tr>", page, re.DOTALL)
+    return [[re.sub(r"<.*?>", "", c).strip() for c in re.findall(r"<t[dh].*?</t[dh]>", r, re.DOTALL)] for r in rows]
+
+
+def test_results_of_a_package_are_reported_as_they_are_where_it_is_not_installed(
+    python, tmp_path, write_crops, capsys, monkeypatch
+):
+    """Only the table that the package declares is missing."""
+    dataset, here = disc_and_rim(write_crops), {"cache": tmp_path / "cache", "cwd": tmp_path}
+    out, installed = tmp_path / "out", tmp_path / "installed.html"
+    assert fresh(python, "run", "rings", "--dataset", dataset, "--device", "cpu", "--out", out, **here).code == 0
+    assert fresh(python, "report", out, "--out", installed, **here).code == 0
+    said = call(capsys, monkeypatch, "report", out)
+    assert said.code == 0, said.err
+    report = out / "report.html"
+    rows = rows_of(report)
+    declared = [["feature set", "Euclidean", "cosine"], ["ring-means"], ["intensity"]]
+    assert [r[: len(d)] for r, d in zip(rows_of(installed), declared, strict=False)] == declared
+    assert rows == rows_of(installed)[len(declared) :]
+    for file in (out / "results").rglob("*.json"):
+        result = json.loads(file.read_text())
+        number = f"{result['metrics']['silhouette']:.3f}"  # as the package's evaluator declares
+        assert [result["features"]["name"], f"metric={result['evaluator']['params']['metric']}", number] in rows
+    assert "silhouettes" in report.read_text(encoding="utf-8")  # the figure that the run drew
+
+
 def test_an_installed_package_brings_a_model_with_an_objective_of_its_own(python, tmp_path, write_crops):
     dataset, here = disc_and_rim(write_crops), {"cache": tmp_path / "cache", "cwd": tmp_path}
     recipe = ("--epochs", "2", "--width", "0.1", "--batch", "4", "--held-out", "0.25", "--learning-rate", "1e-3")
