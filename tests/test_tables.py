@@ -16,7 +16,7 @@ from report_page import Page
 from rich.console import Console
 
 from pci_bench import UserError
-from pci_bench.api.registry import load_plugin
+from pci_bench.api.plugins import load_plugin
 from pci_bench.benchmarks import benchmark_of
 from pci_bench.reporting.html import write_report
 from pci_bench.reporting.tables.declaration import TABLES, Column, TableDeclaration, printed_value

@@ -22,7 +22,7 @@ from pci_bench.acquisition.layout import Layout
 from pci_bench.acquisition.pattern import filled_in
 from pci_bench.acquisition.stains import drawn_stains
 from pci_bench.api.field_segmenter import FIELD_SEGMENTERS, segmenter_params
-from pci_bench.api.registry import checked_reason, source_of
+from pci_bench.api.plugins import checked_reason, source_of
 from pci_bench.errors import UserError
 from pci_bench.system.arguments import check_workers
 from pci_bench.system.files import cache_folder, escape, make_folder, remove_leftovers
@@ -280,7 +280,7 @@ def _cut_all(tasks: Iterable[tuple[object, ...]], workers: int, lost: object) ->
         return
     from joblib import delayed
 
-    from pci_bench.api.registry import plugin_files
+    from pci_bench.api.plugins import plugin_files
 
     plugins, cache = plugin_files(), cache_folder()
     yield from shared((delayed(_work)(task, plugins, cache, os.getpid()) for task in tasks), workers, lost)  # type: ignore[arg-type]
@@ -288,7 +288,7 @@ def _cut_all(tasks: Iterable[tuple[object, ...]], workers: int, lost: object) ->
 
 def _work(task: tuple[object, ...], plugins: list[Path], cache: Path, parent: int) -> tuple[str, str | None]:
     """Cut one field in a worker process."""
-    from pci_bench.api.registry import load_plugin
+    from pci_bench.api.plugins import load_plugin
 
     stay_with(parent)
     os.environ["PCI_BENCH_CACHE"] = str(cache)

@@ -12,7 +12,8 @@ from typing import Any
 
 from pci_bench.acquisition.layout import read_layout
 from pci_bench.acquisition.prepare import Prepared, Source, prepare_fields
-from pci_bench.api.dataset import DATASETS, Dataset, load, store_folder
+from pci_bench.api.dataset import DATASETS, Dataset
+from pci_bench.api.loading import load, store_folder
 from pci_bench.data.cells import Cells, DatasetMeta
 from pci_bench.data.store import StoreWriter
 from pci_bench.errors import UserError

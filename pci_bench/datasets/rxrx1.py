@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from pci_bench.acquisition.layout import Layout, layout_of
 from pci_bench.acquisition.prepare import Prepared, Source, checked_segmenter, prepare_fields
-from pci_bench.api.dataset import Dataset, register_dataset, store_folder
+from pci_bench.api.dataset import Dataset, register_dataset
+from pci_bench.api.loading import store_folder
 from pci_bench.errors import UserError
 from pci_bench.system.files import sha256_of, user_data_folder
 from pci_bench.system.progress import Progress
