@@ -279,7 +279,7 @@ def _opened(path: Path) -> Iterator[_Opened]:
                 yield _tiff_image(path, file)
         else:
             with _pillow_file(path) as image:
-                yield _pillow_image(image)
+                yield _pillow_image(path, image)
     except UserError:
         raise
     except Exception as error:  # decoders raise many kinds
@@ -308,13 +308,23 @@ def unlike_shown_tiff(first: tifffile.TiffPage) -> str | None:
     )
 
 
-def unlike_shown(image: Image) -> str | None:
-    """Return why the values of a PNG, BMP or JPEG are not the grey values that it shows, or None."""
+def unlike_shown(image: Image, *, header_only: bool = False) -> str | None:
+    """Return why the values of a PNG, BMP or JPEG are not the grey values that it shows, or None.
+
+    Parameters
+    ----------
+    image
+        The open file.
+    header_only
+        Whether to leave out what may stand behind the pixels: how a PNG is to be turned.
+    """
     from PIL import ExifTags
 
     images = getattr(image, "n_frames", 1)
-    orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
-    turned = _unlike(palette=image.mode == "P", inverted=False, orientation=int(orientation))
+    orientation = 1
+    if not (header_only and image.format == "PNG"):
+        orientation = int(image.getexif().get(ExifTags.Base.Orientation, 1))
+    turned = _unlike(palette=image.mode == "P", inverted=False, orientation=orientation)
     return f"holds {images} images" if images > 1 else turned
 
 
@@ -346,7 +356,7 @@ def _pillow_file(path: Path) -> Iterator[Image]:
         image = Image.open(path)
     with image:
         check_plane(image.size, LARGEST_FIELD)
-        _refuse(path, unlike_shown(image))
+        _refuse(path, unlike_shown(image, header_only=True))
         if image.mode not in PILLOW_CHANNELS:
             kind = "black and white only" if image.mode == "1" else f"colours as {image.mode}"
             raise UserError(f"{path} holds {kind}; grey images and those of red, green and blue are read.")
@@ -360,12 +370,16 @@ def _pillow_file(path: Path) -> Iterator[Image]:
         yield image
 
 
-def _pillow_image(image: Image) -> _Opened:
+def _pillow_image(path: Path, image: Image) -> _Opened:
     channels = PILLOW_CHANNELS[image.mode]
     axes = _Axes("YXS" if channels > 1 else "YX", (*image.size[::-1], *([channels] if channels > 1 else [])))
     names = ("grey", "alpha") if channels == 2 else COLOURS[:channels] if channels > 1 else ()
-    dtype = np.dtype(PILLOW_TYPES.get(image.mode, "uint8"))
-    return _Opened(axes, dtype, names, None, lambda index: np.asarray(image)[index])
+
+    def pixels(index: tuple[int | slice, ...]) -> np.ndarray:
+        _refuse(path, unlike_shown(image))
+        return np.asarray(image)[index]
+
+    return _Opened(axes, np.dtype(PILLOW_TYPES.get(image.mode, "uint8")), names, None, pixels)
 
 
 # ---- TIFF

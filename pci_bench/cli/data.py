@@ -57,6 +57,31 @@ def data_verify(name: Annotated[str, typer.Argument(help="A dataset.")], plugin:
         say(counted)
 
 
+@data_app.command("layout")
+def data_layout(
+    folder: Annotated[Path, typer.Argument(help="A folder with raw fields of view, in subfolders or not.")],
+    out_file: Annotated[
+        Path | None, typer.Option("--out", help="The layout's file (TOML), a new one; by default it is printed.")
+    ] = None,
+) -> None:
+    """Propose how `data prepare` could read a folder of fields of view, by the names and headers of its files."""
+    from pci_bench.acquisition.proposal import propose_layout, write_proposal
+    from pci_bench.system.files import user_path
+
+    if out_file is None:
+        proposal = propose_layout(user_path(folder, "The folder"), progress=ConsoleProgress(err))
+    else:
+        proposal = write_proposal(folder, out_file, progress=ConsoleProgress(err))
+    console = err if out_file is None else out  # so that `> layout.toml` holds the layout alone
+    show(proposal.rows(), f"{folder}: what the proposed layout finds", console)
+    for note in proposal.notes:
+        console.print(f"Note: {note}", markup=False, highlight=False, soft_wrap=True)
+    if out_file is None:
+        say(proposal.toml.rstrip("\n"))
+    else:
+        say(f"Written: {out_file}. Check what it calls a guess, then `pci-bench data prepare {out_file} --name NAME`.")
+
+
 @data_app.command("prepare")
 def data_prepare(
     layout: Annotated[Path, typer.Argument(help="How fields of view lie in files, and how cells are cut (TOML).")],

@@ -42,7 +42,7 @@ def print_json(values: Sequence[Any]) -> None:
     typer.echo(json_line(records, ascii_only=not unicode))
 
 
-def show(rows: Sequence[tuple[str, ...]], title: str) -> None:
+def show(rows: Sequence[tuple[str, ...]], title: str, console: Console = out) -> None:
     """Print rows of text under a title, columns aligned."""
     from rich.table import Table
 
@@ -60,7 +60,7 @@ def show(rows: Sequence[tuple[str, ...]], title: str) -> None:
         table.add_column(overflow="fold")
     for row in rows:
         table.add_row(*row)
-    out.print(table, markup=False)
+    console.print(table, markup=False)
 
 
 def print_tables(tables: list[Any]) -> None:
