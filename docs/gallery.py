@@ -1,7 +1,7 @@
 """Runs the benchmarks of gallery.md and puts the pictures that it shows into docs/images, small enough for a web page.
 
-Usage: ``python docs/gallery.py [BENCHMARK ... | report]``. `report` photographs the report that results.md shows; it needs
-the extra ``browser`` and Debian's package ``chromium``.
+Usage: ``python docs/gallery.py [BENCHMARK ... | report | real-cells]``. `report` photographs the report that results.md shows; it needs
+the extra ``browser`` and Debian's package ``chromium``. `real-cells` draws crops of the Human Protein Atlas (toy-human).
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+import numpy as np
 from PIL import Image
 
 import pci_bench
@@ -26,6 +27,7 @@ SCREENS = {
 
 # What each benchmark runs on beyond its defaults, and its figures by the name of the picture.
 PICTURES: dict[str, tuple[dict[str, str], dict[str, str]]] = {
+    "organelles-knn": ({}, {"organelles-accuracy": "accuracy-rxrx1-organelles"}),
     "yeast-knn": (
         {"dataset": "yeast-sim"},
         {
@@ -102,13 +104,27 @@ def photographed() -> None:
         browser.close()
 
 
+def drawn_cells(across: int = 12, down: int = 2, enlarged: int = 2) -> None:
+    """Write a picture of real cells: antibody in green, nucleus in blue, microtubules in red."""
+    cells = pci_bench.load_dataset("toy-human")
+    colours = [[channel.name for channel in cells.channels].index(n) for n in ("microtubules", "antibody", "nucleus")]
+    chosen = cells.crops(np.linspace(0, len(cells) - 1, across * down).round().astype(int))[:, colours]
+    size = cells.crop_shape[0]
+    rows = chosen.reshape(down, across, 3, size, size).transpose(0, 3, 1, 4, 2).reshape(down * size, across * size, 3)
+    picture = Image.fromarray((255 * rows).round().astype(np.uint8))
+    file = IMAGES / "real-cells.png"
+    picture.resize((enlarged * picture.width, enlarged * picture.height), Image.Resampling.BICUBIC).save(file)
+    print(f"real-cells.png: {shrunk(file, file) / 1000:.0f} KB", flush=True)
+
+
 def main(asked: list[str]) -> None:
     """Run the benchmarks that are asked for, or all, and write their pictures."""
-    if unknown := [name for name in asked if name not in (*PICTURES, "report")]:
-        sys.exit(f"The gallery shows nothing of {', '.join(unknown)}. It shows {', '.join(PICTURES)}, report.")
-    for benchmark in asked or [*PICTURES, "report"]:
-        if benchmark == "report":
-            photographed()
+    others = {"report": photographed, "real-cells": drawn_cells}
+    if unknown := [name for name in asked if name not in (*PICTURES, *others)]:
+        sys.exit(f"The gallery shows nothing of {', '.join(unknown)}. It shows {', '.join((*PICTURES, *others))}.")
+    for benchmark in asked or [*PICTURES, *others]:
+        if benchmark in others:
+            others[benchmark]()
             continue
         options, pictures = PICTURES[benchmark]
         arguments = {name: value.split(",") for name, value in options.items()}
