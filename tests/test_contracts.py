@@ -13,11 +13,13 @@ import pandas as pd
 import pydantic
 import pytest
 from command_line import call
+from skimage.measure import label as connected
 
 from pci_bench import ClassificationModel, Dataset, Evaluator, Extractor, Model, ModelMeta, Precomputed, Segmenter
 from pci_bench import conformance as contracts
 from pci_bench.api.evaluator import EVALUATORS, EvaluatorMeta, Outcome
 from pci_bench.api.extractor import EXTRACTORS, ExtractorMeta
+from pci_bench.api.field_segmenter import FIELD_SEGMENTERS, FieldSegmenter, in_reading_order
 from pci_bench.api.model import MODELS
 from pci_bench.api.plugins import load_plugin
 from pci_bench.api.registry import Origin
@@ -27,17 +29,20 @@ from pci_bench.conformance import (
     check_dataset,
     check_evaluator,
     check_features,
+    check_field_segmenter,
     check_model,
     check_read_features,
     check_segmenter,
     checked,
     evaluators,
     features,
+    field_segmenters,
     segmenters,
 )
 from pci_bench.conformance.base import NotApplicableError, Once, checked_contracts
 from pci_bench.conformance.evaluators import EvaluatorTrial, planted_features
 from pci_bench.conformance.features import FeatureTrial
+from pci_bench.conformance.field_segmenters import FieldSegmenterTrial
 from pci_bench.conformance.planted import AWKWARD, LAYOUTS, planted, with_channels
 from pci_bench.conformance.segmenters import SegmenterTrial, expect_masks
 from pci_bench.data.cells import Cells, Channel, DatasetMeta
@@ -118,6 +123,14 @@ def test_every_segmenter_of_ours_keeps_all_contracts(name):
     found = list(check_segmenter(name))
     assert sentences(found) == {}
     if SEGMENTERS.get(name).unavailable_reason() is None:
+        assert set(states(found).values()) == {"passed"}
+
+
+@pytest.mark.parametrize("name", sorted(FIELD_SEGMENTERS))
+def test_every_segmenter_of_fields_of_ours_keeps_all_contracts(name):
+    found = list(check_field_segmenter(name))
+    assert sentences(found) == {}
+    if FIELD_SEGMENTERS.get(name).unavailable_reason() is None:
         assert set(states(found).values()) == {"passed"}
 
 
@@ -993,6 +1006,80 @@ def test_a_segmenter_that_cannot_be_run_here_is_not_applicable_with_the_command(
     fails(cut(absent), "its description is complete", "None or a sentence")
 
 
+# ---- segmenters of fields that break one contract
+
+
+class Threshold(FieldSegmenter):
+    """What is brighter than a share of the range: sound in every respect."""
+
+    class Params(pydantic.BaseModel, extra="forbid", frozen=True):
+        above: float = pydantic.Field(0.5, description="of the range")
+
+    def __init__(self, **changes):
+        self.meta = dataclasses.replace(SegmenterMeta("threshold", "1", "Threshold"), **changes)
+        self.turn = 0
+
+    def open(self, params, device):
+        def segment(image):
+            self.turn += 1
+            low, high = image.min(), image.max()
+            bright = image > low + params.above * (high - low)
+            return self.changed(in_reading_order(connected(bright)), image)
+
+        return segment
+
+    def changed(self, labels, image):
+        return labels
+
+
+def thresholded(segmenter: FieldSegmenter, contract: str | None = None) -> list[Finding]:
+    FIELD_SEGMENTERS.register("threshold", segmenter, origin=Origin(__file__, 1))
+    contracts_ = chosen(field_segmenters.CONTRACTS, contract)
+    return list(checked_contracts("threshold", contracts_, FieldSegmenterTrial("threshold")))
+
+
+def threshold(changed: Callable) -> Threshold:
+    found = Threshold()
+    found.changed = lambda labels, image: changed(found, labels, image)
+    return found
+
+
+def with_params(**fields) -> Threshold:
+    found = Threshold()
+    found.Params = pydantic.create_model("Params", **fields)
+    return found
+
+
+def test_a_sound_segmenter_of_fields_keeps_all_contracts():
+    found = thresholded(Threshold())
+    assert set(states(found).values()) == {"passed"}
+    assert len(found) == 8
+
+
+@pytest.mark.parametrize(
+    ("broken", "contract", "parts"),
+    [
+        (Threshold(name="other"), "its description is complete", ["'threshold', as registered"]),
+        (Threshold(title=""), "its description is complete", ["meta.title"]),
+        (with_params(above=(float, ...)), "every option has a default and a description", ["a default", "above"]),
+        (with_params(above=(float, 0.5)), "every option has a default and a description", ["a description", "above"]),
+        (with_params(), "every option has a default and a description", ["unknown option"]),
+        (with_params(__config__={"extra": "forbid"}), "every option has a default and a description", ["frozen=True"]),
+        (threshold(lambda t, labels, image: labels.astype(np.uint16)), "labels are int32 of the field's size", ["int32; found uint16"]),
+        (threshold(lambda t, labels, image: labels[::2]), "labels are int32 of the field's size", ["(192, 256)", "(96, 256)"]),
+        (threshold(lambda t, labels, image: np.where(labels > 0, labels.max() + 1 - labels, 0).astype(np.int32)), "labels are in reading order", ["in_reading_order()"]),
+        (threshold(lambda t, labels, image: 2 * labels), "labels are in reading order", ["1 … n"]),
+        (threshold(lambda t, labels, image: labels + np.int32(image[0, 0] == 1)), "a constant field shows no object", ["1 everywhere"]),
+        (threshold(lambda t, labels, image: labels * np.int32(t.turn != 4)), "labels depend on no other field", ["another order"]),
+        (threshold(lambda t, labels, image: labels * np.int32(t.turn < 3)), "the same when called again, and nothing else changes", ["second call"]),
+        (threshold(edited), "the same when called again, and nothing else changes", ["the field to be left"]),
+        (threshold(rolling), "the same when called again, and nothing else changes", ["NumPy's global random generator"]),
+    ],
+)  # fmt: skip
+def test_a_segmenter_of_fields_that_breaks_a_contract_is_told_so(broken, contract, parts):
+    fails(thresholded(broken, contract), contract, *parts)
+
+
 # ---- trainable models
 
 
@@ -1057,6 +1144,7 @@ KINDS: dict[str, tuple[type, type, Callable, str, str]] = {  # ours, base, what 
     "evaluator": (Judge, Evaluator, lambda made: judged(made, METHODS), "dataset_reasons", "skip"),
     "model": (Guess, Model, guessed, "unavailable_reasons", ""),
     "segmenter": (Cutter, Segmenter, lambda made: cut(made, METHODS), "unavailble_reason", "skip"),
+    "field-segmenter": (Threshold, FieldSegmenter, lambda made: thresholded(made, METHODS), "unavailble_reason", ""),
 }
 
 
@@ -1108,6 +1196,7 @@ def test_a_name_stands_for_all_that_bears_it_and_a_kind_for_one(monkeypatch):
         "check_dataset",
         "check_model",
         "check_segmenter",
+        "check_field_segmenter",
         "check_read_features",
     ):
         monkeypatch.setattr(contracts, check, lambda *what, check=check, **options: iter([(check, *what)]))
@@ -1124,6 +1213,8 @@ def test_a_name_stands_for_all_that_bears_it_and_a_kind_for_one(monkeypatch):
     assert list(checked("toy-yeast")) == [("check_dataset", "toy-yeast")]
     assert list(checked("folder:some/path")) == [("check_dataset", "folder:some/path")]
     assert list(checked("otsu-watershed")) == [("check_segmenter", "otsu-watershed")]
+    assert list(checked("stardist")) == [("check_segmenter", "stardist"), ("check_field_segmenter", "stardist")]
+    assert list(checked("field-segmenter:stardist")) == [("check_field_segmenter", "stardist")]
     assert list(checked("file:a.csv")) == [("check_read_features", FeatureSet("file", "a.csv"), None)]
 
 
@@ -1134,6 +1225,7 @@ def test_a_name_stands_for_all_that_bears_it_and_a_kind_for_one(monkeypatch):
         ("loo-kn", ["Did you mean loo-knn"]),
         ("dataset:intensity", ["no dataset named 'intensity'"]),
         ("model:x", ["no model named 'x'"]),
+        ("field-segmenter:nuclea", ["no field segmenter named 'nuclea'", "nuclei"]),
         ("evaluator:x", ["no evaluator named 'x'"]),
         ("intensity@mine", ["intensity uses none"]),
         ("file:", ["Write file:PATH"]),

@@ -16,6 +16,7 @@ from skimage.measure import label as connected
 from skimage.measure import regionprops
 
 from pci_bench import UserError
+from pci_bench.api.field_segmenter import FIELD_SEGMENTERS
 from pci_bench.api.segmenter import BUD, MOTHER, OTHERS
 from pci_bench.data.cells import Channel, rescaled
 from pci_bench.reporting.describe import described
@@ -408,6 +409,22 @@ def test_cellpose_is_asked_for_cells_that_fill_the_crop_in_single_precision(cell
     model, (_, options) = cellpose
     assert model == {"device": torch.device("cpu"), "pretrained_model": "cpsam", "use_bfloat16": False}
     assert options == {"max_size_fraction": 1.0}
+
+
+@pytest.mark.parametrize(("name", "options"), [("cellpose", {"diameter": 30.0}), ("stardist", {})])
+def test_an_optional_segmenter_of_fields_gives_all_objects_in_reading_order(name, options, request):
+    calls = request.getfixturevalue(name)
+    image = photograph(disc(31, 28, 12), disc(55, 55, 7), disc(10, 50, 6))[0, 1]
+    segmenter = FIELD_SEGMENTERS.get(name)
+    segment = segmenter.open(segmenter.Params(**options), "cpu")
+    labels = segment(image)
+    assert labels.dtype == np.int32
+    assert [labels[10, 50], labels[31, 28], labels[55, 55]] == [1, 2, 3]
+    if name == "cellpose":
+        assert calls[-1][1] == {"max_size_fraction": 1.0, "diameter": 30.0}
+    seen = len(calls)
+    assert not segment(np.full_like(image, 0.3)).any()
+    assert len(calls) == seen  # a constant field is not shown to it
 
 
 def test_stardist_is_asked_for_its_fluorescence_model(stardist):
