@@ -13,7 +13,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Generic, TypeVar
 
-from pci_bench.api.plugins import load_plugins, plugin_code, plugin_folders, record_source
+from pci_bench.api.plugins import load_plugins, plugin_code, plugin_folders, record_source, source_root
 from pci_bench.errors import UserError
 
 T = TypeVar("T")
@@ -119,7 +119,7 @@ class Registry(Generic[T]):
         Parameters
         ----------
         name
-            Unique within the registry; one file may give it twice, once alone (the default) and once with an argument.
+            Unique within the registry; one file or package may give it twice, once alone (the default) and once with an argument.
         value
             The object; or, where `argument` is given, a function that makes it from what follows ``name:``.
         argument
@@ -133,12 +133,17 @@ class Registry(Generic[T]):
             If another file already registered the name; the message names both.
         """
         origin = origin or origin_of(value)
-        for before in filter(None, (self._entries.get(name), self._entries.get(f"{name}:"))):
-            if Path(before.origin.file).resolve() != Path(origin.file).resolve():
+        key = name if argument is None else f"{name}:"
+        for other in (name, f"{name}:"):
+            before = self._entries.get(other)
+            files = [Path(o.file).resolve() for o in (before.origin, origin)] if before else []
+            if other != key:
+                files = [source_root(str(file)) for file in files]
+            if before and files[0] != files[1]:
                 raise UserError(
                     f"Two plug-ins register the {self.kind} '{name}': {before.origin} and {origin}. Rename one of them, or leave one out."
                 )
-        self._entries[name if argument is None else f"{name}:"] = _Entry(value, argument, origin)
+        self._entries[key] = _Entry(value, argument, origin)
         record_source(origin.file)
 
     def found_by(self, finder: Callable[[], Mapping[str, T]]) -> Callable[[], Mapping[str, T]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -46,9 +45,9 @@ def computed(
             pool = _Pool.of(jobs, cores, device)
             opened = _opened(jobs, cells, device, pool.threads)
             while todo:
-                began = time.process_time()
+                began = _cpu_seconds()
                 _compute_part(opened, cells, todo.pop(0), device, pool, advance)
-                if workers > 1 and (time.process_time() - began) * len(todo) > SECONDS_WORTH_PROCESSES:
+                if workers > 1 and (_cpu_seconds() - began) * len(todo) > SECONDS_WORTH_PROCESSES:
                     break
         if todo:
             from joblib import delayed
@@ -73,6 +72,11 @@ def computed(
                 advance(min(size, len(cells) - start))
     for job in jobs:
         yield job, np.concatenate([read_part(job, start) for start in parts])
+
+
+def _cpu_seconds() -> float:
+    """Return the CPU time of this process and of the programs that it ran."""
+    return sum(os.times()[:4])
 
 
 def _opened(jobs: Sequence[Job], cells: Cells, device: str, threads: int) -> tuple[_Computation, ...]:

@@ -61,10 +61,11 @@ def _documentation(value: Any) -> str:
 
 
 def _takes_argument(registry: Any, name: str) -> Description:
+    with_argument = f"{name}:{registry.prefixes()[name]}"
     return [
-        ("name", f"{name}:{registry.prefixes()[name]}"),
+        ("name", with_argument),
         ("about", _documentation(registry.factory(name))),
-        ("defined in", str(registry.origin(name))),
+        ("defined in", str(registry.origin(with_argument))),
     ]
 
 
@@ -92,8 +93,8 @@ def _dataset(name: str) -> Description | None:
 
 def _features(name: str) -> Description | None:
     if name in (f"{prefix}:{argument}" for prefix, argument in EXTRACTORS.prefixes().items()):  # as it is listed
-        name = name.partition(":")[0]
-    if name in EXTRACTORS.prefixes():
+        return _takes_argument(EXTRACTORS, name.partition(":")[0])
+    if name in EXTRACTORS.prefixes() and name not in EXTRACTORS:
         return _takes_argument(EXTRACTORS, name)
     try:
         feature_set = features.parse(name)

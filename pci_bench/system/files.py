@@ -359,6 +359,13 @@ def copy_if_different(source: Path, target: Path) -> None:
 
 
 @contextmanager
+def temporary_folder(parent: Path) -> Iterator[Path]:
+    """Yield an empty folder within another, removed at the end; what killed processes left there is removed too."""
+    with sentences_for_os_errors("write", parent), _temporary(parent / "run", folder=True) as temporary:
+        yield temporary
+
+
+@contextmanager
 def atomic_folder(path: Path) -> Iterator[Path]:
     """Yield a temporary folder that becomes `path`, replacing what was there, when the block ends well."""
     with sentences_for_os_errors("write", path), _temporary(path, folder=True) as temporary:

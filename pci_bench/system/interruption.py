@@ -106,6 +106,13 @@ def undone(action: Callable[[], object]) -> Iterator[None]:
         _undo.pop(key, None)
 
 
+def undo() -> None:
+    """Run what `undone` was told of, the last first: for a process that is about to end at once."""
+    for action in reversed(list(_undo.values())):
+        with suppress(Exception):
+            action()
+
+
 @contextmanager
 def advising(advice: Callable[[], str]) -> Iterator[None]:
     """Say another sentence than that the same command continues, if a signal ends the process within the block."""
@@ -152,9 +159,7 @@ def _end_now() -> None:
     """Undo what is half-done, print the one sentence, and end the process; nothing where that is being done already."""
     if _received is None or not _ending.acquire(blocking=False):
         return
-    for action in reversed(list(_undo.values())):
-        with suppress(Exception):
-            action()
+    undo()
     show_cursor = "\x1b[?25h" if os.isatty(2) else ""  # which a live progress bar hides
     sentence = f"{show_cursor}{SENTENCES[signal.Signals(_received.number).name]} {_received.advice}\n"
     with suppress(OSError):

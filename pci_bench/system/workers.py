@@ -13,6 +13,7 @@ from concurrent.futures.process import BrokenProcessPool
 from typing import Any
 
 from pci_bench.errors import UserError
+from pci_bench.system.interruption import undo
 
 SECONDS_BETWEEN_LOOKS = 0.5  # of a worker process for its parent
 
@@ -57,6 +58,7 @@ def stay_with(parent: int) -> None:
     def watch() -> None:
         while os.getppid() == parent:
             time.sleep(SECONDS_BETWEEN_LOOKS)
+        undo()
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()
