@@ -30,7 +30,9 @@ PACKAGED = "default"
 OBJECTS = "Cells"
 PACKAGED_FILE = Path(__file__).with_name("cellprofiler_default.cppipe")
 PACKAGED_IMAGES = "GFP, RFP"  # in the packaged pipeline, they stand for all images of the dataset
-MAX_SAMPLE_VALUE = 281  # a TIFF tag; CellProfiler takes it for the scale of an image, which Costes' thresholds step through
+MAX_SAMPLE_VALUE = (
+    281  # a TIFF tag; CellProfiler takes it for the scale of an image, which Costes' thresholds step through
+)
 SCALE = 255  # what CellProfiler takes where no file tells
 IMPORTING = ("Images", "Metadata", "NamesAndTypes", "Groups", "LoadData", "LoadImages", "LoadSingleImage")
 WRITING_ELSEWHERE = ("CreateBatchFiles", "ExportToDatabase", "SaveImages", "SaveCroppedObjects")
@@ -73,11 +75,11 @@ class CellProfilerPipeline(Extractor):
         self.argument = argument
         packaged = argument == PACKAGED
         self.path = PACKAGED_FILE if packaged else user_path(argument, "The pipeline", text=True)
-        digest = sha256_of(self.path) if self.path.is_file() else "none"
+        self.digest = sha256_of(self.path) if self.path.is_file() else "none"
         self.cellprofiler = version_of(executable())
         self.meta = ExtractorMeta(
             f"cellprofiler:{argument}",
-            f"{EXCHANGE}, CellProfiler {self.cellprofiler or 'not found'}, pipeline {digest[:16]}",
+            f"{EXCHANGE}, CellProfiler {self.cellprofiler or 'not found'}, pipeline {self.digest[:16]}",
             f"CellProfiler, {'its modules of object measurement' if packaged else self.path.name}",
             rescale="raw",
             roles=(),
@@ -103,13 +105,13 @@ class CellProfilerPipeline(Extractor):
 
     def names(self, output: str, channels: tuple[Channel, ...], weights: Path | None = None) -> list[str]:
         """Return the columns that the pipeline exports; CellProfiler is asked once for each pipeline and its channels."""
-        return columns_of(self.path, self.cellprofiler, tuple(image_names(channels)))
+        return columns_of(self.path, self.digest, self.cellprofiler, tuple(image_names(channels)))
 
     def open(self, channels: tuple[Channel, ...], weights: Path | None, device: str) -> Compute:
         """Return a function that runs CellProfiler on a batch; where no cell was found, all is NaN."""
         names = self.names("", channels)
-        images = image_names(channels)
-        order = reading_order(channels)
+        images, order = image_names(channels), reading_order(channels)
+        pipeline = prepared_pipeline(self.path, images)
 
         def compute(crops: np.ndarray, outputs: set[str]) -> dict[str, np.ndarray]:
             pixels, cells = crops[:, order], np.isin(crops[:, -1], (1, 2))
@@ -118,7 +120,9 @@ class CellProfilerPipeline(Extractor):
             values = np.full((len(crops), len(names)), np.nan, np.float32)
             present = np.flatnonzero(cells.any(axis=(1, 2)))
             if present.size:
-                tables = measured(self.path, dict(zip(images, pixels[present].swapaxes(0, 1), strict=True)), cells[present])
+                tables = measured(
+                    self.path, pipeline, dict(zip(images, pixels[present].swapaxes(0, 1), strict=True)), cells[present]
+                )
                 with np.errstate(over="ignore"):
                     values[present] = values_by_name(tables, names, len(present), self.path)
             values[~np.isfinite(values)] = np.nan
@@ -133,7 +137,11 @@ class CellProfilerPipeline(Extractor):
 def executable() -> Path | None:
     """Return the CellProfiler that the environment variable names, else the one on the PATH; None where there is none."""
     named = os.environ.get(EXECUTABLE)
-    found = shutil.which(os.path.expanduser(named)) if named else shutil.which("cellprofiler") or shutil.which("CellProfiler")
+    found = (
+        shutil.which(os.path.expanduser(named))
+        if named
+        else shutil.which("cellprofiler") or shutil.which("CellProfiler")
+    )
     return Path(found).absolute() if found else None
 
 
@@ -146,7 +154,11 @@ def executable_reason() -> str | None:
     )
     path = executable()
     if path is None:
-        return f"{EXECUTABLE} names {named}, which is no program. {how}" if named else f"there is no CellProfiler on the PATH. {how}"
+        return (
+            f"{EXECUTABLE} names {named}, which is no program. {how}"
+            if named
+            else f"there is no CellProfiler on the PATH. {how}"
+        )
     if not version_of(path):
         return f"{path} --version tells no version: {_last_words(_asked_version(path)[1])}. {how}"
     return None
@@ -287,13 +299,15 @@ def image_names(channels: Sequence[Channel]) -> list[str]:
 # ---- one run
 
 
-def measured(path: Path, images: dict[str, np.ndarray], cells: np.ndarray) -> dict[str, list[dict[str, str]]]:
+def measured(
+    path: Path, pipeline: str, images: dict[str, np.ndarray], cells: np.ndarray
+) -> dict[str, list[dict[str, str]]]:
     """Return the tables that CellProfiler exports of some cells, by object (or ``Image``).
 
     Parameters
     ----------
-    path
-        The pipeline.
+    path, pipeline
+        Where the pipeline is, for messages, and its text as it is run.
     images
         By name, (cells, rows, columns) float32 from 0 to 1.
     cells
@@ -308,36 +322,55 @@ def measured(path: Path, images: dict[str, np.ndarray], cells: np.ndarray) -> di
     if program is None:
         raise UserError(f"CellProfiler cannot be run: {executable_reason()}.")
     with temporary_folder(cache_folder() / "cellprofiler") as folder:
-        (folder / "pipeline.cppipe").write_text(prepared_pipeline(path, list(images)), encoding="utf-8", newline="\n")
+        (folder / "pipeline.cppipe").write_text(pipeline, encoding="utf-8", newline="\n")
         write_images(folder / "images", images, cells)
-        command = [program, "-c", "-r", "-p", folder / "pipeline.cppipe", "-o", folder / "tables", "-t", folder / "temporary"]
-        command += ["-d", folder / "done", f"--data-file={folder / 'images' / 'images.csv'}", "-L", "ERROR"]
+        # fmt: off
+        command: list[str | Path] = [
+            program, "-c", "-r", "-p", folder / "pipeline.cppipe", f"--data-file={folder / 'images' / 'images.csv'}",
+            "-o", folder / "tables", "-t", folder / "temporary", "-d", folder / "done", "-L", "ERROR",
+        ]
+        # fmt: on
         code = _run(command, folder)
         log = (folder / "log").read_text(encoding="utf-8", errors="replace")
-        with suppress(FileNotFoundError):
-            if (folder / "done").read_text(encoding="utf-8").strip() == "Complete" and "Failed to load pipeline" not in log:
-                return read_tables(folder / "tables")
-        how = f"was killed by signal {-code}" if code < 0 else "failed"
-        advice = (
-            "Run the same command again: it continues where it stopped. Where the system killed it for want of memory, use "
-            "fewer --workers."
-            if code < 0
-            else f"The images that it is given are {', '.join(images)}, the object is {OBJECTS}; a pipeline must ask for these names."
-        )
-        raise UserError(f"CellProfiler {how} in the pipeline {path}: {_last_words(log)}. {advice}")
+        if _completed(folder, log):
+            return read_tables(folder / "tables")
+    killed = (
+        -code if code < 0 else code - 128 if 128 < code < 160 else 0
+    )  # a shell script's status is 128 and the signal
+    advice = (
+        "Run the same command again: it continues where it stopped. Where the system killed it for want of memory, use "
+        "fewer --workers."
+        if killed
+        else f"The images that it is given are {', '.join(images)}, the object is {OBJECTS}; a pipeline must ask for these names."
+    )
+    how = f"was killed by signal {killed}" if killed else "failed"
+    raise UserError(f"CellProfiler {how} in the pipeline {path}: {_last_words(log)}. {advice}")
+
+
+def _completed(folder: Path, log: str) -> bool:
+    """Return whether CellProfiler ran the whole pipeline; modules that it does not know it leaves out, and goes on."""
+    done = folder / "done"
+    return (
+        done.is_file()
+        and done.read_text(encoding="utf-8").strip() == "Complete"
+        and "Failed to load pipeline" not in log
+    )
 
 
 def _run(command: Sequence[str | Path], folder: Path) -> int:
     """Run a program to its end, however long it takes, and return its exit status; it ends when this process is ended."""
-    with (folder / "log").open("wb") as log, subprocess.Popen(
-        command,
-        stdin=subprocess.DEVNULL,
-        stdout=log,
-        stderr=log,
-        cwd=folder,
-        env=environment(),
-        start_new_session=os.name == "posix",  # so that a script's own processes are ended with it
-    ) as process:
+    with (
+        (folder / "log").open("wb") as log,
+        subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=log,
+            cwd=folder,
+            env=environment(),
+            start_new_session=os.name == "posix",  # so that a script's own processes are ended with it
+        ) as process,
+    ):
 
         def end() -> None:
             with suppress(OSError):
@@ -356,7 +389,9 @@ def _run(command: Sequence[str | Path], folder: Path) -> int:
 
 def _last_words(log: str) -> str:
     """Return the last lines of a log as a clause, without the frames of a traceback."""
-    lines = [line.strip() for line in log.splitlines() if line.strip() and not line.startswith((" ", "\t", "Traceback"))]
+    lines = [
+        line.strip() for line in log.splitlines() if line.strip() and not line.startswith((" ", "\t", "Traceback"))
+    ]
     return " / ".join(lines[-3:])[-600:].rstrip(".") or "it said nothing"
 
 
@@ -373,7 +408,10 @@ def write_images(folder: Path, images: dict[str, np.ndarray], cells: np.ndarray)
             row[f"Image_FileName_{name}"] = f"{number}_{name}.tiff"
             row[f"Image_PathName_{name}"] = str(folder)
             tifffile.imwrite(
-                folder / row[f"Image_FileName_{name}"], crops[number - 1].astype(np.float32), extratags=scale, metadata=None
+                folder / row[f"Image_FileName_{name}"],
+                crops[number - 1].astype(np.float32),
+                extratags=scale,
+                metadata=None,
             )
         row[f"Image_ObjectsFileName_{OBJECTS}"] = f"{number}_objects.tiff"
         row[f"Image_ObjectsPathName_{OBJECTS}"] = str(folder)
@@ -456,9 +494,9 @@ def values_by_name(tables: dict[str, list[dict[str, str]]], names: Sequence[str]
 
 
 @functools.cache
-def columns_of(path: Path, version: str, images: tuple[str, ...]) -> list[str]:
+def columns_of(path: Path, digest: str, version: str, images: tuple[str, ...]) -> list[str]:
     """Return the names of the columns that a pipeline exports, from a run on one synthetic cell that is kept in the cache."""
-    identity = [EXCHANGE, sha256_of(path), version, images]
+    identity = [EXCHANGE, digest, version, images]
     key = hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:20]
     file = cache_folder() / "cellprofiler" / f"columns-{key}.json"
     with suppress(OSError, ValueError):
@@ -466,7 +504,8 @@ def columns_of(path: Path, version: str, images: tuple[str, ...]) -> list[str]:
         if isinstance(kept, list) and kept and all(isinstance(name, str) for name in kept):
             return kept
     cell, crops = _synthetic_cell(len(images))
-    tables = measured(path, dict(zip(images, crops[:, None], strict=True)), cell[None])
+    pipeline = prepared_pipeline(path, images)
+    tables = measured(path, pipeline, dict(zip(images, crops[:, None], strict=True)), cell[None])
     names = [name for name, (table, column) in feature_names(tables).items() if _are_numbers(tables[table][1:], column)]
     if not names:
         raise UserError(
