@@ -237,7 +237,7 @@ def read_pipeline(path: Path) -> tuple[list[str], list[Module]]:
     for block in blocks:
         first, *lines = block.splitlines()
         name, _, attributes = first.partition(":")
-        pairs = [line.strip().partition(":") for line in lines if line.startswith(" ")]
+        pairs = [line.lstrip().partition(":") for line in lines if line.startswith(" ")]
         modules.append(Module(name, attributes, tuple((setting, value) for setting, _, value in pairs)))
     return [line for line in header.splitlines() if line], modules
 
@@ -404,18 +404,13 @@ def write_images(folder: Path, images: dict[str, np.ndarray], cells: np.ndarray)
     rows = []
     for number, cell in enumerate(cells, start=1):
         row = {}
-        for name, crops in images.items():
-            row[f"Image_FileName_{name}"] = f"{number}_{name}.tiff"
-            row[f"Image_PathName_{name}"] = str(folder)
-            tifffile.imwrite(
-                folder / row[f"Image_FileName_{name}"],
-                crops[number - 1].astype(np.float32),
-                extratags=scale,
-                metadata=None,
-            )
-        row[f"Image_ObjectsFileName_{OBJECTS}"] = f"{number}_objects.tiff"
-        row[f"Image_ObjectsPathName_{OBJECTS}"] = str(folder)
-        tifffile.imwrite(folder / f"{number}_objects.tiff", cell.astype(np.uint8), metadata=None)
+        for position, (name, crops) in enumerate(images.items()):
+            file = folder / f"{number}-{position}.tiff"
+            tifffile.imwrite(file, crops[number - 1].astype(np.float32), extratags=scale, metadata=None)
+            row |= {f"Image_FileName_{name}": file.name, f"Image_PathName_{name}": str(folder)}
+        file = folder / f"{number}-objects.tiff"
+        tifffile.imwrite(file, cell.astype(np.uint8), metadata=None)
+        row |= {f"Image_ObjectsFileName_{OBJECTS}": file.name, f"Image_ObjectsPathName_{OBJECTS}": str(folder)}
         rows.append(row)
     with (folder / "images.csv").open("w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
@@ -445,7 +440,7 @@ def feature_names(tables: dict[str, list[dict[str, str]]]) -> dict[str, tuple[st
         f"{table}_{column}": (table, column)
         for table in in_order
         for column in tables[table][0]
-        if column and column.partition("_")[0] not in NO_FEATURES
+        if column and column.partition("_")[0] not in NO_FEATURES and not column.endswith("Number_Object_Number")
     }
 
 

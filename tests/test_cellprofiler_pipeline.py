@@ -455,3 +455,23 @@ def test_cellprofiler_itself_says_what_it_lacks_and_leaves_nothing(oracle, own, 
             extract(f"cellprofiler:{file}", cells)
         assert words in str(error.value)
         assert nothing_is_left(cache)
+
+
+@pytest.mark.parametrize("own", [pytest.param(None, marks=real)])
+def test_cellprofiler_itself_runs_a_pipeline_that_was_built_for_other_files(oracle, own):
+    """Images, NamesAndTypes and Groups at its head; blobs found in one channel; two tables combined in one file."""
+    crops, masks, _ = oracle
+    cells = make_cells(crops=crops[:3], masks=masks[:3].astype(np.uint16))
+    file = Path(__file__).with_name("cellprofiler_blobs.cppipe")
+    values = extract(f"cellprofiler:{file}", cells).to_df()
+    assert (values["Cells_Children_Blobs_Count"] >= 1).all()
+    assert np.isfinite(values["Cells_Mean_Blobs_Intensity_MeanIntensity_GFP"]).all()
+    for name, expected in (
+        (
+            "Cells_Intensity_MeanIntensity_RFP",
+            [crop[1][mask == 1].mean() for crop, mask in zip(crops, masks, strict=True)],
+        ),
+        ("Image_Intensity_MaxIntensity_GFP", crops[:, 0].max(axis=(1, 2))),
+    ):
+        np.testing.assert_allclose(values[name], expected[:3], rtol=1e-5)
+    assert not [name for name in values if "FileName" in name or "ExecutionTime" in name or "Number" in name]
