@@ -403,14 +403,14 @@ def write_images(folder: Path, images: dict[str, np.ndarray], cells: np.ndarray)
     scale = [(MAX_SAMPLE_VALUE, "H", 1, SCALE, True)]
     rows = []
     for number, cell in enumerate(cells, start=1):
-        row = {}
+        row: dict[str, str] = {}
         for position, (name, crops) in enumerate(images.items()):
-            file = folder / f"{number}-{position}.tiff"
-            tifffile.imwrite(file, crops[number - 1].astype(np.float32), extratags=scale, metadata=None)
-            row |= {f"Image_FileName_{name}": file.name, f"Image_PathName_{name}": str(folder)}
-        file = folder / f"{number}-objects.tiff"
-        tifffile.imwrite(file, cell.astype(np.uint8), metadata=None)
-        row |= {f"Image_ObjectsFileName_{OBJECTS}": file.name, f"Image_ObjectsPathName_{OBJECTS}": str(folder)}
+            image = folder / f"{number}-{position}.tiff"
+            tifffile.imwrite(image, crops[number - 1].astype(np.float32), extratags=scale, metadata=None)
+            row |= {f"Image_FileName_{name}": image.name, f"Image_PathName_{name}": str(folder)}
+        mask = folder / f"{number}-objects.tiff"
+        tifffile.imwrite(mask, cell.astype(np.uint8), metadata=None)
+        row |= {f"Image_ObjectsFileName_{OBJECTS}": mask.name, f"Image_ObjectsPathName_{OBJECTS}": str(folder)}
         rows.append(row)
     with (folder / "images.csv").open("w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")

@@ -47,6 +47,20 @@ def test_a_name_registered_by_two_files_is_refused_and_both_places_are_named(fru
     assert fruit.get("apple") == "APPLE"
 
 
+def test_two_files_of_one_package_may_give_a_name_alone_and_with_an_argument_but_not_twice_alone(fruit, tmp_path):
+    for name in ("__init__.py", "one.py", "two.py"):
+        (tmp_path / name).touch()
+    places = [Origin(str(tmp_path / name), 1) for name in ("one.py", "two.py")]
+    fruit.register("fig", "FIG", origin=places[0])
+    fruit.register("fig", lambda size: f"fig of {size}", argument="SIZE", origin=places[1])
+    assert (fruit.get("fig"), fruit.get("fig:3")) == ("FIG", "fig of 3")
+    assert fruit.origin("fig:3") == places[1]
+    with pytest.raises(UserError, match="'fig'"):
+        fruit.register("fig", "another", origin=places[1])
+    with pytest.raises(UserError, match="'fig'"):
+        fruit.register("fig", lambda size: size, argument="SIZE", origin=Origin("stranger.py", 7))
+
+
 def test_the_same_file_may_register_a_name_again(fruit):
     fruit.register("apple", "reloaded", origin=Origin("fruit.py", 30))
     assert fruit.get("apple") == "reloaded"
