@@ -359,7 +359,7 @@ def test_crops_that_are_no_images_of_0_to_1_are_refused(program, pipeline):
 
 
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGINT", "SIGKILL"])
-def test_a_command_that_is_ended_ends_its_cellprofiler(program, pipeline, cache, tmp_path, test_data, notes, name):
+def test_a_command_that_is_ended_ends_its_cellprofiler(program, pipeline, toy_cache, tmp_path, test_data, notes, name):
     feature_set = pipeline(MEASURE, "StandInWaits", EXPORT)
     process = subprocess.Popen(
         [
@@ -375,28 +375,34 @@ def test_a_command_that_is_ended_ends_its_cellprofiler(program, pipeline, cache,
             "--out",
             "x.h5ad",
         ],
-        env=environment(cache, test_data, PCI_BENCH_CELLPROFILER=str(program), STAND_IN_NOTES=str(tmp_path / "notes")),
+        env=environment(
+            toy_cache, test_data, PCI_BENCH_CELLPROFILER=str(program), STAND_IN_NOTES=str(tmp_path / "notes")
+        ),
         cwd=tmp_path,
         stderr=subprocess.PIPE,
         text=True,
     )
-    deadline = time.monotonic() + 90
-    while time.monotonic() < deadline and not ((tmp_path / "notes").exists() and len(notes()) == 2):
+    deadline = time.monotonic() + 400
+    while (
+        time.monotonic() < deadline
+        and process.poll() is None
+        and not ((tmp_path / "notes").exists() and len(notes()) == 2)
+    ):
         time.sleep(0.1)
     pid = notes()[1]["pid"]
     process.send_signal(getattr(signal, name))
-    _, said = process.communicate(timeout=60)
+    _, said = process.communicate(timeout=200)
     if name == "SIGKILL":  # nothing can be done by a process that is killed: the next run removes what it left
         os.kill(pid, signal.SIGKILL)
-        assert not nothing_is_left(cache)
-        with cellprofiler_pipeline.temporary_folder(cache / "cellprofiler"):
+        assert not nothing_is_left(toy_cache)
+        with cellprofiler_pipeline.temporary_folder(toy_cache / "cellprofiler"):
             pass
     else:
         assert "continues where it stopped" in said
         while time.monotonic() < deadline and Path(f"/proc/{pid}").exists():
             time.sleep(0.1)
         assert not Path(f"/proc/{pid}").exists()
-    assert nothing_is_left(cache)
+    assert nothing_is_left(toy_cache)
 
 
 # ---- CellProfiler itself
