@@ -76,7 +76,7 @@ def computed(
 
 def _cpu_seconds() -> float:
     """Return the CPU time of this process and of the programs that it ran."""
-    return sum(os.times()[:4])
+    return time.process_time() + sum(os.times()[2:4])
 
 
 def _opened(jobs: Sequence[Job], cells: Cells, device: str, threads: int) -> tuple[_Computation, ...]:
