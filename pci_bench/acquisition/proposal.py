@@ -11,10 +11,10 @@ from pathlib import Path
 
 import numpy as np
 
-from pci_bench.acquisition.fields import NOT_OF_A_FIELD, FoundFields, find_fields
+from pci_bench.acquisition.fields import FoundFields, find_fields
 from pci_bench.acquisition.file_names import Naming, naming_of, values_of
 from pci_bench.acquisition.images import READABLE, ImageDescription, describe_image, list_images, read_plane
-from pci_bench.acquisition.layout import Layout, layout_of
+from pci_bench.acquisition.layout import NOT_OF_A_FIELD, Layout, layout_of
 from pci_bench.errors import UserError
 from pci_bench.system.files import atomic_file, make_folder, user_path
 from pci_bench.system.foreign import toml_value
