@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from pci_bench import __version__
 from pci_bench.data.cells import Cells
 from pci_bench.data.observations import obs_strings
 from pci_bench.errors import UserError
@@ -23,14 +21,13 @@ from pci_bench.reporting.html.cells import (
 from pci_bench.reporting.html.classes import class_views, classified, examples_wanted
 from pci_bench.reporting.html.embedding import embedding_views, without_coordinates
 from pci_bench.reporting.html.layers import layer_views
-from pci_bench.reporting.html.library import plot_library
 from pci_bench.reporting.html.neighbours import Galleries, galleries, gallery_views
 from pci_bench.reporting.html.pictures import Picture, pictures
+from pci_bench.reporting.html.rendering import rendered_page
 from pci_bench.reporting.html.tables import paper_tables, result_tables
 from pci_bench.runs.record import RunRecord
 from pci_bench.runs.results import Result, read_results
 from pci_bench.system.files import atomic_file, check_replaceable, user_path
-from pci_bench.system.text import json_in_html
 
 
 def write_report(folder: Path, out: Path | None = None) -> Path:
@@ -80,8 +77,6 @@ def rendered(
     not_shown: Sequence[str],
 ) -> str:
     """Return the page of some results, their run's record, the figures to show, and the names of other figures."""
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
     groups = of_the_same_cells(results)
     opened_cells = [opened(group[0]) for group in groups]
     group_galleries = [galleries(group, cells) for group, cells in zip(groups, opened_cells, strict=True)]
@@ -120,19 +115,13 @@ def rendered(
         "cells": shown_cells.listed(),
         "datasets": data,
     }
-    here = files("pci_bench.reporting.html")
-    environment = Environment(
-        loader=PackageLoader("pci_bench.reporting.html"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     benchmarks = list(dict.fromkeys(r.benchmark for r in results if r.benchmark))
-    return environment.get_template("report.html.j2").render(
+    return rendered_page(
+        "report.html.j2",
+        payload,
+        charts=any(any(views.values()) for views in data),
         name=name,
         benchmarks=benchmarks,
-        version=__version__,
         n_results=len(results),
         reproductions=sum(r.paper is not None for r in results),
         sections=sections,
@@ -144,10 +133,6 @@ def rendered(
         provenance=run_record.provenance(record, results),
         weights=_weights(results),
         sprite=image,
-        style=(here / "report.css").read_text(encoding="utf-8"),
-        script=(here / "report.js").read_text(encoding="utf-8"),
-        library=plot_library() if any(any(views.values()) for views in data) else "",
-        data=json_in_html(payload),
     )
 
 
