@@ -1,59 +1,19 @@
-"""The report as a reader meets it, in a real headless Chromium.
-
-Needs the extra ``browser`` and Debian's package ``chromium``: ``tox -e browser``. Elsewhere these tests are skipped; with
-PCI_BENCH_BROWSER=required, which tox sets, they fail instead. Screenshots go to the folder PCI_BENCH_SCREENSHOTS, if set.
-"""
+"""The report as a reader meets it, in a real headless Chromium."""
 
 from __future__ import annotations
 
-import os
 import re
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
+from chromium import DESKTOP, PHONE, check_layout_names_and_contrast, opening, tab_through
 from painted import CLASSES, FEATURES, registered, write_folder
+from playwright.sync_api import Browser, Page, expect
 
 from pci_bench.reporting.html import write_report
 
 pytestmark = pytest.mark.browser
-
-
-CHROMIUM = Path("/usr/bin/chromium")
-if os.environ.get("PCI_BENCH_BROWSER") != "required":
-    pytest.importorskip("playwright", reason="playwright is not installed: pip install 'pci-bench[browser]'")
-    if not CHROMIUM.exists():
-        pytest.skip(f"{CHROMIUM} does not exist: apt-get install chromium", allow_module_level=True)
-
-from playwright.sync_api import Browser, Page, expect, sync_playwright
-
-FLAGS = [
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
-PHONE, DESKTOP = {"width": 360, "height": 740}, {"width": 1280, "height": 900}
-CONTRAST = """() => {
-  const number = (text) => text.match(/[\\d.]+/g).map(Number);
-  const light = (rgb) => { const [r, g, b] = rgb.slice(0, 3).map((v) => { v /= 255; return v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4; }); return 0.2126 * r + 0.7152 * g + 0.0722 * b; };
-  const ground = (e) => { for (; e; e = e.parentElement) { const c = number(getComputedStyle(e).backgroundColor); if (c.length === 3 || c[3] === 1) return c; } return [255, 255, 255]; };
-  const bad = [];
-  for (const e of document.querySelectorAll("p, li, a, button, h1, h2, h3, h4, h5, th, td, dt, dd, label, select, summary, span.right, span.wrong, span.count, strong")) {
-    if (!e.innerText?.trim() || !e.checkVisibility()) continue;
-    const c = getComputedStyle(e);
-    const [a, b] = [light(number(c.color)), light(ground(e))].sort((x, y) => y - x);
-    if ((a + 0.05) / (b + 0.05) < 4.5) bad.push(`${e.tagName} ${e.innerText.slice(0, 30)} ${((a + 0.05) / (b + 0.05)).toFixed(2)}`);
-  }
-  return bad;
-}"""
-UNNAMED = """() => [...document.querySelectorAll("button, select, input, a, summary, [tabindex='0'], [role=img]")].filter((e) =>
-  e.checkVisibility() && !(e.innerText?.trim() || e.getAttribute("aria-label") || e.labels?.length ||
-  document.getElementById(e.getAttribute("aria-labelledby"))?.innerText)).map((e) => e.outerHTML.slice(0, 120))"""
 
 
 @pytest.fixture(scope="module")
@@ -65,38 +25,11 @@ def report(tmp_path_factory) -> Path:
         return write_report(root / "run")
 
 
-@pytest.fixture(scope="module")
-def browser():
-    """One Chromium for all tests."""
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=str(CHROMIUM), args=FLAGS)
-        yield chromium
-        chromium.close()
-
-
 @pytest.fixture
 def open_page(browser: Browser, report: Path):
-    """A function that opens the report in a new profile; afterwards nothing may have left, and no script have failed."""
-    contexts, asked, wrong = [], [], []
-
-    def opened(viewport=DESKTOP, scheme="light", **options) -> Page:
-        context = browser.new_context(viewport=viewport, color_scheme=scheme, reduced_motion="reduce", **options)
-        contexts.append(context)
-        page = context.new_page()
-        page.on("request", lambda request: asked.append(request.url))
-        page.on("pageerror", lambda error: wrong.append(str(error)))
-        page.on("console", lambda message: wrong.append(message.text) if message.type in ("error", "warning") else None)
-        page.goto(report.as_uri())
-        page.wait_for_selector("html[data-ready]")
-        page.wait_for_selector(".layers svg")
-        return page
-
-    yield opened
-    for context in contexts:
-        context.close()
-    assert {re.split(r"[:;]", url)[0] for url in asked} <= {"file", "data"}
-    assert [url for url in asked if url.startswith("file:") and url != report.as_uri()] == []
-    assert wrong == []
+    """A function that opens the report."""
+    with opening(browser, report, ".layers svg") as opened:
+        yield opened
 
 
 def first_column(table) -> list[str]:
@@ -243,23 +176,7 @@ def test_the_theme_follows_the_system_and_the_button_and_stays(open_page, report
 
 
 def test_every_control_is_reached_by_tab_in_the_order_of_the_page_and_shows_it(open_page):
-    page = open_page()
-    wanted = page.evaluate(
-        "[...document.querySelectorAll('a, button, select, input, summary, [tabindex=\"0\"]')].filter(e => e.checkVisibility()).length"
-    )
-    tops, reached = [], []
-    for _ in range(wanted + 2):
-        page.keyboard.press("Tab")
-        state = page.evaluate(
-            "(() => { const e = document.activeElement; const b = e.getBoundingClientRect(); return [e === document.body, b.top + scrollY, "
-            "getComputedStyle(e).outlineStyle, e.outerHTML.slice(0, 80)]; })()"
-        )
-        if state[0]:
-            break
-        assert state[2] != "none", state[3]
-        reached.append(state[3])
-        tops.append(state[1])
-    assert len(reached) == wanted
+    tops = tab_through(open_page())
     assert all(b >= a - 400 for a, b in pairwise(tops[1:]))
 
 
@@ -271,17 +188,7 @@ def test_nothing_overflows_everything_has_a_name_and_contrast(open_page, viewpor
     page.wait_for_selector(".classes svg")
     for summary in page.locator("summary").all():
         summary.click()
-    assert page.evaluate("document.documentElement.scrollWidth") <= viewport["width"]
-    outside = page.evaluate(
-        "[...document.querySelectorAll('main *')].filter(e => e.checkVisibility() && !e.closest('.scroll, .unseen, .plot, .skip, svg') "
-        "&& e.getBoundingClientRect().right > innerWidth + 1).map(e => e.outerHTML.slice(0, 100))"
-    )
-    assert outside == []
-    assert page.evaluate(UNNAMED) == []
-    assert page.evaluate(CONTRAST) == []
-    if folder := os.environ.get("PCI_BENCH_SCREENSHOTS"):
-        name = f"report-{'phone' if viewport is PHONE else 'desktop'}-{scheme}.png"
-        page.screenshot(path=Path(folder) / name, full_page=True)
+    check_layout_names_and_contrast(page, f"report-{'phone' if viewport is PHONE else 'desktop'}-{scheme}")
 
 
 def test_a_screen_reader_hears_headings_charts_and_matrices(open_page):
