@@ -98,6 +98,7 @@ def data_prepare(
     """Cut cells from raw fields of view: segment, crop and filter, into a dataset that every command takes."""
     load_plugins(plugin)
     from pci_bench.datasets.prepared import prepare_dataset, prepared_folder
+    from pci_bench.reporting.html.quality import write_quality_page
 
     cells, prepared = prepare_dataset(
         layout, name, workers=workers, strict=strict, replace=replace, progress=ConsoleProgress(err)
@@ -112,7 +113,9 @@ def data_prepare(
     for note in cells.notes:
         say(f"Note: {note}")
     out.print(repr(cells), markup=False, highlight=False)
+    page = write_quality_page(prepared_folder(name) / "qc.html", cells, prepared, str(layout.absolute()))
     say(f"Fields, objects and reasons as tables: {prepared_folder(name)}")
+    say(f"Quality control, to be opened in a browser: {page}")
 
 
 @data_app.command("remove")

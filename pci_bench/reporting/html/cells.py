@@ -25,7 +25,7 @@ LARGEST_SAMPLE = 4000
 LARGEST_TILE = 64
 LARGEST_SPRITE = 7_500_000  # bytes; a third more as text, which leaves the rest of 15 MB to everything else
 QUALITIES = (82, 70, 55, 40, 25)
-COLOURS = ((0.0, 1.0, 0.0), (0.8, 0.0, 0.8), (0.1, 0.3, 1.0), (0.9, 0.6, 0.0))  # the protein, then markers
+COLOURS = {"green": (0.0, 1.0, 0.0), "magenta": (0.8, 0.0, 0.8), "blue": (0.1, 0.3, 1.0), "orange": (0.9, 0.6, 0.0)}
 
 
 def opened(result: Result) -> Cells | str:
@@ -58,11 +58,33 @@ def stratified(cells: Cells, count: int, seed: int = 0) -> list[str]:
     names = cells.obs["cell"].astype(str).to_numpy()
     labels = obs_strings(cells.obs, "label")
     shuffled = np.random.default_rng(seed).permutation(np.argsort(names, kind="stable"))
-    shuffled_labels = labels[shuffled]
-    turn = np.empty(len(cells), np.int64)  # a cell's position among those of its label
-    for label in np.unique(shuffled_labels):
-        turn[shuffled_labels == label] = np.arange((shuffled_labels == label).sum())
-    return [str(n) for n in names[shuffled[np.lexsort((shuffled_labels, turn))[:count]]]]
+    return [str(n) for n in names[shuffled[np.lexsort((labels[shuffled], turns(labels[shuffled])))[:count]]]]
+
+
+def scattered(cells: Cells, count: int, column: str, seed: int = 0) -> list[str]:
+    """Return names of at most `count` cells, as evenly over a column's values as there are cells, and over images for each value.
+
+    They are drawn by `seed`, independent of the cells' order; where there are more values than cells, so are the values.
+    """
+    names = cells.obs["cell"].astype(str).to_numpy()
+    values, images = obs_strings(cells.obs, column), obs_strings(cells.obs, "image")
+    shuffled = np.random.default_rng(seed).permutation(np.argsort(names, kind="stable"))
+    of_image = np.unique(np.stack([values, images]), axis=1, return_inverse=True)[1].ravel()[shuffled]
+    shuffled = shuffled[np.argsort(turns(of_image), kind="stable")]
+    return [str(n) for n in names[shuffled[np.argsort(turns(values[shuffled]), kind="stable")[:count]]]]
+
+
+def turns(keys: np.ndarray) -> np.ndarray:
+    """Return each place's position among those of its key (n,) int.
+
+    >>> turns(np.array(["a", "b", "a", "a", "b"]))
+    array([0, 0, 1, 2, 1])
+    """
+    _, codes, counts = np.unique(keys, return_inverse=True, return_counts=True)
+    order = np.argsort(codes, kind="stable")
+    result = np.empty(len(keys), np.int64)
+    result[order] = np.arange(len(keys)) - np.repeat(np.cumsum(counts) - counts, counts)
+    return result
 
 
 @dataclass
@@ -101,9 +123,8 @@ class Shown:
 
 
 def coloured(crops: np.ndarray, roles: Sequence[str]) -> np.ndarray:
-    """Return crops (b, channels, rows, columns) in [0, 1] as uint8 (b, rows, columns, 3): the protein green, markers others."""
-    markers = iter(COLOURS[1:])
-    paints = [COLOURS[0] if role == "protein" else next(markers, (0.0, 0.0, 0.0)) for role in roles]
+    """Return crops (b, channels, rows, columns) in [0, 1] as uint8 (b, rows, columns, 3): the protein green, others as they come."""
+    paints = [COLOURS.get(word, (0.0, 0.0, 0.0)) for word in colours_of(roles)]
     mixed = np.einsum("bcij,ck->bijk", np.clip(crops, 0, 1), np.array(paints, np.float32))
     levels: np.ndarray = np.rint(255 * np.clip(mixed, 0, 1))
     return levels.astype(np.uint8)
@@ -169,8 +190,19 @@ def smallest(image: Image) -> tuple[str, bytes]:
     return best
 
 
+def colours_of(roles: Sequence[str]) -> list[str]:
+    """Return the colour of each channel in a word: the first protein green, then magenta, blue and orange.
+
+    >>> colours_of(["protein", "marker"]), colours_of(["marker"])
+    (['green', 'magenta'], ['magenta'])
+    """
+    first = list(roles).index("protein") if "protein" in roles else None
+    words = iter(list(COLOURS)[1:])
+    return ["green" if place == first else next(words, "not shown") for place in range(len(roles))]
+
+
 def channels_sentence(cells: Cells) -> str:
     """Return how crops are coloured, as a sentence."""
-    words = iter(("magenta", "blue", "orange"))
-    colours = [f"{c.name} {'green' if c.role == 'protein' else next(words, 'not shown')}" for c in cells.channels]
+    words = colours_of([c.role for c in cells.channels])
+    colours = [f"{c.name} {word}" for c, word in zip(cells.channels, words, strict=True)]
     return f"Every channel is stretched to the minimum and maximum of its crop: {', '.join(colours)}."

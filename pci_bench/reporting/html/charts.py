@@ -115,7 +115,7 @@ def bars(recalls: Sequence[Recalls]) -> Spec:
                 "encoding": {"x": {"field": "low", "type": "quantitative"}, "x2": {"field": "high"}},
             }
         )
-    return _vega_lite(
+    return vega_lite(
         "Bars: recall of every class",
         height=len(order) * (26 if len(recalls) > 1 else 18),
         data={"values": [{"neighbours": r.neighbours, **r.columns} for r in recalls]},
@@ -170,7 +170,7 @@ def curves(title: str, layers: Sequence[str], points: Sequence[Point]) -> Spec:
         "scale": {"domain": neighbours, "range": DASHES},
         "legend": None,
     }
-    return _vega_lite(
+    return vega_lite(
         f"Curves: balanced accuracy by layer, {title}",
         height=300,
         data={"values": [{**vars(p), "said": f"{p.network} {p.layer}, {p.neighbours}: {p.text} %"} for p in points]},
@@ -247,7 +247,8 @@ def scatter(n_points: int, n_classes: int) -> Spec:
     }
 
 
-def _vega_lite(description: str, **parts: Any) -> Spec:
+def vega_lite(description: str, **parts: Any) -> Spec:
+    """Return a chart as wide as its place, under a description that screen readers read."""
     return {
         "$schema": VEGA_LITE,
         "description": description,

@@ -104,13 +104,13 @@
     return {
       background: "transparent", font: "system-ui, sans-serif", view: { stroke: null },
       axis: { ...words, gridColor: line, domainColor: quiet, tickColor: quiet, labelLimit: 150 }, axisY: { labelLimit: isNarrow() ? 110 : 170 },
-      legend: { ...words, labelLimit: 260 }, title: { color: ink },
+      legend: { ...words, labelLimit: 260 }, title: { color: ink }, mark: { color: colours()[0] }, tick: { color: ink },
       rule: { color: ink }, range: { category: colours(), pair: [colours()[0], colours()[4]] },
     };
   }
-  async function draw(place, spec) {
+  async function draw(place, spec, tooltip = false) {
     place.view?.finalize();
-    const { view } = await vegaEmbed(place, spec, { actions: false, renderer: "svg", config: configuration(), tooltip: false, logLevel: 1 });
+    const { view } = await vegaEmbed(place, spec, { actions: false, renderer: "svg", config: configuration(), tooltip, logLevel: 1 });
     place.view = view;
   }
   function drawBars(place, spec) {
@@ -118,6 +118,19 @@
     const { x, color } = fitting.layer[0].encoding;
     if (isNarrow()) [x.title, color.legend.direction] = ["recall (%)", "vertical"];
     draw(place, fitting);
+  }
+
+  function chartView(place) { // one chart whose marks say what they are
+    const chart = make("div", { class: "chart" });
+    place.append(chart);
+    const show = () => {
+      const spec = structuredClone(data.charts[place.dataset.chart]);
+      const legend = spec.encoding?.color?.legend;
+      if (legend && isNarrow()) legend.columns = 1;
+      draw(chart, spec, { theme: isDark() ? "dark" : "light" });
+    };
+    show();
+    redraws.add(show);
   }
 
   function numbers(summary, name, columns, rows, names = 1) { // a table that is folded away; its first columns are names
@@ -410,7 +423,7 @@
     show();
   }
 
-  const kinds = { classes: classView, layers: layerView, umap: umapView, gallery: galleryView };
+  const kinds = { classes: classView, layers: layerView, umap: umapView, gallery: galleryView, "chart-view": chartView };
   for (const place of document.querySelectorAll(".view")) kinds[place.classList[1]](place);
   theme.setAttribute("aria-pressed", String(isDark()));
   document.getElementById("no-script").remove();
