@@ -184,7 +184,8 @@ def bins(values: np.ndarray, most: int = 30, *, upper: float = 1.0) -> np.ndarra
     width = next(
         w for w in (step * 10**power for power in counting() for step in (1, 2, 5)) if high // w - low // w < most
     )
-    return np.arange(int(low // width), int(high // width) + 2) * width
+    edges: np.ndarray = np.arange(int(low // width), int(high // width) + 2) * width
+    return edges
 
 
 def binned(values: np.ndarray, edges: np.ndarray) -> np.ndarray:
@@ -209,4 +210,5 @@ def boundaries(labels: np.ndarray) -> np.ndarray:
     edge[:-1] |= down
     edge[:, 1:] |= right
     edge[:, :-1] |= right
-    return edge & (labels != 0)
+    edge &= labels != 0
+    return edge

@@ -114,7 +114,8 @@ def _labels_at(labels: np.ndarray, full: Sequence[int], shape: tuple[int, int], 
         np.minimum(((np.arange(new) + 0.5) * old / new).astype(int) // downscale, n - 1)
         for new, old, n in zip(shape, full, labels.shape, strict=True)
     )
-    return labels[rows[:, None], columns]
+    at_pixels: np.ndarray = labels[rows[:, None], columns]
+    return at_pixels
 
 
 def draw_outlines(pixels: np.ndarray, labels: np.ndarray, numbers: np.ndarray, codes: np.ndarray) -> None:

@@ -40,7 +40,7 @@ from pci_bench.reporting.html.field_pictures import (
 )
 from pci_bench.reporting.html.quality_charts import counted, histogram, number, outcome_bars, spread_chart
 from pci_bench.reporting.html.rendering import rendered_page
-from pci_bench.reporting.html.tables import Cell, PageTable
+from pci_bench.reporting.tables.table import Cell, PageTable
 from pci_bench.system.files import atomic_file, check_replaceable
 
 FIELDS_SHOWN = 24
@@ -116,8 +116,8 @@ def rendered_quality(cells: Cells, prepared: Prepared, layout: str) -> str:
     images = _cells_per_image(table)
     per_image = charts.add(images) if images is not None else None
     measured = [_measured(table, groups, charts, what, title) for what, title in MEASURES]
-    areas, areas_by = _areas(table, groups)
-    areas = [(title, charts.add(chart)) for title, chart in areas]
+    histograms, areas_by = _areas(table, groups)
+    areas = [(title, charts.add(chart)) for title, chart in histograms]
     pictures, worst = _pictures(prepared, groups)
     shown_cells, lines = _crops(cells)
     first = prepared.fields[0]
@@ -382,7 +382,7 @@ def _not_cut(prepared: Prepared) -> PageTable | None:
     reasons = {**prepared.found.incomplete, **prepared.failed}
     if not reasons:
         return None
-    rows = [[Cell(field), Cell(reason, sentence=True)] for field, reason in list(reasons.items())[:ROWS_SHOWN]]
+    rows = [[Cell(field), Cell(reason)] for field, reason in list(reasons.items())[:ROWS_SHOWN]]
     left = len(reasons) - len(rows)
     notes = [f"{left:,} more are not in this table; pci-bench data prepare prints all."] if left else []
     return PageTable("Fields that were not cut", ["field", "reason"], rows, notes)
