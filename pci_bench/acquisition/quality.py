@@ -102,7 +102,7 @@ def chosen_fields(per_field: pd.DataFrame, groups: Groups, most: int) -> tuple[l
     >>> fields = pd.DataFrame({"field": list("abcdef"), "objects": 10, "kept": [9, 9, 9, 1, 9, 9]})
     >>> plates = Groups("plate", ("1", "2"), dict(zip("abcdef", "111222")))
     >>> chosen_fields(fields, plates, 3)
-    (['b', 'd', 'e'], {'d'})
+    (['b', 'd', 'f'], {'d'})
     """
     names = per_field["field"].astype(str).tolist()
     objects, kept = per_field["objects"].to_numpy(float), per_field["kept"].to_numpy(float)

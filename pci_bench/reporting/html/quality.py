@@ -85,7 +85,7 @@ def write_quality_page(file: Path, cells: Cells, prepared: Prepared, layout: str
     ...     "pattern": "{well}_{channel}.png",
     ...     "channels": {"GFP": {"role": "protein"}},
     ...     "segment": {"masks": "{well}_mask.png"},
-    ...     "crop": {"size": 8},
+    ...     "crop": {"size": 16},
     ... }
     >>> image = np.zeros((32, 32), np.uint8)
     >>> image[8:20, 8:20] = 9
@@ -94,7 +94,8 @@ def write_quality_page(file: Path, cells: Cells, prepared: Prepared, layout: str
     ...         Image.fromarray(image).save(f"{folder}/{name}")
     ...     prepared = prepare_fields(Source(layout_of(layout, "mine.toml"), Path(folder)), Path(folder) / "parts", workers=1)
     ...     crops = prepared.cut(prepared.fields[0]).crops
-    ...     cells = Cells(prepared.joined.obs, (Channel("GFP", "protein"),), crops, meta=DatasetMeta("mine", "1", "Mine"))
+    ...     meta = DatasetMeta("mine", "1", "My cells")
+    ...     cells = Cells(prepared.joined.obs, (Channel("GFP", "protein"),), meta, "of these pixels", crops)
     ...     page = write_quality_page(Path(folder) / "qc.html", cells, prepared, "mine.toml")
     ...     "1 object kept" in page.read_text(encoding="utf-8")
     True

@@ -8,6 +8,7 @@ from pci_bench.acquisition.quality import OUTCOMES, Groups, Spread
 from pci_bench.reporting.html.charts import Spec, vega_lite
 
 LEAST_FOR_BOX = 4  # fields of a group whose quartiles are drawn
+FEW_EDGES = 7  # of bins, which all have their number
 
 
 def outcome_color(present: Sequence[str], *, legend: bool = True) -> Spec:
@@ -105,6 +106,7 @@ def histogram(
                 )
     color = {"color": outcome_color([], legend=False), "order": {"field": "order"}} if "" not in counts else {}
     domain = [int(edges[0]), int(edges[-1])]
+    ticks = {"values": list(edges)} if len(edges) <= FEW_EDGES else {"tickCount": 6}
     return vega_lite(
         f"Histogram: {of} by {axis}",
         height=160,
@@ -117,7 +119,7 @@ def histogram(
                 "type": "quantitative",
                 "title": axis,
                 "scale": {"domain": domain, "nice": False},
-                "axis": {"values": list(edges[:: -(-len(edges) // 7)]), "format": ",d", "grid": False},
+                "axis": {"format": ",d", "grid": False, **ticks},
             },
             "x2": {"field": "high"},
             "y": {"field": "n", "type": "quantitative", "title": of, "axis": {"tickCount": 4, "tickMinStep": 1}},
