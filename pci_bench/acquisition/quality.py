@@ -79,8 +79,8 @@ def _of_fields(joined: Joined, column: str) -> dict[str, str]:
 
 def outcomes_of(joined: Joined, groups: Groups) -> dict[str, list[int]]:
     """Return how many objects of each group have each outcome that occurs: lists in the order of the groups' names."""
-    group = joined.objects["field"].map(groups.of_field).to_numpy(str)
-    reason = joined.objects["reason"].to_numpy(str)
+    group = joined.objects["field"].map(groups.of_field).to_numpy()
+    reason = joined.objects["reason"].to_numpy()
     counts = {
         outcome: [
             int(((group == name) & (reason == ("" if outcome == KEPT else outcome))).sum()) for name in groups.names

@@ -99,6 +99,7 @@ def data_prepare(
     load_plugins(plugin)
     from pci_bench.datasets.prepared import prepare_dataset, prepared_folder
     from pci_bench.reporting.html.quality import write_quality_page
+    from pci_bench.system.files import user_path
 
     cells, prepared = prepare_dataset(
         layout, name, workers=workers, strict=strict, replace=replace, progress=ConsoleProgress(err)
@@ -113,7 +114,8 @@ def data_prepare(
     for note in cells.notes:
         say(f"Note: {note}")
     out.print(repr(cells), markup=False, highlight=False)
-    page = write_quality_page(prepared_folder(name) / "qc.html", cells, prepared, str(layout.absolute()))
+    file = user_path(layout, "The layout", absolute=True)
+    page = write_quality_page(prepared_folder(name) / "qc.html", cells, prepared, str(file))
     say(f"Fields, objects and reasons as tables: {prepared_folder(name)}")
     say(f"Quality control, to be opened in a browser: {page}")
 

@@ -331,8 +331,8 @@ def _areas(table: Joined, groups: Groups) -> tuple[list[tuple[str, Spec]], str]:
     by = lines if lines.column is not None else groups
     if len(by.names) > HISTOGRAMS:
         by = groups_of(table, ())
-    area, reason = objects["area"].to_numpy(float), objects["reason"].to_numpy(str)
-    group = objects["field"].map(by.of_field).to_numpy(str)
+    area, reason = objects["area"].to_numpy(float), objects["reason"].to_numpy()
+    group = objects["field"].map(by.of_field).to_numpy()
     edges = bins(area, upper=WHOLE_AREAS)
     charts = []
     for name in by.names:
