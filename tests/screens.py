@@ -41,7 +41,14 @@ def discs(centres, radius=5, size=SIZE) -> np.ndarray:
 
 
 def write_screen(
-    root: Path, *, channels=("1", "2"), plates=("1", "2"), wells=("A01", "A02"), centres=CENTRES, dtype=np.uint8
+    root: Path,
+    *,
+    channels=("1", "2"),
+    plates=("1", "2"),
+    wells=("A01", "A02"),
+    centres=CENTRES,
+    dtype=np.uint8,
+    size=SIZE,
 ):
     """Write a screen and its label images (``masks/``), and return it."""
     screen = Screen(root)
@@ -49,9 +56,9 @@ def write_screen(
     for plate in plates:
         for well in wells:
             name = f"{plate}-{well}"
-            screen.centres[name], screen.labels[name] = list(centres), discs(centres)
+            screen.centres[name], screen.labels[name] = list(centres), discs(centres, size=size)
             for channel in channels:
-                noise = generator.integers(0, 30, (SIZE, SIZE))
+                noise = generator.integers(0, 30, (size, size))
                 image = (noise + np.where(screen.labels[name] > 0, 150, 10)).astype(dtype)
                 screen.images[name, channel] = image
                 file = screen.path(plate, well, channel)

@@ -11,6 +11,7 @@ import glob
 import importlib.util
 import re
 import shlex
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,7 @@ import tifffile
 import typer
 from command_line import call
 from joblib.externals.loky import get_reusable_executor
+from screens import write_screen
 
 from pci_bench import weights
 from pci_bench.api.evaluator import EVALUATORS
@@ -44,6 +46,8 @@ PAGES = [*FIRST, *sorted(str(p.relative_to(ROOT)) for p in (ROOT / "docs").rglob
 GALLERY = (
     "docs/gallery.md"  # its commands are those of tables.md with the dataset named, and are compared with its program
 )
+
+READERS_DATASET = "my-screen"  # which prepare.md makes of fields of view
 
 # Commands that are parsed and not run, with the reason.
 NOT_RUN = {
@@ -144,10 +148,11 @@ def parsed(arguments: list[str]) -> tuple[str, dict]:
 
 
 def check_names(command: str, options: dict) -> None:
-    """Raise where a name in a command is none of ours."""
+    """Raise where a name in a command is none of ours, or of what a page lets the reader make."""
     datasets = options.get("dataset") or []
     for dataset in [datasets] if isinstance(datasets, str) else datasets:
-        DATASETS.get(dataset)
+        if dataset != READERS_DATASET:
+            DATASETS.get(dataset)
     if features := options.get("features"):
         select(features.split(","))
     if command == "run":
@@ -166,7 +171,7 @@ def check_names(command: str, options: dict) -> None:
         assert TABLES.get(options["name"])
     elif command in ("describe", "test"):
         assert described(options["name"])
-    elif command.startswith("data ") and "name" in options:
+    elif command.startswith("data ") and options.get("name", READERS_DATASET) != READERS_DATASET:
         DATASETS.get(options["name"])
     elif command == "weights get":
         family, _, name = options["name"].partition("@")
@@ -243,6 +248,8 @@ def workplace(tmp_path_factory) -> Iterator[Path]:
                 pixels = rng.integers(0, 200 if image % 2 else 255, (64, 64)).astype(np.uint8)
                 tifffile.imwrite(place / f"cell{cell}_{channel}.tif", pixels)
     (folder / "my" / "crops" / "images.csv").write_text("\n".join(rows) + "\n")
+    write_screen(folder / "screen", size=160, centres=[(60, 60), (60, 95), (95, 60), (95, 95)])
+    shutil.rmtree(folder / "screen" / "masks")
     yield folder
     get_reusable_executor().shutdown()
 
