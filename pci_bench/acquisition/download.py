@@ -64,7 +64,7 @@ def fetch(
     Parameters
     ----------
     url, name
-        Where it is, and what to call it in the cache.
+        Where it is, and what to call it in the cache; ``/`` in the name makes folders.
     purpose, instead
         For messages: what the file is for, and what the user can do without a network.
     progress
@@ -83,7 +83,7 @@ def fetch(
     with lock(file):
         if file.is_file() and sha256 in (None, sha256_of(file)):
             return file
-        part = file.with_name(f"{name}.part")
+        part = file.with_name(f"{file.name}.part")
         try:
             with progress.stage(f"fetching {purpose}", None) as advance:
                 download(url, part, patience, advance)

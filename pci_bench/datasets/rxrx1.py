@@ -109,8 +109,7 @@ class Organelles(Dataset):
         if missing:
             megabytes = sum(size for _, _, size in missing.values()) / 1e6
             progress.say(
-                f"{self.name}: fetching {len(missing)} fields' channels, {megabytes:.1f} MB, from {content['url'].split('/034')[0]}. "
-                f"RxRx1 is {content['licence']}."
+                f"{self.name}: fetching {len(missing)} images, {megabytes:.1f} MB, from {content['url']}. RxRx1 is {content['licence']}."
             )
         with progress.stage(f"fetching {self.name}", len(wanted)) as advance:
             for name, (path, sha256, _) in wanted.items():

@@ -1,0 +1,224 @@
+"""Fields of view that are fetched one by one: told before, kept as they come, each once, and never a wrong one."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import subprocess
+import threading
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import numpy as np
+import pytest
+from command_line import SCRIPT, environment, leftovers
+from faults import noted, refused
+from PIL import Image
+from screens import discs
+
+from pci_bench.api.dataset import load
+from pci_bench.datasets import rxrx1
+from pci_bench.system.progress import Progress
+
+CENTRES = [
+    (row, column) for row in (40, 72, 104, 136) for column in (40, 72, 104, 136)
+]  # so that each stain is there twice
+NAMES = [f"U2OS-01/Plate{plate}/B02_s1_w{channel}.png" for plate in "34" for channel in "123456"]
+
+
+def field(seed: int) -> bytes:
+    """Return a PNG of nuclei that lie whole in a field, and with their crops."""
+    noise = np.random.default_rng(seed).integers(0, 20, (176, 176))
+    content = io.BytesIO()
+    Image.fromarray((noise + np.where(discs(CENTRES, radius=8, size=176) > 0, 180, 10)).astype(np.uint8)).save(
+        content, "PNG"
+    )
+    return content.getvalue()
+
+
+class Server(BaseHTTPRequestHandler):
+    """Gives the files of the server object's `files`, after what its function `before` does with the name."""
+
+    def do_GET(self):
+        name = self.path.removeprefix("/data/")
+        self.server.asked.append(name)
+        if self.server.before(self, name):
+            return
+        content = self.server.files.get(name)
+        self.send_response(404 if content is None else 200)
+        self.send_header("Content-Length", str(len(content or b"")))
+        self.end_headers()
+        self.wfile.write(content or b"")
+
+    def log_message(self, *words):
+        pass
+
+
+@contextmanager
+def server(files):
+    with ThreadingHTTPServer(("127.0.0.1", 0), Server) as one:
+        one.files, one.asked, one.before, one.daemon_threads = dict(files), [], lambda request, name: False, True
+        threading.Thread(target=one.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+        one.url = f"http://127.0.0.1:{one.server_port}/"
+        yield one
+        one.shutdown()
+
+
+@pytest.fixture
+def repository(monkeypatch):
+    """A server of a small repository in the place of the real one."""
+    files = {name: field(i) for i, name in enumerate(NAMES)}
+    pinned = {n: (f"data/{n}", hashlib.sha256(content).hexdigest(), len(content)) for n, content in files.items()}
+    with server(files) as one:
+        declared = {**rxrx1.declared(), "url": one.url}
+        monkeypatch.setattr(rxrx1, "declared", lambda: declared)
+        monkeypatch.setattr(rxrx1, "pinned_files", lambda: pinned)
+        yield one
+
+
+class Heard(Progress):
+    """Keeps what is said, and how many files were asked for when it was."""
+
+    def __init__(self, one):
+        self.one, self.said = one, []
+
+    def say(self, sentence):
+        self.said.append((sentence, len(self.one.asked)))
+
+
+def test_each_file_is_fetched_once_into_its_folder_after_size_and_licence_were_told(repository, cache):
+    progress = Heard(repository)
+    cells = load(rxrx1.RxRx1Organelles(), progress=progress)
+    assert sorted(repository.asked) == sorted(NAMES)
+    for name in NAMES:
+        assert (cache / "downloads" / "rxrx1" / name).read_bytes() == repository.files[name]
+    megabytes = sum(map(len, repository.files.values())) / 1e6
+    assert progress.said[0] == (
+        f"rxrx1-organelles: fetching 12 images, {megabytes:.1f} MB, from {repository.url}. RxRx1 is CC BY-NC-SA 4.0, "
+        "© Recursion: not for commercial use.",
+        0,
+    )
+    assert len(cells) == 32
+    assert leftovers(cache) == []
+    again = load(rxrx1.RxRx1Organelles())
+    assert again.sha256 == cells.sha256
+    for file in (cache / "downloads").rglob("*.png"):  # nor are they wanted once the cells are stored
+        file.unlink()
+    assert load(rxrx1.RxRx1Organelles()).sha256 == cells.sha256
+    assert len(repository.asked) == len(NAMES)
+
+
+def test_files_that_came_before_an_interruption_are_not_fetched_again(say, repository):
+    def stop(request, name):
+        return len(repository.asked) > 5 and (request.close_connection or True)  # no answer at all
+
+    repository.before = stop
+    refused(
+        say("data", "get", "rxrx1-organelles", own=False),
+        f"Could not fetch {NAMES[5]} of the dataset 'rxrx1-organelles' from {repository.url}data/{NAMES[5]}",
+        "put a copy of the fields into a folder 'rxrx1-organelles' and set PCI_BENCH_DATA to the folder that holds it.",
+    )
+    repository.before, repository.asked[:] = lambda request, name: False, []
+    noted(say("data", "get", "rxrx1-organelles", own=False), "fetching 7 images", "32 cells")
+    assert repository.asked == NAMES[5:]
+
+
+def test_a_file_that_breaks_off_goes_on_or_begins_again_but_is_never_taken(say, cache, repository):
+    def half(request, name):
+        if name != NAMES[2]:
+            return False
+        content = repository.files[name]
+        request.send_response(200)
+        request.send_header("Content-Length", str(len(content)))
+        request.end_headers()
+        return request.wfile.write(content[: len(content) // 2])
+
+    repository.before = half
+    bytes_that_came = f"The {len(repository.files[NAMES[2]]) // 2:,} bytes that came are kept"
+    refused(say("data", "get", "rxrx1-organelles", own=False), "the connection ended after", bytes_that_came)
+    assert not (cache / "downloads" / "rxrx1" / NAMES[2]).exists()
+    repository.before = lambda request, name: False
+    noted(say("data", "get", "rxrx1-organelles", own=False), "32 cells")
+
+
+def test_another_file_under_the_name_is_refused_and_not_kept(say, cache, repository):
+    good = repository.files[NAMES[3]]
+    repository.files[NAMES[3]] = field(99)
+    refused(
+        say("data", "get", "rxrx1-organelles", own=False),
+        f"Could not fetch {NAMES[3]}",
+        "what came is not the expected file: its SHA-256 is",
+        "PCI_BENCH_DATA",
+    )
+    assert [p.name for p in (cache / "downloads").rglob("*_w4.png*") if p.suffix != ".lock"] == []
+    repository.files[NAMES[3]] = good
+    noted(say("data", "get", "rxrx1-organelles", own=False), "32 cells")
+
+
+def test_a_file_that_is_gone_says_what_to_do_instead(say, repository):
+    del repository.files[NAMES[0]]
+    refused(
+        say("data", "get", "rxrx1-organelles", own=False), "the server answers 404", "set PCI_BENCH_DATA to the folder"
+    )
+
+
+def test_a_file_that_changed_in_the_cache_is_fetched_again(say, cache, repository):
+    wrong = cache / "downloads" / "rxrx1" / NAMES[1]
+    wrong.parent.mkdir(parents=True)
+    wrong.write_bytes(field(99))
+    noted(say("data", "get", "rxrx1-organelles", own=False), "32 cells")
+    assert wrong.read_bytes() == repository.files[NAMES[1]]
+
+
+@pytest.mark.parametrize(("change", "word"), [("removed", "is missing"), ("another", "differs")])
+def test_a_copy_that_is_not_whole_is_refused_by_file_and_nothing_is_fetched(say, here, repository, change, word):
+    for name, content in repository.files.items():
+        file = here / "data" / "rxrx1-organelles" / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(content)
+    changed = here / "data" / "rxrx1-organelles" / NAMES[4]
+    good = changed.read_bytes()
+    changed.unlink() if change == "removed" else changed.write_bytes(field(99))
+    refused(say("data", "get", "rxrx1-organelles", own=False, data=here / "data"), f"{NAMES[4]} {word}")
+    changed.write_bytes(good)
+    noted(say("data", "get", "rxrx1-organelles", own=False, data=here / "data"), "32 cells")
+    assert repository.asked == []
+
+
+# ---- the real fields
+
+
+@pytest.fixture
+def recursion(test_data):
+    """A server of the real files, and the lines of a plug-in that names it in the place of the real one."""
+    folder = test_data / "rxrx1-fields"
+    files = {
+        path.removeprefix("data/"): (folder / name).read_bytes() for name, (path, _, _) in rxrx1.pinned_files().items()
+    }
+    with server(files) as one:
+        one.plugin = f"from pci_bench.datasets import rxrx1\nrxrx1.declared()['url'] = {one.url!r}\n"
+        yield one
+
+
+def test_two_processes_fetch_each_file_once_and_run_a_benchmark_on_the_same_cells(here, cache, recursion):
+    (here / "elsewhere.py").write_text(recursion.plugin)
+    run = ("run", "organelles-knn", "--features", "intensity,noise", "--limit", "200", "--plugin", "elsewhere.py")
+    two = [
+        subprocess.Popen(
+            [SCRIPT, *run, "--out", out],
+            env=environment(cache),
+            cwd=here,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for out in ("first", "second")
+    ]
+    said = [process.communicate(timeout=500) for process in two]
+    assert [process.returncode for process in two] == [0, 0], said
+    wanted = [path.removeprefix("data/") for path, _, _ in rxrx1.RxRx1Organelles().wanted().values()]
+    assert sorted(recursion.asked) == sorted(wanted)
+    assert sum("fetching 90 images, " in err for _, err in said) == 1
+    results = [sorted((here / out / "results").rglob("*.json")) for out in ("first", "second")]
+    assert [p.name for p in results[0]] == [p.name for p in results[1]] != []
+    assert leftovers(here) == []
