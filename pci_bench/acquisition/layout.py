@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from pci_bench.acquisition.pattern import Pattern
+from pci_bench.acquisition.pattern import Pattern, filled_in
 from pci_bench.data.cells import Channel, DatasetMeta
 from pci_bench.errors import UserError
 from pci_bench.system.files import user_path
@@ -212,12 +212,52 @@ class Layout(_Part):
                 raise ValueError(f"[filters] {used[0]} needs the objects' masks, and a table of centres has none")
         if self.filters.min_share > self.filters.max_share:
             raise ValueError("[filters] min_share is above max_share: nothing would be left")
+        self._check_columns()
         names = Pattern(self.pattern).names
+        matches = [channel.match or name for name, channel in self.channels.items()]
+        if "channel" in names and (twice := [m for m in matches if matches.count(m) > 1]):
+            raise ValueError(
+                f"[channels] has two that match '{twice[0]}'. Each {{channel}} of the pattern is one channel"
+            )
         if "channel" not in names and len(self.channels) > 1 and any(c.index is None for c in self.channels.values()):
             raise ValueError(
                 "pattern has no {channel}, so every channel needs the index of its plane in a file: index = 0"
             )
         return self
+
+    def _check_columns(self) -> None:
+        """Raise where a column could not be kept under its name, or is made of parts that there are not."""
+        parts = dict.fromkeys(self.names, "")
+        stains = {} if self.stains is None else self.stains.columns
+        on = {} if self.segment.objects is None else self.segment.objects.on
+        taken = {"cell", "y", "x", f"{self.segment.name}_area"}
+        for where, columns in (
+            ("The pattern", self.names),
+            ("[obs]", self.obs),
+            ("[stains.columns]", stains),
+            ("[segment] name", [f"{self.segment.name}_area"] if " " in self.segment.name else []),
+        ):
+            if spaced := [column for column in columns if " " in column]:
+                raise ValueError(
+                    f"{where} gives the column '{spaced[0]}', whose name has a space. Write _ in its place"
+                )
+            if clash := [column for column in columns if column in taken]:
+                raise ValueError(
+                    f"{where} gives the column '{clash[0]}', which cells have already ({', '.join(sorted(taken))}). Call it otherwise"
+                )
+        for where, texts, more in (
+            ("[obs]", self.obs, ()),
+            ("[stains.columns]", stains, ("stain",)),
+            ("[segment.objects] on", on, ("field",)),
+        ):
+            for column, text in texts.items():
+                filled_in(text, {**parts, **dict.fromkeys(more, "")}, f"{where} {column}")
+        if self.labels is not None:
+            known = (*self.names, *self.obs, *stains, "field", "image", "cell")
+            if unknown := [column for column in self.labels.on if column not in known]:
+                raise ValueError(
+                    f"[labels] on names '{unknown[0]}', but the cells' columns are {', '.join(dict.fromkeys(known))}"
+                )
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -317,17 +357,19 @@ def layout_of(content: dict[str, Any], where: str) -> Layout:
     preset = content.get("preset")
     if preset is not None:
         known = presets()
-        if preset not in known:
+        if not isinstance(preset, str) or preset not in known:
             raise UserError(f"{where}: there is no preset '{preset}'. Known are {', '.join(sorted(known))}.")
         content = dict(content)
         for section, defaults in known[preset].items():
             given = content.get(section, {})
+            if not isinstance(given, dict):  # which is told below
+                continue
             replaced = {"segmenter", "options"} if section == "segment" and {"masks", "objects"} & set(given) else set()
             content[section] = {k: v for k, v in defaults.items() if k not in replaced} | given
     try:
         return Layout.model_validate(content)
     except ValidationError as error:
         raise UserError(
-            f"The layout {where} cannot be used: {first_fault(error).replace('its content: Value error, ', '')}. "
+            f"The layout {where} cannot be used: {first_fault(error).replace('its content: Value error, ', '').rstrip('.')}. "
             "docs/prepare.md shows one with every entry."
         ) from error

@@ -63,20 +63,25 @@ class Pattern:
                         f"The pattern '{self.text}' names a part '{name}'. A name is letters, digits and _, and begins with a letter: "
                         "{plate}, or with a regular expression {site:[0-9]+}."
                     )
-                parts.append(f"(?P={name})" if name in names else f"(?P<{name}>{token['regex'] or '[^/]+?'})")
+                expression = token["regex"] or "[^/]+?"
+                self._regular(expression)  # by itself, so that it does not end beyond its brace
+                parts.append(f"(?P={name})" if name in names else f"(?P<{name}>{expression})")
                 names.add(name)
         parts.append(self._literal(self.text[position:]))
-        try:
-            compiled = re.compile("".join(parts))
-        except re.error as error:
-            raise UserError(
-                f"The pattern '{self.text}' holds no regular expression that can be read: {error}."
-            ) from error
+        compiled = self._regular("".join(parts))
         if inner := set(compiled.groupindex) - names:
             raise UserError(
                 f"The pattern '{self.text}' names '{inner.pop()}' within an expression. Write it as {{name:regex}}."
             )
         return compiled
+
+    def _regular(self, expression: str) -> re.Pattern[str]:
+        try:
+            return re.compile(expression)
+        except (re.error, OverflowError, RecursionError) as error:
+            raise UserError(
+                f"The pattern '{self.text}' holds no regular expression that can be read, '{expression}': {error}."
+            ) from error
 
     def _literal(self, text: str) -> str:
         if "{" in text or "}" in text:
