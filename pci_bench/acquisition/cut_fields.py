@@ -12,6 +12,7 @@ import numpy as np
 
 from pci_bench.acquisition.centres import Centres
 from pci_bench.acquisition.cutting import (
+    HIDDEN,
     Objects,
     corners,
     drop_reasons,
@@ -25,11 +26,15 @@ from pci_bench.acquisition.fields import FieldOfView
 from pci_bench.acquisition.images import read_plane
 from pci_bench.acquisition.layout import Layout, Segment
 from pci_bench.api.field_segmenter import FIELD_SEGMENTERS, segmenter_params
+from pci_bench.api.segmenter import MOTHER
 from pci_bench.data.cells import as_float32
 from pci_bench.errors import UserError
 from pci_bench.system.checksums import seal, unsealed
 from pci_bench.system.files import atomic_file
 from pci_bench.system.shortages import raise_shortage
+
+LARGEST_NUMBER = 2**31 - 1  # of an object
+SMALLEST_FIELD = 3  # rows and columns, that a Laplacian needs
 
 
 @dataclass(frozen=True)
@@ -93,12 +98,12 @@ def cut_field(field: FieldOfView, layout: Layout, root: Path, centres: Centres |
     images = read_channels(field, names, layout, root)
     factor = layout.crop.downscale
     shape = (images.shape[1] // factor, images.shape[2] // factor)
-    if min(shape) < layout.crop.size and layout.crop.edge == "drop":
+    if min(shape) < (layout.crop.size if layout.crop.edge == "drop" else SMALLEST_FIELD):
         raise UserError(
             f"The field '{field.name}' has {shape[0]}×{shape[1]} pixels{f' after downscale = {factor}' if factor > 1 else ''}, which is "
-            f'less than one crop ([crop] size = {layout.crop.size}). Take a smaller size, or edge = "pad".'
+            f'less than one crop ([crop] size = {layout.crop.size}). Take a smaller size or downscale, or edge = "pad".'
         )
-    raw = as_raw(images)
+    full, raw = images.shape[1:], as_raw(images)
     if factor > 1:
         images = raw = resized(raw[:, : shape[0] * factor, : shape[1] * factor], shape)
     labels = None
@@ -109,7 +114,7 @@ def cut_field(field: FieldOfView, layout: Layout, root: Path, centres: Centres |
         missing = np.full(len(numbers), np.nan)
         objects = Objects(numbers, (positions + 0.5) / factor - 0.5, missing, np.zeros(len(numbers), bool))
     else:
-        labels = _labels(field, layout, root, raw, names, shape)
+        labels = _labels(field, layout, root, raw, names, full)
         objects = objects_of(labels)
     with np.errstate(invalid="ignore"):  # areas that are not known
         reasons = drop_reasons(objects, shape, layout.crop, layout.filters)
@@ -123,6 +128,10 @@ def cut_field(field: FieldOfView, layout: Layout, root: Path, centres: Centres |
     if (new := layout.crop.resize) is not None and new != size:
         crops = resized(as_raw(crops), (new, new))
         masks = None if masks is None else resized_labels(masks, (new, new))
+    if masks is not None:
+        shown = (masks == MOTHER).any(axis=(1, 2))
+        reasons[kept[~shown]] = HIDDEN
+        crops, masks = crops[shown], masks[shown]
     return CutField(names, crops, masks, labels, objects, reasons, raw.mean(axis=(1, 2)), focus_of(raw))
 
 
@@ -141,7 +150,10 @@ def read_channels(field: FieldOfView, names: tuple[str, ...], layout: Layout, ro
         if len(files) == 1:
             plane = read_plane(root / files[0], channel.index, channel.z)
         elif channel.z == "max":
-            plane = np.max([read_plane(root / file, channel.index) for file in files], axis=0)
+            stack = [read_plane(root / file, channel.index) for file in files]
+            for file, focus in zip(files, stack, strict=True):
+                _check_alike(focus, file, stack[0], files[0])
+            plane = np.max(stack, axis=0)
         else:
             position = channel.z or 0
             if position >= len(files):
@@ -149,17 +161,24 @@ def read_channels(field: FieldOfView, names: tuple[str, ...], layout: Layout, ro
                     f"The field '{field.name}' has {len(files)} planes of {name}, but the layout asks for number {position}."
                 )
             plane = read_plane(root / files[position], channel.index)
-        for what, here, there in (
-            ("size", plane.shape, planes[0].shape if planes else plane.shape),
-            ("type", plane.dtype, planes[0].dtype if planes else plane.dtype),
-        ):
-            if here != there:
-                raise UserError(
-                    f"{files[0]} has the {what} {here}, but {field.files[names[0]][0]} of the same field has {there}. All channels of a "
-                    f"field must have one {what}."
-                )
+        if planes:
+            _check_alike(plane, files[0], planes[0], field.files[names[0]][0])
+        if plane.dtype.kind == "f" and not (finite := np.isfinite(plane)).all():
+            raise UserError(
+                f"{root / files[0]} holds NaN or infinite values in {int((~finite).sum()):,} pixels. Repair the file, or move it away."
+            )
         planes.append(_shifted(plane, layout.bits, root / files[0]))
     return np.stack(planes)
+
+
+def _check_alike(plane: np.ndarray, file: str, other: np.ndarray, other_file: str) -> None:
+    """Raise where two planes of a field differ in size or type."""
+    for what, here, there in (("size", plane.shape, other.shape), ("type", plane.dtype, other.dtype)):
+        if here != there:
+            raise UserError(
+                f"{file} has the {what} {here}, but {other_file} of the same field has {there}. All channels and planes of a "
+                f"field must have one {what}."
+            )
 
 
 def _shifted(plane: np.ndarray, bits: int | None, file: Path) -> np.ndarray:
@@ -183,28 +202,37 @@ def as_raw(images: np.ndarray) -> np.ndarray:
 
 
 def _labels(
-    field: FieldOfView, layout: Layout, root: Path, raw: np.ndarray, names: tuple[str, ...], shape: tuple[int, int]
+    field: FieldOfView, layout: Layout, root: Path, raw: np.ndarray, names: tuple[str, ...], full: tuple[int, ...]
 ) -> np.ndarray:
-    """Return the label image (rows, columns) int32 of a field."""
-    segment = layout.segment
+    """Return the label image (rows, columns) int32 of a field, `raw`, whose files have a `full` size."""
+    segment, shape, factor = layout.segment, raw.shape[1:], layout.crop.downscale
     if field.mask is not None:
         labels = read_plane(root / field.mask)
-        full = (shape[0] * layout.crop.downscale, shape[1] * layout.crop.downscale)
-        labels = labels[: full[0], : full[1]]
         if labels.shape != full:
             raise UserError(
-                f"The label image {field.mask} has {labels.shape} pixels, but its field '{field.name}' has {full}."
+                f"The label image {field.mask} has the size {labels.shape}, but its field '{field.name}' has {full}. Save it as large as "
+                "the field's files."
             )
-        if (labels != np.floor(labels)).any() or labels.min(initial=0) < 0:
-            raise UserError(f"The label image {field.mask} holds other values than whole numbers from 0 on.")
-        return resized_labels(labels, shape).astype(np.int32)
+        if (labels != np.floor(labels)).any() or labels.min(initial=0) < 0 or labels.max(initial=0) > LARGEST_NUMBER:
+            raise UserError(
+                f"The label image {field.mask} holds other values than whole numbers from 0 to {LARGEST_NUMBER:,}. Save 0 for background, "
+                "and a number for each object."
+            )
+        return resized_labels(labels[: shape[0] * factor, : shape[1] * factor], shape).astype(np.int32)
     if segment.channel is None:
         raise ValueError("The layout names no channel to segment.")
-    labels = np.asarray(_opened(segment.segmenter or "", segment.model_dump_json())(raw[names.index(segment.channel)]))
+    name = segment.segmenter or ""
+    with FIELD_SEGMENTERS.code(name, f"on the field '{field.name}'"):
+        labels = np.asarray(_opened(name, segment.model_dump_json())(raw[names.index(segment.channel)]))
     if labels.shape != shape or labels.dtype.kind not in "iu":
         raise UserError(
-            f"The segmenter '{segment.segmenter}' gave {labels.dtype} of shape {labels.shape} for the field '{field.name}'; expected whole "
-            f"numbers of shape {shape}."
+            f"The segmenter '{name}' gave {labels.dtype} of shape {labels.shape} for the field '{field.name}'; expected whole numbers of "
+            f"shape {shape}."
+        )
+    if labels.min(initial=0) < 0 or labels.max(initial=0) > LARGEST_NUMBER:
+        raise UserError(
+            f"The segmenter '{name}' gave numbers from {labels.min()} to {labels.max()} for the field '{field.name}'; expected 0 for "
+            f"background and objects up to {LARGEST_NUMBER:,}."
         )
     return labels.astype(np.int32)
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from pci_bench.acquisition.layout import Crop, Filters
 from pci_bench.api.segmenter import MOTHER, OTHERS
+from pci_bench.errors import UserError
 from pci_bench.segmentation.split import mother_and_bud
 
 BORDER = "touches the field's border"
@@ -16,8 +17,11 @@ SMALL = "too small"
 LARGE = "too large"
 LAST = "has the highest number (the authors' slip)"
 EDGE = "its crop leaves the field"
+HIDDEN = "its crop shows nothing of it"  # as of a ring around it
 FEW = "too few cells in its image"
-REASONS = (BORDER, SMALL, LARGE, LAST, EDGE, FEW)
+MOST_SHOWN = 65535 - OTHERS  # in one crop
+FAR = 2**31  # pixels: beyond any field
+REASONS = (BORDER, SMALL, LARGE, LAST, EDGE, HIDDEN, FEW)
 
 
 def resized(images: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
@@ -114,7 +118,7 @@ def objects_of(labels: np.ndarray) -> Objects:
 
 def corners(centre: np.ndarray, size: int) -> np.ndarray:
     """Return the first row and column (n, 2) int of the crops of `size` around centres (n, 2)."""
-    first: np.ndarray = np.floor(centre + 0.5).astype(int) - size // 2
+    first: np.ndarray = np.floor(np.clip(centre, -FAR, FAR) + 0.5).astype(int) - size // 2
     return first
 
 
@@ -132,13 +136,14 @@ def drop_reasons(objects: Objects, shape: tuple[int, int], crop: Crop, filters: 
     """
     first = corners(objects.centre, crop.size)
     share = objects.area / crop.size**2
+    outside = ((objects.centre < -0.5) | (objects.centre >= np.array(shape) - 0.5)).any(axis=1)  # which a table may say
     conditions = {
         BORDER: objects.at_border & filters.border,
         SMALL: (objects.area < filters.min_area) | (share < filters.min_share),
         LARGE: (objects.area > (np.inf if filters.max_area is None else filters.max_area))
         | (share > filters.max_share),
         LAST: (objects.number == objects.number.max(initial=0)) & filters.last_object,
-        EDGE: ((first < 0) | (first + crop.size > shape)).any(axis=1) & (crop.edge == "drop"),
+        EDGE: (((first < 0) | (first + crop.size > shape)).any(axis=1) & (crop.edge == "drop")) | outside,
     }
     reasons = np.full(len(objects), "", dtype=f"<U{max(map(len, REASONS))}")
     for reason, condition in conditions.items():
@@ -183,19 +188,29 @@ def own_masks(labels: np.ndarray, numbers: Sequence[int] | np.ndarray, *, buds: 
     Returns
     -------
     np.ndarray
-        (n, rows, columns) uint16.
+        (n, rows, columns) uint16; without a 1 where the window shows nothing of the own object.
+
+    Raises
+    ------
+    UserError
+        Where a crop shows more objects than uint16 can number.
     """
     masks = np.zeros(labels.shape, np.uint16)
     for mask, window, number in zip(masks, labels, numbers, strict=True):
         present, renumbered = np.unique(window, return_inverse=True)
         renumbered = renumbered.reshape(window.shape) + (1 if present[0] else 0)  # 0 stays background
-        own = int(np.searchsorted(present[present != 0], number)) + 1
+        real = present[present != 0]
+        if len(real) > MOST_SHOWN:
+            raise UserError(
+                f"A crop shows {len(real):,} objects, but masks number at most {MOST_SHOWN:,}. Take a smaller [crop] size."
+            )
+        own = int(np.searchsorted(real, number)) + 1 if number in real else 0
         if buds:
             mask[:] = mother_and_bud(renumbered, own)
         else:
             others = np.array([label for label in range(1, renumbered.max() + 1) if label != own], int)
             numbers_of = np.zeros(renumbered.max() + 1, np.uint16)
             numbers_of[others] = np.arange(OTHERS, OTHERS + len(others))
-            numbers_of[own] = MOTHER
+            numbers_of[own] = MOTHER if own else 0
             mask[:] = numbers_of[renumbered]
     return masks
