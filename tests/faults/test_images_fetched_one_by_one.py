@@ -185,40 +185,43 @@ def test_a_copy_that_is_not_whole_is_refused_by_file_and_nothing_is_fetched(say,
     assert repository.asked == []
 
 
-# ---- the real fields
+# ---- processes of their own
 
 
-@pytest.fixture
-def recursion(test_data):
-    """A server of the real files, and the lines of a plug-in that names it in the place of the real one."""
-    folder = test_data / "rxrx1-fields"
-    files = {
-        path.removeprefix("data/"): (folder / name).read_bytes() for name, (path, _, _) in rxrx1.pinned_files().items()
-    }
-    with server(files) as one:
-        one.plugin = f"from pci_bench.datasets import rxrx1\nrxrx1.declared()['url'] = {one.url!r}\n"
-        yield one
-
-
-def test_two_processes_fetch_each_file_once_and_run_a_benchmark_on_the_same_cells(here, cache, recursion):
-    (here / "elsewhere.py").write_text(recursion.plugin)
-    run = ("run", "organelles-knn", "--features", "intensity,noise", "--limit", "200", "--plugin", "elsewhere.py")
-    two = [
-        subprocess.Popen(
-            [SCRIPT, *run, "--out", out],
-            env=environment(cache),
-            cwd=here,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for out in ("first", "second")
-    ]
-    said = [process.communicate(timeout=500) for process in two]
+def test_two_processes_fetch_each_file_once(here, cache, repository):
+    pinned = {name: list(values) for name, values in rxrx1.pinned_files().items()}
+    (here / "elsewhere.py").write_text(
+        "from pci_bench.datasets import rxrx1\n"
+        f"rxrx1.declared()['url'] = {repository.url!r}\n"
+        f"rxrx1.pinned_files = lambda: {pinned!r}\n"
+    )
+    command = [SCRIPT, "data", "get", "rxrx1-organelles", "--plugin", "elsewhere.py"]
+    told = {"env": environment(cache), "cwd": here, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    two = [subprocess.Popen(command, **told) for _ in range(2)]
+    said = [process.communicate(timeout=300) for process in two]
     assert [process.returncode for process in two] == [0, 0], said
-    wanted = [path.removeprefix("data/") for path, _, _ in rxrx1.RxRx1Organelles().wanted().values()]
-    assert sorted(recursion.asked) == sorted(wanted)
-    assert sum("fetching 90 images, " in err for _, err in said) == 1
-    results = [sorted((here / out / "results").rglob("*.json")) for out in ("first", "second")]
-    assert [p.name for p in results[0]] == [p.name for p in results[1]] != []
+    assert all("Cells(rxrx1-organelles: 32 cells" in out for out, _ in said)
+    assert sum("fetching 12 images, " in err for _, err in said) == 1
+    assert sorted(repository.asked) == sorted(NAMES)
+    assert leftovers(here) == []
+
+
+@pytest.mark.slow
+def test_a_benchmark_runs_on_the_real_fields_as_a_server_gives_them(here, cache, test_data):
+    folder = test_data / "rxrx1-fields"
+    pinned = rxrx1.pinned_files()
+    files = {path.removeprefix("data/"): (folder / name).read_bytes() for name, (path, _, _) in pinned.items()}
+    with server(files) as one:
+        (here / "elsewhere.py").write_text(
+            f"from pci_bench.datasets import rxrx1\nrxrx1.declared()['url'] = {one.url!r}\n"
+        )
+        run = ("run", "organelles-knn", "--features", "intensity,noise", "--limit", "200", "--plugin", "elsewhere.py")
+        done = subprocess.run(
+            [SCRIPT, *run, "--out", "out"], env=environment(cache), cwd=here, capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stderr
+        wanted = [path.removeprefix("data/") for path, _, _ in rxrx1.RxRx1Organelles().wanted().values()]
+        assert sorted(one.asked) == sorted(wanted)
+        assert f"fetching {len(wanted)} images, " in done.stderr
+    assert list((here / "out" / "results").rglob("*.json"))
     assert leftovers(here) == []
