@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -38,6 +38,35 @@ class Centres:
     on: Mapping[str, str]
     by_key: Mapping[tuple[str, ...], tuple[np.ndarray, np.ndarray]]
     file: Path
+
+    def check(self, fields: Sequence[FieldOfView]) -> list[str]:
+        """Return sentences that count the rows about no field.
+
+        Raises
+        ------
+        UserError
+            Where no row is about any field.
+        """
+        keys = {self.key(field) for field in fields}
+        rows = {key: len(numbers) for key, (numbers, _) in self.by_key.items()}
+        elsewhere = [key for key in rows if key not in keys]
+        if len(elsewhere) == len(rows):
+            example = f"for example {self._said(elsewhere[0])}" if rows else "there is none"
+            raise UserError(
+                f"No row of {self.file} ({example}) is about any field of view (for example {self._said(self.key(fields[0]))}). "
+                "Compare [segment.objects] on with how the table writes it."
+            )
+        count, total = sum(rows[key] for key in elsewhere), sum(rows.values())
+        return (
+            [
+                f"{count:,} of {total:,} rows of {self.file.name} are about no field of view: {self._said(elsewhere[0])}, for example."
+            ]
+            if count
+            else []
+        )
+
+    def _said(self, key: tuple[str, ...]) -> str:
+        return ", ".join(f"{column} {value or '(empty)'}" for column, value in zip(self.on, key, strict=True))
 
     def key(self, field: FieldOfView) -> tuple[str, ...]:
         """Return the values that the rows of a field have."""
@@ -75,7 +104,11 @@ def read_centres(table: ObjectTable, folder: Path) -> Centres:
                     f"{folder / name} has no column '{IMAGE_NUMBER}', by which objects and images are joined."
                 )
         wanted = [column for column in table.on if column not in objects and column in images]
-        objects = objects.merge(images[[IMAGE_NUMBER, *wanted]], on=IMAGE_NUMBER, how="left", validate="many_to_one")
+        if (twice := images[IMAGE_NUMBER].duplicated()).any():
+            raise UserError(
+                f"{folder / table.images} has the {IMAGE_NUMBER} {images[IMAGE_NUMBER][twice].iloc[0]} twice. Keep one row."
+            )
+        objects = objects.merge(images[[IMAGE_NUMBER, *wanted]], on=IMAGE_NUMBER, how="left")
     for column in (table.y, table.x, *table.on):
         if column not in objects:
             raise UserError(
@@ -85,11 +118,11 @@ def read_centres(table: ObjectTable, folder: Path) -> Centres:
     if positions.dtype.kind not in "iuf" or not np.isfinite(positions.astype(float)).all():
         row = next((i for i, p in enumerate(positions) if not _numbers(p)), 0)
         raise UserError(
-            f"{folder / table.file}, line {row + 2}: {table.y} and {table.x} are {positions[row][0]!r} and {positions[row][1]!r}; expected "
-            "numbers of pixels."
+            f"{folder / table.file}, line {row + 2}: {table.y} and {table.x} are {' and '.join(map(repr, positions[row].tolist()))}; "
+            "expected numbers of pixels."
         )
     by_key = {}
-    for key, rows in objects.groupby([objects[column].astype(str) for column in table.on], sort=False).indices.items():
+    for key, rows in objects.groupby([objects[column].fillna("") for column in table.on], sort=False).indices.items():
         values = key if isinstance(key, tuple) else (key,)
         by_key[tuple(map(str, values))] = (np.arange(1, len(rows) + 1), positions[rows].astype(np.float64))
     return Centres(dict(table.on), by_key, folder / table.file)
@@ -97,7 +130,7 @@ def read_centres(table: ObjectTable, folder: Path) -> Centres:
 
 def _read(file: Path, text: list[str]) -> pd.DataFrame:
     try:
-        return read_csv(file, text=text)
+        return read_csv(file, text=[*text, IMAGE_NUMBER])
     except OSError as error:
         raise UserError(f"The table of centres {file} cannot be read: {error.strerror}.") from error
     except ValueError as error:

@@ -7,10 +7,47 @@ from pathlib import Path
 import pandas as pd
 
 from pci_bench.acquisition.layout import Labels
+from pci_bench.data.cells import OBS_COLUMNS
 from pci_bench.errors import UserError
 from pci_bench.system.tabular import read_csv
 
 N_EXAMPLES = 3
+
+
+def read_labels(labels: Labels, folder: Path) -> pd.DataFrame:
+    """Return the table of a layout's labels, a row for each value of the columns that it is joined by.
+
+    Columns that cells have by convention (``label``, ``protein`` …) are texts, whatever they look like: ``01`` is not ``1``.
+
+    Parameters
+    ----------
+    labels
+        The file, and the columns that it is joined by.
+    folder
+        Where the file's name starts.
+
+    Raises
+    ------
+    UserError
+        Where the file cannot be read, lacks a column, or says two things of one key.
+    """
+    file, on = folder / labels.file, list(labels.on)
+    try:
+        table = read_csv(file, text=[*on, *(c for c in OBS_COLUMNS if c not in ("y", "x"))])
+    except OSError as error:
+        raise UserError(f"The table of labels {file} cannot be read: {error.strerror}.") from error
+    except ValueError as error:
+        raise UserError(f"The table of labels {file} is no table that can be read: {error}.") from error
+    for column in (*on, *(labels.columns or ())):
+        if column not in table:
+            raise UserError(f"{file} has no column '{column}'. Its columns are {', '.join(map(str, table.columns))}.")
+    table[on] = table[on].fillna("")
+    if (twice := table.duplicated(on)).any():
+        row = int(twice.to_numpy().argmax())
+        raise UserError(
+            f"{file}, line {row + 2}: {_key(on, tuple(table.loc[row, on]))} is there twice. Keep one row for each {' and '.join(on)}."
+        )
+    return table
 
 
 def join_labels(obs: pd.DataFrame, labels: Labels, folder: Path) -> tuple[pd.DataFrame, list[str]]:
@@ -28,43 +65,24 @@ def join_labels(obs: pd.DataFrame, labels: Labels, folder: Path) -> tuple[pd.Dat
     Raises
     ------
     UserError
-        Where the file cannot be read, lacks a column or names one that the cells have already, says two things of one key,
-        or matches no cell.
+        As :func:`read_labels`, and where the file names a column that the cells have already, or matches no cell.
     """
-    file = folder / labels.file
-    on = list(labels.on)
-    try:
-        table = read_csv(file, text=on)
-    except OSError as error:
-        raise UserError(f"The table of labels {file} cannot be read: {error.strerror}.") from error
-    except ValueError as error:
-        raise UserError(f"The table of labels {file} is no table that can be read: {error}.") from error
+    file, on, table = folder / labels.file, list(labels.on), read_labels(labels, folder)
     columns = [c for c in table.columns if c not in on] if labels.columns is None else list(labels.columns)
-    for column in (*on, *columns):
-        if column not in table:
-            raise UserError(f"{file} has no column '{column}'. Its columns are {', '.join(map(str, table.columns))}.")
-    for column in on:
-        if column not in obs:
-            raise UserError(f"[labels] on names '{column}', but the cells' columns are {', '.join(obs.columns)}.")
     if clash := [column for column in columns if column in obs]:
         raise UserError(
             f"{file} has a column '{clash[0]}', which the cells have already. Leave it out by [labels] columns, or rename it."
         )
-    if (twice := table.duplicated(on)).any():
-        row = int(twice.to_numpy().argmax())
-        key = ", ".join(f"{c} {v}" for c, v in table.loc[row, on].items())
-        raise UserError(f"{file}, line {row + 2}: {key} is there twice. Keep one row for each {' and '.join(on)}.")
     wanted = pd.MultiIndex.from_arrays([obs[c].astype(str) for c in on])
     given = pd.MultiIndex.from_arrays([table[c].astype(str) for c in on])
     position = given.get_indexer(wanted)
     matched = position >= 0
     if not matched.any():
         raise UserError(
-            f"No row of {file} (for example {_key(on, given[0]) if len(given) else 'none'}) is about any cell (for example "
-            f"{_key(on, wanted[0])}). Compare how {' and '.join(on)} are written."
+            f"No row of {file} ({f'for example {_key(on, given[0])}' if len(given) else 'there is none'}) is about any cell (for example "
+            f"{_key(on, wanted[0])}). Compare how {' and '.join(on)} {'are' if len(on) > 1 else 'is'} written."
         )
-    values = table[columns].iloc[position.clip(0)].reset_index(drop=True)
-    values[~matched] = pd.NA
+    values = table[columns].reindex(position).reset_index(drop=True)  # nothing where it is -1
     joined = pd.concat([obs.reset_index(drop=True), values], axis=1)
     notes = []
     if not matched.all():
@@ -82,7 +100,7 @@ def join_labels(obs: pd.DataFrame, labels: Labels, folder: Path) -> tuple[pd.Dat
 
 def _key(on: list[str], key: object) -> str:
     values = key if isinstance(key, tuple) else (key,)
-    return ", ".join(f"{column} {value}" for column, value in zip(on, values, strict=True))
+    return ", ".join(f"{column} {value or '(empty)'}" for column, value in zip(on, values, strict=True))
 
 
 def _examples(on: list[str], keys: pd.Index) -> str:

@@ -17,7 +17,7 @@ from pci_bench.acquisition.centres import Centres, read_centres
 from pci_bench.acquisition.cut_fields import CutField, cut_field, read_cut_field, write_cut_field
 from pci_bench.acquisition.cutting import FEW
 from pci_bench.acquisition.fields import FieldOfView, FoundFields, columns_of, find_fields
-from pci_bench.acquisition.joined_labels import join_labels
+from pci_bench.acquisition.joined_labels import join_labels, read_labels
 from pci_bench.acquisition.layout import Layout
 from pci_bench.acquisition.pattern import filled_in
 from pci_bench.acquisition.stains import drawn_stains
@@ -25,7 +25,7 @@ from pci_bench.api.field_segmenter import FIELD_SEGMENTERS, segmenter_params
 from pci_bench.api.plugins import checked_reason, source_of
 from pci_bench.errors import UserError
 from pci_bench.system.arguments import check_workers
-from pci_bench.system.files import cache_folder, escape, make_folder, remove_leftovers
+from pci_bench.system.files import cache_folder, escape, make_folder, remove_leftovers, user_path
 from pci_bench.system.progress import Progress
 from pci_bench.system.shortages import raise_shortage
 from pci_bench.system.threads import available_cores, set_threads
@@ -62,7 +62,8 @@ class Source:
     @property
     def root(self) -> Path:
         """The folder that files' names start at."""
-        return (self.folder / self.layout.root).resolve()
+        root = self.folder / user_path(self.layout.root, "The layout's root")
+        return user_path(root, "The layout's root").resolve()
 
     def find(self) -> FoundFields:
         """Return the fields of view.
@@ -95,12 +96,32 @@ class Prepared:
         The file of each field that was cut, and its identity, in the order of the fields.
     failed
         Why a field could not be cut, by its name.
+    about_centres
+        What of a table of centres is in no field, as sentences.
     """
 
     source: Source
     found: FoundFields
     parts: Mapping[str, tuple[Path, str]]
     failed: Mapping[str, str]
+    about_centres: tuple[str, ...] = ()
+
+    @property
+    def left_out(self) -> dict[str, str]:
+        """Why fields are not among those that were cut, by their names."""
+        return {**self.found.incomplete, **self.failed}
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a user of the cells should know of the fields, as sentences."""
+        notes = [*self.found.notes(), *self.about_centres]
+        if lost := self.left_out:
+            name, reason = next(iter(lost.items()))
+            total = len(lost) + len(self.parts)
+            notes.append(
+                f"{len(lost):,} of {total:,} fields of view could not be cut, for example '{name}': {reason.rstrip('.')}."
+            )
+        return tuple(notes)
 
     @property
     def fields(self) -> list[FieldOfView]:
@@ -143,7 +164,7 @@ class Prepared:
             crop_shape=(crop, crop),
             dtype=table.dtype,
             masks=layout.segment.objects is None,
-            notes=(*self.found.notes(), *table.notes, *notes),
+            notes=(*self.notes, *table.notes, *notes),
         )
         by_field = rows.groupby("field", sort=False).indices
         for field in self.fields:
@@ -224,14 +245,25 @@ def prepare_fields(
         name, reason = next(iter(found.incomplete.items()))
         raise UserError(f"The field '{name}' is not whole: {reason}. Without --strict it is left out, and told.")
     centres = None if layout.segment.objects is None else read_centres(layout.segment.objects, source.folder)
+    about_centres = tuple(centres.check(found.fields)) if centres is not None else ()
+    if layout.labels is not None:
+        read_labels(layout.labels, source.folder)  # so that what is wrong with it is said before fields are cut
     make_folder(parts)
     remove_leftovers(parts)
-    identities = {f.name: _identity(f, source, segmenter) for f in found.fields}
+    identities, failed = {}, dict[str, str]()
+    for field in found.fields:
+        try:
+            identities[field.name] = _identity(field, source, segmenter)
+        except OSError as error:  # it was there when the folder was listed
+            raise_shortage(error)
+            failed[field.name] = f"{error.filename} cannot be read any more: {error.strerror}."
     files = {f.name: parts / f"{escape(f.name)}.npz" for f in found.fields}
-    failed: dict[str, str] = {}
     todo = []
     with progress.stage(f"cutting {len(found.fields):,} fields of view", len(found.fields)) as advance:
+        advance(len(failed))
         for field in found.fields:
+            if field.name in failed:
+                continue
             if read_cut_field(files[field.name], identities[field.name]) is None:
                 todo.append(field)
             else:
@@ -240,19 +272,19 @@ def prepare_fields(
         tasks = ((f, source, files[f.name], identities[f.name], centres) for f in todo)
         for name, problem in _cut_all(tasks, workers, lambda: _what_was_lost(todo, files, identities)):
             advance(1)
-            if problem is None:
-                continue
-            if strict:
-                raise UserError(
-                    f"The field '{name}' cannot be cut: {problem} Without --strict it is left out, and told."
-                )
-            failed[name] = problem
+            if problem is not None:
+                failed[name] = problem
+                if strict:
+                    break
     failed = {f.name: failed[f.name] for f in found.fields if f.name in failed}
+    if strict and failed:
+        name, problem = next(iter(failed.items()))
+        raise UserError(f"The field '{name}' cannot be cut: {problem} Without --strict it is left out, and told.")
     if len(failed) == len(found.fields):
         name, problem = next(iter(failed.items()))
         raise UserError(f"None of {len(failed):,} fields of view can be cut. The first, '{name}': {problem}")
     kept = {name: (files[name], identities[name]) for name in files if name not in failed}
-    return Prepared(source, found, kept, failed)
+    return Prepared(source, found, kept, failed, about_centres)
 
 
 def checked_segmenter(layout: Layout) -> str:
@@ -319,11 +351,14 @@ def _what_was_lost(todo: Sequence[FieldOfView], files: Mapping[str, Path], ident
 
 def _identity(field: FieldOfView, source: Source, segmenter: str) -> str:
     """Return a hash of all that the crops of a field follow from: files, settings, and the code that cuts them."""
-    stats = []
+    stats: list[list[object]] = []
     for name in sorted({*(file for files in field.files.values() for file in files), *filter(None, [field.mask])}):
         path = source.root / name
         stat = path.stat()
-        stats.append([name, stat.st_size, stat.st_mtime_ns] if path.is_file() else [name, stat.st_mtime_ns])
+        stats.append([name, stat.st_size, stat.st_mtime_ns])
+        if path.is_dir():  # OME-Zarr
+            inner = ((file, file.stat()) for file in sorted(path.rglob("*")))
+            stats += [[file.relative_to(path).as_posix(), stat.st_size, stat.st_mtime_ns] for file, stat in inner]
     if source.layout.segment.objects is not None:
         for name in filter(None, (source.layout.segment.objects.file, source.layout.segment.objects.images)):
             stats.append([name, (source.folder / name).stat().st_mtime_ns])

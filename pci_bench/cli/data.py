@@ -106,7 +106,7 @@ def data_prepare(
     )
     table = prepared.joined
     rows = [("fields of view", f"{len(prepared.parts):,}", "")]
-    rows += [("  not cut", field, reason) for field, reason in {**prepared.found.incomplete, **prepared.failed}.items()]
+    rows += [("  not cut", field, reason) for field, reason in prepared.left_out.items()]
     rows.append(("objects", f"{len(table.objects):,}", ""))
     rows += [("  dropped", f"{count:,}", reason) for reason, count in table.drops().items()]
     rows.append(("cells", f"{len(table.obs):,}", f"in {table.obs['image'].nunique():,} images"))

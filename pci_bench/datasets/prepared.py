@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import shlex
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -108,12 +109,18 @@ class PreparedDataset(Dataset):
         """Return how to prepare it again, where its cells are no longer in the cache."""
         if self._prepared is not None or store_folder(self).exists():
             return None
-        return f"its cells are no longer in the cache: `pci-bench data prepare {self.record.layout} --name {self.meta.name}`"
+        return f"its cells are no longer in the cache. {self._again()}"
+
+    def _again(self) -> str:
+        return (
+            f"`pci-bench data prepare {shlex.quote(self.record.layout)} --name {self.meta.name}` stores them again; fields that were cut "
+            "are kept."
+        )
 
     def build(self, store: StoreWriter) -> None:
         """Store the cells."""
         if self._prepared is None:
-            raise UserError(f"'{self.meta.name}' is not available: {self.unavailable_reason()}")
+            raise UserError(f"The cells of '{self.meta.name}' cannot be read any more. {self._again()}")
         self._prepared.write(store)
 
     def source_fingerprint(self) -> str:
@@ -206,9 +213,10 @@ def remove_prepared(name: str) -> None:
     folder = prepared_folder(name)
     with lock(folder):
         record = PreparedRecord.read(folder)
-        if record is None:
+        if record is None and not folder.is_dir():  # one that was interrupted has no record yet
             raise UserError(f"There is no prepared dataset named '{name}'. `pci-bench data list` shows all of them.")
-        remove_folder(store_folder(PreparedDataset(record)))
+        if record is not None:
+            remove_folder(store_folder(PreparedDataset(record)))
         remove_folder(folder)
 
 
@@ -217,7 +225,7 @@ def _counts(prepared: Prepared) -> dict[str, Any]:
     table = prepared.joined
     return {
         "fields": len(prepared.parts),
-        "failed_fields": len(prepared.failed) + len(prepared.found.incomplete),
+        "failed_fields": len(prepared.left_out),
         "objects": len(table.objects),
         "kept_objects": int((table.objects["reason"] == "").sum()),
         "crops": len(table.obs),
@@ -238,5 +246,5 @@ def identity_of(prepared: Prepared) -> str:
     labels = (
         "" if layout.labels is None else (prepared.source.folder / layout.labels.file).read_text(encoding="utf-8-sig")
     )
-    content = [layout.digest(), [identity for _, identity in prepared.parts.values()], labels]
+    content = [layout.digest(), [identity for _, identity in prepared.parts.values()], labels, prepared.notes]
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()
