@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from command_line import Said, call, leftovers, pci_bench
+from command_line import SCRIPT, Said, call, environment, leftovers, pci_bench
 from faults import Fault, noted, refused, whole_stores_only
 
 
@@ -60,3 +63,24 @@ def meet(say, here) -> Callable[[Fault], Said]:
         return said
 
     return run
+
+
+@pytest.fixture
+def reader(here):
+    """A function that runs a command as a user unknown to the system, who can read everything and write nothing but `mine`."""
+    if sys.platform != "linux" or os.geteuid():
+        pytest.skip("only root can become another user")
+    (here / "mine").mkdir()
+    (here / "mine").chmod(0o777)
+    here.chmod(0o755)
+    reads = ("--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search")
+    user = ["setpriv", "--reuid", "54321", "--regid", "54321", "--clear-groups", *reads]
+    if subprocess.run([*user, "true"], capture_output=True).returncode:
+        pytest.skip("setpriv cannot do that here")
+
+    def as_reader(*arguments: object, cache: Path, **more: str):
+        told = {**environment(cache), "HOME": "/nonexistent", **more}
+        done = subprocess.run([*user, SCRIPT, *map(str, arguments)], env=told, cwd=here, capture_output=True, text=True)
+        return Said(done.returncode, done.stdout, done.stderr)
+
+    return as_reader

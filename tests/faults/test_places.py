@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pci_bench_baselines
 import pytest
-from command_line import SCRIPT, Said, environment, pci_bench
+from command_line import pci_bench
 from faults import FEW, RUN, Fault, crops, noted, refused, with_crops, write
 
 from pci_bench import UserError, extract, load_dataset, run
@@ -188,27 +186,6 @@ def add_one(x):
 def test_every_compiled_function_falls_back():
     modules = [f for p in (files, pci_bench_baselines) for f in Path(p.__file__).parent.rglob("*.py")]
     assert [f.name for f in modules if "numba.njit" in f.read_text(encoding="utf-8")] == ["compilation.py"]
-
-
-@pytest.fixture
-def reader(here):
-    """A function that runs a command as a user unknown to the system, who can read everything and write nothing but `mine`."""
-    if sys.platform != "linux" or os.geteuid():
-        pytest.skip("only root can become another user")
-    (here / "mine").mkdir()
-    (here / "mine").chmod(0o777)
-    here.chmod(0o755)
-    reads = ("--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search")
-    user = ["setpriv", "--reuid", "54321", "--regid", "54321", "--clear-groups", *reads]
-    if subprocess.run([*user, "true"], capture_output=True).returncode:
-        pytest.skip("setpriv cannot do that here")
-
-    def as_reader(*arguments: object, cache: Path, **more: str):
-        told = {**environment(cache), "HOME": "/nonexistent", **more}
-        done = subprocess.run([*user, SCRIPT, *map(str, arguments)], env=told, cwd=here, capture_output=True, text=True)
-        return Said(done.returncode, done.stdout, done.stderr)
-
-    return as_reader
 
 
 def test_a_read_only_cache_with_everything_in_it_is_read(say, here, cache, reader):

@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import tifffile
+import zarr
 from command_line import SCRIPT, environment, leftovers
 from faults import Fault, noted, refused
 from PIL import Image
@@ -353,6 +354,38 @@ def test_a_full_disk_is_a_sentence_and_the_next_call_continues(say, here, monkey
     assert seen == ["2-A01", "2-A02"]
 
 
+def test_a_prepared_dataset_in_a_cache_that_can_be_read_only_is_read(say, here, cache, reader):
+    screen()(here)
+    noted(say(*PREPARE, own=False))
+    before = {p: p.stat().st_mtime_ns for p in cache.rglob("*")}
+    noted(reader("data", "get", "my-screen", cache=cache, TMPDIR="/nonexistent"), "20 cells")
+    refused(
+        reader(*PREPARE, cache=cache, TMPDIR="/nonexistent"),
+        "Could not write",
+        "permission is denied",
+        "PCI_BENCH_CACHE",
+    )
+    assert {p: p.stat().st_mtime_ns for p in cache.rglob("*")} == before
+
+
+def test_a_chunk_of_an_ome_zarr_image_that_changed_is_cut_again(here, monkeypatch):
+    root = write_screen(here / "screen", plates=("1",), wells=("A01",)).root
+    file = write_layout(root)
+    file.write_text(file.read_text().replace('{channel}.png"', '{channel}.zarr"'))
+    for channel in "12":
+        image = np.asarray(Image.open(root / f"Plate1/A01_w{channel}.png"))
+        group = zarr.open_group(root / f"Plate1/A01_w{channel}.zarr", mode="w", zarr_format=2)
+        array = group.create_array("0", shape=image.shape, chunks=image.shape, dtype=image.dtype)
+        array[:] = image
+        axes = [{"name": name, "type": "space"} for name in "yx"]
+        group.attrs["multiscales"] = [{"version": "0.4", "axes": axes, "datasets": [{"path": "0"}]}]
+    before, _ = prepare_dataset(file, "my-screen", workers=1)
+    zarr.open_array(root / "Plate1/A01_w2.zarr/0", mode="r+")[:] = image[::-1]
+    after, _ = prepare_dataset(file, "my-screen", workers=1)
+    assert len(before) == len(after) == 5
+    assert before.sha256 != after.sha256
+
+
 # ---- processes: plug-in segmenters in workers, signals, two at once
 
 PLUGIN = """
@@ -411,7 +444,7 @@ def test_a_killed_worker_is_a_sentence_and_the_next_call_continues(say, bright, 
     noted(say("data", "verify", "my-screen", own=False))
 
 
-@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
+@pytest.mark.parametrize("name", ["SIGINT", pytest.param("SIGTERM", marks=pytest.mark.slow)])
 def test_the_end_by_a_signal_keeps_the_fields_that_were_cut(say, bright, cache, name):
     number = int(getattr(signal, name))
     alone = (*BRIGHT[:-3], "1", *BRIGHT[-2:])
