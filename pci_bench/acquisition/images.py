@@ -289,7 +289,7 @@ def _opened(path: Path) -> Iterator[_Opened]:
         if "imagecodecs" in str(error) and importlib.util.find_spec("imagecodecs") is None:
             raise UserError(
                 f"{path} is compressed in a way that needs imagecodecs, which is not installed. Run "
-                "`pip install 'pci-bench[tiff]'`, or save it without compression."
+                "`pip install imagecodecs`, or save it without compression."
             ) from error
         raise UserError(
             f"{path} cannot be read as an image: it is truncated or of another kind ({str(error).rstrip('.') or type(error).__name__})."
