@@ -42,6 +42,7 @@ def card_text(weights: Path, facts: dict[str, Any]) -> str:
         "",
         f"Recipe: {', '.join(f'{k} {v}' for k, v in recipe.items())}. Weights are rounded to float16 as the last step.",
         "",
+        *([f"Licence of the images: {markdown(dataset['licence'])}.", ""] if dataset.get("licence") else []),
         *(losses if facts["references"] else []),
         *[f"Held-out {what.replace('_', ' ')}: {value:.3f}.\n" for what, value in facts.get("measured", {}).items()],
         f"![Loss curve]({weights.with_suffix('.png').name})",

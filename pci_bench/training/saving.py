@@ -68,6 +68,7 @@ def save_trained(
             "n_cells": len(cells),
             "trained_on": len(objective.training),
             "held_out": objective.held_out,
+            "licence": cells.meta.licence,
         },
         "loss": objective.loss_name,
         "recipe": recipe.model_dump(),
