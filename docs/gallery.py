@@ -27,7 +27,7 @@ SCREENS = {
 
 # What each benchmark runs on beyond its defaults, and its figures by the name of the picture.
 PICTURES: dict[str, tuple[dict[str, str], dict[str, str]]] = {
-    "organelles-knn": ({}, {"organelles-accuracy": "accuracy-rxrx1-organelles"}),
+    "organelles-knn": ({}, {"organelles-accuracy": "accuracy-rxrx1-organelles-subset=crowded=no"}),
     "yeast-knn": (
         {"dataset": "yeast-sim"},
         {

@@ -52,6 +52,8 @@ READERS_DATASET = "my-screen"  # which prepare.md makes of fields of view
 # Commands that are parsed and not run, with the reason.
 NOT_RUN = {
     "run yeast-knn --dataset toy-yeast": "toy-yeast is fetched from its authors' repository",
+    "run organelles-knn": "its images are fetched; tests/faults/test_images_fetched_one_by_one.py does so from a local server",
+    "train pci --dataset rxrx1-organelles-train": "likewise, and it takes an hour",
     "weights import": "the file is the paper's",
     "run vgg16-layers --features vgg16": "it needs ImageNet weights",
     "run yeast-umap": "UMAP compiles for ten seconds; reproductions/test_supplementary_figure3.py runs it",

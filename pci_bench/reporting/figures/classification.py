@@ -39,13 +39,25 @@ READING = "Black lines: 95 % intervals. Broken lines: chance, as permuted labels
 
 
 def _by_settings(results: Sequence[Result], *drawn: str) -> Iterator[tuple[str, str, list[Result]]]:
-    """Yield a suffix of the stem, words and results for each set of the parameters that are not drawn beside each other."""
-    sets: dict[str, list[Result]] = {}
+    """Yield a suffix of the stem, words and results for each set of the parameters that are not drawn beside each other.
+
+    Suffix and words name the parameters in which the sets differ.
+    """
+    sets: dict[tuple[tuple[str, str], ...], list[Result]] = {}
     for result in results:
-        texts = (f"{name}={value}" for name, value in result.evaluator.params.items() if name not in drawn)
-        sets.setdefault(",".join(texts), []).append(result)
+        texts = {name: str(value) for name, value in result.evaluator.params.items() if name not in drawn}
+        sets.setdefault(tuple(texts.items()), []).append(result)
     for settings, group in sets.items():
-        yield (f"-{escape(settings)}", f", {settings}", group) if len(sets) > 1 else ("", "", group)
+        differing = (item for item in settings if any(item not in other for other in sets))
+        text = ",".join(f"{name}={value}" for name, value in differing)
+        yield (f"-{escape(text)}", f", {text}", group) if text else ("", "", group)
+
+
+def _size(result: Result) -> str:
+    """Return how many cells were evaluated, and of how many classes, in words."""
+    counts = result.details.get("confusion", {}).get("counts")
+    cells = round(sum(map(sum, counts))) if counts else result.dataset.n_cells
+    return f"{cells:,} cells, {len(result.dataset.classes)} classes"
 
 
 @register_figures("loo-knn")
@@ -61,7 +73,7 @@ def _knn_figures(results: Sequence[Result], words: str) -> Iterator[tuple[str, F
     dataset = results[0].dataset
     k, first = headline_k(results), first_features(results)
     at_k = [r for r in results if r.evaluator.params["k"] == k]
-    size = f"{at_k[0].dataset.n_cells:,} cells, {len(at_k[0].dataset.classes)} classes"
+    size = _size(at_k[0])
     text = f"Leave-one-out kNN, k = {k}, {dataset.name} ({size}){words}"
     bars = accuracy_bars(at_k, metric="balanced_accuracy", text=text)
     yield f"accuracy-{escape(dataset.name)}", described(bars, at_k, READING)
@@ -95,9 +107,9 @@ def _knn_figures(results: Sequence[Result], words: str) -> Iterator[tuple[str, F
 def classifier_figures(results: Sequence[Result]) -> Iterator[tuple[str, Figure]]:
     """Yield accuracy bars of one classifier."""
     dataset, evaluator = results[0].dataset, results[0].evaluator.name
-    size = f"{dataset.n_cells:,} cells, {len(dataset.classes)} classes"
     for suffix, words, group in _by_settings(results, "exclude"):
-        text = f"{evaluator.replace('-', ' ').capitalize()}, cross-validated, {dataset.name} ({size}){words}"
+        what = f"{evaluator.replace('-', ' ').capitalize()}, cross-validated"
+        text = f"{what}, {dataset.name} ({_size(group[0])}){words}"
         bars = accuracy_bars(group, metric="balanced_accuracy", text=text)
         yield f"{evaluator}-{escape(dataset.name)}{suffix}", described(bars, group, READING)
 
