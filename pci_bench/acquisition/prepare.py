@@ -5,11 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -269,7 +269,7 @@ def prepare_fields(
             else:
                 advance(1)
         workers = min(workers or available_cores(), len(todo))
-        tasks = ((f, source, files[f.name], identities[f.name], centres) for f in todo)
+        tasks = (_Task(f, source, files[f.name], identities[f.name], centres) for f in todo)
         for name, problem in _cut_all(tasks, workers, lambda: _what_was_lost(todo, files, identities)):
             advance(1)
             if problem is not None:
@@ -305,20 +305,30 @@ def checked_segmenter(layout: Layout) -> str:
     return json.dumps([name, segmenter.meta.version, source_of(FIELD_SEGMENTERS.origin(name).file)])
 
 
-def _cut_all(tasks: Iterable[tuple[object, ...]], workers: int, lost: object) -> Iterator[tuple[str, str | None]]:
+class _Task(NamedTuple):
+    """One field to cut: its files, how, and the file that what is cut goes to, with its identity."""
+
+    field: FieldOfView
+    source: Source
+    file: Path
+    identity: str
+    centres: Centres | None
+
+
+def _cut_all(tasks: Iterable[_Task], workers: int, lost: Callable[[], str]) -> Iterator[tuple[str, str | None]]:
     """Yield each field's name when it is cut, and why it could not be."""
     if workers <= 1:
-        yield from (_cut_one(*task) for task in tasks)  # type: ignore[arg-type]
+        yield from map(_cut_one, tasks)
         return
     from joblib import delayed
 
     from pci_bench.api.plugins import plugin_files
 
     plugins, cache = plugin_files(), cache_folder()
-    yield from shared((delayed(_work)(task, plugins, cache, os.getpid()) for task in tasks), workers, lost)  # type: ignore[arg-type]
+    yield from shared((delayed(_work)(task, plugins, cache, os.getpid()) for task in tasks), workers, lost)
 
 
-def _work(task: tuple[object, ...], plugins: list[Path], cache: Path, parent: int) -> tuple[str, str | None]:
+def _work(task: _Task, plugins: list[Path], cache: Path, parent: int) -> tuple[str, str | None]:
     """Cut one field in a worker process."""
     from pci_bench.api.plugins import load_plugin
 
@@ -327,20 +337,18 @@ def _work(task: tuple[object, ...], plugins: list[Path], cache: Path, parent: in
     set_threads(1)
     for file in plugins:
         load_plugin(file)
-    return _cut_one(*task)  # type: ignore[arg-type]
+    return _cut_one(task)
 
 
-def _cut_one(
-    field: FieldOfView, source: Source, file: Path, identity: str, centres: Centres | None
-) -> tuple[str, str | None]:
+def _cut_one(task: _Task) -> tuple[str, str | None]:
     """Cut one field to its file; return its name, and why it cannot be cut."""
     try:
-        cut = cut_field(field, source.layout, source.root, centres)
+        cut = cut_field(task.field, task.source.layout, task.source.root, task.centres)
     except UserError as error:
         raise_shortage(error)
-        return field.name, str(error)
-    write_cut_field(file, cut, identity)
-    return field.name, None
+        return task.field.name, str(error)
+    write_cut_field(task.file, cut, task.identity)
+    return task.field.name, None
 
 
 def _what_was_lost(todo: Sequence[FieldOfView], files: Mapping[str, Path], identities: Mapping[str, str]) -> str:
