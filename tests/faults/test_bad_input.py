@@ -153,22 +153,22 @@ def test_chong2015_from_small_files_runs_and_stands_beside_no_printed_number(say
 
 
 @pytest.mark.parametrize(
-    ("own", "damage", "words"),
+    ("damage", "words"),
     [
-        (True, lambda b: b[: len(b) * 2 // 3], ["Chong_valid_set.hdf5 cannot be read: it is truncated or damaged"]),
-        (False, lambda b: b"not HDF5 " * 50, ["Chong_valid_set.hdf5 is not an HDF5 file (it has 450 bytes)"]),
-        (False, lambda b: b"", ["Chong_valid_set.hdf5 is not an HDF5 file (it has 0 bytes)"]),
-        (False, None, ["Chong_valid_set.hdf5 is missing in "]),
+        (lambda b: b[: len(b) * 2 // 3], ["Chong_valid_set.hdf5 cannot be read: it is truncated or damaged"]),
+        (lambda b: b"not HDF5 " * 50, ["Chong_valid_set.hdf5 is not an HDF5 file (it has 450 bytes)"]),
+        (lambda b: b"", ["Chong_valid_set.hdf5 is not an HDF5 file (it has 0 bytes)"]),
+        (None, ["Chong_valid_set.hdf5 is missing in "]),
     ],
     ids=["truncated", "text", "empty", "missing"],
 )
-def test_a_file_of_chong2015_that_is_not_whole_is_named_with_where_to_get_it(say, here, own, damage, words):
+def test_a_file_of_chong2015_that_is_not_whole_is_named_with_where_to_get_it(say, here, damage, words):
     file = chong(here / "data") / "chong2015" / "Chong_valid_set.hdf5"
     if damage is None:
         file.unlink()
     else:
         file.write_bytes(damage(file.read_bytes()))
-    said = say(*RUN, "--dataset", "chong2015", "--out", "out", data=here / "data", own=own)
+    said = say(*RUN, "--dataset", "chong2015", "--out", "out", data=here / "data", own=False)
     refused(said, *words, "http://spidey.ccbr.utoronto.ca/~okraus/DeepLoc_full_datasets.zip")
     assert not (here / "out").exists()
 
@@ -179,20 +179,20 @@ def other_hdf5(file: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("own", "make", "words"),
+    ("make", "words"),
     [
-        (True, lambda f, whole: f.write_bytes(whole[: len(whole) // 2]), ["cannot be read as HDF5: it is truncated"]),
-        (False, lambda f, whole: f.write_bytes(os.urandom(5000)), ["cannot be read as HDF5", "or of another kind"]),
-        (False, lambda f, whole: other_hdf5(f), ["is an HDF5 file, but not a Keras full model", "measurements"]),
-        (False, lambda f, whole: None, ["There is no file ", "Expected the Keras HDF5 file of the published weights"]),
-        (False, lambda f, whole: f.mkdir(), ["There is no file "]),
+        (lambda f, whole: f.write_bytes(whole[: len(whole) // 2]), ["cannot be read as HDF5: it is truncated"]),
+        (lambda f, whole: f.write_bytes(os.urandom(5000)), ["cannot be read as HDF5", "or of another kind"]),
+        (lambda f, whole: other_hdf5(f), ["is an HDF5 file, but not a Keras full model", "measurements"]),
+        (lambda f, whole: None, ["There is no file ", "Expected the Keras HDF5 file of the published weights"]),
+        (lambda f, whole: f.mkdir(), ["There is no file "]),
     ],
     ids=["truncated", "random-bytes", "other-hdf5", "missing", "folder"],
 )
-def test_weights_that_are_not_the_published_layout_are_a_sentence(say, here, cache, test_data, own, make, words):
+def test_weights_that_are_not_the_published_layout_are_a_sentence(say, here, cache, test_data, make, words):
     file = here / "model_weights.h5"
     make(file, (test_data / "keras-weights-sample" / "model_weights.h5").read_bytes())
-    refused(say("weights", "import", "keras-pci", file, own=own), str(file), *words)
+    refused(say("weights", "import", "keras-pci", file, own=False), str(file), *words)
     assert not (cache / "weights").exists()
 
 
@@ -226,7 +226,7 @@ def test_weights_for_other_channels_keep_out_of_a_published_name(say, cache, tes
         (False, ("describe", "evaluator:toy-yeast"), ["There is no evaluator named 'toy-yeast'"]),
         (False, (*RUN, "--k", "0"), ["k = 0 does not fit loo-knn", "greater than or equal to 1"]),
         (False, (*RUN, "--k", "-3"), ["k = -3 does not fit loo-knn"]),
-        (True, (*RUN, "--k", "abc"), ["--k abc is not a list of whole numbers. Write for example --k 1,5,11."]),
+        (False, (*RUN, "--k", "abc"), ["--k abc is not a list of whole numbers. Write for example --k 1,5,11."]),
         (False, (*RUN, "--k", "1,,5"), ["--k 1,,5 is not a list of whole numbers"]),
         (False, (*RUN, "--k", "2.5"), ["--k 2.5 is not a list of whole numbers"]),
         (False, (*RUN, "--limit", "-5"), ["The limit is -5; it must be at least 2 cells."]),
@@ -302,17 +302,15 @@ def test_features_that_cannot_be_had_are_a_sentence_with_the_command(say, here, 
 
 
 @pytest.mark.parametrize(
-    ("own", "content", "words"),
+    ("content", "words"),
     [
         (
-            False,
             None,
             ["There is no plug-in file mine.py. --plugin expects the path of a Python file, or of a folder of them."],
         ),
-        (True, "x = 1\nif x\n    pass\n", ["The plug-in mine.py:2 failed: SyntaxError"]),
-        (False, "x = 1\n\nimport absent_package\n", ["The plug-in mine.py:3 failed: ModuleNotFoundError"]),
+        ("x = 1\nif x\n    pass\n", ["The plug-in mine.py:2 failed: SyntaxError"]),
+        ("x = 1\n\nimport absent_package\n", ["The plug-in mine.py:3 failed: ModuleNotFoundError"]),
         (
-            False,
             "from pci_bench import register_features\n\n"
             '@register_features("noise", version="1", names=lambda channels: ["a"])\n'
             "def mine(crops):\n    return crops[:, 0, 0, :1]\n",
@@ -321,10 +319,10 @@ def test_features_that_cannot_be_had_are_a_sentence_with_the_command(say, here, 
     ],
     ids=["missing", "syntax", "import", "taken"],
 )
-def test_a_broken_plugin_is_named_with_its_line(say, here, own_registries, own, content, words):
+def test_a_broken_plugin_is_named_with_its_line(say, here, own_registries, content, words):
     if content is not None:
         (here / "mine.py").write_text(content)
-    refused(say(*RUN, "--plugin", "mine.py", own=own), *words)
+    refused(say(*RUN, "--plugin", "mine.py", own=False), *words)
 
 
 def test_a_plugin_that_gives_nan_is_named_with_the_cell(say, here, write_crops, cache, own_registries):
@@ -461,26 +459,24 @@ def stored(cache: Path) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("own", "pattern", "damage", "words"),
+    ("pattern", "damage", "words"),
     [
-        (True, "datasets/*/*/crops.zarr/c/**/*", lambda b: b[: len(b) // 2], ["is damaged: crops.zarr/c/", "bytes"]),
-        (False, "datasets/*/*/obs.parquet", lambda b: b[:50], ["is damaged: obs.parquet has 50 bytes instead of"]),
-        (False, "datasets/*/*/store.json", lambda b: b[:70], ["is not a store of cells"]),
-        (False, "features/*/*.h5ad", lambda b: b[: len(b) // 2], ["is damaged or of another origin"]),
-        (False, "features/*/*.h5ad", lambda b: b"these are my notes\n" * 9, ["is damaged or of another origin"]),
+        ("datasets/*/*/crops.zarr/c/**/*", lambda b: b[: len(b) // 2], ["is damaged: crops.zarr/c/", "bytes"]),
+        ("datasets/*/*/obs.parquet", lambda b: b[:50], ["is damaged: obs.parquet has 50 bytes instead of"]),
+        ("datasets/*/*/store.json", lambda b: b[:70], ["is not a store of cells"]),
+        ("features/*/*.h5ad", lambda b: b[: len(b) // 2], ["is damaged or of another origin"]),
+        ("features/*/*.h5ad", lambda b: b"these are my notes\n" * 9, ["is damaged or of another origin"]),
     ],
     ids=["zarr", "obs", "description", "features", "garbage"],
 )
-def test_a_damaged_file_in_the_cache_is_named_and_made_again(
-    say, here, cache, write_crops, own, pattern, damage, words
-):
+def test_a_damaged_file_in_the_cache_is_named_and_made_again(say, here, cache, write_crops, pattern, damage, words):
     folder = write_crops(crops())
     arguments = (*RUN, "--dataset", f"folder:{folder}", "--features", "intensity", "--k", "1", "--json")
     before = say(*arguments, own=False)
     (file,) = (p for p in cache.glob(pattern) if p.is_file())
     whole = file.read_bytes()
     file.write_bytes(damage(whole))
-    after = say(*arguments, own=own)
+    after = say(*arguments, own=False)
     assert after.code == 0, after.err
     (named,) = [line for line in after.err.splitlines() if "again" in line]
     assert str(stored(cache) if "datasets" in pattern else file) in named
@@ -570,23 +566,23 @@ RESULT_FILE = "results/planted/mine/loo-knn/k=1,exclude=cell.json"
 
 
 @pytest.mark.parametrize(
-    ("own", "content", "words"),
+    ("content", "words"),
     [
-        (True, "{broken", ["cannot be read as JSON", "Run the benchmark again"]),
-        (False, "[]", ["is not a result of pci-bench: it has no 'schema'"]),
-        (False, '{"schema": 99}', ["has schema 99; this version reads 1. Update pci-bench."]),
-        (False, '{"schema": 1, "benchmark": null}', ["is not a result of pci-bench: dataset: field required"]),
-        (False, None, ["There are no results in out", "as `pci-bench run` writes it"]),
+        ("{broken", ["cannot be read as JSON", "Run the benchmark again"]),
+        ("[]", ["is not a result of pci-bench: it has no 'schema'"]),
+        ('{"schema": 99}', ["has schema 99; this version reads 1. Update pci-bench."]),
+        ('{"schema": 1, "benchmark": null}', ["is not a result of pci-bench: dataset: field required"]),
+        (None, ["There are no results in out", "as `pci-bench run` writes it"]),
     ],
     ids=["broken", "list", "schema", "incomplete", "nothing"],
 )
-def test_a_folder_without_sound_results_is_a_sentence(say, here, own, content, words):
+def test_a_folder_without_sound_results_is_a_sentence(say, here, content, words):
     if content is not None:
         file = here / "out" / RESULT_FILE
         file.parent.mkdir(parents=True)
         file.write_text(content)
         words = [RESULT_FILE, *words]
-    said = say("table", "table1", "--results", "out", own=own)
+    said = say("table", "table1", "--results", "out", own=False)
     refused(Said(said.code, said.out, said.err.replace("Field required", "field required")), *words)
 
 
@@ -606,35 +602,34 @@ def features_csv(rows: list[str]) -> bytes:
 
 
 @pytest.mark.parametrize(
-    ("own", "name", "content", "words"),
+    ("name", "content", "words"),
     [
-        (True, "f.txt", b"hello", ["f.txt ends in '.txt'; features are read from .h5ad, .parquet, .csv, .npz"]),
-        (False, "f.h5ad", b"hello", ["f.h5ad cannot be read as .h5ad features"]),
-        (False, "f.parquet", b"hello", ["f.parquet cannot be read as .parquet features"]),
-        (False, "f.npz", b"hello", ["f.npz cannot be read as .npz features"]),
-        (False, "f.csv", b"", ["f.csv cannot be read as .csv features"]),
-        (False, "f.csv", b"a,b\n1,2\n", ["f.csv has no column 'Metadata_cell' (or 'cell')"]),
-        (False, "f.csv", b"cell,b\n1,x\n", ["f.csv has no numeric column besides its metadata"]),
-        (False, "f.csv", features_csv([f"c{i},,1,{i}" for i in range(20)]), ["loo-knn cannot be run", "no labels"]),
-        (False, "f.csv", features_csv([f"c{i},x,1,{i}" for i in range(20)]), ["have one label"]),
-        (False, "f.csv", features_csv([f"c{i},{i % 2},1,{i}" for i in range(5)]), ["k = 11 needs at least 12"]),
+        ("f.txt", b"hello", ["f.txt ends in '.txt'; features are read from .h5ad, .parquet, .csv, .npz"]),
+        ("f.h5ad", b"hello", ["f.h5ad cannot be read as .h5ad features"]),
+        ("f.parquet", b"hello", ["f.parquet cannot be read as .parquet features"]),
+        ("f.npz", b"hello", ["f.npz cannot be read as .npz features"]),
+        ("f.csv", b"", ["f.csv cannot be read as .csv features"]),
+        ("f.csv", b"a,b\n1,2\n", ["f.csv has no column 'Metadata_cell' (or 'cell')"]),
+        ("f.csv", b"cell,b\n1,x\n", ["f.csv has no numeric column besides its metadata"]),
+        ("f.csv", features_csv([f"c{i},,1,{i}" for i in range(20)]), ["loo-knn cannot be run", "no labels"]),
+        ("f.csv", features_csv([f"c{i},x,1,{i}" for i in range(20)]), ["have one label"]),
+        ("f.csv", features_csv([f"c{i},{i % 2},1,{i}" for i in range(5)]), ["k = 11 needs at least 12"]),
         (
-            False,
             "f.csv",
             features_csv([f"c{i},{i % 2},1,{'nan' if i == 4 else i}" for i in range(20)]),
             ["NaN or infinite", "f.csv", "'c4'"],
         ),
-        (False, "absent.csv", None, ["There is no features file absent.csv"]),
+        ("absent.csv", None, ["There is no features file absent.csv"]),
     ],
     ids=[
         *("kind", "h5ad", "parquet", "npz", "empty", "no-cell", "no-feature", "no-label", "one-label", "few", "nan"),
         "absent",
     ],
 )
-def test_features_that_cannot_be_evaluated_are_a_sentence(say, here, own, name, content, words):
+def test_features_that_cannot_be_evaluated_are_a_sentence(say, here, name, content, words):
     if content is not None:
         (here / name).write_bytes(content)
-    refused(say("evaluate", name, "--with", "loo-knn", "--out", "out", own=own), *words)
+    refused(say("evaluate", name, "--with", "loo-knn", "--out", "out", own=False), *words)
     assert not (here / "out").exists()
 
 

@@ -60,9 +60,7 @@ GET, VERIFY = ("data", "get", "folder:crops"), ("data", "verify", "folder:crops"
 CROPS = (*RUN, "--dataset", "folder:crops", *FEW, "--out", "out")
 
 FAULTS = [
-    Fault(
-        "the crops", CROPS, ("is damaged", "Delete that folder"), flipped_in("datasets/*/*/crops.zarr/c/**/*"), own=True
-    ),
+    Fault("the crops", CROPS, ("is damaged", "Delete that folder"), flipped_in("datasets/*/*/crops.zarr/c/**/*")),
     Fault(
         "the crops, verified",
         VERIFY,

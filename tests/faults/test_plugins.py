@@ -127,7 +127,7 @@ EXITS = "sys.exit(0)"
 ZERO = "ZeroDivisionError: division by zero"
 SHAPE = "expected one row per crop"
 FAULTS = [
-    features("raise", FAILS, "The feature set mine failed on the cells", CELLS, ZERO, "mine.py:7", "--debug", own=True),
+    features("raise", FAILS, "The feature set mine failed on the cells", CELLS, ZERO, "mine.py:7", "--debug"),
     features("exit", EXITS, CELLS, "it called sys.exit(0)", "mine.py:7", "Correct the plug-in", own=True),
     features("exit with 1", "sys.exit(1)", CELLS, "it called sys.exit(1)", "mine.py:7"),
     features("give nothing", "return None", "mine gave nothing", CELLS, SHAPE),

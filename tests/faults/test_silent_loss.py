@@ -213,7 +213,6 @@ FAULTS = [
         ),
         copies,
         0,
-        own=True,
     ),
     # ---- values changed on the way in
     Fault("a complex image", CROPS, ("w0/0_gfp.tif in", "holds complex numbers (complex64)"), all_of(np.complex64)),
