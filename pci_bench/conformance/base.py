@@ -171,7 +171,9 @@ def expect_unchanged(changed: list[str], doing: str) -> None:
 
 
 @contextmanager
-def left_alone(doing: str, environment: Mapping[str, str], *, opening: bool = False) -> Iterator[dict[str, Any]]:
+def left_alone(
+    doing: str, environment: Mapping[str, str], *, opening: bool = False, other_threads: bool = False
+) -> Iterator[dict[str, Any]]:
     """Check that a block leaves alone what all code of a process shares, also where it sets the same thing each time.
 
     Yields a dictionary that holds the random generators' states when the block has ended.
@@ -183,8 +185,10 @@ def left_alone(doing: str, environment: Mapping[str, str], *, opening: bool = Fa
     environment
         The environment variables before it ran for the first time.
     opening
-        Whether the block may draw random numbers, as every new network does; torch's number of threads is then another one
-        during the block, so that setting it shows.
+        Whether the block may draw random numbers, as every new network does.
+    other_threads
+        Whether torch's number of threads is another one during the block, so that setting it shows. It is one more than
+        before, with which computing on a busy machine takes many times as long: for short blocks.
     """
     torch = sys.modules.get("torch")
     variables, numbers, more = dict(os.environ), np.random.get_state(), random.getstate()
@@ -196,7 +200,7 @@ def left_alone(doing: str, environment: Mapping[str, str], *, opening: bool = Fa
         np.random.seed()
         if torch is not None:
             torch.seed()
-            torch.set_num_threads(used + opening)
+            torch.set_num_threads(used + other_threads)
         before = global_state()
         ended: dict[str, Any] = {}
         yield ended

@@ -234,7 +234,7 @@ def parameters(trial: EvaluatorTrial) -> str:
 
 def reasons(trial: EvaluatorTrial) -> str:
     """No labels, one class, two cells, one cell: a reason, or an outcome."""
-    default, adata = validated(trial.evaluator, {}), trial.adata
+    default, adata = next(changed_alone(trial.evaluator)), trial.adata
     unlabelled, one_class, nobody = adata.copy(), adata[adata.obs["label"] == CLASSES[0]].copy(), adata.copy()
     del nobody.obs["label"]
     unlabelled.obs["label"] = ""
@@ -336,8 +336,12 @@ def input_is_kept(trial: EvaluatorTrial) -> str:
     """Features, table and global state are as before."""
     given = trial.adata.copy()
     trial.outcomes()  # imports what evaluating imports
-    with left_alone("evaluating", trial.environment, opening="model" in trial.evaluator.meta.needs):
+    opening = "model" in trial.evaluator.meta.needs
+    with left_alone("evaluating", trial.environment, opening=opening):
         trial.run(trial.grid(), given)
+    if opening:
+        with left_alone("evaluating", trial.environment, opening=True, other_threads=True):
+            trial.run(trial.grid()[:1], given)
     expect(np.array_equal(given.X, trial.adata.X), "the features to be left as they are", "other values")
     expect(given.obs.equals(trial.adata.obs), "the table of cells to be left as it is", "another")
     expect(given.uns == trial.adata.uns, "uns to be left as it is", f"{some(given.uns)}")

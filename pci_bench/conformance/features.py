@@ -231,7 +231,7 @@ def repeatable(trial: FeatureTrial) -> str:
     expect_unchanged(first.changed, "the first call")
     ended = []
     for _ in range(2):
-        with left_alone("open()", trial.environment, opening=True) as generators:
+        with left_alone("open()", trial.environment, opening=True, other_threads=True) as generators:
             compute = trial.extractor.open(ready.cells.channels, ready.weights, trial.device)
         ended.append(generators)
     seeded = [what for what in ended[0] if ended[0][what] == ended[1][what]]  # though each call began with other states
