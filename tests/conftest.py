@@ -52,6 +52,13 @@ def cache(tmp_path, monkeypatch) -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def simulated_stores(tmp_path_factory) -> Path:
+    """A cache of whole simulated datasets, shared with the reproductions: each is drawn once, under a lock, in either room."""
+    base = tmp_path_factory.getbasetemp()
+    return (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "reproductions-cache"
+
+
 @pytest.fixture
 def without_figures(monkeypatch) -> None:
     """Runs in this process draw no figures, which take most of the time of a small one and have tests of their own."""

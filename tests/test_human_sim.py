@@ -173,10 +173,10 @@ def test_an_image_has_the_same_pixels_masks_and_obs_on_another_processor(digests
 
 
 @pytest.fixture(scope="module")
-def built(tmp_path_factory):
+def built(simulated_stores):
     """The small collection, stored as a user's is, whose pixels building compares with the shipped checksum."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PCI_BENCH_CACHE", str(tmp_path_factory.mktemp("built")))
+        patch.setenv("PCI_BENCH_CACHE", str(simulated_stores))
         yield load(DATASETS.get("human-sim"))
 
 

@@ -195,8 +195,8 @@ def test_images_have_the_same_pixels_masks_and_obs_on_another_processor(printed_
     assert emulated_cpu.python(WHOLE, level=level) == printed_here
 
 
-def test_the_test_screen_has_the_shipped_checksum(tmp_path, monkeypatch):
-    monkeypatch.setenv("PCI_BENCH_CACHE", str(tmp_path))
+def test_the_test_screen_has_the_shipped_checksum(simulated_stores, monkeypatch):
+    monkeypatch.setenv("PCI_BENCH_CACHE", str(simulated_stores))
     dataset = DATASETS.get("yeast-sim")
     cells = load(dataset)
     checksum = shipped_checksum("yeast-sim", dataset.source_fingerprint())
