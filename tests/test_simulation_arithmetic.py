@@ -34,6 +34,15 @@ def test_angles_agree_with_numpy_in_all_directions_and_at_the_axes():
     np.testing.assert_allclose(arithmetic.arctan2(*corners.T), [0, np.pi, np.pi / 2, -np.pi / 2], atol=1e-15)
 
 
+@pytest.mark.parametrize("n", [1, 2, 3, 50, 51, 4001])
+@pytest.mark.parametrize("share", [0, 0.25, 0.5, 0.98, 1])
+def test_a_quantile_is_numpys_of_the_same_numbers_in_float64(n, share):
+    values = np.random.default_rng(n).gamma(1, size=n).astype(np.float32)
+    found = arithmetic.quantile(values, share)
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, np.quantile(values.astype(float), share), rtol=3e-7)
+
+
 def test_exponentials_of_very_negative_numbers_are_normal_numbers():
     assert arithmetic.exp(np.float32([-1e6])) > np.finfo(np.float32).tiny
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from pci_bench.simulation.arithmetic import Random, exp, gaussian_filter
+from pci_bench.simulation.arithmetic import Random, exp, gaussian_filter, quantile
 from pci_bench.simulation.human.anatomy import Anatomy, place
 from pci_bench.simulation.human.compartments import TERMS, Protein, cytoplasm_of, microtubule_network
 from pci_bench.simulation.human.field import FieldMap, gaussian_random_field, rasterize, ridge
@@ -185,7 +185,7 @@ def protein_light(
         inside(field_map.nucleus) * (field_map.owner >= 0),
     )
     height = np.float32(2 * (1 - protein.nuclear)) * cytoplasm + np.float32(2 * protein.nuclear) * nucleus
-    background = np.float32(protein.diffuse * unspecific * float(np.quantile(light[field_map.owner >= 0], 0.98)))
+    background = np.float32(protein.diffuse * unspecific * float(quantile(light[field_map.owner >= 0], 0.98)))
     clumps = np.maximum(1 + np.float32(protein.grain) * gaussian_random_field(rng, scene.size, 0.6), 0)
     bound = light * _per_pixel(field_map, scene.level) + background * height * _per_pixel(field_map, scene.unspecific)
     emitted: np.ndarray = bound * clumps
