@@ -112,7 +112,7 @@ def cache_folder() -> Path:
     from platformdirs import user_cache_path
 
     try:
-        return user_cache_path("pci-bench")
+        return user_cache_path("pci-bench").expanduser()  # platformdirs 4.0 leaves ~ where there is no home
     except RuntimeError as error:
         raise UserError(
             "There is no home folder to keep a cache in: HOME is not set, and the system knows no home of this user. "
