@@ -25,7 +25,7 @@ REMEDIES = {
 }
 FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)  # what a place is that can be read only
 
-_NUMBERS = re.compile(r"(?:\[Errno |errno = |os error )(\d+)")  # Python and Arrow, HDF5, Rust
+_NUMBERS = re.compile(r"(?:\[Errno |errno = |os error |Os \{ code: )(\d+)")  # Python and Arrow, HDF5, Rust in two ways
 _DISK_OF_TORCH = ("PytorchStreamWriter failed writing", "inline_container.cc")
 _MEMORY = (
     "can't allocate memory",  # torch
