@@ -366,7 +366,7 @@ def test_the_gallery_shows_what_its_program_makes_beside_the_command_that_makes_
         command, _, rest = part.partition("\n")
         _, options = parsed(shlex.split(command)[1:])
         given = {
-            n: ",".join(v) if isinstance(v, list) else v
+            n: ",".join(v) if isinstance(v, (list, tuple)) else v
             for n, v in options.items()
             if n in ("dataset", "features") and v
         }
