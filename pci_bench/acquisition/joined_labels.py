@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-
-import pandas as pd
+from typing import TYPE_CHECKING
 
 from pci_bench.acquisition.layout import Labels
 from pci_bench.data.cells import OBS_COLUMNS
 from pci_bench.errors import UserError
 from pci_bench.system.tabular import read_csv
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 N_EXAMPLES = 3
 
@@ -67,6 +69,8 @@ def join_labels(obs: pd.DataFrame, labels: Labels, folder: Path) -> tuple[pd.Dat
     UserError
         As :func:`read_labels`, and where the file names a column that the cells have already, or matches no cell.
     """
+    import pandas as pd
+
     file, on, table = folder / labels.file, list(labels.on), read_labels(labels, folder)
     columns = [c for c in table.columns if c not in on] if labels.columns is None else list(labels.columns)
     if clash := [column for column in columns if column in obs]:

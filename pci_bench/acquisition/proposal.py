@@ -192,7 +192,7 @@ def write_proposal(folder: Path | str, file: Path | str, progress: Progress | No
     proposal = propose_layout(images, root, progress)
     make_folder(path.parent)
     with atomic_file(path) as temporary:
-        temporary.write_text(proposal.toml, encoding="utf-8")
+        temporary.write_text(proposal.toml, encoding="utf-8", newline="\n")
     return proposal
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pci_bench.acquisition.cutting import BORDER, EDGE, FEW, LARGE, LAST, SMALL
+from pci_bench.acquisition.cutting import BORDER, EDGE, FEW, HIDDEN, LARGE, LAST, SMALL
 from pci_bench.api.registry import natural_key
 from pci_bench.data.observations import obs_strings
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pci_bench.acquisition.prepare import Joined
 
 KEPT = "kept"
-OUTCOMES = (KEPT, BORDER, SMALL, LARGE, EDGE, LAST, FEW)  # of an object
+OUTCOMES = (KEPT, BORDER, SMALL, LARGE, EDGE, LAST, FEW, HIDDEN)  # of an object
 UNKNOWN = "not known"
 MAX_GROUPS = 60
 ONE_PER_FIELD = ("field", "image", "cell")  # columns that group no fields

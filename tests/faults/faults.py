@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +15,7 @@ from files_in_folders import write
 RUN = ("run", "yeast-knn", "--device", "cpu")  # which spares every process the import of torch
 SUFFIXES = ("gfp", "rfp")
 FEW = ("--features", "intensity", "--k", "1")
+SECONDS_UNTIL_WORKERS_END = 20.0
 
 
 def nothing(folder: Path) -> None:
@@ -77,6 +79,9 @@ def noted(said: Said, *words: str) -> None:
 
 def whole_stores_only(cache: Path) -> None:
     """Check that nothing in a cache is half-written: no temporary files, and no store without its description."""
+    patience = time.monotonic() + SECONDS_UNTIL_WORKERS_END
+    while leftovers(cache) and time.monotonic() < patience:  # of workers that notice their parent's end
+        time.sleep(0.1)
     assert leftovers(cache) == []
     for store in cache.glob("datasets/*/*"):
         assert store.suffix == ".lock" or (store / "store.json").is_file(), store

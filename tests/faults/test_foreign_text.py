@@ -145,9 +145,9 @@ class Elements(HTMLParser):
 
 @pytest.mark.parametrize("kind", ["an image in HTML", "the end of a script", "mathematics", "control characters"])
 def test_a_report_has_no_element_or_script_of_a_name(tmp_path, monkeypatch, kind):
-    from pci_bench.reporting.html import page, write_report
+    from pci_bench.reporting.html import rendering, write_report
 
-    monkeypatch.setattr(page, "plot_library", lambda: "")
+    monkeypatch.setattr(rendering, "plot_library", lambda: "")
     file = write_report(hostile_folder(tmp_path / "out", HOSTILE[kind]))
     found = Elements()
     found.feed(file.read_text(encoding="utf-8"))

@@ -27,7 +27,7 @@ GLYPH = 7  # pixels of a symbol
 DASH = 3  # pixels
 
 # Of each outcome, as the page's charts have it in the dark theme.
-COLOURS = ("#56b4e9", "#ff9a5c", "#3fcf9f", "#e6a5c9", "#f5c04a", "#9fd4f5", "#f0e442")
+COLOURS = ("#56b4e9", "#ff9a5c", "#3fcf9f", "#e6a5c9", "#f5c04a", "#9fd4f5", "#f0e442", "#c5b8f0")
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,8 @@ def field_picture(prepared: Prepared, field: FieldOfView, objects: pd.DataFrame)
             draw_outlines(pixels, at_pixels, objects["number"].to_numpy(int), codes)
         scale = shape[0] / image.shape[0], shape[1] / image.shape[1]
         for y, x, code in zip(objects["y"], objects["x"], codes, strict=True):
-            if code or labels is None:
+            inside = -1 <= y <= image.shape[0] and -1 <= x <= image.shape[1]  # centres of a table may lie anywhere
+            if inside and (code or labels is None):
                 _stamp(pixels, round((y + 0.5) * scale[0] - 0.5), round((x + 0.5) * scale[1] - 0.5), code)
         content = png(pixels)
         if len(content) <= LARGEST_PICTURE:
@@ -158,6 +159,7 @@ def glyph(code: int) -> np.ndarray:
         abs(x) <= (half - y) / 2,
         x**2 + y**2 <= half**2,
         abs(y) <= 1,
+        (x**2 + y**2 <= half**2) & (x**2 + y**2 >= (half - 1) ** 2),
     ]
     return shapes[code]
 
