@@ -28,6 +28,7 @@ SCREENS = {
 # What each benchmark runs on beyond its defaults, and its figures by the name of the picture.
 PICTURES: dict[str, tuple[dict[str, str], dict[str, str]]] = {
     "organelles-knn": ({}, {"organelles-accuracy": "accuracy-rxrx1-organelles-subset=crowded=no"}),
+    "organelles-umap": ({}, {"organelles-umap": "umap-rxrx1-organelles"}),
     "yeast-knn": (
         {"dataset": "yeast-sim"},
         {
