@@ -272,7 +272,7 @@ def write_cut_field(file: Path, cut: CutField, identity: str) -> None:
     content = io.BytesIO()
     np.savez_compressed(content, **arrays)  # type: ignore[arg-type]  # numpy's stub takes allow_pickle for one of them
     with atomic_file(file) as temporary:
-        temporary.write_bytes(content.getbuffer())
+        temporary.write_bytes(content.getvalue())  # a view crashes Python 3.12 where the disk is full
         seal(temporary)
 
 

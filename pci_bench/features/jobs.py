@@ -155,7 +155,7 @@ def write_part(job: Job, cells: Cells, start: int, values: np.ndarray) -> None:
     content = io.BytesIO()
     np.save(content, values)  # straight into a file, NumPy does not say that the disk is full
     with atomic_file(job.part(start // job.cells_per_part)) as temporary:
-        temporary.write_bytes(content.getbuffer())
+        temporary.write_bytes(content.getvalue())  # a view crashes Python 3.12 where the disk is full
         seal(temporary)
 
 
