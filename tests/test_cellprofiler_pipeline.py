@@ -16,6 +16,7 @@ import pandas as pd
 import pytest
 from command_line import SCRIPT, environment
 from factories import YEAST, make_cells
+from joblib.externals.loky import get_reusable_executor
 from pci_bench_baselines import cellprofiler_pipeline
 
 import pci_bench
@@ -223,7 +224,9 @@ def test_a_run_goes_on_where_it_stopped_and_two_processes_give_the_same(
     again = extract(name, cells, workers=1)
     assert [note["sets"] for note in notes()[before:]] == [35]
     np.testing.assert_array_equal(whole.X, again.X)
+    get_reusable_executor().shutdown()  # joblib's processes outlive a call, and keep the environment of an earlier test
     two = extract(name, cells, workers=2, refresh="always")
+    get_reusable_executor().shutdown()
     np.testing.assert_array_equal(whole.X, two.X)
 
 
@@ -381,6 +384,7 @@ def test_a_command_that_is_ended_ends_its_cellprofiler(program, pipeline, toy_ca
         cwd=tmp_path,
         stderr=subprocess.PIPE,
         text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's background jobs ignore it
     )
     deadline = time.monotonic() + 400
     while (

@@ -36,7 +36,7 @@ class Candidates:
         """``all other cells``, ``other images only`` or ``other images only, classes balanced``."""
         if self.everything:
             return "all other cells"
-        return f"other {self.column.replace('_', ' ')}s only" + (", classes balanced" if self.balanced else "")
+        return f"other {self.column}s only" + (", classes balanced" if self.balanced else "")
 
     @property
     def suffix(self) -> str:

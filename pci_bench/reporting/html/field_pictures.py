@@ -27,7 +27,7 @@ GLYPH = 7  # pixels of a symbol
 DASH = 3  # pixels
 
 # Of each outcome, as the page's charts have it in the dark theme.
-COLOURS = ("#56b4e9", "#ff9a5c", "#3fcf9f", "#e6a5c9", "#f5c04a", "#9fd4f5", "#f0e442", "#c5b8f0")
+COLOURS = ("#56b4e9", "#ff9a5c", "#3fcf9f", "#e6a5c9", "#f5c04a", "#9fd4f5", "#f0e442", "#ffffff")
 
 
 @dataclass(frozen=True)
