@@ -260,12 +260,12 @@ def test_a_wrong_option_is_a_sentence():
 
 
 def test_a_segmenter_of_ones_own_is_one_class(own_registries):
-    @register_field_segmenter("bright")
+    @register_field_segmenter("brighter-than-half")
     class Bright(FieldSegmenter):
-        meta = SegmenterMeta("bright", "1", "Brighter than a half")
+        meta = SegmenterMeta("brighter-than-half", "1", "Brighter than a half")
         Params = pydantic.create_model("Params", __config__={"extra": "forbid", "frozen": True})
 
         def open(self, params, device):
             return lambda image: in_reading_order(measure.label(image > 0.5))
 
-    assert segmented("bright", np.eye(4, dtype=np.float32)).max() == 1
+    assert segmented("brighter-than-half", np.eye(4, dtype=np.float32)).max() == 1
