@@ -182,16 +182,17 @@ class Registry(Generic[T]):
             self._folders_seen += 1
             for file in sorted((folder / self._declared_in).glob("*.toml")):
                 self._declare(file)
-        found = {
+        return self._entries
+
+    def _found(self) -> dict[str, _Entry]:
+        return {
             name: _Entry(value, None, origin_of(finder)) for finder in self._finders for name, value in finder().items()
         }
-        return found | self._entries
 
     @contextmanager
     def temporary(self) -> Iterator[Registry[T]]:
         """Yield the registry; what is registered within is gone afterwards, and what was replaced is back."""
-        self._loaded()
-        entries, seen = dict(self._entries), self._folders_seen
+        entries, seen = dict(self._loaded()), self._folders_seen
         try:
             yield self
         finally:
@@ -201,7 +202,8 @@ class Registry(Generic[T]):
 
     def names(self) -> list[str]:
         """Return all names that stand alone, sorted in reading order (conv2 before conv10)."""
-        return sorted((n for n, e in self._loaded().items() if e.argument is None), key=natural_key)
+        registered = {n for n, e in self._loaded().items() if e.argument is None}
+        return sorted(registered | self._found().keys(), key=natural_key)
 
     def prefixes(self) -> dict[str, str]:
         """Return the names that take an argument, with what the argument is: ``{"folder": "PATH"}``."""
@@ -219,7 +221,8 @@ class Registry(Generic[T]):
         prefix, colon, argument = name.partition(":")
         if colon and (maker := entries.get(f"{prefix}:")):
             return (maker, argument) if argument else None
-        return (entry, None) if (entry := entries.get(name)) else None
+        entry = entries.get(name) or self._found().get(name)
+        return (entry, None) if entry else None
 
     def get(self, name: str) -> T:
         """Return what `name` stands for.
