@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 
 from pci_bench.api.params import validated_params
-from pci_bench.api.registry import Registry, instance_of, origin_of
+from pci_bench.api.registry import Registry, instance_of
 from pci_bench.api.segmenter import SegmenterMeta
 
 if TYPE_CHECKING:
@@ -77,13 +77,7 @@ def register_field_segmenter(name: str) -> Callable[[type[T]], type[T]]:
     ...     def open(self, params, device):
     ...         return lambda image: (image > 0).astype(np.int32)
     """
-
-    def register(cls: type[T]) -> type[T]:
-        made = instance_of(FieldSegmenter, cls)
-        FIELD_SEGMENTERS.register(name, made(), origin=origin_of(cls))
-        return cls
-
-    return register
+    return FIELD_SEGMENTERS.class_decorator(name, lambda cls: instance_of(FieldSegmenter, cls))
 
 
 def segmenter_params(segmenter: FieldSegmenter, values: Mapping[str, Any]) -> pydantic.BaseModel:
