@@ -110,6 +110,14 @@ def expect(holds: object, expected: str, actual: str) -> None:
         raise BrokenContractError(f"expected {expected}; found {actual}.")
 
 
+def expect_described(meta: Any, name: str, *texts: str) -> None:
+    """Check that a description has the name that it is registered under, and that these fields of it are texts."""
+    expect(meta.name == name, f"meta.name to be '{name}', as registered", f"'{meta.name}'")
+    for field in texts:
+        value = getattr(meta, field)
+        expect(isinstance(value, str) and value.strip(), f"meta.{field} to be a text", f"{value!r}")
+
+
 def expect_reason(reason: object, where: str) -> None:
     """Check that what ``unavailable_reason`` returned is None or a sentence."""
     is_valid = reason is None or (isinstance(reason, str) and reason.strip())

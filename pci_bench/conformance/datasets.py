@@ -19,6 +19,7 @@ from pci_bench.conformance.base import (
     Once,
     checked_contracts,
     expect,
+    expect_described,
     expect_reason,
     known_methods,
     left_alone,
@@ -113,10 +114,7 @@ def crops_of(cells: Cells) -> Iterator[tuple[int, np.ndarray]]:
 def description(trial: DatasetTrial) -> str:
     """Name, version and title are texts; the name is the registered one."""
     meta = trial.dataset.meta
-    expect(meta.name == trial.name, f"meta.name to be '{trial.name}', as registered", f"'{meta.name}'")
-    for field in ("version", "title", "label"):
-        value = getattr(meta, field)
-        expect(isinstance(value, str) and value.strip(), f"meta.{field} to be a text", f"{value!r}")
+    expect_described(meta, trial.name, "version", "title", "label")
     first, second = trial.dataset.source_fingerprint(), trial.dataset.source_fingerprint()
     same = isinstance(first, str) and first == second
     expect(same, "source_fingerprint() to return the same text each time", f"{first!r}, {second!r}")

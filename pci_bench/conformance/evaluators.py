@@ -29,6 +29,7 @@ from pci_bench.conformance.base import (
     checked_contracts,
     described_error,
     expect,
+    expect_described,
     expect_reason,
     known_methods,
     left_alone,
@@ -201,10 +202,7 @@ def difference(expected: EvaluatorOutput, actual: EvaluatorOutput) -> str | None
 def description(trial: EvaluatorTrial) -> str:
     """Name, version and title are texts; the key names parameters."""
     meta, fields = trial.evaluator.meta, trial.evaluator.Params.model_fields
-    expect(meta.name == trial.name, f"meta.name to be '{trial.name}', as registered", f"'{meta.name}'")
-    for field in ("version", "title", "headline"):
-        value = getattr(meta, field)
-        expect(isinstance(value, str) and value.strip(), f"meta.{field} to be a text", f"{value!r}")
+    expect_described(meta, trial.name, "version", "title", "headline")
     unknown = [name for name in meta.key if name not in fields]
     expect(not unknown, f"meta.key to name parameters ({some(fields, 9)})", some(unknown))
     factors = meta.training_variance

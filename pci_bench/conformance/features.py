@@ -19,6 +19,7 @@ from pci_bench.conformance.base import (
     checked_contracts,
     described_error,
     expect,
+    expect_described,
     expect_reason,
     expect_unchanged,
     known_methods,
@@ -70,11 +71,7 @@ SLOW_IMPORTS = frozenset(
 def description(trial: FeatureTrial | ReadTrial) -> str:
     """Name, version, title, outputs, headline, rescaling, roles and batch are what the harness can work with."""
     meta: ExtractorMeta = trial.meta
-    name = trial.features[0].extractor_name
-    expect(meta.name == name, f"meta.name to be '{name}', as registered", f"'{meta.name}'")
-    for field in ("version", "title"):
-        value = getattr(meta, field)
-        expect(isinstance(value, str) and value.strip(), f"meta.{field} to be a text", f"{value!r}")
+    expect_described(meta, trial.features[0].extractor_name, "version", "title")
     expect(meta.outputs, "at least one output", "none")
     for output in meta.outputs:
         expect(not set("@,") & set(output), "outputs without '@' and ',', which have a meaning in names", f"'{output}'")

@@ -15,6 +15,7 @@ from pci_bench.conformance.base import (
     Once,
     checked_contracts,
     expect,
+    expect_described,
     expect_reason,
     known_methods,
     left_alone,
@@ -77,10 +78,7 @@ def expect_same_labels(expected: np.ndarray, actual: np.ndarray, how: str) -> No
 def description(trial: FieldSegmenterTrial) -> str:
     """Name, version and title are texts; unavailable_reason() returns None or a sentence."""
     meta = trial.segmenter.meta
-    expect(meta.name == trial.name, f"meta.name to be '{trial.name}', as registered", f"'{meta.name}'")
-    for field in ("version", "title"):
-        value = getattr(meta, field)
-        expect(isinstance(value, str) and value.strip(), f"meta.{field} to be a text", f"{value!r}")
+    expect_described(meta, trial.name, "version", "title")
     expect_reason(trial.segmenter.unavailable_reason(), "")
     return f"version {meta.version}"
 

@@ -11,6 +11,7 @@ from pci_bench.conformance.base import (
     Once,
     checked_contracts,
     expect,
+    expect_described,
     expect_reason,
     known_methods,
 )
@@ -64,10 +65,7 @@ def _labelled(cells: Cells) -> Cells:
 def description(trial: ModelTrial) -> str:
     """Name, version and title are texts; the recipe is one; unavailable_reason() returns None or a sentence."""
     meta = trial.model.meta
-    expect(meta.name == trial.name, f"meta.name to be '{trial.name}', as registered", f"'{meta.name}'")
-    for field in ("version", "title"):
-        value = getattr(meta, field)
-        expect(isinstance(value, str) and value.strip(), f"meta.{field} to be a text", f"{value!r}")
+    expect_described(meta, trial.name, "version", "title")
     unknown = [name for name in meta.recipe if name not in Recipe.model_fields]
     expect(not unknown, f"meta.recipe to name {', '.join(Recipe.model_fields)} only", ", ".join(unknown))
     Recipe(**meta.recipe)
