@@ -27,7 +27,7 @@ from pci_bench.acquisition.images import read_plane
 from pci_bench.acquisition.layout import Layout, Segment
 from pci_bench.api.field_segmenter import FIELD_SEGMENTERS, segmenter_params
 from pci_bench.api.segmenter import MOTHER
-from pci_bench.data.cells import as_float32
+from pci_bench.data.cells import as_raw
 from pci_bench.errors import UserError
 from pci_bench.system.checksums import seal, unsealed
 from pci_bench.system.files import atomic_file
@@ -191,14 +191,6 @@ def _shifted(plane: np.ndarray, bits: int | None, file: Path) -> np.ndarray:
         )
     shifted: np.ndarray = plane << (16 - bits)
     return shifted
-
-
-def as_raw(images: np.ndarray) -> np.ndarray:
-    """Return images as float32, integers divided by their type's maximum."""
-    if images.dtype.kind == "u":
-        scaled: np.ndarray = images.astype(np.float32) / np.float32(np.iinfo(images.dtype).max)
-        return scaled
-    return as_float32(images, "A field of view")
 
 
 def _labels(

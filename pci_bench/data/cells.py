@@ -265,6 +265,18 @@ def _rows(source: CropSource, positions: np.ndarray) -> np.ndarray:
     return np.asarray(source[positions])
 
 
+def as_raw(images: np.ndarray) -> np.ndarray:
+    """Return images of any shape as float32, integers divided by their type's maximum.
+
+    >>> as_raw(np.array([0, 255], np.uint8))
+    array([0., 1.], dtype=float32)
+    """
+    if images.dtype.kind == "u":
+        scaled: np.ndarray = images.astype(np.float32) / np.float32(np.iinfo(images.dtype).max)
+        return scaled
+    return images.astype(np.float32, copy=False)
+
+
 def rescaled(crops: np.ndarray, channels: tuple[Channel, ...], rescale: Rescale) -> np.ndarray:
     """Return crops as float32, rescaled; a constant crop becomes zeros, never NaN.
 
@@ -277,10 +289,7 @@ def rescaled(crops: np.ndarray, channels: tuple[Channel, ...], rescale: Rescale)
     rescale
         ``"raw"`` or ``"minmax"``.
     """
-    if crops.dtype.kind == "u":
-        crops = crops.astype(np.float32) / np.float32(np.iinfo(crops.dtype).max)
-    else:
-        crops = crops.astype(np.float32, copy=False)
+    crops = as_raw(crops)
     if rescale == "raw":
         return crops
     if rescale != "minmax":

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pci_bench.acquisition.cut_fields import as_raw, read_channels
+from pci_bench.acquisition.cut_fields import read_channels
 from pci_bench.acquisition.fields import FieldOfView
 from pci_bench.acquisition.prepare import Prepared
 from pci_bench.acquisition.quality import KEPT, OUTCOMES, boundaries
+from pci_bench.data.cells import as_raw
 
 if TYPE_CHECKING:
     import pandas as pd
