@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -268,17 +268,14 @@ def write_cut_field(file: Path, cut: CutField, identity: str) -> None:
         seal(temporary)
 
 
+def is_cut(file: Path, identity: str) -> bool:
+    """Return whether :func:`read_cut_field` would give what was cut from a field; its seal is checked, no crop is decoded."""
+    return _stored(file, identity, ("identity",)) is not None
+
+
 def read_cut_field(file: Path, identity: str) -> CutField | None:
     """Return what was cut from a field, or None where the file is not there, damaged, or of other files or settings."""
-    try:
-        with np.load(io.BytesIO(unsealed(file)), allow_pickle=False) as stored:
-            if str(stored["identity"]) != identity:
-                return None
-            arrays: Mapping[str, np.ndarray] = {name: stored[name] for name in stored.files}
-    except FileNotFoundError:
-        return None
-    except Exception as error:  # zlib's and NumPy's kinds
-        raise_shortage(error)
+    if (arrays := _stored(file, identity)) is None:
         return None
     return CutField(
         tuple(map(str, arrays["channels"])),
@@ -290,3 +287,17 @@ def read_cut_field(file: Path, identity: str) -> CutField | None:
         arrays["means"],
         arrays["focus"],
     )
+
+
+def _stored(file: Path, identity: str, names: Sequence[str] | None = None) -> dict[str, np.ndarray] | None:
+    """Return some arrays of a field's file, or all; None where it is not there, damaged, or of other files or settings."""
+    try:
+        with np.load(io.BytesIO(unsealed(file)), allow_pickle=False) as stored:
+            if str(stored["identity"]) != identity:
+                return None
+            return {name: stored[name] for name in (stored.files if names is None else names)}
+    except FileNotFoundError:
+        return None
+    except Exception as error:  # zlib's and NumPy's kinds
+        raise_shortage(error)
+        return None

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from pci_bench.acquisition.centres import Centres, read_centres
-from pci_bench.acquisition.cut_fields import CutField, cut_field, read_cut_field, write_cut_field
+from pci_bench.acquisition.cut_fields import CutField, cut_field, is_cut, read_cut_field, write_cut_field
 from pci_bench.acquisition.cutting import FEW
 from pci_bench.acquisition.fields import FieldOfView, FoundFields, columns_of, find_fields
 from pci_bench.acquisition.joined_labels import join_labels, read_labels
@@ -264,10 +264,10 @@ def prepare_fields(
         for field in found.fields:
             if field.name in failed:
                 continue
-            if read_cut_field(files[field.name], identities[field.name]) is None:
-                todo.append(field)
-            else:
+            if is_cut(files[field.name], identities[field.name]):
                 advance(1)
+            else:
+                todo.append(field)
         workers = min(workers or available_cores(), len(todo))
         tasks = (_Task(f, source, files[f.name], identities[f.name], centres) for f in todo)
         for name, problem in _cut_all(tasks, workers, lambda: _what_was_lost(todo, files, identities)):
@@ -353,7 +353,7 @@ def _cut_one(task: _Task) -> tuple[str, str | None]:
 
 def _what_was_lost(todo: Sequence[FieldOfView], files: Mapping[str, Path], identities: Mapping[str, str]) -> str:
     """Return the first field that is not there, for a sentence, and how many are."""
-    missing = [f.name for f in todo if read_cut_field(files[f.name], identities[f.name]) is None]
+    missing = [f.name for f in todo if not is_cut(files[f.name], identities[f.name])]
     return f"the field '{missing[0] if missing else todo[-1].name}'. {len(files) - len(missing):,} of {len(files):,} fields are kept."
 
 
@@ -468,13 +468,13 @@ def _by_stain(table: pd.DataFrame, layout: Layout) -> pd.DataFrame:
         fields = table["field"].unique()
         table = pd.concat(one_of_each)
         table = table.iloc[np.argsort(pd.Categorical(table["field"], categories=fields).codes, kind="stable")]
+    values = [
+        {**{name: row[name] for name in layout.names}, "stain": row[STAIN]}
+        for row in table[[*layout.names, STAIN]].to_dict("records")
+    ]
     for column, text in stains.columns.items():
         if column in table:
             raise UserError(f"[stains.columns] names '{column}', which the pattern or [obs] gives already.")
-        values = [
-            {**{name: row[name] for name in layout.names}, "stain": row[STAIN]}
-            for row in table[[*layout.names, STAIN]].to_dict("records")
-        ]
         table[column] = [filled_in(text, value, f"[stains.columns] {column}") for value in values]
     return table.reset_index(drop=True)
 

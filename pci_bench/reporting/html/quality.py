@@ -380,7 +380,7 @@ def _crops(cells: Cells) -> tuple[Shown, list[_Line]]:
 
 def _not_cut(prepared: Prepared) -> PageTable | None:
     """Return the fields that could not be cut, with reasons; None where there is none."""
-    reasons = {**prepared.found.incomplete, **prepared.failed}
+    reasons = prepared.left_out
     if not reasons:
         return None
     rows = [[Cell(field), Cell(reason)] for field, reason in list(reasons.items())[:ROWS_SHOWN]]
