@@ -9,10 +9,8 @@ import shlex
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from pci_bench.acquisition.layout import read_layout
-from pci_bench.acquisition.prepare import Prepared, Source, prepare_fields
 from pci_bench.api.dataset import DATASETS, Dataset
 from pci_bench.api.loading import load, store_folder
 from pci_bench.data.cells import Cells, DatasetMeta
@@ -31,6 +29,9 @@ from pci_bench.system.files import (
 from pci_bench.system.foreign import read_json
 from pci_bench.system.progress import Progress
 from pci_bench.system.text import csv_table
+
+if TYPE_CHECKING:
+    from pci_bench.acquisition.prepare import Prepared
 
 NAME = re.compile(r"[a-z0-9](?:[a-z0-9._-]*[a-z0-9])?")
 RECORD = "prepared.json"
@@ -177,6 +178,9 @@ def prepare_dataset(
     UserError
         For a name that cannot be or is taken, a layout that cannot be used or fits nothing, files that cannot be read.
     """
+    from pci_bench.acquisition.layout import read_layout
+    from pci_bench.acquisition.prepare import Source, prepare_fields
+
     progress, file = progress or Progress(), user_path(layout, "The layout", absolute=True, text=True)
     check_name(name)
     folder, declared = prepared_folder(name), read_layout(file)

@@ -10,15 +10,16 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pci_bench.acquisition.layout import Layout, layout_of
-from pci_bench.acquisition.prepare import Prepared, Source, checked_segmenter, prepare_fields
 from pci_bench.api.dataset import Dataset, register_dataset
 from pci_bench.api.loading import store_folder
+from pci_bench.data.cells import DatasetMeta
 from pci_bench.errors import UserError
 from pci_bench.system.files import sha256_of, user_data_folder
 from pci_bench.system.progress import Progress
 
 if TYPE_CHECKING:
+    from pci_bench.acquisition.layout import Layout
+    from pci_bench.acquisition.prepare import Prepared
     from pci_bench.data.store import StoreWriter
 
 COPY = "rxrx1-organelles"  # the name of a user's own copy of the fields, for both datasets
@@ -45,19 +46,17 @@ class Organelles(Dataset):
     name: str
 
     def __init__(self) -> None:
-        self.meta = self.layout().meta(self.name, VERSION)
+        content = declared()
+        own, shared = content["datasets"][self.name], content["layout"]["dataset"]
+        self.meta = DatasetMeta(self.name, VERSION, own["title"], content["reference"], content["licence"], **shared)
 
     def layout(self) -> Layout:
         """Return how the fields are cut."""
-        content, own = declared(), declared()["datasets"][self.name]
+        from pci_bench.acquisition.layout import layout_of  # with pydantic's models, which no other command needs
+
+        content = declared()
         layout = dict(content["layout"])
-        layout["stains"] = {**layout["stains"], "draw": own["draw"]}
-        layout["dataset"] = {
-            **layout["dataset"],
-            "title": own["title"],
-            "reference": content["reference"],
-            "licence": content["licence"],
-        }
+        layout["stains"] = {**layout["stains"], "draw": content["datasets"][self.name]["draw"]}
         return layout_of(layout, f"rxrx1.toml ({self.name})")
 
     def wanted(self) -> dict[str, tuple[str, str, int]]:
@@ -67,7 +66,10 @@ class Organelles(Dataset):
 
     def source_fingerprint(self) -> str:
         """Return what the cells follow from: the pinned files, the layout and its segmenter."""
-        return f"{self.layout().digest()} {checked_segmenter(self.layout())} {sorted(p[1] for p in self.wanted().values())}"
+        from pci_bench.acquisition.prepare import checked_segmenter
+
+        layout = self.layout()
+        return f"{layout.digest()} {checked_segmenter(layout)} {sorted(p[1] for p in self.wanted().values())}"
 
     def build(self, store: StoreWriter) -> None:
         """Fetch the fields where there is no copy, cut them, and store the cells."""
@@ -79,6 +81,8 @@ class Organelles(Dataset):
 
     def prepared(self, root: Path, parts: Path, progress: Progress) -> Prepared:
         """Return the fields below a folder, cut."""
+        from pci_bench.acquisition.prepare import Source, prepare_fields
+
         layout = self.layout().model_copy(update={"root": str(root)})
         source = Source(
             layout,
