@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -23,13 +22,14 @@ from pci_bench.acquisition.pattern import filled_in
 from pci_bench.acquisition.stains import drawn_stains
 from pci_bench.api.field_segmenter import FIELD_SEGMENTERS, segmenter_params
 from pci_bench.api.plugins import checked_reason, source_of
+from pci_bench.api.workers import WorkerSetup
 from pci_bench.errors import UserError
 from pci_bench.system.arguments import check_workers
-from pci_bench.system.files import cache_folder, escape, make_folder, remove_leftovers, user_path
+from pci_bench.system.files import escape, make_folder, remove_leftovers, user_path
 from pci_bench.system.progress import Progress
 from pci_bench.system.shortages import raise_shortage
-from pci_bench.system.threads import available_cores, set_threads
-from pci_bench.system.workers import shared, stay_with
+from pci_bench.system.threads import available_cores
+from pci_bench.system.workers import shared
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -322,21 +322,13 @@ def _cut_all(tasks: Iterable[_Task], workers: int, lost: Callable[[], str]) -> I
         return
     from joblib import delayed
 
-    from pci_bench.api.plugins import plugin_files
-
-    plugins, cache = plugin_files(), cache_folder()
-    yield from shared((delayed(_work)(task, plugins, cache, os.getpid()) for task in tasks), workers, lost)
+    setup = WorkerSetup.here(cores=1)
+    yield from shared((delayed(_work)(task, setup) for task in tasks), workers, lost)
 
 
-def _work(task: _Task, plugins: list[Path], cache: Path, parent: int) -> tuple[str, str | None]:
+def _work(task: _Task, setup: WorkerSetup) -> tuple[str, str | None]:
     """Cut one field in a worker process."""
-    from pci_bench.api.plugins import load_plugin
-
-    stay_with(parent)
-    os.environ["PCI_BENCH_CACHE"] = str(cache)
-    set_threads(1)
-    for file in plugins:
-        load_plugin(file)
+    setup.begin()
     return _cut_one(task)
 
 

@@ -8,21 +8,20 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from pci_bench.api.extractor import Compute
 from pci_bench.api.segmenter import DEFAULT_SEGMENTER, SEGMENTERS
+from pci_bench.api.workers import WorkerSetup
 from pci_bench.errors import PluginError
 from pci_bench.features.availability import code_of
 from pci_bench.features.jobs import Job, by_extractor, job_of, read_part, stage_name, whole_part, write_part
 from pci_bench.features.names import FeatureSet
-from pci_bench.system.files import cache_folder
 from pci_bench.system.progress import Progress
 from pci_bench.system.threads import available_cores, machine_cores, set_threads
-from pci_bench.system.workers import shared, stay_with
+from pci_bench.system.workers import shared
 
 if TYPE_CHECKING:
     from pci_bench.data.cells import Cells
@@ -53,19 +52,15 @@ def computed(
         if todo:
             from joblib import delayed
 
-            from pci_bench.api.plugins import plugin_files
-
+            setup = WorkerSetup.here(cores)
             tasks = (
                 delayed(_work)(
                     [j.features for j in jobs],
                     cells,
                     start,
                     device,
-                    cores,
                     jobs[0].segmenter or DEFAULT_SEGMENTER,
-                    plugin_files(),
-                    cache_folder(),
-                    os.getpid(),
+                    setup,
                 )
                 for start in todo
             )
@@ -164,24 +159,13 @@ def _work(
     cells: Cells,
     start: int,
     device: str,
-    cores: int,
     segmenter: str,
-    plugins: list[Path],
-    cache: Path,
-    parent: int,
+    setup: WorkerSetup,
 ) -> int:
     """Compute one part in a worker process."""
-    from pci_bench.api.plugins import load_plugin
-
-    stay_with(parent)
-    os.environ["PCI_BENCH_CACHE"] = str(
-        cache
-    )  # worker processes outlive a call, and keep the environment they began with
-    set_threads(cores)
-    for file in plugins:
-        load_plugin(file)
+    setup.begin()
     jobs = [job_of(features, cells, segmenter) for features in wanted]
-    pool = _Pool.of(jobs, cores, device)
+    pool = _Pool.of(jobs, setup.cores, device)
     _compute_part(_opened(jobs, cells, device, pool.threads), cells, start, device, pool, lambda n: None)
     return start
 
