@@ -91,6 +91,25 @@ def segmenter_params(segmenter: FieldSegmenter, values: Mapping[str, Any]) -> py
     return validated_params(segmenter.meta.name, segmenter.Params, values)
 
 
+def each_field(labels_of: Callable[[np.ndarray], np.ndarray]) -> SegmentField:
+    """Return a segmenter of fields, from a function of a channel that gives objects numbered in any way.
+
+    A constant channel has no object and is not shown to the function.
+
+    Examples
+    --------
+    >>> each_field(lambda image: 7 * (image > 0.5).astype(int))(np.eye(2, dtype=np.float32))
+    array([[1, 0],
+           [0, 1]], dtype=int32)
+    """
+
+    def segment(image: np.ndarray) -> np.ndarray:
+        empty = image.min() == image.max()
+        return in_reading_order(np.zeros(image.shape, int) if empty else labels_of(image))
+
+    return segment
+
+
 def in_reading_order(labels: np.ndarray) -> np.ndarray:
     """Return labels 1 … n without gaps, in the order in which their first pixels are read: row by row, from the left.
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pydantic
 
-from pci_bench.api.field_segmenter import FieldSegmenter, SegmentField, in_reading_order, register_field_segmenter
+from pci_bench.api.field_segmenter import FieldSegmenter, SegmentField, each_field, register_field_segmenter
 from pci_bench.api.segmenter import SegmenterMeta
 from pci_bench.segmentation.cellpose import cellpose_labels, missing_cellpose
 
@@ -44,10 +43,4 @@ class CellposeField(FieldSegmenter):
         UserError
             Where the weights are not there and cannot be downloaded.
         """
-        labels_of = cellpose_labels(device, **({} if params.diameter is None else {"diameter": params.diameter}))
-
-        def segment(image: np.ndarray) -> np.ndarray:
-            empty = image.min() == image.max()
-            return in_reading_order(np.zeros(image.shape, int) if empty else labels_of(image))
-
-        return segment
+        return each_field(cellpose_labels(device, **({} if params.diameter is None else {"diameter": params.diameter})))
