@@ -21,6 +21,7 @@ from pci_bench.errors import UserError
 from pci_bench.features.names import parse
 from pci_bench.runs.results import Result
 from pci_bench.system.progress import Progress
+from pci_bench.system.remote import RemoteFile
 
 TO_COMPARE_WITH = " (one more row to compare with)"
 
@@ -62,14 +63,9 @@ def fetch_lacking(dataset: str, features: Iterable[str] = ()) -> None:
             weights.fetched(family, name)
         elif "how" not in declared:  # one file, which its import reads as it is
             url = declared["url"]
-            file = fetch(
-                url,
-                f"{name}-{Path(url).name}",
-                purpose=f"the weights {family}@{name}",
-                instead=f"do it by hand: {weights.how_to_get(family, name)}",
-                progress=Progress(),
-            )
-            weights.IMPORTERS.get(declared["import"])(file, name)
+            instead = f"do it by hand: {weights.how_to_get(family, name)}"
+            remote = RemoteFile(f"{name}-{Path(url).name}", (url,), f"the weights {family}@{name}", instead)
+            weights.IMPORTERS.get(declared["import"])(fetch(remote, progress=Progress()).path, name)
 
 
 def fetch_chong2015(url: str) -> None:
@@ -77,13 +73,10 @@ def fetch_chong2015(url: str) -> None:
     root = os.environ.get("PCI_BENCH_DATA")
     if not root:
         raise UserError("Set PCI_BENCH_DATA to the folder in which --fetch is to make 'chong2015'.")
+    instead = DATASETS.get("chong2015").unavailable_reason() or "run again"
     archive = fetch(
-        url,
-        Path(url).name,
-        purpose="the labelled crops chong2015",
-        instead=DATASETS.get("chong2015").unavailable_reason() or "run again",
-        progress=Progress(),
-    )
+        RemoteFile(Path(url).name, (url,), "the labelled crops chong2015", instead), progress=Progress()
+    ).path
     with zipfile.ZipFile(archive) as opened:
         members = {Path(name).name: name for name in opened.namelist()}
         if absent := [name for name in DECLARATION["files"].values() if name not in members]:

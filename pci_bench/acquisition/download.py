@@ -9,6 +9,7 @@ import socket
 import ssl
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -18,8 +19,10 @@ from urllib.request import Request, urlopen
 import certifi
 
 from pci_bench.errors import UserError
+from pci_bench.system.checksums import DamagedError
 from pci_bench.system.files import cache_folder, lock, make_folder, sha256_of, write_json
 from pci_bench.system.progress import Progress
+from pci_bench.system.remote import RemoteFile, check_digest
 from pci_bench.system.shortages import REMEDIES, error_number
 
 CHUNK_BYTES = 1 << 16
@@ -47,62 +50,85 @@ class DownloadError(Exception):
     """Why a file could not be fetched, without a full stop."""
 
 
-def fetch(
-    url: str,
-    name: str,
-    *,
-    purpose: str,
-    instead: str,
-    progress: Progress,
-    sha256: str | None = None,
-    patience: Patience = Patience(),
-) -> Path:
-    """Return the path of a downloaded file; it is fetched only when the cache has none.
+@dataclass(frozen=True)
+class Fetched:
+    """A file that is here.
+
+    Attributes
+    ----------
+    path
+        In the cache.
+    url
+        Where it came from; "" where it was put there by someone.
+    sha256
+        Of its bytes.
+    """
+
+    path: Path
+    url: str
+    sha256: str
+
+
+def fetch(remote: RemoteFile, *, progress: Progress, patience: Patience = Patience()) -> Fetched:
+    """Return a file of the cache; it is fetched, from the first source that gives it, only when the cache has none.
 
     What came before an interruption, a lost connection or a full disk is kept beside it, and the next call continues there.
 
     Parameters
     ----------
-    url, name
-        Where it is, and what to call it in the cache; ``/`` in the name makes folders.
-    purpose, instead
-        For messages: what the file is for, and what the user can do without a network.
+    remote
+        What is wanted.
     progress
         Shows the download.
-    sha256
-        The file's hash; None only where the caller verifies the contents itself.
     patience
         When a slow server is given up.
 
     Raises
     ------
     UserError
-        Where the file cannot be fetched or is not the expected one.
+        Where no source gives it, or what came is not the expected file.
     """
-    file = make_folder(cache_folder() / "downloads") / name
+    file = downloaded_file(remote)
+    make_folder(file.parent)
     with lock(file):
-        if file.is_file() and sha256 in (None, sha256_of(file)):
-            return file
-        part = file.with_name(f"{file.name}.part")
-        try:
-            with progress.stage(f"fetching {purpose}", None) as advance:
-                download(url, part, patience, advance)
-            if sha256 is not None and (digest := sha256_of(part)) != sha256:
+        if file.is_file():
+            with suppress(DamagedError):
+                check_digest(file, remote.digest)
+                return Fetched(file, _noted(_origin(file)).get("url", ""), sha256_of(file))
+        part, failures = file.with_name(f"{file.name}.part"), []
+        for url in remote.urls:
+            try:
+                with progress.stage(f"fetching {remote.purpose}", None) as advance:
+                    download(url, part, patience, advance)
+                try:
+                    check_digest(part, remote.digest)
+                except DamagedError as error:
+                    _discard(part)
+                    raise DownloadError(f"what came is not the expected file: {error}") from error
+                os.replace(part, file)
                 _discard(part)
-                raise DownloadError(f"what came is not the expected file: its SHA-256 is {digest}, not {sha256}")
-            os.replace(part, file)
-            _discard(part)
-        except (DownloadError, OSError) as error:
-            number = error_number(error)
-            reason = REMEDIES[number] if number in REMEDIES else str(error)
-            kept = part.stat().st_size if part.is_file() else 0
-            again = (
-                f"The {kept:,} bytes that came are kept, and the same command continues after them. " if kept else ""
-            )
-            raise UserError(
-                f"Could not fetch {purpose} from {url} ({reason}). {again}Try again later, or {instead}."
-            ) from error
-    return file
+                sha256 = sha256_of(file)
+                write_json(_origin(file), {"url": url, "sha256": sha256, "bytes": file.stat().st_size})
+                return Fetched(file, url, sha256)
+            except (DownloadError, OSError) as error:
+                number = error_number(error)
+                reason = REMEDIES[number] if number in REMEDIES else str(error)
+                failures.append(f"from {url} ({reason})")
+        kept = part.stat().st_size if part.is_file() else 0
+        again = f"The {kept:,} bytes that came are kept, and the same command continues after them. " if kept else ""
+        raise UserError(
+            f"Could not fetch {remote.purpose} {', nor '.join(failures)}. {again}Try again later, or {remote.instead}."
+        )
+
+
+def downloaded_file(remote: RemoteFile) -> Path:
+    """Return where a file lies in the cache, or will lie."""
+    return cache_folder() / "downloads" / remote.name
+
+
+def _origin(file: Path) -> Path:
+    """Return the note of where a file came from."""
+    return file.with_name(f"{file.name}.origin.json")
 
 
 def download(url: str, part: Path, patience: Patience, advance: Callable[[int], None]) -> None:

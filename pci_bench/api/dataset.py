@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 from pci_bench.api.loading import load
@@ -11,6 +11,7 @@ from pci_bench.api.registry import Registry, instance_of
 from pci_bench.data.cells import Cells, DatasetMeta
 from pci_bench.data.store import StoreWriter
 from pci_bench.system.progress import Progress
+from pci_bench.system.remote import RemoteFile
 
 T = TypeVar("T", bound="Dataset")
 
@@ -38,6 +39,20 @@ class Dataset(ABC):
     def unavailable_reason(self) -> str | None:
         """Return why the cells cannot be had and the command that gets them, or None; by default they always can."""
         return None
+
+    def downloads(self) -> Sequence[RemoteFile]:
+        """Return the files that :meth:`fetch` or :meth:`build` would fetch, whether they are here already or not; by default none."""
+        return ()
+
+    def fetch(self, progress: Progress) -> None:
+        """Fetch what :meth:`build` needs and would not fetch itself, as ``pci-bench data get`` does first; by default nothing.
+
+        Raises
+        ------
+        UserError
+            Where something cannot be had, with what to do.
+        """
+        return
 
     @abstractmethod
     def build(self, store: StoreWriter) -> None:

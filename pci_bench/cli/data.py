@@ -35,8 +35,9 @@ def data_list(plugin: PluginOption = None) -> None:
 def data_get(name: Annotated[str, typer.Argument(help="A dataset.")], plugin: PluginOption = None) -> None:
     """Fetch or read a dataset into the cache, checked."""
     load_plugins(plugin)
-    from pci_bench.api.dataset import load_dataset
+    from pci_bench.api.dataset import DATASETS, load_dataset
 
+    DATASETS.get(name).fetch(ConsoleProgress(err))
     cells = load_dataset(name, progress=ConsoleProgress(err))
     out.print(repr(cells), markup=False, highlight=False)
     for note in cells.notes:

@@ -16,6 +16,7 @@ from pci_bench.data.cells import DatasetMeta
 from pci_bench.errors import UserError
 from pci_bench.system.files import sha256_of, user_data_folder
 from pci_bench.system.progress import Progress
+from pci_bench.system.remote import RemoteFile
 
 if TYPE_CHECKING:
     from pci_bench.acquisition.layout import Layout
@@ -102,6 +103,19 @@ class Organelles(Dataset):
                 )
         return folder
 
+    def _remote(self, name: str) -> RemoteFile:
+        """Return one of the files."""
+        path, sha256, size = self.wanted()[name]
+        return RemoteFile(
+            f"rxrx1/{name}",
+            (declared()["url"] + path,),
+            f"{name} of the dataset '{self.name}'",
+            f"put a copy of the fields into a folder '{COPY}' and set PCI_BENCH_DATA to the folder that holds it",
+            digest=f"sha256:{sha256}",
+            size=size,
+            licence=declared()["licence"],
+        )
+
     def _fetched(self, progress: Progress) -> Path:
         """Return the folder of the fields, fetched where they are not there."""
         from pci_bench.acquisition.download import fetch  # with what speaks to servers, which no other command needs
@@ -116,15 +130,8 @@ class Organelles(Dataset):
                 f"{self.name}: fetching {len(missing)} images, {megabytes:.1f} MB, from {content['url']}. RxRx1 is {content['licence']}."
             )
         with progress.stage(f"fetching {self.name}", len(wanted)) as advance:
-            for name, (path, sha256, _) in wanted.items():
-                fetch(
-                    content["url"] + path,
-                    f"rxrx1/{name}",
-                    purpose=f"{name} of the dataset '{self.name}'",
-                    instead=f"put a copy of the fields into a folder '{COPY}' and set PCI_BENCH_DATA to the folder that holds it",
-                    progress=Progress(),
-                    sha256=sha256,
-                )
+            for name in wanted:
+                fetch(self._remote(name), progress=Progress())
                 advance(1)
         return root
 

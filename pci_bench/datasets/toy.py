@@ -23,6 +23,7 @@ from pci_bench.api.dataset import Dataset, register_dataset
 from pci_bench.data.cells import DatasetMeta, halved
 from pci_bench.errors import UserError
 from pci_bench.system.files import user_data_folder
+from pci_bench.system.remote import RemoteFile
 
 if TYPE_CHECKING:
     from pci_bench.data.store import StoreWriter
@@ -67,10 +68,12 @@ class AuthorsDemonstration(Dataset):
             remedy = "Remove what does not belong there, or use your own crops as the dataset folder:PATH"
             self._write(FolderTree(folder), store, remedy)
             return
-        purpose = f"the dataset '{self.name}'"
         from pci_bench.acquisition.download import fetch  # with what speaks to servers, which no other command needs
 
-        archive = fetch(d["url"], f"{self.name}.zip", purpose=purpose, instead=instead, progress=store.progress)
+        remote = RemoteFile(
+            f"{self.name}.zip", (d["url"],), f"the dataset '{self.name}'", instead, licence=d["licence"]
+        )
+        archive = fetch(remote, progress=store.progress).path
         try:
             self._write(ZipTree(archive, d["folder"]), store, f"Run again to fetch it anew, or {instead}")
         except UserError:

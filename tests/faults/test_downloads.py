@@ -16,6 +16,7 @@ from pci_bench import UserError
 from pci_bench.acquisition import download as downloads
 from pci_bench.acquisition.download import Patience, fetch
 from pci_bench.system.progress import Progress
+from pci_bench.system.remote import RemoteFile
 
 CONTENT = bytes(range(256)) * 400
 LENGTH = len(CONTENT)
@@ -138,9 +139,11 @@ FAULTS = [
 
 
 def fetched(url: str, **more):
-    return fetch(
-        url, "file.zip", purpose="the file", instead="copy it by hand", progress=Progress(), sha256=SHA256, **more
-    )
+    return fetch(wanted(url), progress=Progress(), **more).path
+
+
+def wanted(url: str) -> RemoteFile:
+    return RemoteFile("file.zip", (url,), "the file", "copy it by hand", digest=f"sha256:{SHA256}")
 
 
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.what)
@@ -155,7 +158,10 @@ def test_fault(fault, cache):
     assert not (cache / "downloads" / "file.zip").exists()
     with server(whole) as (url, _):
         assert fetched(url).read_bytes() == CONTENT
-    assert sorted(p.name for p in (cache / "downloads").iterdir() if p.suffix != ".lock") == ["file.zip"]
+    assert sorted(p.name for p in (cache / "downloads").iterdir() if p.suffix != ".lock") == [
+        "file.zip",
+        "file.zip.origin.json",
+    ]
 
 
 @pytest.mark.parametrize("url", ["http://127.0.0.1:1/file.zip", "http://no.such.host.invalid/file.zip", "nonsense"])
@@ -187,7 +193,7 @@ def test_ctrl_c_keeps_what_came(cache):
 
     with server(whole) as (url, asked):
         with pytest.raises(KeyboardInterrupt):
-            fetch(url, "file.zip", purpose="the file", instead="", progress=Interrupted(), sha256=SHA256)
+            fetch(wanted(url), progress=Interrupted())
         kept = (cache / "downloads" / "file.zip.part").stat().st_size
         assert 0 < kept <= len(CONTENT)
         assert fetched(url).read_bytes() == CONTENT
