@@ -20,9 +20,9 @@ import certifi
 
 from pci_bench.errors import UserError
 from pci_bench.system.checksums import DamagedError
-from pci_bench.system.files import cache_folder, lock, make_folder, sha256_of, write_json
+from pci_bench.system.files import lock, make_folder, sha256_of, write_json
 from pci_bench.system.progress import Progress
-from pci_bench.system.remote import RemoteFile, check_digest
+from pci_bench.system.remote import RemoteFile, check_digest, downloaded_file
 from pci_bench.system.shortages import REMEDIES, error_number
 
 CHUNK_BYTES = 1 << 16
@@ -119,11 +119,6 @@ def fetch(remote: RemoteFile, *, progress: Progress, patience: Patience = Patien
         raise UserError(
             f"Could not fetch {remote.purpose} {', nor '.join(failures)}. {again}Try again later, or {remote.instead}."
         )
-
-
-def downloaded_file(remote: RemoteFile) -> Path:
-    """Return where a file lies in the cache, or will lie."""
-    return cache_folder() / "downloads" / remote.name
 
 
 def _origin(file: Path) -> Path:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TypeVar
 
 from pci_bench.api.loading import load
 from pci_bench.api.registry import Registry, instance_of
 from pci_bench.data.cells import Cells, DatasetMeta
 from pci_bench.data.store import StoreWriter
+from pci_bench.errors import UserError
 from pci_bench.system.progress import Progress
-from pci_bench.system.remote import RemoteFile
+from pci_bench.system.remote import RemoteFile, downloaded_file
 
 T = TypeVar("T", bound="Dataset")
 
@@ -53,6 +55,36 @@ class Dataset(ABC):
             Where something cannot be had, with what to do.
         """
         return
+
+    def import_copy(self, path: Path, progress: Progress) -> None:
+        """Put a user's copy of what :meth:`fetch` fetches where that puts it, checked by the same rules, as ``pci-bench data import`` does.
+
+        By default a dataset takes no copy.
+
+        Parameters
+        ----------
+        path
+            A file, an archive or a folder, which is there.
+        progress
+            The progress reporter.
+
+        Raises
+        ------
+        UserError
+            Where it is not what the dataset needs, or the dataset takes its files in another way, with which.
+        """
+        name = self.meta.name
+        raise UserError(
+            f"'{name}' takes no files by `pci-bench data import`: "
+            + (self.unavailable_reason() or f"`pci-bench data get {name}` gets it.")
+        )
+
+    def fetched_paths(self) -> Sequence[Path]:
+        """Return where in the cache :meth:`fetch`, :meth:`build` and :meth:`import_copy` put files, there or not; ``data remove`` removes them.
+
+        By default the files of :meth:`downloads`; a dataset that unpacks an archive adds the folder.
+        """
+        return [downloaded_file(remote) for remote in self.downloads()]
 
     @abstractmethod
     def build(self, store: StoreWriter) -> None:

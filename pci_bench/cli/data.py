@@ -9,6 +9,7 @@ import typer
 
 from pci_bench.cli.app import PluginOption, data_app, load_plugins
 from pci_bench.cli.terminal import err, out, say, show
+from pci_bench.errors import UserError
 from pci_bench.system.progress import ConsoleProgress
 
 
@@ -56,6 +57,24 @@ def data_verify(name: Annotated[str, typer.Argument(help="A dataset.")], plugin:
     say(f"{name} is whole: sha256 {sha256}")
     if counted := said_of(load_dataset(name)):
         say(counted)
+
+
+@data_app.command("import")
+def data_import(
+    name: Annotated[str, typer.Argument(help="A dataset that can be fetched.")],
+    path: Annotated[Path, typer.Argument(help="Your copy of its files: a file, an archive or a folder.")],
+    plugin: PluginOption = None,
+) -> None:
+    """Put your own copy of what a dataset fetches where it is looked for, checked as a download is."""
+    load_plugins(plugin)
+    from pci_bench.api.dataset import DATASETS
+    from pci_bench.system.files import user_path
+
+    copy = user_path(path, "The copy", absolute=True)
+    if not copy.exists():
+        raise UserError(f"There is no {copy}. Name the file, archive or folder that holds your copy of '{name}'.")
+    DATASETS.get(name).import_copy(copy, ConsoleProgress(err))
+    say(f"{copy} is imported. `pci-bench data get {name}` reads it.")
 
 
 @data_app.command("layout")

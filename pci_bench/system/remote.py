@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pci_bench.system.checksums import DamagedError
+from pci_bench.system.files import cache_folder
 
 BLOCK = 1 << 20
 KINDS = {"sha256": 64, "sha1": 40, "md5": 32, "git-blob": 40}  # and how many hexadecimal digits each has
@@ -54,6 +55,11 @@ class RemoteFile:
             kind, _, value = self.digest.partition(":")
             if len(value) != KINDS.get(kind) or set(value) - set("0123456789abcdef"):
                 raise ValueError(f"'{self.digest}' is no digest: expected KIND:HEX with one of {', '.join(KINDS)}")
+
+
+def downloaded_file(remote: RemoteFile) -> Path:
+    """Return where a file lies in the cache, or will lie."""
+    return cache_folder() / "downloads" / remote.name
 
 
 def check_digest(file: Path, digest: str) -> None:
