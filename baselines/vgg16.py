@@ -11,7 +11,7 @@ import numpy as np
 
 from pci_bench import Cells, Channel, Compute, Extractor, ExtractorMeta, UserError, import_timm, register_extractor
 from pci_bench.data.cells import rescaled
-from pci_bench.weights import declared, setting
+from pci_bench.weights import setting
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -218,10 +218,9 @@ class VGG16Layers(Extractor):
         if strategy in ("rgb", "concatenated") and not any(c.role == "marker" for c in channels):
             return f"{strategy} needs a marker channel beside the protein, and there is none. Take gfp-only"
         if output == FC2 and weights is not None and not setting(weights, "fully_connected", bool):
-            url = declared()["vgg16"]["oxford"]["url_with_fully_connected_layers"]
             return (
-                f"the weights {weights.stem} have no fully connected layers ('notop'). Download {url}, "
-                f"then `pci-bench weights import keras-vgg16 {url.rpartition('/')[2]} --name oxford`"
+                f"the weights {weights.stem} have no fully connected layers ('notop'). `pci-bench weights get vgg16@oxford --overwrite` "
+                "gets the published file that has them"
             )
         return None
 

@@ -9,7 +9,7 @@ from pci_bench import UserError, register_fetcher, register_importer
 from pci_bench.system.files import sha256_of
 from pci_bench.system.foreign import opened_hdf5
 from pci_bench.system.timm_import import downloaded, load_network, state_of
-from pci_bench.weights import declared, how_to_get, save
+from pci_bench.weights import declared, save, source_of
 
 from .vgg16 import FC2_WIDTH, FULLY_CONNECTED, POSITIONS, WIDTHS, convolution
 
@@ -28,8 +28,8 @@ def fetch_vgg16(name: str) -> Path:
         file = downloaded(model)
     except UserError as error:
         raise UserError(
-            f"{error} With a connection, `pci-bench weights get vgg16@{name}` gets them. Those of the paper can be imported: "
-            f"{how_to_get('vgg16', 'oxford').partition('. ')[2]}."
+            f"{error} With a connection, `pci-bench weights get vgg16@{name}` gets them. Those of the paper are others: "
+            "`pci-bench weights get vgg16@oxford`."
         ) from error
     source = f"{model} of the Hugging Face hub, {file.name}, sha256 {sha256_of(file)}"
     return save_vgg16(name, state_of(load_network(model, file)), "imagenet-rgb", source)
@@ -46,7 +46,7 @@ def import_keras_vgg16(file: Path, name: str) -> tuple[str, tuple[str, ...]]:
     """
     if declared()["vgg16"].get(name, {}).get("fetch"):
         raise UserError(f"The name vgg16@{name} stands for weights that are downloaded. Give these another --name.")
-    save_vgg16(name, read_keras_vgg16(file), "keras-bgr", f"{file.name}, sha256 {sha256_of(file)}")
+    save_vgg16(name, read_keras_vgg16(file), "keras-bgr", source_of("vgg16", name, file))
     return f"vgg16@{name}", ()
 
 

@@ -45,27 +45,25 @@ def _how_to_get(family: str, name: str) -> str:
 
 
 def fetch_lacking(dataset: str, features: Iterable[str] = ()) -> None:
-    """Download and import what can be had by a link; what cannot stays lacking.
+    """Fetch, check and import what can be had; what cannot stays lacking.
 
     Raises
     ------
     UserError
-        Where a download fails, or there is no folder of the user's to put a dataset into.
+        Where one or more cannot be fetched, or there is no folder of the user's to put a dataset into.
     """
     if dataset == "chong2015" and DATASETS.get(dataset).unavailable_reason():
         fetch_chong2015(DECLARATION["url"])
+    failures = []
     for feature_set in map(parse, features):
         family, name = feature_set.extractor().meta.weights, feature_set.weights
-        declared = weights.declared().get(family or "", {}).get(name or "", {})
-        if not declared or weights.find(family, name) is not None:
-            continue
-        if declared.get("fetch"):
-            weights.fetched(family, name)
-        elif "how" not in declared:  # one file, which its import reads as it is
-            url = declared["url"]
-            instead = f"do it by hand: {weights.how_to_get(family, name)}"
-            remote = RemoteFile(f"{name}-{Path(url).name}", (url,), f"the weights {family}@{name}", instead)
-            weights.IMPORTERS.get(declared["import"])(fetch(remote, progress=Progress()).path, name)
+        if family and name:
+            try:
+                weights.fetched(family, name)
+            except UserError as error:  # others may be had
+                failures.append(str(error))
+    if failures:
+        raise UserError(" ".join(dict.fromkeys(failures)))
 
 
 def fetch_chong2015(url: str) -> None:

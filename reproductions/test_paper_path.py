@@ -25,6 +25,7 @@ from pci_bench import UserError, weights
 from pci_bench.inpainting import PairedCellInpainting
 from pci_bench.reporting.tables import declaration
 from pci_bench.reporting.tables.declaration import TABLES, TableDeclaration
+from pci_bench.system.files import sha256_of
 
 CONV3, CONV4 = "pci-conv3@lu2019-yeast", "pci-conv4@lu2019-yeast"
 CELLS_PER_FILE = 57  # three of each of the 19 classes
@@ -53,6 +54,11 @@ def layouts():
         yield importlib.import_module("test_chong2015"), importlib.import_module("test_inpainting")
 
 
+def digest_of(file):
+    """The digest of a file, as weights.toml declares it: the small world's network stands for the published one."""
+    return f"sha256:{sha256_of(file)}"
+
+
 def crops_of(rng):
     """Rows of GFP and RFP pixels: a spot, whose place and width are the class's."""
     order = np.arange(CELLS_PER_FILE) % 19
@@ -77,6 +83,7 @@ def small_world(layouts, tmp_path_factory):
     inpainting.write_keras(root / "model_weights.h5", network)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PCI_BENCH_CACHE", str(root / "cache"))
+        patch.setitem(weights.declared()["pci"]["lu2019-yeast"], "digest", digest_of(root / "model_weights.h5"))
         weights.IMPORTERS.get("keras-pci")(root / "model_weights.h5", "lu2019-yeast")
     return root
 
@@ -171,7 +178,7 @@ def test_what_is_not_here_is_said_with_how_to_get_it(tmp_path, monkeypatch):
     sentences = lacking("chong2015", [CONV4, "autoencoder-conv3@lu2019-yeast", "intensity"])
     assert len(sentences) == 3
     assert "DeepLoc_full_datasets.zip" in sentences[0]
-    assert "pci-bench weights import keras-pci model_weights.h5 --name lu2019-yeast" in sentences[1]
+    assert "Run `pci-bench weights get pci@lu2019-yeast`" in sentences[1]
     assert "not published" in sentences[2]
 
 
@@ -203,7 +210,10 @@ def test_the_summary_of_pytest_lists_what_lacked_and_how_to_get_it(tmp_path):
     assert (
         "(2 tests) chong2015: Chong_train_set.hdf5, Chong_valid_set.hdf5 and Chong_test_set.hdf5 are missing" in lacked
     )
-    assert "(2 tests) pci@lu2019-yeast: the weights pci@lu2019-yeast are not imported yet. Download https://" in lacked
+    assert (
+        "(2 tests) pci@lu2019-yeast: the weights pci@lu2019-yeast are not here yet. Run `pci-bench weights get "
+        in lacked
+    )
 
 
 @pytest.fixture
@@ -244,7 +254,10 @@ def test_fetch_gets_the_archive_and_imports_the_weights_by_their_links(small_wor
             opened.write(file, f"DeepLoc_full_datasets/{file.name}")
     monkeypatch.setitem(availability.DECLARATION, "url", server("/all.zip", archive.getvalue()))
     link = server("/model_weights.h5", (small_world / "model_weights.h5").read_bytes())
-    monkeypatch.setitem(weights.declared()["pci"]["lu2019-yeast"], "url", link)
+    monkeypatch.setitem(weights.declared()["pci"]["lu2019-yeast"], "urls", [link])
+    monkeypatch.setitem(
+        weights.declared()["pci"]["lu2019-yeast"], "digest", digest_of(small_world / "model_weights.h5")
+    )
     assert len(lacking("chong2015", [CONV4])) == 2
     fetch_lacking("chong2015", [CONV4])
     assert lacking("chong2015", [CONV4]) == []

@@ -67,4 +67,4 @@ def test_the_same_benchmark_gives_the_expected_numbers_for_features_that_need_no
 def test_without_weights_the_benchmark_says_how_to_get_them(bundled):
     output = bundled.run("vgg16-layers", dataset="yeast-sim", features=["intensity", VGG16[0]])
     (reason,) = {n.reason for n in output.not_run if n.features == VGG16[0]}
-    assert "pci-bench weights import keras-vgg16" in reason
+    assert "pci-bench weights get vgg16@oxford" in reason

@@ -112,7 +112,7 @@ def test_a_run_prints_both_tables_with_both_exclusions_intervals_and_what_was_no
         assert re.search(r"\npci-conv4@lu2019-yeast +not run", block)
     assert "…" not in first.out  # nothing is cut off
     reasons = [line for line in lines if line.startswith("Not run: ")]
-    assert any("`pci-bench weights import keras-pci model_weights.h5 --name lu2019-yeast`" in r for r in reasons)
+    assert any("`pci-bench weights get pci@lu2019-yeast`" in r for r in reasons)
     assert any(re.search("pci-conv1, pci-conv2, pci-conv3, pci-conv5.*: not asked for.*--features", r) for r in reasons)
     assert "1,642 cells, 5 classes, chance 20.0" in first.out
     assert "None of these numbers is a reproduction of the paper" in first.out
@@ -204,7 +204,7 @@ def test_the_written_tables_hold_the_results(first, place):
                 assert csv.loc[name, header] == pytest.approx(100 * result["metrics"][metric], abs=1e-4)
                 written = (csv.loc[name, f"{header} low"], csv.loc[name, f"{header} high"])
                 assert written == pytest.approx([100 * v for v in result["intervals"][metric]], abs=1e-4)
-    assert "weights import" in csv.loc["pci-conv4@lu2019-yeast", "not run"]
+    assert "weights get" in csv.loc["pci-conv4@lu2019-yeast", "not run"]
     value = f"{100 * found['intensity', 11, 'cell']['metrics']['balanced_accuracy']:.1f} ["
     assert f"| {value}" in (folder / "table1.md").read_text()
     assert f"intensity & {value}" in (folder / "table1.tex").read_text()

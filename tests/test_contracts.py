@@ -1265,7 +1265,7 @@ def test_the_command_exits_with_0_and_says_what_was_not_tried(capsys, monkeypatc
     said = call(capsys, monkeypatch, "test", "pci-conv4@lu2019-yeast")
     assert said.code == 0, said.out
     untried = [line for line in said.out.splitlines() if line.startswith("  not applicable")]
-    assert "`pci-bench weights import keras-pci model_weights.h5 --name lu2019-yeast`" in untried[0]
+    assert "`pci-bench weights get pci@lu2019-yeast`" in untried[0]
     assert {line.rpartition(": ")[2] for line in untried[1:]} == {"as above", "one output was asked for"}
     assert f" 0 failed, {len(untried)} not applicable (these were not tried)." in said.out
 

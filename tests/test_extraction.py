@@ -469,9 +469,7 @@ def test_why_a_feature_set_cannot_be_had_is_said_with_the_command(make_cells):
     assert "needs a marker channel" in not_run("pci-random-conv3", one).reason
     assert "divisible by 4" in not_run("pci-random-conv3", make_cells(3, (10, 16))).reason
     reason = not_run("pci-conv4@lu2019-yeast", make_cells(3)).reason
-    assert "not imported yet" in reason
-    assert "https://github.com/alexxijielu/" in reason
-    assert "`pci-bench weights import keras-pci model_weights.h5 --name lu2019-yeast`" in reason
+    assert "not here yet. Run `pci-bench weights get pci@lu2019-yeast`" in reason
     assert "`pci-bench weights list`" in not_run("pci-conv4@mine", make_cells(3)).reason
     default = not_run("pci-conv4", make_cells(3)).reason
     assert "no default weights" in default

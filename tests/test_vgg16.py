@@ -26,6 +26,7 @@ from pci_bench.features.availability import unavailable_reason
 from pci_bench.features.extraction import ExtractionOptions, compute_features
 from pci_bench.features.names import groups, parse, select
 from pci_bench.system import timm_import
+from pci_bench.system.files import sha256_of
 
 BLOCKS = [(64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512)]  # Simonyan and Zisserman, Table 1, D
 LAYERS = {f"block{b}_conv{c}": w for b, block in enumerate(BLOCKS, 1) for c, w in enumerate(block, 1)}
@@ -76,6 +77,7 @@ def _imported(notop, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("imported")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PCI_BENCH_CACHE", str(folder))
+        patch.setitem(weights.declared()["vgg16"]["oxford"], "accepts", [f"sha256:{sha256_of(notop)}"])
         assert vgg16_import.import_keras_vgg16(notop, "oxford") == ("vgg16@oxford", ())
     return folder / "weights" / "vgg16@oxford.safetensors"
 
@@ -357,7 +359,7 @@ def bilinear(image: np.ndarray, size: int) -> np.ndarray:
 def test_imported_weights_say_where_they_are_from_and_run_on_any_channels(oxford, notop, capsys, monkeypatch):
     said = call(capsys, monkeypatch, "describe", "vgg16@oxford")
     assert said.code == 0
-    for part in ("any", "keras-bgr", "notop.h5, sha256"):
+    for part in ("any", "keras-bgr", "notop.h5, sha256 "):
         assert part in said.out
     header = weights.read_header(oxford)
     assert header.config == {"preprocessing": "keras-bgr", "fully_connected": False}
@@ -433,8 +435,7 @@ def test_without_weights_the_command_that_gets_them_is_said(make_cells):
     (result,) = compute_features(select(["vgg16-gfp-only-block4_conv1"]), make_cells(2, (16, 16))).values()
     assert isinstance(result, Skipped)
     assert str(result.features) == "vgg16-gfp-only-block4_conv1@oxford"
-    assert "https://github.com/fchollet/" in result.reason
-    assert "`pci-bench weights import keras-vgg16 vgg16_weights_tf" in result.reason
+    assert "Run `pci-bench weights get vgg16@oxford` (553 MB" in result.reason
 
 
 def test_an_output_that_cannot_be_had_does_not_stop_the_others(oxford, make_cells):
@@ -445,7 +446,7 @@ def test_an_output_that_cannot_be_had_does_not_stop_the_others(oxford, make_cell
             assert reason is None
         else:
             assert ("no fully connected layers" if output == "fc2-224" else "needs a marker channel") in reason
-    assert "tf_kernels.h5 --name oxford`" in refused["fc2-224"]
+    assert "`pci-bench weights get vgg16@oxford --overwrite`" in refused["fc2-224"]
     found = {f.output: r for f, r in compute_features(select(["vgg16-*-block1_conv1"]), cells).items()}
     assert {output for output, r in found.items() if isinstance(r, Skipped)} == {
         "rgb-block1_conv1",
@@ -472,7 +473,7 @@ def test_offline_every_output_says_so_and_the_download_is_tried_once(make_cells,
     found = compute_features(select(["vgg16@tv_in1k"]), make_cells(2, (16, 16)))
     assert len(found) == 40
     (reason,) = {r.reason for r in found.values()}
-    for part in ("offline", "`pci-bench weights get vgg16@tv_in1k`", "`pci-bench weights import keras-vgg16 "):
+    for part in ("offline", "`pci-bench weights get vgg16@tv_in1k`", "`pci-bench weights get vgg16@oxford`"):
         assert part in reason
     assert not re.search(r"\.\.|\s\s", reason)
     assert tried == [("timm/vgg16.tv_in1k", True)]

@@ -9,8 +9,9 @@ from typing import Annotated
 import typer
 
 from pci_bench.cli.app import PluginOption, load_plugins, weights_app
-from pci_bench.cli.terminal import say, show
+from pci_bench.cli.terminal import err, say, show
 from pci_bench.errors import UserError
+from pci_bench.system.progress import ConsoleProgress
 
 
 @weights_app.command("list")
@@ -63,22 +64,31 @@ def _state(file: Path) -> str:
 
 
 @weights_app.command("get")
-def weights_get(name: Annotated[str, typer.Argument(help="FAMILY@NAME.")]) -> None:
-    """Download weights where they can be had that way; otherwise say where they are, or how to get them."""
+def weights_get(
+    name: Annotated[str, typer.Argument(help="FAMILY@NAME.")],
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Get them although they are here, and replace them.")
+    ] = False,
+) -> None:
+    """Fetch weights, checked, and import them; say where they came from."""
     from pci_bench import weights
 
     family, separator, rest = name.partition("@")
     if not separator:
         raise UserError(f"'{name}' names no weights. Write FAMILY@NAME; `pci-bench weights list` shows all.")
-    file = weights.fetched(family, rest)
+    file = weights.fetched(family, rest, progress=ConsoleProgress(err), again=overwrite)
     if file is None:
         raise UserError(f"Not fetched: {weights.how_to_get(family, rest)}.")
     say(f"{name} is available: {file}")
+    say(f"From {weights.read_header(file).source}.")
+    for remote in weights.remote_files(family, rest):
+        if remote.licence:
+            say(f"Licence: {remote.licence}.")
 
 
 @weights_app.command("import")
 def weights_import(
-    kind: Annotated[str, typer.Argument(help="What the file is: keras-pci, keras-vgg16 or deeploc-npz.")],
+    kind: Annotated[str, typer.Argument(help="What the file is: keras-pci, keras-vgg16, deeploc-checkpoint, …")],
     file: Annotated[Path, typer.Argument(help="The file.")],
     name: Annotated[str | None, typer.Option(help="What to call them; by default the file's name.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace weights of this name.")] = False,

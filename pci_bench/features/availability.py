@@ -37,7 +37,7 @@ def resolve_weights(features: FeatureSet, cells: Cells) -> FeatureSet:
 def unavailable_reason(features: FeatureSet, cells: Cells, segmenter: str = DEFAULT_SEGMENTER) -> str | None:
     """Return why a feature set (weights resolved) cannot be had for these cells, or None.
 
-    Weights that can be downloaded are, if they are not available yet.
+    Weights that come from a hub or with a package are had now, if they are not available yet; others are fetched by `pci-bench weights get` alone.
     """
     extractor = features.extractor()
     meta = extractor.meta
@@ -59,7 +59,7 @@ def unavailable_reason(features: FeatureSet, cells: Cells, segmenter: str = DEFA
                 "`pci-bench weights list` shows what there is"
             )
         try:
-            file = weight_files.fetched(meta.weights, features.weights)
+            file = weight_files.at_first_use(meta.weights, features.weights)
         except UserError as error:
             return str(error).rstrip(".")
         if file is None:

@@ -6,7 +6,6 @@ from pathlib import Path
 
 from pci_bench import weights
 from pci_bench.inpainting.keras_import import read_keras_weights
-from pci_bench.system.files import sha256_of
 
 
 @weights.register_importer("keras-pci")
@@ -16,10 +15,11 @@ def import_keras_pci(file: Path, name: str) -> tuple[str, tuple[str, ...]]:
     Raises
     ------
     UserError
-        For a file that does not fit, or a name that is declared for other channels.
+        For a file that does not fit, or a name that is declared for another file.
     """
     config, state = read_keras_weights(file)
     channels = ("protein",) * config["proteins"] + ("marker",) * config["markers"]
     weights.check_declared_channels("pci", name, channels)
-    weights.save("pci", name, state, channels=channels, config=config, source=f"{file.name}, sha256 {sha256_of(file)}")
+    source = weights.source_of("pci", name, file)
+    weights.save("pci", name, state, channels=channels, config=config, source=source)
     return f"pci@{name}", channels

@@ -1,7 +1,7 @@
 """Weights of trained networks: which there are, where they lie, and whether they fit a dataset.
 
 A file is ``FAMILY@NAME.safetensors``; its header says which channels it was made for and where it came from. Files lie in
-this folder (shipped) or in the cache (imported or trained).
+this folder (shipped) or in the cache (fetched, imported or trained).
 """
 
 from pci_bench.weights.files import WeightsHeader, network_in, read_header, save, setting, unavailable_reason
@@ -14,21 +14,21 @@ from pci_bench.weights.names import (
     declared,
     declared_at,
     default_name,
-    fetched,
     file_of,
     find,
     folders,
-    how_to_get,
     legal_name,
     overwriting,
     register_fetcher,
     register_importer,
     shipped,
 )
+from pci_bench.weights.sources import at_first_use, fetched, how_to_get, remote_files, source_of
 
 __all__ = [
     "IMPORTERS",
     "WeightsHeader",
+    "at_first_use",
     "availability",
     "check_declared_channels",
     "check_free",
@@ -47,8 +47,10 @@ __all__ = [
     "read_header",
     "register_fetcher",
     "register_importer",
+    "remote_files",
     "save",
     "setting",
     "shipped",
+    "source_of",
     "unavailable_reason",
 ]

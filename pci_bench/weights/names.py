@@ -1,4 +1,4 @@
-"""Weights by their names: which there are, where they lie, how they are had, and which names can be given."""
+"""Weights by their names: which there are, where they lie, who imports and who downloads them, and which names can be given."""
 
 from __future__ import annotations
 
@@ -172,41 +172,6 @@ def find(family: str, name: str) -> Path | None:
         if (file := folder / f"{escape(f'{family}@{name}')}.safetensors").is_file():
             return file
     return None
-
-
-def fetched(family: str, name: str) -> Path | None:
-    """Return the file of some weights, downloaded now where that is possible and was not done; None where it must be imported.
-
-    A family of which ``weights.toml`` declares no names is downloaded by any name.
-
-    Raises
-    ------
-    UserError
-        Where the download fails.
-    """
-    file = find(family, name)
-    names = declared().get(family)
-    if file is None and (family in FETCHERS if names is None else names.get(name, {}).get("fetch")):
-        with FETCHERS.code(family, f"on {name}"):
-            file = FETCHERS.get(family)(name)
-    return file
-
-
-def how_to_get(family: str, name: str) -> str:
-    """Return why weights are not available and the command that gets them."""
-    declaration = declared().get(family, {}).get(name)
-    if declaration is None:
-        return f"there are no weights {family}@{name} here. `pci-bench weights list` shows what there is"
-    if "how" in declaration:
-        return f"the weights {family}@{name} are not here yet. {declaration['how']}"
-    if declaration.get("fetch"):
-        return f"the weights {family}@{name} are not downloaded yet. Run `pci-bench weights get {family}@{name}`"
-    if "url" not in declaration:
-        return f"the shipped weights {family}@{name} are missing from this installation. Install pci-bench again"
-    return (
-        f"the weights {family}@{name} are not imported yet. Download {declaration['url']}, "
-        f"then `pci-bench weights import {declaration['import']} {Path(declaration['url']).name} --name {name}`"
-    )
 
 
 def availability() -> dict[tuple[str, str], Path]:

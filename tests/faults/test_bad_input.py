@@ -236,7 +236,7 @@ def test_weights_for_other_channels_keep_out_of_a_published_name(say, cache, tes
         (False, ("extract", "intensity", "--dataset", "toy-yeast", "--out", "f.txt"), ["ends in '.txt'", ".parquet"]),
         (False, ("extract", "intensity", "--dataset", "toy-yeast", "--out", "f.csv", "--limit", "1"), ["limit is 1"]),
         (False, ("weights", "import", "torch", "f.pt"), ["There is no import 'torch'. Known: deeploc-npz, keras-pci"]),
-        (False, ("weights", "get", "pci@lu2019-yeast"), ["Download https://", "weights import keras-pci"]),
+        (False, ("weights", "get", "pci@nobody"), ["there are no weights pci@nobody here", "weights list"]),
         (False, ("weights", "get", "yeast"), ["'yeast' names no weights. Write FAMILY@NAME"]),
         (False, ("data", "verify", "toy-yeast"), ["'toy-yeast' is not in the cache. `pci-bench data get toy-yeast`"]),
     ],
