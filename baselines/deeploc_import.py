@@ -6,7 +6,6 @@ import numpy as np
 
 from pci_bench import UserError, register_importer, weights
 from pci_bench.acquisition.deeploc_hdf5 import DECLARATION
-from pci_bench.system.files import sha256_of
 from pci_bench.system.foreign import read_npz
 
 LAYERS = (*(f"conv_{i}" for i in range(1, 9)), "fc_1", "fc_2", "final_layer")
@@ -44,13 +43,33 @@ def import_deeploc(file: Path, name: str) -> tuple[str, tuple[str, ...]]:
     UserError
         For a file that cannot be read, or arrays that are missing, twice there, unexpected, of wrong shape or not finite.
     """
-    arrays, classes = read_arrays(file)
-    channels, width, n_classes = check_arrays(file, arrays)
+    if not file.is_file():
+        raise UserError(f"There is no file {file}. Expected the .npz of a DeepLoc checkpoint's variables; {SEE}.")
+    return save_variables(file, name)
+
+
+def save_variables(
+    file: Path, name: str, source: str | None = None, *, called: str = ""
+) -> tuple[str, tuple[str, ...]]:
+    """Save the variables in a ``.npz`` as ``deeploc@name``; return that name and the channel roles.
+
+    Parameters
+    ----------
+    file
+        The variables.
+    source
+        Where they came from; by default `file`.
+    called
+        What they came from, in messages; by default `file`.
+    """
+    called = called or str(file)
+    arrays, classes = read_arrays(file, called)
+    channels, width, n_classes = check_arrays(called, arrays)
     if classes is None:
         classes = DECLARATION["classes"]
     if len(classes) != n_classes:
         raise UserError(
-            f"{file} has {n_classes} outputs, but names {len(classes)} classes. Expected an array 'classes' with one name "
+            f"{called} has {n_classes} outputs, but names {len(classes)} classes. Expected an array 'classes' with one name "
             f"for each output; without it, the {len(DECLARATION['classes'])} of the published network are meant."
         )
     roles = ("protein", *["marker"] * (channels - 1))
@@ -62,20 +81,18 @@ def import_deeploc(file: Path, name: str) -> tuple[str, tuple[str, ...]]:
         | {f"norms.{layer}.num_batches_tracked": np.array(0, np.int64) for layer in LAYERS},
         channels=roles,
         config={"channels": channels, "classes": list(classes), "width": width, "smallest_range": 1.0},
-        source=f"{file.name}, sha256 {sha256_of(file)}",
+        source=source or weights.source_of("deeploc", name, file),
         trained_on=weights.declared().get("deeploc", {}).get(name, {}).get("trained_on"),
     )
     return f"deeploc@{name}", roles
 
 
-def read_arrays(file: Path) -> tuple[dict[tuple[str, str], np.ndarray], list[str] | None]:
+def read_arrays(file: Path, called: str) -> tuple[dict[tuple[str, str], np.ndarray], list[str] | None]:
     """Return the arrays of a ``.npz`` by (layer, kind), and the names of its classes or None; what an optimizer left is ignored."""
-    if not file.is_file():
-        raise UserError(f"There is no file {file}. Expected the .npz of a DeepLoc checkpoint's variables; {SEE}.")
     try:
         content = read_npz(file)
     except (OSError, ValueError) as error:
-        raise UserError(f"{file} cannot be read as a .npz of plain arrays ({error}). {SEE}.") from error
+        raise UserError(f"{called} cannot be read as a .npz of plain arrays ({error}). {SEE}.") from error
     classes = content.pop("classes", None)
     arrays: dict[tuple[str, str], np.ndarray] = {}
     names: dict[tuple[str, str], str] = {}
@@ -85,27 +102,27 @@ def read_arrays(file: Path) -> tuple[dict[tuple[str, str], np.ndarray], list[str
             continue
         layer, kind = next((part for part in parts if part in LAYERS), None), KINDS.get(parts[-1])
         if layer is None or kind is None:
-            raise UserError(f"{file} has an array '{name}', which is of no layer of DeepLoc. {SEE}.")
+            raise UserError(f"{called} has an array '{name}', which is of no layer of DeepLoc. {SEE}.")
         if (layer, kind) in arrays:
             raise UserError(
-                f"{file} has the {kind} of {layer} twice: '{names[layer, kind]}' and '{name}'. Leave one out."
+                f"{called} has the {kind} of {layer} twice: '{names[layer, kind]}' and '{name}'. Leave one out."
             )
         arrays[layer, kind], names[layer, kind] = array, name
     return arrays, None if classes is None else [str(name) for name in classes]
 
 
-def check_arrays(file: Path, arrays: dict[tuple[str, str], np.ndarray]) -> tuple[int, float, int]:
+def check_arrays(called: str, arrays: dict[tuple[str, str], np.ndarray]) -> tuple[int, float, int]:
     """Return the numbers of channels, the width and the number of classes of a file's network, all its arrays checked."""
     from .networks.deeploc import CONVOLUTIONS, shapes
 
     for layer in LAYERS:
         for kind in OURS:
             if (layer, kind) not in arrays:
-                raise UserError(f"{file} has no {kind} of the layer {layer}. {SEE}.")
+                raise UserError(f"{called} has no {kind} of the layer {layer}. {SEE}.")
     first, last = arrays["conv_1", "weights"].shape, arrays["final_layer", "weights"].shape
     if len(first) != 4 or len(last) != 2 or first[2] < 2 or last[1] < 2:
         raise UserError(
-            f"The weights of conv_1 and final_layer in {file} have the shapes {first} and {last}; expected (3, 3, channels, "
+            f"The weights of conv_1 and final_layer in {called} have the shapes {first} and {last}; expected (3, 3, channels, "
             f"filters) with at least 2 channels and (inputs, classes) with at least 2 classes. {SEE}."
         )
     width = first[3] / CONVOLUTIONS["conv_1"]
@@ -114,10 +131,10 @@ def check_arrays(file: Path, arrays: dict[tuple[str, str], np.ndarray]) -> tuple
             array, expected = arrays[layer, kind], shape if kind == "weights" else shape[-1:]
             if array.shape != expected:
                 raise UserError(
-                    f"The {kind} of {layer} in {file} have the shape {array.shape}; expected {expected}. {SEE}."
+                    f"The {kind} of {layer} in {called} have the shape {array.shape}; expected {expected}. {SEE}."
                 )
             if array.dtype.kind != "f" or not np.isfinite(array).all():
-                raise UserError(f"The {kind} of {layer} in {file} are not all finite numbers. Write the file again.")
+                raise UserError(f"The {kind} of {layer} in {called} are not all finite numbers. Write the file again.")
     return first[2], width, last[1]
 
 

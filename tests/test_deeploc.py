@@ -241,8 +241,8 @@ def test_crops_of_another_size_are_not_run(make_cells):
             pci_bench.extract("deeploc-fc2@mine", make_cells(4, shape))
 
 
-def test_the_published_weights_are_chong2015s_default_and_come_with_the_command_that_imports_them():
-    assert "`pci-bench weights import deeploc-npz deeploc.npz" in weights.how_to_get("deeploc", "kraus2017")
+def test_the_published_weights_are_chong2015s_default_and_come_with_the_command_that_gets_them():
+    assert "`pci-bench weights get deeploc@kraus2017`" in weights.how_to_get("deeploc", "kraus2017")
     assert weights.default_name("deeploc", "chong2015:drop") == "kraus2017"
 
 
