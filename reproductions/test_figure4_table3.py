@@ -6,6 +6,7 @@ were recovered by them, and ours are cut from the tree. What the text states sta
 
 import pytest
 from anndata import AnnData
+from claims import assert_claims
 
 import pci_bench
 from pci_bench.datasets import DATASETS
@@ -25,12 +26,14 @@ def of(results, evaluator, **params):
     ]
 
 
-def test_the_clade_around_mki67_holds_it_and_at_least_32_proteins(paper):
-    results = paper.results("human-proteome", "hpa-v18", [FEATURES])
-    (result,) = of(results, "hierarchical-clustering", around="MKI67")
-    clade = result.tables["clade"]
-    assert "MKI67" in set(clade["protein"])
-    assert len(clade) >= 32
+def test_clusters_recover_most_classes_and_the_clade_around_mki67_holds_32_proteins(paper):
+    outcome = paper.outcome("figure4")
+    for claim in outcome.claims:
+        paper.beside(f"{claim.text}: {claim.found}")
+    assert_claims(outcome)
+    assert any("recover" in claim.text for claim in outcome.claims), (
+        "no localization is the only one of 30 proteins or more, so these are not the Atlas' proteins and labels"
+    )
 
 
 def test_proteins_of_the_nucleolar_rim_gather_around_mki67(paper):
@@ -49,21 +52,6 @@ def test_proteins_of_the_nucleolar_rim_gather_around_mki67(paper):
         f"(the paper: {printed_rim['in_clade']} of {printed_rim['clade']})"
     )
     assert len(rim & clade) / len(clade) > len(rim) / len(terms)
-
-
-def test_clusters_recover_most_localization_classes(paper):
-    text = printed_in_text()["recovered-classes"]
-    results = paper.results("human-proteome", "hpa-v18", [FEATURES])
-    (result,) = of(results, "hierarchical-clustering", subset="", around="")
-    recovered = result.details.get("recovered_classes")
-    assert recovered, (
-        "no localization is the only one of 30 proteins or more, so these are not the Atlas' proteins and labels"
-    )
-    paper.beside(
-        f"localization classes recovered by clusters: {recovered['recovered']} of {recovered['classes']} "
-        f"(the paper: about {text['recovered']} of {text['classes']})"
-    )
-    assert recovered["recovered"] / recovered["classes"] > 0.5
 
 
 def test_the_printed_share_of_the_nucleolar_rim_follows_from_its_counts():

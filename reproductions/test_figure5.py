@@ -2,17 +2,14 @@
 
 import numpy as np
 import pytest
-from claims import metric_of
+from claims import assert_claims, metric_of
 
-from pci_bench.reporting.tables.screens import printed_in_text
 from pci_bench.statistics.compartments import compartment_scores
 
-FEATURES = "pci-conv3@lu2019-human"
 NOT_FOUND = pytest.mark.xfail(
     strict=True,
     reason="pci@human-sim does not order nucleoli and nucleoplasm on version 2, also not after a million pairs",
 )
-PAIRS = {"figure5a": ("cytosol", "nucleoplasm"), "figure5b": ("nucleoli", "nucleus")}
 
 
 def medians(results, first, second, **params):
@@ -22,32 +19,14 @@ def medians(results, first, second, **params):
     }
 
 
-@pytest.mark.parametrize(("first", "second"), PAIRS.values(), ids=PAIRS)
-def test_single_classes_have_medians_of_opposite_sign_with_both_between(paper, first, second):
-    median_scores = medians(
-        paper.results("human-multilocalization", "hpa-v18", [FEATURES], exclude=["none"]), first, second
-    )
-    assert median_scores["first"][FEATURES] < 0 < median_scores["second"][FEATURES]
-    assert median_scores["first"][FEATURES] < median_scores["both"][FEATURES] < median_scores["second"][FEATURES]
-
-
-@pytest.mark.parametrize("pair", PAIRS)
-def test_the_ten_most_variable_images_are_annotated_as_variable_more_often_than_others(paper, pair):
-    """The paper: 6 of 10 (A) and 5 of 10 (B), by the Atlas' own annotation, which the user's table must hold."""
-    first, second = PAIRS[pair]
-    results = paper.results("human-multilocalization", "hpa-v18", [FEATURES], exclude=["none"])
-    (result,) = [r for r in results if (r.evaluator.params["first"], r.evaluator.params["second"]) == (first, second)]
-    known = result.details.get("annotated_variable")
-    if known is None:
+def test_single_classes_have_medians_of_opposite_sign_with_both_between(paper):
+    """And of the ten images with the largest SD more are annotated as variable than of all, where a table says which are."""
+    outcome = paper.outcome("figure5")
+    if not any("annotated" in claim.text for claim in outcome.claims):
         paper.lacks(["hpa-v18: the Atlas' annotation of single-cell variability (column variability of images.csv)"])
-        pytest.skip("[paper] lacks annotations of variability")
-    text = printed_in_text()["annotated-variable"]
-    paper.beside(
-        f"{first} and {second}: {known['annotated']} of the {known['most_variable_images']} images with the largest SD are annotated "
-        f"as variable, {known['annotated_images']:,} of all {known['images']:,} (the paper: {text[f'{first}-{second}']} of "
-        f"{text['images']})"
-    )
-    assert known["annotated"] / known["most_variable_images"] > known["annotated_images"] / known["images"]
+    for claim in outcome.claims:
+        paper.beside(f"{claim.text}: {claim.found}")
+    assert_claims(outcome)
 
 
 @pytest.mark.parametrize("first", ["cytosol", pytest.param("nucleoli", marks=NOT_FOUND)])

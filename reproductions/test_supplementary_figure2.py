@@ -1,12 +1,10 @@
 """Supplementary Figure 2: layers of VGG16 in three input strategies. Its values are read off a plot, so none is asserted."""
 
-import pytest
 import torch
-from claims import compared, metric_of
+from claims import assert_claims, metric_of
 from torch.utils.flop_counter import FlopCounterMode
 
 from pci_bench.features.names import select
-from pci_bench.reporting.tables.declaration import TABLES
 from pci_bench.reporting.tables.screens import printed_in_text
 from pci_bench.runs import gate
 from pci_bench.runs.comparison import compare
@@ -26,15 +24,10 @@ def test_every_layer_of_every_strategy_has_an_accuracy(paper):
 
 def test_crops_at_their_own_size_are_ahead_of_those_resized_to_224(paper):
     """69.33 against 65.64. Only the order is asserted: how yeast crops are prepared, and which layer is the last, are ours."""
-    own, resized = TABLES.get("vgg16-input-size").printed
-    results = paper.results("vgg16-layers", "chong2015", [own, resized])
-    accuracy = metric_of(results, "balanced_accuracy", k=11, exclude="cell")
-    if resized not in accuracy:
-        paper.lacks(["vgg16@oxford: the fully connected layers, which the file without top ('notop') has not"])
-        pytest.skip("[paper] lacks VGG16's fully connected layers")
-    for name, _, ours, printed in compared(results, TABLES.get("vgg16-input-size")):
-        paper.beside(f"{name}: {ours:.2f} (the paper: {printed:.2f})")
-    assert accuracy[own] > accuracy[resized]
+    outcome = paper.outcome("supplementary-figure2")
+    for n in outcome.numbers:
+        paper.beside(f"{n.features}: {n.ours:.2f} (the paper: {n.printed:.2f})")
+    assert_claims(outcome)
 
 
 def test_the_printed_run_times_have_the_ratio_of_the_multiplications():

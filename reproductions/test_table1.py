@@ -1,42 +1,22 @@
 """Table 1, Supplementary Table 1 and Figure 2A: single-cell localization by leave-one-out kNN."""
 
-import pytest
-from claims import CONV4, POINTS, SUPERVISED, UNSUPERVISED, assert_above, assert_as_printed, metric_of
+from claims import assert_as_printed, assert_claims, metric_of
 
 from pci_bench.inpainting import PairedCellInpainting
 from pci_bench.reporting.tables.declaration import TABLES
-
-LAYERS = [f"pci-conv{i}@lu2019-yeast" for i in (1, 2, 3, 4, 5)]
-KS = [1, 5, 11, 25, 50]
+from pci_bench.reproduction.claims import CONV4
 
 
 def test_table_1_is_as_printed_within_half_a_point(paper):
-    assert_as_printed(paper.results("yeast-knn", "chong2015", LAYERS), TABLES.get("table1"), POINTS)
+    assert_as_printed(paper.outcome("table1").numbers)
 
 
 def test_the_layers_are_in_the_printed_order(paper):
-    accuracy = metric_of(
-        paper.results("yeast-knn", "chong2015", LAYERS), "balanced_accuracy", k=11, exclude="cell", scale="all"
-    )
-    assert sorted(LAYERS, key=accuracy.__getitem__, reverse=True) == [
-        f"pci-conv{i}@lu2019-yeast" for i in (4, 3, 5, 2, 1)
-    ]
+    assert_claims(paper.outcome("table1"))
 
 
-@pytest.mark.parametrize("k", KS)
-def test_conv4_is_above_every_unsupervised_set(paper, k):
-    results = paper.results("yeast-knn", "chong2015", [CONV4], besides=UNSUPERVISED)
-    accuracy = metric_of(results, "balanced_accuracy", k=k, exclude="cell", scale="all")
-    others = set(accuracy) - {CONV4}
-    assert others, "nothing besides conv4 could be run"
-    assert_above(CONV4, others, accuracy)
-
-
-@pytest.mark.parametrize("k", KS)
-def test_the_supervised_set_is_not_below_conv4(paper, k):
-    results = paper.results("yeast-knn", "chong2015", [CONV4, SUPERVISED])
-    accuracy = metric_of(results, "balanced_accuracy", k=k, exclude="cell", scale="all")
-    assert accuracy[SUPERVISED] >= accuracy[CONV4]
+def test_conv4_is_above_every_unsupervised_set_and_not_above_the_supervised_one(paper):
+    assert_claims(paper.outcome("supplementary-table1"))
 
 
 def test_no_number_moved(bundled):

@@ -86,6 +86,10 @@ class Dataset(ABC):
         """
         return [downloaded_file(remote) for remote in self.downloads()]
 
+    def stand_in(self) -> str:
+        """Return the name of a dataset that is here and holds another copy of these cells, where they cannot be had; by default ""."""
+        return ""
+
     @abstractmethod
     def build(self, store: StoreWriter) -> None:
         """Call ``store.begin(…)`` once, and ``store.add(crops)`` until all cells are written."""

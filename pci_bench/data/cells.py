@@ -91,6 +91,7 @@ class DatasetMeta:
     ontology: str = ""
     simulated_masks: bool = False
     paper: Mapping[str, int] = field(default_factory=dict)
+    variant_of: str = ""
 
 
 class CropSource(Protocol):

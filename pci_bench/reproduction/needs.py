@@ -1,0 +1,179 @@
+"""What runs need, where it is had, and which of it is here already."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+from pci_bench import weights
+from pci_bench.api import loading
+from pci_bench.api.dataset import DATASETS
+from pci_bench.errors import UserError
+from pci_bench.features.names import parse
+from pci_bench.reproduction.items import ItemRun
+from pci_bench.system.files import user_data_folder
+from pci_bench.system.foreign import read_json
+from pci_bench.system.progress import Progress
+from pci_bench.system.remote import RemoteFile, downloaded_file
+
+
+class State(StrEnum):
+    """Whether something is here, and if not, how it is had."""
+
+    here = "here"
+    to_fetch = "to fetch"
+    by_hand = "by hand"
+    not_published = "not published"
+
+
+@dataclass(frozen=True)
+class Need:
+    """A dataset, or weights, that feature sets cannot do without.
+
+    Attributes
+    ----------
+    name
+        ``"chong2015"``, or ``"pci@lu2019-yeast"``.
+    is_dataset
+        Whether it is a dataset; else weights.
+    state
+        Whether it is here.
+    files
+        What is still to be fetched.
+    licence
+        As far as it is known.
+    reason
+        Where it is not here: how it is had, or why it cannot be.
+    stand_in
+        Of a dataset that is not here: the name of another copy of its cells that is, or "".
+    """
+
+    name: str
+    is_dataset: bool
+    state: State
+    files: tuple[RemoteFile, ...] = ()
+    licence: str = ""
+    reason: str = ""
+    stand_in: str = ""
+
+    @property
+    def bytes(self) -> int | None:
+        """The size of what is to be fetched; None where its owners do not say it."""
+        sizes = [file.size for file in self.files]
+        return None if None in sizes else sum(size for size in sizes if size is not None)
+
+    def get(self, progress: Progress) -> None:
+        """Fetch it, checked, and import what is weights.
+
+        Raises
+        ------
+        UserError
+            Where it cannot be had.
+        """
+        if self.is_dataset:
+            DATASETS.get(self.name).fetch(progress)
+            return
+        family, _, name = self.name.partition("@")
+        weights.fetched(family, name, progress=progress)
+
+
+def dataset_need(name: str) -> Need:
+    """Return what is known of getting a dataset."""
+    dataset = DATASETS.get(name)
+    reason, licence = loading.unavailable_reason(dataset), dataset.meta.licence
+    stored = user_data_folder(name) is not None or loading.store_folder(dataset).exists()
+    missing = () if stored and reason is None else _missing(dataset.downloads())
+    if reason is None and not missing:
+        return Need(name, True, State.here, licence=licence)
+    state = State.to_fetch if missing else State.by_hand
+    return Need(name, True, state, missing, licence, (reason or "").rstrip("."), dataset.stand_in())
+
+
+def weights_need(features: str) -> Need | None:
+    """Return what is known of getting the weights of a feature set; None where it has none."""
+    feature_set = parse(features)
+    family, name = feature_set.extractor().meta.weights, feature_set.weights
+    if not family or not name:
+        return None
+    full_name = f"{family}@{name}"
+    if weights.find(family, name) is not None:
+        return Need(full_name, False, State.here)
+    if name not in weights.declared().get(family, {}):
+        unpublished = (
+            "the paper's weights were not published, as far as we know; imported under this name, they would be used"
+        )
+        return Need(full_name, False, State.not_published, reason=unpublished)
+    files = weights.remote_files(family, name)
+    missing = _missing(files)
+    state = State.to_fetch if files else State.by_hand
+    licence = next((file.licence for file in files if file.licence), "")
+    return Need(full_name, False, state, missing, licence, weights.how_to_get(family, name).rstrip("."))
+
+
+def _missing(files: Iterable[RemoteFile]) -> tuple[RemoteFile, ...]:
+    return tuple(file for file in files if not downloaded_file(file).is_file())
+
+
+def needs_of(runs: Iterable[ItemRun]) -> list[Need]:
+    """Return everything that runs need, each once."""
+    found: dict[str, Need] = {}
+    for run in runs:
+        if run.dataset not in found:
+            found[run.dataset] = dataset_need(run.dataset)
+        for features in run.features:
+            need = weights_need(features)
+            if need is not None:
+                found.setdefault(need.name, need)
+    return list(found.values())
+
+
+def lacking(run: ItemRun) -> dict[str, Need]:
+    """Return, of the feature sets of a run that cannot be computed now, the first thing that each lacks.
+
+    Where the dataset lacks, all of them do.
+    """
+    dataset = dataset_need(run.dataset)
+    lacks: dict[str, Need] = {}
+    for features in run.features:
+        need = dataset if dataset.state is not State.here else weights_need(features)
+        if need is not None and need.state is not State.here:
+            lacks[features] = need
+    return lacks
+
+
+def get_all(needs: Sequence[Need], progress: Progress) -> dict[str, str]:
+    """Get what can be fetched; return, by its name, why something could not be had.
+
+    One that fails does not keep the others from being fetched.
+    """
+    reasons = {}
+    for need in needs:
+        if need.state is State.to_fetch:
+            try:
+                need.get(progress)
+            except UserError as error:
+                reasons[need.name] = str(error).rstrip(".")
+        elif need.state is not State.here:
+            reasons[need.name] = need.reason
+    return reasons
+
+
+def origin(name: str) -> str:
+    """Return where a dataset's cells came from: the user's folder, or the address and SHA-256 of what was fetched."""
+    if (own := user_data_folder(name)) is not None:
+        return f"your copy in {own}"
+    noted = [note for file in DATASETS.get(name).downloads() if (note := _noted(downloaded_file(file)))]
+    if len(noted) > 1:
+        return f"{len(noted)} files, the first {noted[0]}"
+    return noted[0] if noted else ""
+
+
+def _noted(file: Path) -> str:
+    """Return the address and SHA-256 that the note beside a downloaded file names; "" where there is no such note."""
+    note = file.with_name(f"{file.name}.origin.json")
+    if not note.is_file():
+        return ""
+    content = read_json(note)
+    return f"{content['url']}, sha256 {content['sha256']}"

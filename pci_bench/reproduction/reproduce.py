@@ -1,0 +1,210 @@
+"""Reproducing: plan, get, run, compare."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pci_bench import weights
+from pci_bench.api.dataset import DATASETS
+from pci_bench.errors import UserError
+from pci_bench.features.names import parse
+from pci_bench.reporting.html.page import write_report
+from pci_bench.reporting.tables.declaration import TABLES, TableDeclaration
+from pci_bench.reproduction.claims import claims_of
+from pci_bench.reproduction.estimate import Estimate, estimated
+from pci_bench.reproduction.items import Item, ItemRun
+from pci_bench.reproduction.needs import Need, State, dataset_need, lacking, needs_of, origin
+from pci_bench.reproduction.outcome import Outcome, numbers_beside
+from pci_bench.reproduction.written import write_outcome
+from pci_bench.runs import runner
+from pci_bench.runs.results import Result
+from pci_bench.system.progress import Progress
+
+MISSING = "missing"  # in place of the names of feature sets: all that cannot be had
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What items need and how long they take, before anything is fetched."""
+
+    items: Sequence[Item]
+    needs: Sequence[Need]
+    estimate: Estimate
+
+    @property
+    def to_fetch(self) -> list[Need]:
+        """What is not here and can be fetched."""
+        return [need for need in self.needs if need.state is State.to_fetch]
+
+
+def plan(items: Sequence[Item], without: Collection[str] = ()) -> Plan:
+    """Return what items need, from where, and about how long they take on this machine.
+
+    Parameters
+    ----------
+    items
+        Which.
+    without
+        Feature sets to be left out; ``"missing"`` stands for all that cannot be had.
+
+    Raises
+    ------
+    UserError
+        For the name of a feature set that no item has.
+    """
+    _check_known(items, without)
+    runs = [without_some(run, without) for item in items for run in item.runs]
+    return Plan(items, needs_of(runs), estimated(runs))
+
+
+def reproduce(
+    item: Item,
+    out: Path,
+    *,
+    without: Collection[str] = (),
+    reasons: dict[str, str] | None = None,
+    device: str = "auto",
+    workers: int | None = None,
+    progress: Progress | None = None,
+) -> Outcome:
+    """Return ours beside the printed numbers of an item, with what is here now; nothing is fetched.
+
+    Parameters
+    ----------
+    item
+        Which.
+    out
+        Folder; each run is written below ``out/<item>``, with its report and ``reproduction.md``.
+    without
+        Feature sets to be left out. Where others lack something, nothing is run, unless ``"missing"`` is among them.
+    reasons
+        By dataset or weights, why they could not be fetched, where that was tried.
+    device, workers, progress
+        As in :func:`pci_bench.run`.
+
+    Raises
+    ------
+    UserError
+        As :func:`pci_bench.run`.
+    """
+    progress, reasons = progress or Progress(), reasons or {}
+    left_out = {
+        features: "left out, as you asked" for run in item.runs for features in run.features if features in without
+    }
+    runs, missing = [], {}
+    for declared in item.runs:
+        run = on_stand_in(without_some(declared, without))
+        lacks = lacking(run)
+        unpublished = {f for f, need in lacks.items() if need.state is State.not_published and f not in run.needed}
+        for features, need in lacks.items():
+            reason = reasons.get(need.name, need.reason or f"`pci-bench {_get(need)}` gets it")
+            left_out[features] = f"{need.name}: {reason}"
+            if features not in unpublished and MISSING not in without:
+                missing[need.name] = reason
+        here = without_some(run, lacks)
+        if any(features in here.features for features in declared.needed):
+            runs.append(here)
+        else:
+            missing |= {n.name: reasons.get(n.name, n.reason) for f, n in lacks.items() if f in run.needed}
+    if MISSING in without and runs:
+        missing = {}
+    if missing or not runs:
+        nothing = {item.name: "every feature set that it is about was left out"}
+        outcome = Outcome(item, left_out=left_out, missing=missing or nothing)
+        write_outcome(outcome, out / item.name)
+        return outcome
+    results: list[Result] = []
+    folders = []
+    for run in runs:
+        folder = out / item.name / (run.dataset if len(item.runs) > 1 else "")
+        progress.say(f"{item.name}: {run.benchmark} on {run.dataset}, {len(run.features)} feature sets")
+        output = runner.run(
+            run.benchmark,
+            dataset=run.dataset,
+            features=run.features,
+            parameters=run.parameters,
+            out=folder,
+            device=device,
+            workers=workers,
+            progress=progress,
+        )
+        results += output.results
+        left_out |= {s.features: s.reason for s in output.not_run if s.features}
+        write_report(folder)
+        folders.append(folder)
+    outcome = compared(item, results, runs, left_out, folders)
+    write_outcome(outcome, out / item.name)
+    return outcome
+
+
+def compared(
+    item: Item, results: Sequence[Result], runs: Sequence[ItemRun], left_out: dict[str, str], folders: list[Path]
+) -> Outcome:
+    """Return the outcome of an item's results."""
+    other_copies = {run.dataset: DATASETS.get(run.dataset).meta.variant_of for run in runs}
+    variant = "; ".join(f"{name} is another copy of the cells of {of}" for name, of in other_copies.items() if of)
+    numbers = [
+        number
+        for name in item.tables
+        if isinstance(table := TABLES.get(name), TableDeclaration)
+        for number in numbers_beside(
+            results, table, judged=item.judged, tolerance=item.tolerance, variant=bool(variant)
+        )
+    ]
+    sources = {run.dataset: origin(run.dataset) for run in runs}
+    for features in dict.fromkeys(f for run in runs for f in run.features):
+        feature_set = parse(features)
+        family, name = feature_set.extractor().meta.weights, feature_set.weights
+        if family and name and (file := weights.find(family, name)):
+            sources[f"{family}@{name}"] = weights.read_header(file).source
+    return Outcome(
+        item,
+        numbers,
+        [] if variant else claims_of(item.name, results),
+        left_out,
+        variant=variant,
+        sources=sources,
+        folders=folders,
+    )
+
+
+def on_stand_in(run: ItemRun) -> ItemRun:
+    """Return a run on another copy of its cells, where these cannot be had and such a copy is here; else the run."""
+    need = dataset_need(run.dataset)
+    return run.model_copy(update={"dataset": need.stand_in}) if need.stand_in else run
+
+
+def without_some(run: ItemRun, names: Iterable[str]) -> ItemRun:
+    """Return a run without some of its feature sets."""
+    return run.model_copy(
+        update={
+            "needed": tuple(f for f in run.needed if f not in names),
+            "besides": tuple(f for f in run.besides if f not in names),
+        }
+    )
+
+
+def what_can_still_be_done(outcome: Outcome) -> str:
+    """Return the command that leaves out what cannot be had, as a sentence; "" where nothing would be left."""
+    item = outcome.item
+    lacked = [f for run in item.runs for f in run.features if f in outcome.left_out]
+    left = [f for run in item.runs for f in run.needed if f not in lacked]
+    if not left or not lacked:
+        return ""
+    return f"`pci-bench reproduce {item.name} --without {MISSING}` does it without {', '.join(lacked)}."
+
+
+def _check_known(items: Sequence[Item], without: Collection[str]) -> None:
+    known = {features for item in items for run in item.runs for features in run.features}
+    for name in without:
+        if name != MISSING and name not in known:
+            raise UserError(
+                f"--without {name}: no such feature set is in {', '.join(item.name for item in items)}. "
+                f"There are {', '.join(sorted(known))}; '{MISSING}' stands for all that cannot be had."
+            )
+
+
+def _get(need: Need) -> str:
+    return f"{'data' if need.is_dataset else 'weights'} get {need.name}"
