@@ -10,6 +10,7 @@ import platform
 import shutil
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
@@ -31,6 +32,7 @@ SECONDS_BETWEEN_REPLACEMENTS = 0.05  # on Windows, where a file that another pro
 DEVICES_OF_WINDOWS = frozenset(
     {"con", "prn", "aux", "nul", *(f"{port}{number}" for port in ("com", "lpt") for number in range(1, 10))}
 )
+_UMASK_LOCK = threading.Lock()
 MAX_NAME_BYTES, MAX_PATH_BYTES = 255, 4095  # of every file system in use
 
 
@@ -220,8 +222,9 @@ def _replace(source: Path, target: Path) -> None:
 
 
 def _umask() -> int:
-    umask = os.umask(0)
-    os.umask(umask)
+    with _UMASK_LOCK:  # it can only be read by setting it, and two threads would take each other's
+        umask = os.umask(0)
+        os.umask(umask)
     return umask
 
 

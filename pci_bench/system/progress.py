@@ -1,4 +1,4 @@
-"""Progress reporting of long jobs: stages, bars and plain lines."""
+"""Progress reporting of long jobs: stages, transfers, bars and plain lines."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from pci_bench.system.text import terminal
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.progress import Progress as Bars
+    from rich.progress import ProgressColumn, TaskID
 
 
 class Progress:
@@ -23,6 +25,11 @@ class Progress:
     def stage(self, title: str, total: int | None = None) -> Iterator[Callable[[int], None]]:
         """Yield ``advance(n)`` for a stage of `total` steps."""
         yield lambda n: None
+
+    @contextmanager
+    def transfer(self, title: str, total: int | None = None) -> Iterator[Callable[[int], None]]:
+        """Yield ``move(position)`` for bytes that come from somewhere, `total` in all: called with how many are here."""
+        yield lambda position: None
 
 
 class ConsoleProgress(Progress):
@@ -38,24 +45,43 @@ class ConsoleProgress(Progress):
     @contextmanager
     def stage(self, title: str, total: int | None = None) -> Iterator[Callable[[int], None]]:
         """Show a bar with the rate and the time left, then one line with the time taken; an error gets the title as a note."""
-        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
-        from rich.progress import Progress as Bars
+        from rich.progress import MofNCompleteColumn
 
         started = time.perf_counter()
+        with self._bar(title, total, MofNCompleteColumn()) as (bars, task):
+            yield lambda n: bars.advance(task, n) if bars else None
+        self.say(f"  {title}: {time.perf_counter() - started:.1f} s")
+
+    @contextmanager
+    def transfer(self, title: str, total: int | None = None) -> Iterator[Callable[[int], None]]:
+        """Show a bar in megabytes with the rate and the time left, then one line with the amount and the time taken."""
+        from rich.progress import DownloadColumn, TransferSpeedColumn
+
+        started, here = time.perf_counter(), 0
+        with self._bar(title, total, DownloadColumn(), TransferSpeedColumn()) as (bars, task):
+
+            def move(position: int) -> None:
+                nonlocal here
+                here = position
+                if bars:
+                    bars.update(task, completed=position)
+
+            yield move
+        self.say(f"  {title}: {here / 1e6:,.1f} MB, {time.perf_counter() - started:.1f} s")
+
+    @contextmanager
+    def _bar(self, title: str, total: int | None, *columns: ProgressColumn) -> Iterator[tuple[Bars | None, TaskID]]:
+        """Yield a live bar and the name of its task, or None where there is no terminal; an error gets the title as a note."""
+        from rich.progress import BarColumn, TaskID, TextColumn, TimeRemainingColumn
+        from rich.progress import Progress as Bars
+
         try:
             if self.console.is_terminal:
-                columns = [
-                    TextColumn("  {task.description}", markup=False),
-                    BarColumn(),
-                    MofNCompleteColumn(),
-                    TimeRemainingColumn(),
-                ]
-                with Bars(*columns, console=self.console, transient=True) as bars:
-                    task = bars.add_task(terminal(title), total=total)
-                    yield lambda n: bars.advance(task, n)
+                shown = [TextColumn("  {task.description}", markup=False), BarColumn(), *columns, TimeRemainingColumn()]
+                with Bars(*shown, console=self.console, transient=True) as bars:
+                    yield bars, bars.add_task(terminal(title), total=total)
             else:
-                yield lambda n: None
+                yield None, TaskID(0)
         except Exception as error:
             error.add_note(title)  # so that a shortage of memory is told with the stage that needed it
             raise
-        self.say(f"  {title}: {time.perf_counter() - started:.1f} s")
