@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import zipfile
-import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -13,6 +11,7 @@ from typing import Protocol
 
 import numpy as np
 
+from pci_bench.acquisition.archives import Archive
 from pci_bench.acquisition.images import READABLE, all_files, is_readable, unlike_shown, unlike_shown_tiff
 from pci_bench.api.registry import natural_key
 from pci_bench.data.cells import Channel, as_float32
@@ -73,15 +72,13 @@ class ZipTree:
 
     def __init__(self, archive: Path, folder: str):
         self.title = f"{archive} ({folder})"
-        try:
-            self._zip = zipfile.ZipFile(archive)
-        except (OSError, zipfile.BadZipFile) as error:
-            raise UserError(f"{archive} is not a whole ZIP archive ({error}). Run again to fetch it anew.") from error
-        self._members = {}
-        for name in self._zip.namelist():
-            _, separator, relative = name.partition(folder.rstrip("/") + "/")
-            if separator and PurePosixPath(relative).suffix.lower() in READABLE:
-                self._members[relative] = name
+        below = folder.rstrip("/") + "/"
+
+        def wanted(name: str) -> bool:
+            return below in name and PurePosixPath(name).suffix.lower() in READABLE
+
+        self._archive = Archive(archive, wanted, "Run again to fetch it anew.")
+        self._members = {member.name.partition(below)[2]: member.name for member in self._archive.members}
 
     def names(self) -> list[str]:
         """Return the readable image files of the archive's folder."""
@@ -89,10 +86,7 @@ class ZipTree:
 
     def read(self, name: str) -> bytes:
         """Return one member's bytes."""
-        try:
-            return self._zip.read(self._members[name])
-        except (zipfile.BadZipFile, zlib.error, OSError, EOFError, RuntimeError) as error:  # the last: encrypted
-            raise UserError(f"{name} in {self.title} is damaged ({error}). Run again to fetch it anew.") from error
+        return self._archive.read(self._members[name])
 
 
 @dataclass(frozen=True)

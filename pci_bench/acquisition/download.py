@@ -27,18 +27,17 @@ from pci_bench.acquisition.transfer import (
     SCHEMES,
     Client,
     DownloadError,
-    NoRoomError,
     Pace,
     Part,
     Patience,
-    check_room,
     download,
 )
 from pci_bench.errors import UserError
 from pci_bench.system.checksums import DamagedError
-from pci_bench.system.files import atomic_file, cache_folder, lock, make_folder, sha256_of, write_json
+from pci_bench.system.files import atomic_file, cache_folder, lock, make_folder, remove_folder, sha256_of, write_json
 from pci_bench.system.progress import Progress
 from pci_bench.system.remote import RemoteFile, check_digest, downloaded_file
+from pci_bench.system.room import NoRoomError, check_room
 from pci_bench.system.shortages import REMEDIES, error_number
 
 MIRROR = "PCI_BENCH_MIRROR"
@@ -491,6 +490,32 @@ def import_file(remote: RemoteFile, copy: Path, *, progress: Progress) -> Fetche
     if not digest:
         _say_first(remote, fetched, progress)
     return fetched
+
+
+def forget(file: Path) -> int:
+    """Remove a file or folder of the cache, with all that is kept beside it; return how many bytes that frees.
+
+    Parameters
+    ----------
+    file
+        Where :func:`fetch` puts it, or a folder that was unpacked.
+    """
+    freed = 0
+    with lock(file):
+        for path in (file, origin_file(file), unfinished_folder(file)):
+            freed += size_on_disk(path)
+            if path.is_dir():
+                remove_folder(path)
+            else:
+                path.unlink(missing_ok=True)
+    return freed
+
+
+def size_on_disk(path: Path) -> int:
+    """Return the bytes of a file, or of all files below a folder; 0 where nothing is there."""
+    if path.is_dir():
+        return sum(file.lstat().st_size for file in path.rglob("*") if not file.is_dir())
+    return path.stat().st_size if path.is_file() else 0
 
 
 def verify_files(remotes: Iterable[RemoteFile], progress: Progress) -> int:

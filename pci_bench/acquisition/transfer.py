@@ -6,7 +6,6 @@ import email.utils
 import http.client
 import json
 import os
-import shutil
 import socket
 import ssl
 import threading
@@ -33,13 +32,12 @@ from urllib.request import (
 
 import certifi
 
-from pci_bench.errors import UserError
 from pci_bench.system.files import write_json
+from pci_bench.system.room import check_room
 
 CHUNK_BYTES = 1 << 16
 NOT_SATISFIABLE = 416  # what a server says to a range that starts behind the end
 PASSING = frozenset({429, 500, 502, 503, 504})  # statuses that the same request may not meet again
-SPARE_BYTES = 1 << 26  # left free on a disk
 SCHEMES = ("http", "https")
 
 
@@ -91,43 +89,6 @@ class PassingError(DownloadError):
     def __init__(self, reason: str, retry_after: float | None = None):
         super().__init__(reason)
         self.retry_after = retry_after
-
-
-class NoRoomError(UserError):
-    """The disk has too little room for what is to be fetched or unpacked."""
-
-
-def check_room(folder: Path, needed: int, what: str) -> None:
-    """Raise where a disk has too little room for so many bytes more.
-
-    Raises
-    ------
-    NoRoomError
-        With what is needed and what there is.
-
-    Examples
-    --------
-    >>> check_room(Path("."), 0, "nothing")
-    """
-    free = shutil.disk_usage(folder).free
-    if needed and needed + SPARE_BYTES > free:
-        raise NoRoomError(
-            f"There is too little room for {what} in {folder}: it needs {megabytes(needed)}, and {megabytes(free)} are free. "
-            "Free some space, or set PCI_BENCH_CACHE to a folder on another disk. Nothing was fetched."
-        )
-
-
-def megabytes(count: int) -> str:
-    """Return a number of bytes for people.
-
-    Examples
-    --------
-    >>> megabytes(3_100_000), megabytes(2_500_000_000), megabytes(12)
-    ('3.1 MB', '2.50 GB', '12 bytes')
-    """
-    if count < 1000:
-        return f"{count} bytes"
-    return f"{count / 1e9:,.2f} GB" if count >= 1e9 else f"{count / 1e6:,.1f} MB"
 
 
 @dataclass

@@ -1,0 +1,47 @@
+"""Whether a disk has room for what is to be written, and how amounts are said."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from pci_bench.errors import UserError
+
+SPARE_BYTES = 1 << 26  # left free on a disk
+
+
+class NoRoomError(UserError):
+    """The disk has too little room for what is to be fetched or unpacked."""
+
+
+def check_room(folder: Path, needed: int, what: str) -> None:
+    """Raise where a disk has too little room for so many bytes more.
+
+    Raises
+    ------
+    NoRoomError
+        With what is needed and what there is.
+
+    Examples
+    --------
+    >>> check_room(Path("."), 0, "nothing")
+    """
+    free = shutil.disk_usage(folder).free
+    if needed and needed + SPARE_BYTES > free:
+        raise NoRoomError(
+            f"There is too little room for {what} in {folder}: it needs {megabytes(needed)}, and {megabytes(free)} are free. "
+            "Free some space, or set PCI_BENCH_CACHE to a folder on another disk. Nothing was written."
+        )
+
+
+def megabytes(count: int) -> str:
+    """Return a number of bytes for people.
+
+    Examples
+    --------
+    >>> megabytes(3_100_000), megabytes(2_500_000_000), megabytes(12)
+    ('3.1 MB', '2.50 GB', '12 bytes')
+    """
+    if count < 1000:
+        return f"{count} bytes"
+    return f"{count / 1e9:,.2f} GB" if count >= 1e9 else f"{count / 1e6:,.1f} MB"
