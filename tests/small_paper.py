@@ -97,6 +97,7 @@ def small_paper(folder: Path, monkeypatch) -> SmallPaper:
         accuracies = {
             name: by_scikit_learn(pci_bench.extract(name.replace("lu2019-yeast", "narrow"), cells)) for name in LAYERS
         }
+    assert len({round(accuracy, 2) for accuracy in accuracies.values()}) > 2, "the layers must not be alike"
     return SmallPaper(archive.getvalue(), file.read_bytes(), accuracies)
 
 
