@@ -5,16 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from pathlib import Path
 
 from pci_bench import weights
+from pci_bench.acquisition.download import Origin
 from pci_bench.api import loading
 from pci_bench.api.dataset import DATASETS
 from pci_bench.errors import UserError
 from pci_bench.features.names import parse
 from pci_bench.reproduction.items import ItemRun
 from pci_bench.system.files import user_data_folder
-from pci_bench.system.foreign import read_json
 from pci_bench.system.progress import Progress
 from pci_bench.system.remote import RemoteFile, downloaded_file
 
@@ -164,16 +163,9 @@ def origin(name: str) -> str:
     """Return where a dataset's cells came from: the user's folder, or the address and SHA-256 of what was fetched."""
     if (own := user_data_folder(name)) is not None:
         return f"your copy in {own}"
-    noted = [note for file in DATASETS.get(name).downloads() if (note := _noted(downloaded_file(file)))]
+    files = [downloaded_file(remote) for remote in DATASETS.get(name).downloads()]
+    noted = [f"{note.url or 'imported'}, sha256 {note.sha256}" for note in map(Origin.of, files) if note.sha256]
     if len(noted) > 1:
         return f"{len(noted)} files, the first {noted[0]}"
     return noted[0] if noted else ""
 
-
-def _noted(file: Path) -> str:
-    """Return the address and SHA-256 that the note beside a downloaded file names; "" where there is no such note."""
-    note = file.with_name(f"{file.name}.origin.json")
-    if not note.is_file():
-        return ""
-    content = read_json(note)
-    return f"{content['url']}, sha256 {content['sha256']}"
