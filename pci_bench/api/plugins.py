@@ -29,6 +29,7 @@ OWN_PLUGINS = (
     "pci_bench.inpainting.model",
     "pci_bench.inpainting.weights_import",
     "pci_bench.features.files",
+    "pci_bench.features.profiles",
     "pci_bench.evaluators",
 )
 

@@ -102,6 +102,13 @@ class DatasetTrial:
         return open_store(self.built())
 
 
+def with_crops(trial: DatasetTrial) -> Cells:
+    """Return the cells of the first build, where they have crops."""
+    if not (cells := trial.cells()).has_crops:
+        raise NotApplicableError("it has profiles and no crops")
+    return cells
+
+
 def crops_of(cells: Cells) -> Iterator[tuple[int, np.ndarray]]:
     """Yield stored crops, some at a time, and where they begin."""
     for start in range(0, len(cells), CELLS_PER_BLOCK):
@@ -155,8 +162,11 @@ def table(trial: DatasetTrial) -> str:
 
 
 def channels(trial: DatasetTrial) -> str:
-    """One protein channel at least, unique names, floors in [0, 1)."""
-    cell_channels = trial.cells().channels
+    """One protein channel at least, unique names, floors in [0, 1); of profiles, some measurement that differs."""
+    cells = trial.cells()
+    if not cells.has_crops:
+        return expect_profiles(cells)
+    cell_channels = cells.channels
     names = [c.name for c in cell_channels]
     expect(
         any(c.role == "protein" for c in cell_channels),
@@ -173,9 +183,17 @@ def channels(trial: DatasetTrial) -> str:
     return some((f"{c.name} ({c.role})" for c in cell_channels), 9)
 
 
+def expect_profiles(cells: Cells) -> str:
+    """Check that not every measurement of profiles is constant, and return what they are."""
+    values, names = cells.profiles()
+    varying = int((values.min(axis=0) < values.max(axis=0)).sum())
+    expect(varying > 0 or len(cells) == 1, "a measurement that differs between profiles", "the same values in all")
+    return f"no crops: {len(names):,} measurements, {varying:,} of which differ between profiles"
+
+
 def raw_values(trial: DatasetTrial) -> str:
     """Values are finite; raw values, integers over their type's maximum, lie in [0, 1]."""
-    cells = trial.cells()
+    cells = with_crops(trial)
     low, high = np.inf, -np.inf
     for start, crops in crops_of(cells):
         raw = cells.crops(slice(start, start + len(crops)), rescale="raw")
@@ -193,7 +211,7 @@ def raw_values(trial: DatasetTrial) -> str:
 
 def masks(trial: DatasetTrial) -> str:
     """0 is background, 1 the cell in the middle, 2 its bud, 3 and up are others."""
-    cells = trial.cells()
+    cells = with_crops(trial)
     if not cells.has_masks:
         raise NotApplicableError("it has no masks")
     n_masked = 0
@@ -214,6 +232,10 @@ def same_again(trial: DatasetTrial) -> str:
             raise BrokenContractError(
                 f"expected two builds with the same table of cells; found other {_changed(first_cells, second_cells)}."
             )
+        if not first_cells.has_crops:
+            differ = (first_cells.profiles()[0] != second_cells.profiles()[0]).any(axis=1)
+            where = some(first_cells.obs["cell"][differ]) if differ.any() else "no row, so in the columns' names"
+            raise BrokenContractError(f"expected two builds with the same measurements; found others in {where}.")
         for (start, crops), (_, again) in zip(crops_of(first_cells), crops_of(second_cells), strict=True):
             differ = (crops != again).any(axis=(1, 2, 3))
             if differ.any():

@@ -106,8 +106,26 @@ class CropSource(Protocol):
     def __getitem__(self, index: Any) -> Any: ...
 
 
+@dataclass(frozen=True)
+class Profiles:
+    """Measurements that a dataset brings in place of crops.
+
+    Parameters
+    ----------
+    names
+        One name per column.
+    source
+        Finite values (n, d) float32 by position: a Zarr array, or an array in memory.
+    """
+
+    names: tuple[str, ...]
+    source: CropSource
+
+
 class Cells:
     """A lazy view on crops, and one obs row per cell. Slicing returns Cells.
+
+    A dataset of profiles has measurements in place of crops: no channel, and rows that may be wells, treatments or proteins.
 
     Parameters
     ----------
@@ -125,6 +143,8 @@ class Cells:
         Labels of the segmented cells of each crop (n, rows, columns), or None.
     notes
         What the user should know of the data, as sentences.
+    profiles
+        Measurements, of a dataset that has these and no crops; `source` is then (n, 0, 0, 0).
 
     Examples
     --------
@@ -150,6 +170,7 @@ class Cells:
         masks: CropSource | None = None,
         notes: tuple[str, ...] = (),
         positions: np.ndarray | None = None,
+        profiles: Profiles | None = None,
     ):
         self.obs = obs
         self.channels = channels
@@ -158,12 +179,15 @@ class Cells:
         self.notes = notes
         self._source = source
         self._masks = masks
+        self._profiles = profiles
         self._positions = np.arange(len(obs)) if positions is None else positions
 
     def __len__(self) -> int:
         return len(self.obs)
 
     def __repr__(self) -> str:
+        if self._profiles is not None:
+            return f"Cells({self.meta.name}: {len(self):,} profiles of {len(self._profiles.names):,} measurements)"
         names = ", ".join(f"{c.name} ({c.role})" for c in self.channels)
         return f"Cells({self.meta.name}: {len(self):,} cells of {self.crop_shape[0]}×{self.crop_shape[1]} px; {names})"
 
@@ -171,6 +195,11 @@ class Cells:
     def crop_shape(self) -> tuple[int, int]:
         """Rows and columns of every crop."""
         return (int(self._source.shape[2]), int(self._source.shape[3]))
+
+    @property
+    def has_crops(self) -> bool:
+        """Whether there are crops, or else measured profiles alone."""
+        return self._profiles is None
 
     @property
     def has_masks(self) -> bool:
@@ -194,6 +223,7 @@ class Cells:
             masks=self._masks,
             notes=self.notes,
             positions=self._positions[positions],
+            profiles=self._profiles,
         )
 
     def with_obs(self, obs: pd.DataFrame, notes: tuple[str, ...] = ()) -> Cells:
@@ -221,6 +251,31 @@ class Cells:
         """Return segmentation labels as they are stored, uint16 (b, rows, columns), or None where there are none."""
         return None if self._masks is None else _rows(self._masks, self._positions[index])
 
+    def profiles(self) -> tuple[np.ndarray, tuple[str, ...]]:
+        """Return the measurements (n, d) float32 of a dataset of profiles, and the columns' names.
+
+        Raises
+        ------
+        UserError
+            Where the dataset has crops.
+
+        Examples
+        --------
+        >>> import pandas as pd
+        >>> obs = pd.DataFrame({"cell": ["a", "b"], "image": ["1", "2"]})
+        >>> measured = Profiles(("area", "texture"), np.array([[1, 2], [3, 4]], np.float32))
+        >>> nothing = np.empty((2, 0, 0, 0), np.float32)
+        >>> wells = Cells(obs, (), DatasetMeta("wells", "1", "Two wells"), "any text", nothing, profiles=measured)
+        >>> wells, wells[1:].profiles()[0].tolist()
+        (Cells(wells: 2 profiles of 2 measurements), [[3.0, 4.0]])
+        """
+        if self._profiles is None:
+            raise UserError(f"The dataset '{self.meta.name}' has crops and no measured profiles.")
+        order = np.argsort(self._positions, kind="stable")
+        values = np.empty((len(self), len(self._profiles.names)), np.float32)
+        values[order] = _rows(self._profiles.source, self._positions[order])
+        return values, self._profiles.names
+
     def crops(
         self, index: slice | np.ndarray | list[int], *, rescale: Rescale = "minmax", masks: bool = False
     ) -> np.ndarray:
@@ -240,8 +295,10 @@ class Cells:
         Raises
         ------
         UserError
-            Where masks are asked for and the dataset has none.
+            Where the dataset has profiles and no crops, or where masks are asked for and it has none.
         """
+        if not self.has_crops:
+            raise UserError(f"The dataset '{self.meta.name}' has measured profiles and no crops.")
         positions = self._positions[np.arange(len(self))[index]]
         order = np.argsort(positions, kind="stable")
         crops = np.empty((len(positions), *self._source.shape[1:]), np.float32)

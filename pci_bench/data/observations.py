@@ -22,10 +22,25 @@ def obs_strings(obs: pd.DataFrame, column: str) -> np.ndarray:
 def resolve_exclude(exclude: str, dataset: DatasetProvenance) -> str:
     """Return the obs column that `exclude` stands for: ``confounder`` is the dataset's declared one (``""`` if none).
 
+    Columns joined by ``+`` are resolved one by one.
+
     >>> resolve_exclude("confounder", DatasetProvenance("mine", confounder="plate")), resolve_exclude("cell", DatasetProvenance())
     ('plate', 'cell')
+    >>> resolve_exclude("compound+confounder", DatasetProvenance("mine", confounder="plate"))
+    'compound+plate'
     """
-    return dataset.confounder if exclude == "confounder" else exclude
+    columns = [dataset.confounder if column == "confounder" else column for column in exclude.split("+")]
+    return "+".join(columns) if all(columns) else ""
+
+
+def exclusion_columns(obs: pd.DataFrame, exclude: str) -> list[str]:
+    """Return the obs columns that an exclusion names: the one of this name, or those that it joins by ``+``.
+
+    >>> import pandas as pd
+    >>> exclusion_columns(pd.DataFrame({"compound": ["a"], "batch": ["1"]}), "compound+batch")
+    ['compound', 'batch']
+    """
+    return [exclude] if exclude in obs else exclude.split("+")
 
 
 def obs_codes(obs: pd.DataFrame, column: str) -> np.ndarray:

@@ -1,7 +1,7 @@
 """Cells on disk: a Zarr array of raw crops, a Parquet table of cells, and a description that says what is whole.
 
-A store is a folder: ``crops.zarr`` (n, channels, rows, columns), optionally ``masks.zarr`` (n, rows, columns),
-``obs.parquet``, and ``store.json`` with channels, dataset, content hash and the size of every other file, so that a
+A store is a folder: ``crops.zarr`` (n, channels, rows, columns), optionally ``masks.zarr`` (n, rows, columns), or in their
+place ``profiles.zarr`` (n, d); ``obs.parquet``, and ``store.json`` with channels, dataset, content hash and the size of every other file, so that a
 truncated store is noticed when it is opened. Bits that flipped on the disk are noticed, too: chunks carry a checksum that is
 checked when they are read, and the description holds those of the other files and of itself.
 """
@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pci_bench.data.cells import Cells, Channel, DatasetMeta, as_float32, validated_obs
+from pci_bench.data.cells import Cells, Channel, DatasetMeta, Profiles, as_float32, validated_obs
 from pci_bench.errors import UserError
 from pci_bench.system.checksums import DamagedError, check_described, check_digests, described, digests_of
 from pci_bench.system.progress import Progress
@@ -43,10 +44,12 @@ class StoreWriter:
         self._filled = 0
         self._constant: dict[str, int] = {}
         self._notes: list[str] = []
-        self._crop_digests: list[bytes] = []
+        self._digests: list[bytes] = []
         self._hash = hashlib.sha256()
         self._mask_hash = hashlib.sha256()
         self._generated: str | None = None
+        self._checksum: str | None = None
+        self._profiles: Profiles | None = None
         self._crops: Any = None
         self._masks: Any = None
         self._stage: Any = None
@@ -94,40 +97,92 @@ class StoreWriter:
             For generated data, the SHA-256 that their pixels and masks have on every processor: `pixel_checksum` of all crops
             and masks. Other pixels are an error when the last are written.
         """
-        from dataclasses import replace
+        if dtype not in ("uint8", "uint16", "float32"):
+            raise UserError(f"Crops of '{self._meta.name}' are {dtype}; they must be uint8, uint16 or float32.")
+        self._begin(obs, channels, confounder, notes)
+        self._generated = identity
+        self._checksum = checksum
+        n, shape = len(obs), (len(channels), *crop_shape)
+        self._crops = self._array("crops.zarr", (n, *shape), dtype)
+        if masks:
+            self._masks = self._array("masks.zarr", (n, *crop_shape), "uint16")
+        self._buffer: list[tuple[np.ndarray, np.ndarray | None]] = []
+        self._buffered = 0
+        self._stage = self.progress.stage(f"storing {self._meta.name}, {n:,} cells", n)
+        self._advance = self._stage.__enter__()
 
-        import zarr
-        from zarr.codecs import Crc32cCodec, ZstdCodec
+    def write_profiles(
+        self,
+        obs: pd.DataFrame,
+        values: np.ndarray,
+        names: Sequence[str],
+        *,
+        confounder: str | None = None,
+        notes: tuple[str, ...] = (),
+    ) -> None:
+        """Write a dataset of measured profiles, in place of ``begin`` and ``add``.
+
+        Parameters
+        ----------
+        obs
+            One row per profile: a well, a treatment, a protein. ``cell`` is its name.
+        values
+            Measurements (n, d), finite; stored as float32.
+        names
+            One name per column of them.
+        confounder, notes
+            As in :meth:`begin`.
+
+        Raises
+        ------
+        UserError
+            For another shape, names that repeat, or NaN or infinite values (the first is named).
+        """
+        self._begin(obs, (), confounder, notes)
+        values, names = np.asarray(values), tuple(map(str, names))
+        if values.shape != (len(obs), len(names)) or not names:
+            raise UserError(
+                f"The profiles of '{self._meta.name}' have the shape {values.shape} for {len(obs):,} rows and {len(names):,} names; "
+                "expected one row per row of the table and one column per name, one at least."
+            )
+        if len(set(names)) < len(names):
+            twice = next(name for name in names if names.count(name) > 1)
+            raise UserError(f"Two measurements of '{self._meta.name}' are called '{twice}'. Names must be unique.")
+        values = np.ascontiguousarray(as_float32(values, f"'{self._meta.name}'"))
+        if len(bad := np.argwhere(~np.isfinite(values))):
+            row, column = bad[0]
+            raise UserError(
+                f"The profile of '{self._obs['cell'].iloc[row]}' in '{self._meta.name}' holds {values[row, column]} as '{names[column]}' "
+                f"({len(bad):,} such values). Leave these rows or columns out, or fill them in before they are stored."
+            )
+        self._profiles = Profiles(names, values)
+        self._array("profiles.zarr", values.shape, "float32")[:] = values
+        self._hash.update(values.tobytes())
+        self._digests = [hashlib.blake2b(row.tobytes(), digest_size=16).digest() for row in values]
+        self._filled = len(obs)
+
+    def _begin(
+        self, obs: pd.DataFrame, channels: tuple[Channel, ...], confounder: str | None, notes: tuple[str, ...]
+    ) -> None:
+        """Keep the table and what is said of the cells."""
+        from dataclasses import replace
 
         if len(obs) == 0:
             raise UserError(f"The dataset '{self._meta.name}' holds no cells.")
-        if dtype not in ("uint8", "uint16", "float32"):
-            raise UserError(f"Crops of '{self._meta.name}' are {dtype}; they must be uint8, uint16 or float32.")
         if confounder:
             self._meta = replace(self._meta, confounder=confounder)
         self._obs = validated_obs(obs, self._meta.name)
         self._channels = channels
         self._notes.extend(notes)
-        self._generated = identity
-        self._checksum = checksum
-        n, shape = len(obs), (len(channels), *crop_shape)
-        chunks = (min(n, CELLS_PER_CHUNK), *shape)
+
+    def _array(self, name: str, shape: tuple[int, ...], dtype: str) -> Any:
+        """Return a new array of the store, in chunks of whole cells, compressed and with checksums."""
+        import zarr
+        from zarr.codecs import Crc32cCodec, ZstdCodec
+
+        chunks = (min(shape[0], CELLS_PER_CHUNK), *shape[1:])
         codecs: dict[str, Any] = {"compressors": (ZstdCodec(), Crc32cCodec())}
-        self._crops = zarr.create_array(
-            self._folder / "crops.zarr", shape=(n, *shape), chunks=chunks, dtype=dtype, **codecs
-        )
-        if masks:
-            self._masks = zarr.create_array(
-                self._folder / "masks.zarr",
-                shape=(n, *crop_shape),
-                chunks=(chunks[0], *crop_shape),
-                dtype="uint16",
-                **codecs,
-            )
-        self._buffer: list[tuple[np.ndarray, np.ndarray | None]] = []
-        self._buffered = 0
-        self._stage = self.progress.stage(f"storing {self._meta.name}, {n:,} cells", n)
-        self._advance = self._stage.__enter__()
+        return zarr.create_array(self._folder / name, shape=shape, chunks=chunks, dtype=dtype, **codecs)
 
     def add(self, crops: np.ndarray, masks: np.ndarray | None = None) -> None:
         """Write the next crops (b, channels, rows, columns), and their masks (b, rows, columns) where declared.
@@ -182,7 +237,7 @@ class StoreWriter:
         constant = crops.min(axis=(2, 3)) == crops.max(axis=(2, 3))
         for channel, count in zip(self._channels, constant.sum(axis=0), strict=True):
             self._constant[channel.name] = self._constant.get(channel.name, 0) + int(count)
-        self._crop_digests += [hashlib.blake2b(crop.tobytes(), digest_size=16).digest() for crop in crops]
+        self._digests += [hashlib.blake2b(crop.tobytes(), digest_size=16).digest() for crop in crops]
         self._buffer.append((crops, masks))
         self._buffered += len(crops)
         if self._buffered >= CELLS_PER_CHUNK:
@@ -211,6 +266,15 @@ class StoreWriter:
 
     def finish(self) -> None:
         """Write the table and the description; called by the harness."""
+        if self._profiles is None:
+            layout = self._finish_crops()
+        else:
+            layout = _profile_layout(self._profiles)
+            self._notes += repeated(self._digests, self._obs, self._meta.name, "measurements")
+        self._describe(layout)
+
+    def _finish_crops(self) -> bytes:
+        """Write the last crops, note what a user should know of them, and return their layout."""
         if self._crops is None:
             raise UserError(f"The dataset '{self._meta.name}' wrote no cells.")
         if self._buffered:
@@ -231,9 +295,7 @@ class StoreWriter:
                 self._notes.append(
                     f"{count:,} of {self._filled:,} cells of {self._meta.name} have a constant {channel.name} crop; rescaled, it is all zeros."
                 )
-        self._notes += repeated_crops(self._crop_digests, self._obs, self._meta.name)
-        self._obs.to_parquet(self._folder / "obs.parquet")
-        layout = _layout(self._channels, self._crops.dtype, self._crops.shape)
+        self._notes += repeated(self._digests, self._obs, self._meta.name)
         if self._masks is not None:
             self._hash.update(self._mask_hash.digest())
         if self._checksum not in (None, drawn := self._hash.hexdigest()):
@@ -242,6 +304,11 @@ class StoreWriter:
                 "other: numbers on them would not be comparable. Check that NumPy is not a modified build, and report it with "
                 "the versions of NumPy and Python and the processor."
             )
+        return _layout(self._channels, self._crops.dtype, self._crops.shape)
+
+    def _describe(self, layout: bytes) -> None:
+        """Write the table and the description."""
+        self._obs.to_parquet(self._folder / "obs.parquet")
         self._hash.update(_identity(layout, self._obs))
         stored = self._hash.hexdigest()
         generated = None if self._generated is None else hashlib.sha256(layout + self._generated.encode()).hexdigest()
@@ -255,6 +322,7 @@ class StoreWriter:
             "masks_hashed": self._masks is not None,
             "meta": asdict(self._meta),
             "channels": [asdict(c) for c in self._channels],
+            **({} if self._profiles is None else {"profiles": self._profiles.names}),
             "notes": self._notes,
             "files": {p.relative_to(self._folder).as_posix(): p.stat().st_size for p in files},
             "file_sha256": digests_of(self._folder, [p for p in files if p.suffix in (".json", ".parquet")]),
@@ -264,12 +332,12 @@ class StoreWriter:
         )
 
 
-def repeated_crops(digests: list[bytes], obs: pd.DataFrame, dataset: str) -> list[str]:
+def repeated(digests: list[bytes], obs: pd.DataFrame, dataset: str, what: str = "pixels") -> list[str]:
     """Return a sentence that counts the cells whose crops are equal, byte by byte, to another cell's; none where none is.
 
     >>> import pandas as pd
     >>> obs = pd.DataFrame({"cell": ["a", "b", "c"], "image": ["w0", "w1", "w1"]})
-    >>> repeated_crops([b"1", b"1", b"2"], obs, "mine")[0][:75]
+    >>> repeated([b"1", b"1", b"2"], obs, "mine")[0][:75]
     "2 of 3 cells of mine have the same pixels as another cell ('a' and 'b', for"
     """
     import pandas as pd
@@ -282,7 +350,7 @@ def repeated_crops(digests: list[bytes], obs: pd.DataFrame, dataset: str) -> lis
     elsewhere = int(table["digest"].map(images).gt(1).sum())
     pair = obs["cell"][table["digest"] == table["digest"][equal].iloc[0]].iloc[:2]
     return [
-        f"{int(equal.sum()):,} of {len(table):,} cells of {dataset} have the same pixels as another cell "
+        f"{int(equal.sum()):,} of {len(table):,} cells of {dataset} have the same {what} as another cell "
         f"({' and '.join(repr(cell) for cell in pair)}, for example), {elsewhere:,} of them as a cell of another image. A cell and its copy "
         "recognize each other, which flatters every score. Leave copies out."
     ]
@@ -325,6 +393,17 @@ def open_store(folder: Path) -> Cells:
     try:
         check_digests(folder, description.get("file_sha256", {}))  # stores made before there were checksums have none
         obs = pd.read_parquet(folder / "obs.parquet")
+        if names := description.get("profiles"):
+            values = zarr.open_array(folder / "profiles.zarr", mode="r", zarr_format=3)
+            if values.shape != (len(obs), len(names)):
+                raise ValueError(
+                    f"it has {len(obs):,} rows and {len(names):,} names but profiles of shape {values.shape}"
+                )
+            profiles, nothing = (
+                Profiles(tuple(names), _Stored(values, folder)),
+                np.empty((len(obs), 0, 0, 0), np.float32),
+            )
+            return Cells(obs, channels, meta, sha256, nothing, notes=notes, profiles=profiles)
         crops = zarr.open_array(folder / "crops.zarr", mode="r", zarr_format=3)
         masks = None
         if (folder / "masks.zarr").exists():
@@ -370,6 +449,10 @@ def verify_store(folder: Path, progress: Progress, checksum: str | None = None) 
     """
     cells = open_store(folder)
     digest, mask_digest = hashlib.sha256(), hashlib.sha256()
+    if not cells.has_crops:
+        values, names = cells.profiles()
+        digest.update(values.tobytes() + _identity(_profile_layout(Profiles(names, values)), cells.obs))
+        return _as_stored(folder, digest.hexdigest(), cells.sha256)
     with progress.stage(f"reading {cells.meta.name}", len(cells)) as advance:
         for start in range(0, len(cells), CELLS_PER_CHUNK):
             part = slice(start, start + CELLS_PER_CHUNK)
@@ -385,12 +468,24 @@ def verify_store(folder: Path, progress: Progress, checksum: str | None = None) 
     declared, drawn = description.get("checksum"), digest.hexdigest()
     digest.update(_identity(layout, cells.obs))
     written = description.get("stored_sha256", cells.sha256)
-    if not {declared, checksum} <= {None, drawn} or digest.hexdigest() != written:
+    _as_stored(folder, digest.hexdigest(), written, unless=not {declared, checksum} <= {None, drawn})
+    return cells.sha256
+
+
+def _as_stored(folder: Path, found: str, written: str, *, unless: bool = False) -> str:
+    """Return the hash that a store was written with, where its content still has it.
+
+    Raises
+    ------
+    UserError
+        Where it has not, or `unless` says that something else is wrong.
+    """
+    if unless or found != written:
         raise UserError(
-            f"The store {folder} no longer holds what was written: its hash is {digest.hexdigest()[:16]}…, "
+            f"The store {folder} no longer holds what was written: its hash is {found[:16]}…, "
             f"not {written[:16]}…. Delete that folder; the next run builds it again."
         )
-    return cells.sha256
+    return written
 
 
 def pixel_checksum(crops: np.ndarray, masks: np.ndarray) -> str:
@@ -408,6 +503,11 @@ def _mask_bytes(masks: np.ndarray) -> bytes:
 def _layout(channels: tuple[Channel, ...], dtype: np.dtype, shape: tuple[int, ...]) -> bytes:
     """Return what every content hash covers: schema, channels, type and shape."""
     return json.dumps([SCHEMA, [asdict(c) for c in channels], str(dtype), list(shape)], sort_keys=True).encode()
+
+
+def _profile_layout(profiles: Profiles) -> bytes:
+    """Return what the content hash of profiles covers besides values and table: schema, and the columns' names."""
+    return json.dumps([SCHEMA, "profiles", profiles.names]).encode()
 
 
 def _identity(layout: bytes, obs: pd.DataFrame) -> bytes:

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from pci_bench import weights as weight_files
-from pci_bench.api.extractor import EXTRACTORS, ExtractorMeta
+from pci_bench.api.extractor import EXTRACTORS, ExtractorMeta, Precomputed
 from pci_bench.api.plugins import checked_reason
 from pci_bench.api.segmenter import DEFAULT_SEGMENTER, SEGMENTERS
 from pci_bench.errors import UserError
@@ -41,6 +41,8 @@ def unavailable_reason(features: FeatureSet, cells: Cells, segmenter: str = DEFA
     """
     extractor = features.extractor()
     meta = extractor.meta
+    if not cells.has_crops and (meta.roles or not isinstance(extractor, Precomputed)):
+        return f"measures crops, and {cells.meta.name} has profiles and no crops"
     roles = {c.role for c in cells.channels}
     if missing := [r for r in meta.roles if r not in roles]:
         return f"needs a {missing[0]} channel, and {cells.meta.name} has none"

@@ -91,6 +91,8 @@ def train(
     import torch
 
     progress, recipe = progress or Progress(), recipe or recipe_of(model)
+    if not cells.has_crops:
+        raise UserError(f"{model} is trained on crops, and {cells.meta.name} has measured profiles and none.")
     trainable = MODELS.get(model)
     name = default_name(cells.meta.name) if name is None else name
     if late := [epoch for epoch in keep if not 1 <= epoch < recipe.epochs]:

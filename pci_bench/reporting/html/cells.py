@@ -50,6 +50,8 @@ def opened(result: Result) -> Cells | str:
             f"The cells of {name} in the cache are not those that were evaluated (sha256 {cells.sha256[:12]}… instead of "
             f"{result.dataset.sha256[:12]}…), so there are no crops. Run the benchmark again."
         )
+    if not cells.has_crops:
+        return f"{name} has measured profiles and no crops, so there are no pictures."
     return cells
 
 
