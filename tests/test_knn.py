@@ -443,7 +443,7 @@ def test_a_grid_of_which_a_part_cannot_be_evaluated_is_refused_with_every_value_
 WRONG = {
     "unknown parameter": (
         {"neighbours": 5},
-        "loo-knn has no parameter 'neighbours'. Its parameters are k, exclude, scale, candidates, subset.",
+        "loo-knn has no parameter 'neighbours'. Its parameters are k, exclude, scale, candidates, subset, metric.",
     ),
     "k = 0": ({"k": 0}, "k = 0 does not fit loo-knn: input should be greater than or equal to 1."),
     "k among others": ({"k": [1, -3]}, "k = -3 does not fit loo-knn: input should be greater than or equal to 1."),

@@ -281,7 +281,9 @@ def numbers(trial: EvaluatorTrial) -> str:
         stray = set(outcome.intervals) - set(outcome.metrics)
         expect(not stray, "intervals of metrics only", some(sorted(stray)))
         resolved = {"exclude"} | {k for k, v in params.model_dump().items() if v in ("", None)}  # for what is resolved
-        same = {k: v for k, v in params.model_dump().items() if k not in resolved}
+        defaults = {k: info.default for k, info in type(params).model_fields.items()}
+        unsaid = {k for k, v in params.model_dump().items() if v == defaults[k]} - set(outcome.params)
+        same = {k: v for k, v in params.model_dump().items() if k not in resolved | unsaid}
         kept = {k: v for k, v in outcome.params.items() if k in same}
         expect(kept == same, f"the outcomes in the order of the grid, here {same}", f"{kept}")
         validated(trial.evaluator, outcome.params)

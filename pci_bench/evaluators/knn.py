@@ -11,7 +11,7 @@ import pydantic
 
 from pci_bench.api.evaluator import EvaluationContext, Evaluator, EvaluatorMeta, EvaluatorOutput, register_evaluator
 from pci_bench.data.examples import NEIGHBOURS
-from pci_bench.data.observations import exclusion_groups, resolve_exclude
+from pci_bench.data.observations import exclusion_columns, exclusion_groups, resolve_exclude
 from pci_bench.data.provenance import DatasetProvenance, Provenance
 from pci_bench.evaluators.labelled import (
     CLASSIFICATION_METRICS,
@@ -26,7 +26,10 @@ from pci_bench.statistics.folds import unreachable_classes
 from pci_bench.statistics.intervals import LEARNED_BY_NEIGHBOURS
 from pci_bench.statistics.jackknife import units_and_strata
 from pci_bench.statistics.neighbors import (
+    Metric,
     Neighborhoods,
+    directionless,
+    directions,
     expected_confusion,
     loo_neighbors,
     majority_vote,
@@ -53,12 +56,20 @@ class LooKnnParams(pydantic.BaseModel):
     model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
 
     k: int = pydantic.Field(11, ge=1, description="number of neighbours that vote")
-    exclude: str = pydantic.Field("cell", min_length=1, description="obs column whose value neighbours must not share")
+    exclude: str = pydantic.Field(
+        "cell",
+        min_length=1,
+        description="obs column whose value neighbours must not share; of several joined by +, no value of any",
+    )
     scale: Literal["all", "none"] = pydantic.Field("all", description="standardise over all evaluated cells, or not")
     candidates: Literal["all", "balanced"] = pydantic.Field(
         "all", description="all other cells may be neighbours, or every class loses a group as the cell's own does"
     )
     subset: str = pydantic.Field("", description=SUBSET)
+    metric: Metric = pydantic.Field(
+        "euclidean",
+        description="nearest is the smallest distance, or the highest correlation or cosine of two cells' features",
+    )
 
 
 class Votes(NamedTuple):
@@ -73,8 +84,14 @@ class Votes(NamedTuple):
 class LooKnn(Evaluator):
     """Balanced accuracy of the majority of a cell's k nearest neighbours, the cell itself left out.
 
-    Distances are Euclidean on standardised features. ``exclude=field`` also leaves out neighbours of the cell's own field
-    of view. That alone takes candidates from the cell's own class and from no other, so that even features that know nothing fall
+    Distances are Euclidean on standardised features. With ``metric=correlation`` the nearest cell is the one with the highest Pearson
+    correlation over features, as for profiles of treatments; then ``scale=none`` keeps what a plate's controls have scaled.
+
+    ``exclude=field`` also leaves out neighbours of the cell's own field of view. ``exclude=compound+batch`` leaves out those of the
+    same compound and those of the same batch: a neighbour shares neither. That is "not same compound or batch" of Ando et al. 2017
+    (doi 10.1101/161422), and ``exclude=compound`` is "not same compound" of Ljosa et al. 2013.
+
+    An exclusion alone takes candidates from the cell's own class and from no other, so that even features that know nothing fall
     below chance. With ``candidates=balanced`` every class loses one field: the cell's own field where that has cells of the class,
     else a field of it that is drawn in proportion to its cells. A prediction is then a share: how often a class wins over 120 fixed
     draws. It is conditional on k and on the thinned reference of one field fewer per class; a class that lies in one field has no
@@ -106,11 +123,27 @@ class LooKnn(Evaluator):
         """Return why there is nothing to classify, or None."""
         if reason := classification_unavailable_reason(obs, dataset, params.exclude, params.subset):
             return reason
+        if params.candidates == "balanced" and len(exclusion_columns(obs, params.exclude)) > 1:
+            return "candidates=balanced takes one group off every class, and needs one column in exclude"
         if params.candidates == "balanced" and resolve_exclude(params.exclude, dataset) == "cell":
             return "candidates=balanced needs an exclusion coarser than the cell. Name one with exclude"
         if params.k >= (count := int(labelled(obs, params.subset).sum())):
             return f"k = {params.k} needs at least {params.k + 1} labelled cells, and {dataset.display_name} has {count}. Use a smaller --k"
         return None
+
+    def unavailable_reason(self, adata: AnnData, params: LooKnnParams) -> str | None:
+        """Return which cells have no correlation or cosine with others, or None."""
+        if params.metric == "euclidean":
+            return None
+        cells = LabelledCells.of(adata, params.subset)
+        without = directionless(_scaled(cells.values, params.scale), params.metric)
+        if not without.any():
+            return None
+        constant = "all equal" if params.metric == "correlation" else "all 0"
+        return (
+            f"metric={params.metric} is not defined for {int(without.sum()):,} of {len(without):,} cells, whose features are {constant} "
+            f"(first '{cells.names[without.argmax()]}'). Use metric=euclidean, or leave these cells out"
+        )
 
     def __call__(
         self, adata: AnnData, param_sets: list[LooKnnParams], context: EvaluationContext
@@ -126,40 +159,43 @@ class LooKnn(Evaluator):
         cells = LabelledCells.of(adata, subset)
         dataset, kept = Provenance.of(adata).dataset, labelled(adata.obs, subset)
         searches = [p.model_copy(update={"exclude": resolve_exclude(p.exclude, dataset)}) for p in param_sets]
-        groups = {c: exclusion_groups(adata.obs, c)[kept] for c in dict.fromkeys(p.exclude for p in searches)}
-        groupings = {column: np.unique(values, return_inverse=True)[1] for column, values in groups.items()}
+        groups = {x: _groups(adata.obs, x)[:, kept] for x in dict.fromkeys(p.exclude for p in searches)}
+        groupings = {exclude: _numbered(kinds) for exclude, kinds in groups.items()}
         units, strata, singly = units_and_strata(cells.groups, cells.labels, cells.names)
         interval = _interval_name(cells, singly)
         order = np.argsort(cells.names, kind="stable")
         drawn = np.random.default_rng(0).permutation(order)  # examples: the same whatever the seed and the cells' order
-        by_scale: dict[str, dict[str, Neighborhoods]] = {}
-        for scale in dict.fromkeys(p.scale for p in searches):
-            features = standardized(cells.values) if scale == "all" else np.asarray(cells.values, np.float64)
-            depth = search_depth(max(p.k for p in searches if p.scale == scale), len(features), singly, groupings)
-            by_scale[scale] = neighborhoods(features, cells.labels, groupings, depth, order)
+        by_space: dict[tuple[str, Metric], dict[str, Neighborhoods]] = {}
+        for scale, metric in dict.fromkeys((p.scale, p.metric) for p in searches):
+            features = directions(_scaled(cells.values, scale), metric)
+            most = max(p.k for p in searches if (p.scale, p.metric) == (scale, metric))
+            depth = search_depth(most, len(features), singly, groupings)
+            by_space[scale, metric] = neighborhoods(features, cells.labels, groupings, depth, order)
 
         def permuted(groups: np.ndarray) -> np.ndarray:
             return permuted_labels(cells.labels[order], groups[order], PERMUTATIONS, context.seed)
 
         @cache
-        def votes(scale: str, column: str, candidates: str) -> Votes:
+        def votes(scale: str, metric: Metric, column: str, candidates: str) -> Votes:
             """Return what one pass finds for all k that are asked for."""
-            ks = [p.k for p in searches if (p.scale, p.exclude, p.candidates) == (scale, column, candidates)]
-            neighbors, balanced = by_scale[scale][column], candidates == "balanced"
+            wanted = (scale, metric, column, candidates)
+            ks = [p.k for p in searches if (p.scale, p.metric, p.exclude, p.candidates) == wanted]
+            neighbors, balanced = by_space[scale, metric][column], candidates == "balanced"
             return Votes(
                 neighbors.shares(ks, balanced=balanced),
-                neighbors.chance(ks, permuted(groups[column]), context.seed, balanced=balanced),
+                neighbors.chance(ks, permuted(groups[column][0]), context.seed, balanced=balanced),
                 neighbors.chance(ks, permuted(cells.groups), context.seed)
                 if column == "cell" and cells.groups is not None
                 else {},
             )
 
         for params in searches:
-            neighbors, balanced = by_scale[params.scale][params.exclude], params.candidates == "balanced"
-            of_all_k = votes(params.scale, params.exclude, params.candidates)
+            neighbors, balanced = by_space[params.scale, params.metric][params.exclude], params.candidates == "balanced"
+            of_all_k = votes(params.scale, params.metric, params.exclude, params.candidates)
             shares = of_all_k.shares[params.k]
             predicted = most_frequent(shares)
-            details: dict[str, Any] = {"chance": {"unit": params.exclude, **of_all_k.chance[params.k]}}
+            unit = exclusion_columns(adata.obs, params.exclude)[0]
+            details: dict[str, Any] = {"chance": {"unit": unit, **of_all_k.chance[params.k]}}
             if of_all_k.recognition:
                 details["recognition"] = {"unit": cells.confounder, **of_all_k.recognition[params.k]}
             output = cells.output(
@@ -182,6 +218,22 @@ class LooKnn(Evaluator):
                 nearest = neighbors.lists[examples, : min(params.k, NEIGHBOURS_SHOWN)]
                 output.tables[NEIGHBOURS] = _neighbours(cells, predicted, examples, nearest)
             yield output
+
+
+def _groups(obs: pd.DataFrame, exclude: str) -> np.ndarray:
+    """Return what neighbours must not share, by the columns that an exclusion names: (columns, n) int."""
+    return np.stack([exclusion_groups(obs, column) for column in exclusion_columns(obs, exclude)])
+
+
+def _numbered(kinds: np.ndarray) -> np.ndarray:
+    """Return groups numbered from 0 (kinds, n) int, or (n,) where there is one kind."""
+    numbered = np.stack([np.unique(groups, return_inverse=True)[1] for groups in kinds])
+    return numbered[0] if len(numbered) == 1 else numbered
+
+
+def _scaled(values: np.ndarray, scale: str) -> np.ndarray:
+    """Return features as neighbours are searched among them (n, d) float64."""
+    return standardized(values) if scale == "all" else np.asarray(values, np.float64)
 
 
 def _neighbours(cells: LabelledCells, predicted: np.ndarray, examples: np.ndarray, nearest: np.ndarray) -> pd.DataFrame:

@@ -10,7 +10,13 @@ import numpy as np
 import pydantic
 
 from pci_bench.api.evaluator import EvaluatorOutput, Metric
-from pci_bench.data.observations import exclusion_groups, obs_codes, obs_strings, resolve_exclude
+from pci_bench.data.observations import (
+    exclusion_columns,
+    exclusion_groups,
+    obs_codes,
+    obs_strings,
+    resolve_exclude,
+)
 from pci_bench.data.provenance import DatasetProvenance, Provenance
 from pci_bench.errors import UserError
 from pci_bench.statistics.folds import unreachable_classes
@@ -30,6 +36,8 @@ if TYPE_CHECKING:
 CLASSIFICATION_METRICS = {name: Metric("percent") for name in ("balanced_accuracy", "macro_f1", "accuracy")}
 
 
+UNSAID = {"subset": "", "metric": "euclidean"}  # parameters that came later: results without them have these values
+
 SUBSET = "only cells with this value of an obs column, as crowded=no; all where it is empty"
 
 
@@ -41,9 +49,9 @@ def labelled(obs: pd.DataFrame, subset: str = "") -> np.ndarray:
 
 
 def resolved(params: pydantic.BaseModel, exclude: str) -> dict[str, Any]:
-    """Return parameters as results keep them: the exclusion by its column, and a subset only where there is one."""
+    """Return parameters as results keep them: the exclusion by its column, a subset and a metric only where they are not the default."""
     values = {**params.model_dump(), "exclude": exclude}
-    return values if values["subset"] else {name: value for name, value in values.items() if name != "subset"}
+    return {name: value for name, value in values.items() if UNSAID.get(name, ...) != value}
 
 
 def subset_unavailable_reason(obs: pd.DataFrame, dataset: DatasetProvenance, subset: str) -> str | None:
@@ -79,16 +87,22 @@ def classification_unavailable_reason(
     if reason := classes_unavailable_reason(obs, dataset):
         return reason
     name, labels = dataset.display_name, obs_codes(obs, "label")
-    column = resolve_exclude(exclude, dataset)
-    if not column:
+    resolved_exclude = resolve_exclude(exclude, dataset)
+    if not resolved_exclude:
         return f"{name} declares no confounder"
-    if column != "cell" and column not in obs:
-        return f"{name} has no column '{column}' to exclude by; its columns are {', '.join(obs.columns)}"
     kept = labels >= 0
-    if column != "cell" and obs_codes(obs, column)[kept].max() < 0:
-        return f"the column '{column}' of {name} is empty, so there is nothing to exclude by"
-    if len(unreachable_classes(labels[kept], exclusion_groups(obs, column)[kept])) == len(np.unique(labels[kept])):
-        return f"every class lies in one '{column}', so with exclude={column} no cell can have a neighbour of its own class"
+    columns = exclusion_columns(obs, resolved_exclude)
+    for column in columns:
+        if column != "cell" and column not in obs:
+            return f"{name} has no column '{column}' to exclude by; its columns are {', '.join(obs.columns)}"
+        if column != "cell" and obs_codes(obs, column)[kept].max() < 0:
+            return f"the column '{column}' of {name} is empty, so there is nothing to exclude by"
+    groups = np.stack([exclusion_groups(obs, column)[kept] for column in columns])
+    if len(unreachable_classes(labels[kept], groups)) == len(np.unique(labels[kept])):
+        where = f"every class lies in one '{columns[0]}'"
+        if len(columns) > 1:
+            where = f"within every class all cells share a value of {' or '.join(columns)}"
+        return f"{where}, so with exclude={resolved_exclude} no cell can have a neighbour of its own class"
     return None
 
 

@@ -15,6 +15,8 @@ class Candidates:
 
     >>> Candidates("image", balanced=True).words
     'other images only, classes balanced'
+    >>> Candidates("compound+batch").words
+    'other compounds of other batches only'
     """
 
     column: str = "cell"
@@ -36,12 +38,22 @@ class Candidates:
         """``all other cells``, ``other images only`` or ``other images only, classes balanced``."""
         if self.everything:
             return "all other cells"
-        return f"other {self.column}s only" + (", classes balanced" if self.balanced else "")
+        others = " of ".join(f"other {plural(column)}" for column in self.column.split("+"))
+        return f"{others} only" + (", classes balanced" if self.balanced else "")
 
     @property
     def suffix(self) -> str:
         """What a file's stem ends in: nothing, ``-other-images`` or ``-other-images-balanced``."""
         return "" if self.everything else f"-other-{escape(self.column)}s" + ("-balanced" if self.balanced else "")
+
+
+def plural(column: str) -> str:
+    """Return what the values of an obs column are called.
+
+    >>> plural("image"), plural("batch")
+    ('images', 'batches')
+    """
+    return column + ("es" if column.endswith(("ch", "s", "sh", "x")) else "s")
 
 
 def balanced_where_known(results: Sequence[Result]) -> list[Result]:

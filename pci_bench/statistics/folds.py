@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -57,8 +58,38 @@ def balanced_weights(labels: np.ndarray, n_classes: int) -> np.ndarray:
 
 
 def unreachable_classes(labels: np.ndarray, groups: np.ndarray) -> np.ndarray:
-    """Return the classes whose cells all lie in one group: without that group, none of the class is left."""
+    """Return the classes whose cells all lie in one group: without that group, none of the class is left.
+
+    Parameters
+    ----------
+    labels
+        (n,) int.
+    groups
+        (n,) int, or (kinds, n): the classes any two cells of which share a group of some kind.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> labels, compound, batch = np.array([0, 0, 0, 1, 1]), np.array([0, 0, 1, 2, 3]), np.array([0, 1, 0, 0, 1])
+    >>> unreachable_classes(labels, compound).tolist(), unreachable_classes(labels, np.stack([compound, batch])).tolist()
+    ([], [])
+    >>> unreachable_classes(labels[[0, 2, 3, 4]], np.stack([compound, batch])[:, [0, 2, 3, 4]]).tolist()
+    [0]
+    """
+    if groups.ndim > 1 and len(groups) > 1:
+        return np.array([c for c in np.unique(labels) if _all_share(groups[:, labels == c])], dtype=labels.dtype)
+    groups = groups.reshape(-1)
     n_groups = int(groups.max(initial=0)) + 1
     classes, counts = np.unique(np.unique(labels * n_groups + groups) // n_groups, return_counts=True)
     unreachable: np.ndarray = classes[counts == 1]
     return unreachable
+
+
+def _all_share(groups: np.ndarray) -> bool:
+    """Return whether any two of n cells share a group of some kind (kinds, n): the pairs that do are counted, by the kinds they share."""
+    pairs = 0
+    for size in range(1, len(groups) + 1):
+        for kinds in combinations(range(len(groups)), size):
+            counts = np.unique(groups[list(kinds)], axis=1, return_counts=True)[1].astype(np.int64)
+            pairs += (-1) ** (size + 1) * int((counts**2).sum())
+    return pairs == int(groups.shape[1]) ** 2

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -12,6 +12,8 @@ from pci_bench.statistics.balanced import holdings, left_out_groups
 from pci_bench.statistics.chance import chance_levels
 from pci_bench.statistics.jackknife import interval_of, jackknife_variance, slopes
 from pci_bench.statistics.metrics import classification_metrics
+
+Metric = Literal["euclidean", "correlation", "cosine"]
 
 
 def loo_neighbors(features: np.ndarray, k: int, groups: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
@@ -24,7 +26,8 @@ def loo_neighbors(features: np.ndarray, k: int, groups: np.ndarray | None = None
     k
         1 … n − 1.
     groups
-        (n,) int; neighbours come from other groups only. Default: every row is a group, which is leave-one-out.
+        (n,) int; neighbours come from other groups only. Default: every row is a group, which is leave-one-out. Or (c, n) int:
+        neighbours share no group of any of c kinds.
 
     Returns
     -------
@@ -54,6 +57,55 @@ def loo_neighbors(features: np.ndarray, k: int, groups: np.ndarray | None = None
     return nearest(features, k, [np.arange(len(features)) if groups is None else np.asarray(groups)])[0]
 
 
+def directions(features: np.ndarray, metric: Metric) -> np.ndarray:
+    """Return rows whose Euclidean distances order as another metric does: 2 (1 − r) is the squared distance of unit vectors.
+
+    Parameters
+    ----------
+    features
+        (n, d), finite.
+    metric
+        ``"euclidean"`` returns the rows as they are; ``"correlation"`` takes the mean off each row and divides it by its length,
+        so that nearest is the highest Pearson correlation; ``"cosine"`` only divides.
+
+    Returns
+    -------
+    ndarray
+        (n, d) float64. A row without a direction (:func:`directionless`) becomes zeros.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> features = np.array([[1.0, 2.0, 4.0], [2.0, 4.0, 8.0], [4.0, 2.0, 1.0]])
+    >>> loo_neighbors(directions(features, "correlation"), k=1)[0].ravel().tolist()
+    [1, 0, 0]
+    """
+    rows = np.asarray(features, np.float64)
+    if metric == "euclidean":
+        return rows
+    undefined = directionless(rows, metric)
+    rows = rows - rows.mean(axis=1, keepdims=True) if metric == "correlation" else rows
+    largest = np.abs(rows).max(axis=1, keepdims=True)
+    rows = rows / np.where(largest > 0, largest, 1)  # so that no square leaves float64's range
+    lengths = np.sqrt((rows**2).sum(axis=1, keepdims=True))
+    unit: np.ndarray = np.where(undefined[:, None], 0, rows / np.where(lengths > 0, lengths, 1))
+    return unit
+
+
+def directionless(features: np.ndarray, metric: Metric) -> np.ndarray:
+    """Return which rows (n,) have no correlation (all values equal) or no cosine (all values 0) with others; none by distance.
+
+    >>> import numpy as np
+    >>> directionless(np.array([[0.1, 0.1], [0.0, 0.0], [1.0, 2.0]]), "correlation").tolist()
+    [True, True, False]
+    """
+    if metric == "euclidean":
+        return np.zeros(len(features), bool)
+    lowest, highest = features.min(axis=1), features.max(axis=1)
+    undefined: np.ndarray = lowest == highest if metric == "correlation" else (lowest == 0) & (highest == 0)
+    return undefined
+
+
 def majority_vote(neighbor_labels: np.ndarray, n_classes: int) -> np.ndarray:
     """Return the most frequent label of each row; ties go to the smallest label, as scikit-learn.
 
@@ -77,7 +129,7 @@ class Neighborhoods:
     features
         (n, d) float64.
     labels, groups
-        Class and group of every cell (n,) int, from 0.
+        Class and group of every cell (n,) int, from 0; of several kinds of groups, none of which neighbours share, (kinds, n).
     lists
         Neighbours (n, depth) int, nearest first; −1 where there are no more.
     order
@@ -95,9 +147,15 @@ class Neighborhoods:
         """The number of classes."""
         return int(self.labels.max()) + 1
 
+    @property
+    def own_groups(self) -> np.ndarray:
+        """The groups (n,) of the first kind, which balanced candidates and whole-group permutations are of."""
+        own: np.ndarray = np.atleast_2d(self.groups)[0]
+        return own
+
     def _draws(self, *, balanced: bool) -> tuple[np.ndarray, np.ndarray]:
         if balanced:
-            return left_out_groups(self.labels, self.groups, self.n_classes)
+            return left_out_groups(self.labels, self.own_groups, self.n_classes)
         nothing = np.full((1, self.n_classes), -1)
         return nothing, nothing
 
@@ -123,12 +181,12 @@ class Neighborhoods:
             return {k: sure[majority_vote(nearest[:, :k], self.n_classes)] for k in ks}
         ks = sorted(set(ks))
         left_out, _ = self._draws(balanced=True)
-        holds = holdings(self.labels, self.groups, self.n_classes)
+        holds = holdings(self.labels, self.own_groups, self.n_classes)
         shares = np.empty((len(ks), len(self.labels), self.n_classes + 1))
 
         def vote(rows: np.ndarray, lists: np.ndarray) -> np.ndarray:
             shares[:, rows], short = votes.shares(
-                rows, lists, self.labels, self.groups, np.array(ks), self.n_classes, left_out, holds
+                rows, lists, self.labels, self.own_groups, np.array(ks), self.n_classes, left_out, holds
             )
             return np.asarray(short)
 
@@ -163,16 +221,16 @@ class Neighborhoods:
         left_out, instead = (
             np.ascontiguousarray(d[:: max(1, len(d) // JACKKNIFE_DRAWS)]) for d in self._draws(balanced=balanced)
         )
-        unit_of_group = np.full(int(self.groups.max()) + 1, -1)
-        unit_of_group[self.groups] = units
-        several = np.unique(self.groups[unit_of_group[self.groups] != units])
+        unit_of_group = np.full(int(self.own_groups.max()) + 1, -1)
+        unit_of_group[self.own_groups] = units
+        several = np.unique(self.own_groups[unit_of_group[self.own_groups] != units])
         unit_of_group[several] = -1
-        holds = holdings(self.labels, self.groups, n_classes)
+        holds = holdings(self.labels, self.own_groups, n_classes)
         deletions: list[tuple[np.ndarray, np.ndarray]] = []
 
         def vote(rows: np.ndarray, lists: np.ndarray) -> np.ndarray:
             pairs, changes, short = votes.deletions(
-                rows, lists, self.labels, self.groups, units, k, left_out, instead, unit_of_group, holds, influences
+                rows, lists, self.labels, self.own_groups, units, k, left_out, instead, unit_of_group, holds, influences
             )
             deletions.append((pairs, changes))
             return np.asarray(short)
@@ -193,7 +251,7 @@ class Neighborhoods:
         place = np.empty_like(self.order)
         place[self.order] = np.arange(len(self.order))
         lists = np.where(self.lists >= 0, place[self.lists], -1)[self.order]
-        return chance_levels(lists, permuted, self.groups[self.order], ks, self.n_classes, seed, balanced=balanced)
+        return chance_levels(lists, permuted, self.own_groups[self.order], ks, self.n_classes, seed, balanced=balanced)
 
 
 def one_right_and_one_wrong(labels: np.ndarray, predicted: np.ndarray, order: np.ndarray, most: int) -> np.ndarray:
@@ -241,7 +299,7 @@ def neighborhoods(
     features, labels
         (n, d) float and (n,) int, used as they are.
     groupings
-        Each (n,) int, from 0: neighbours come from other groups only.
+        Each (n,) int, from 0: neighbours come from other groups only. Or (kinds, n) int: they share a group of no kind.
     depth
         How many neighbours to find, at least the largest k; where votes need more, they are found later.
     order

@@ -14,7 +14,7 @@ import pydantic
 from pci_bench.api.registry import Origin, Registry, origin_of
 from pci_bench.errors import UserError
 from pci_bench.reporting.candidates import Candidates
-from pci_bench.reporting.tables.fill import fill
+from pci_bench.reporting.tables.fill import fill, has_params
 from pci_bench.reporting.tables.table import FilledTable, Format, NotRun, PageTable, Table
 from pci_bench.reporting.tables.written import WrittenTable
 from pci_bench.runs.results import PaperRecord, Result
@@ -227,15 +227,16 @@ def _printed() -> dict[tuple[str, str, str], list[tuple[Column, float, str]]]:
 def printed_value(result: Result) -> PaperRecord | None:
     """Return the number that the paper prints for exactly this: dataset, features, published weights, parameters; or None.
 
-    A limited dataset or an exclusion other than the cell itself is not the paper's.
+    A limited dataset is not the paper's, nor is an exclusion other than the cell itself where the column names none.
     """
-    if result.dataset.limit is not None or not Candidates.of(result).everything:
+    if result.dataset.limit is not None:
         return None
+    everything = Candidates.of(result).everything
     key = (result.dataset.name, result.evaluator.name, result.features.full_name)
     matching = [
         (column.metric, value, source)
         for column, value, source in _printed().get(key, [])
-        if all(result.evaluator.params.get(k) == v for k, v in column.params.items())
+        if has_params(result.evaluator.params, column.params) and (everything or "exclude" in column.params)
     ]
     if not matching:
         return None

@@ -90,9 +90,13 @@ class DatasetTable(FilledTable):
     @property
     def has_paper(self) -> bool:
         """Whether any number stands beside a printed one."""
-        return any(
-            e and e.paper is not None for _, entries in self.rows if not isinstance(entries, str) for e in entries
-        )
+        return any(self.printed)
+
+    @property
+    def printed(self) -> list[bool]:
+        """Whether any number of each column stands beside a printed one."""
+        rows = [entries for _, entries in self.rows if not isinstance(entries, str)]
+        return [any(e is not None and e.paper is not None for e in column) for column in zip(*rows, strict=True)]
 
     def header_texts(self) -> list[str]:
         """Return column headers that say what neighbours were left out."""
@@ -120,9 +124,9 @@ class DatasetTable(FilledTable):
         if not self.has_numbers:
             return []
         columns = ["feature set"]
-        for text, (_, exclude) in zip(self.header_texts(), self.headers, strict=True):
+        for text, has_printed in zip(self.header_texts(), self.printed, strict=True):
             columns.append(text)
-            if self.has_paper and exclude.everything:
+            if has_printed:
                 columns.append(PRINTED)
         rows = []
         for features, entries in self.rows:
@@ -130,9 +134,9 @@ class DatasetTable(FilledTable):
             if isinstance(entries, str):
                 row.append(Cell(f"not run: {entries}", columns=len(columns) - 1))
             else:
-                for entry, (_, exclude) in zip(entries, self.headers, strict=True):
+                for entry, has_printed in zip(entries, self.printed, strict=True):
                     row.append(number_cell(entry))
-                    if self.has_paper and exclude.everything:
+                    if has_printed:
                         printed = "" if entry is None else entry.printed_text()
                         row.append(Cell(printed, entry.paper) if entry and printed else Cell(""))
             rows.append(row)
@@ -233,9 +237,14 @@ def fill(
 def has_params(params: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
     """Return whether parameters are those of a column; one that is wanted empty need not be there.
 
+    Results hold a metric only where it is another than Euclidean distance; such stand in columns that name it, and in no other.
+
     >>> has_params({"k": 11}, {"k": 11, "subset": ""}), has_params({"k": 11, "subset": "crowded=no"}, {"subset": ""})
     (True, False)
+    >>> has_params({"k": 1, "metric": "cosine"}, {"k": 1}), has_params({"k": 1, "metric": "cosine"}, {"metric": "cosine"})
+    (False, True)
     """
+    wanted = {"metric": ""} | dict(wanted)
     return all(params.get(name, "" if value == "" else None) == value for name, value in wanted.items())
 
 

@@ -107,9 +107,10 @@ def _numbered_reasons(table: DatasetTable) -> dict[str, int]:
 def _cells(table: DatasetTable, *, separator: str = " ") -> tuple[list[str], list[list[str]]]:
     """Return header and body as text; a row without numbers refers to its reason by number."""
     header = ["feature set"]
-    for text, (_, exclude) in zip(table.header_texts(), table.headers, strict=True):
+    printed = table.printed or [False] * len(table.headers)
+    for text, has_printed in zip(table.header_texts(), printed, strict=True):
         header.append(text)
-        if table.has_paper and exclude.everything:
+        if has_printed:
             header.append(PRINTED)
     reasons = _numbered_reasons(table)
     body = []
@@ -118,9 +119,9 @@ def _cells(table: DatasetTable, *, separator: str = " ") -> tuple[list[str], lis
             body.append([name, f"not run ({reasons[entries]})", *[""] * (len(header) - 2)])
             continue
         line = [name]
-        for e, (_, exclude) in zip(entries, table.headers, strict=True):
+        for e, has_printed in zip(entries, printed, strict=True):
             line.append("–" if e is None else e.text(separator))
-            if table.has_paper and exclude.everything:
+            if has_printed:
                 line.append("" if e is None else e.printed_text(separator))
         body.append(line)
     return header, body

@@ -33,7 +33,8 @@ def nearest(features: np.ndarray, k: int, groupings: Sequence[np.ndarray]) -> li
     k
         At least 1, less than n.
     groupings
-        Each (n,) int: a row's neighbours are the rows of other groups. All different is plain leave-one-out.
+        Each (n,) int: a row's neighbours are the rows of other groups. All different is plain leave-one-out. Or (c, n) int: they
+        share no group of any of c kinds.
 
     Returns
     -------
@@ -48,7 +49,7 @@ def nearest(features: np.ndarray, k: int, groupings: Sequence[np.ndarray]) -> li
     """
     rows, search, scale, shrunk, slack = _prepared(features, k)
     n = len(rows)
-    groups = np.stack([_codes(g) for g in groupings])
+    groups = _codes(groupings)
 
     m = min(k + EXTRA_CANDIDATES, n - 1)
     bounds = np.full((len(groups), n, m), np.inf, np.float32)
@@ -96,7 +97,7 @@ def nearest_of(features: np.ndarray, wanted: np.ndarray, k: int, groups: np.ndar
     rows, search, scale, shrunk, slack = _prepared(features, k)
     indices = np.empty((len(wanted), k), np.int64)
     squares = np.full((len(wanted), k), np.inf)
-    codes = _codes(groups)
+    codes = _codes([groups])[0]
     for start in range(0, len(wanted), 256):
         into = np.arange(start, min(start + 256, len(wanted)))
         some = wanted[into]
@@ -104,9 +105,13 @@ def nearest_of(features: np.ndarray, wanted: np.ndarray, k: int, groups: np.ndar
     return indices
 
 
-def _codes(groups: np.ndarray) -> np.ndarray:
-    """Return groups as (n,) int32."""
-    return np.unique(np.asarray(groups), return_inverse=True)[1].reshape(-1).astype(np.int32)
+def _codes(groupings: Sequence[np.ndarray]) -> np.ndarray:
+    """Return groupings as (groupings, kinds, n) int32; one of fewer kinds than another repeats its first."""
+    kinds = [np.atleast_2d(groups) for groups in groupings]
+    most = max(map(len, kinds))
+    repeated = [row for groups in kinds for row in (*groups, *groups[:1].repeat(most - len(groups), axis=0))]
+    codes = [np.unique(row, return_inverse=True)[1].reshape(-1).astype(np.int32) for row in repeated]
+    return np.stack(codes).reshape(len(kinds), most, -1)
 
 
 def _prepared(features: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray, float, np.ndarray, np.float32]:
@@ -162,6 +167,15 @@ def _push(bounds: np.ndarray, nominated: np.ndarray, bound: float, index: int) -
 
 
 @compiled(nogil=True)
+def _apart(groups: np.ndarray, row: int, candidate: int) -> bool:
+    """Return whether two rows share no group of any kind; groups (kinds, n)."""
+    shared = False
+    for kind in range(len(groups)):
+        shared |= groups[kind, row] == groups[kind, candidate]
+    return not shared
+
+
+@compiled(nogil=True)
 def _offer(
     row: int,
     candidate: int,
@@ -174,7 +188,7 @@ def _offer(
     """Offer `candidate` to the heaps of `row`."""
     widest_now = bounds[0, row, 0]
     for grouping in range(len(groups)):
-        if bound < bounds[grouping, row, 0] and groups[grouping, row] != groups[grouping, candidate]:
+        if bound < bounds[grouping, row, 0] and _apart(groups[grouping], row, candidate):
             _push(bounds[grouping, row], nominated[grouping, row], bound, candidate)
         widest_now = bounds[0, row, 0] if grouping == 0 else max(widest_now, bounds[grouping, row, 0])
     widest[row] = widest_now
@@ -305,7 +319,7 @@ def _search_again(
         count = 0
         for candidate in range(len(rows)):
             bound = shrunk[row] - slack + shrunk[candidate] - two * product[place, candidate]
-            if groups[candidate] != groups[row] and bound <= limit:
+            if bound <= limit and _apart(groups, row, candidate):
                 count = _insert(
                     indices[to], squares[to], count, candidate, _squared_distance(rows[row], rows[candidate])
                 )
