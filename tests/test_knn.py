@@ -20,7 +20,7 @@ import pci_bench
 from pci_bench.api.evaluator import EVALUATORS, EvaluationContext
 from pci_bench.data.observations import exclusion_groups
 from pci_bench.errors import UserError
-from pci_bench.runs.results import read_result, write_result
+from pci_bench.runs.results import key_and_defaults, read_result, write_result
 from pci_bench.statistics.compiled import neighbors
 from pci_bench.statistics.folds import unreachable_classes
 from pci_bench.statistics.neighbors import majority_vote, neighborhoods, one_right_and_one_wrong
@@ -515,3 +515,88 @@ def test_mitotic_nuclei_give_the_predictions_of_a_sorted_distance_matrix(test_da
             warnings.simplefilter("ignore")  # a phenotype that is never predicted
             assert result.metrics["balanced_accuracy"] == pytest.approx(balanced_accuracy_score(cells["label"], expected), abs=1e-3)  # fmt: skip
     assert [r.evaluator.params["exclude"] for r in results] == ["cell", "plate", "cell", "plate"]
+
+
+# ---- other metrics, and exclusion by several columns
+
+
+def by_correlation(features, labels, *kinds):
+    """The label of the row with the highest correlation among those that share no group: ten lines of NumPy."""
+    correlations = np.corrcoef(features)
+    np.fill_diagonal(correlations, -np.inf)
+    for groups in kinds:
+        correlations[groups[:, None] == groups] = -np.inf
+    nearest = correlations.argmax(axis=1)
+    return np.where(np.isinf(correlations.max(axis=1)), "", labels[nearest])
+
+
+def treatments(n=90, d=12, seed=0):
+    """Profiles of three mechanisms by 15 compounds in five batches, each row of another strength."""
+    rng = np.random.default_rng(seed)
+    compound, batch = rng.integers(0, 15, n), rng.integers(0, 5, n)
+    directions = rng.normal(size=(3, d))[compound % 3] + 0.5 * rng.normal(size=(15, d))[compound]
+    features = (directions + 0.7 * rng.normal(size=(n, d))) * rng.lognormal(size=(n, 1)) + rng.normal(size=(n, 1))
+    columns = {
+        "compound": compound.astype(str),
+        "batch": batch.astype(str),
+        "label": np.array(["a", "b", "c"])[compound % 3],
+    }
+    return make_features(features, {"dataset": {"name": "treated", "confounder": "compound"}}, **columns)
+
+
+@pytest.mark.parametrize("exclude", ["cell", "compound", "compound+batch", "confounder+batch"])
+def test_correlation_predicts_as_ten_lines_of_numpy(exclude):
+    adata = treatments()
+    kinds = {"cell": [], "compound": ["compound"]}.get(exclude, ["compound", "batch"])
+    expected = by_correlation(adata.X, adata.obs["label"].to_numpy(), *(adata.obs[c].to_numpy() for c in kinds))
+    (result,) = pci_bench.evaluate("loo-knn", adata, k=1, exclude=exclude, metric="correlation", scale="none")
+    assert result.predictions is not None
+    assert result.predictions["predicted"].astype("string").fillna("").tolist() == expected.tolist()
+    assert result.metrics["accuracy"] == pytest.approx((expected == adata.obs["label"]).mean())
+    assert result.evaluator.params["exclude"] == exclude.replace("confounder", "compound")
+    assert result.evaluator.params["metric"] == "correlation"
+
+
+def test_metrics_share_a_call_and_the_default_is_named_nowhere():
+    results = pci_bench.evaluate("loo-knn", treatments(), k=[1, 3], metric=["euclidean", "cosine"], scale="none")
+    assert [r.evaluator.params.get("metric") for r in results] == [None, "cosine", None, "cosine"]
+    alone = pci_bench.evaluate("loo-knn", treatments(), k=[1, 3], scale="none")
+    assert [r.metrics for r in results[::2]] == [r.metrics for r in alone]
+    assert [r.path(*key_and_defaults(r)).name for r in results[:2]] == [
+        "k=1,exclude=cell,scale=none.json",
+        "k=1,exclude=cell,scale=none,metric=cosine.json",
+    ]
+
+
+def test_cells_without_a_correlation_are_a_sentence():
+    adata = treatments()
+    adata.X[7] = 0.3
+    with pytest.raises(UserError) as error:
+        pci_bench.evaluate("loo-knn", adata, metric="correlation", scale="none")
+    assert "metric=correlation is not defined for 1 of 90 cells, whose features are all equal (first 'cell7')" in str(
+        error.value
+    )
+    assert pci_bench.evaluate("loo-knn", adata, metric="correlation")  # standardised, its values differ
+
+
+@pytest.mark.parametrize(
+    ("params", "sentence"),
+    [
+        ({"exclude": "compound+batch", "candidates": "balanced"}, "needs one column in exclude"),
+        ({"exclude": "compound+week"}, "treated has no column 'week' to exclude by"),
+        ({"metric": "manhattan"}, "metric = 'manhattan' does not fit loo-knn"),
+    ],
+)
+def test_what_several_columns_and_metrics_cannot_do_is_a_sentence(params, sentence):
+    with pytest.raises(UserError) as error:
+        pci_bench.evaluate("loo-knn", treatments(), **params)
+    assert sentence in str(error.value)
+
+
+def test_classes_without_a_neighbour_of_another_compound_and_batch_are_named():
+    adata = treatments()
+    of_a = adata.obs["label"] == "a"
+    adata.obs.loc[of_a, "batch"] = "0"
+    (result,) = pci_bench.evaluate("loo-knn", adata, k=1, exclude="compound+batch", metric="correlation", scale="none")
+    assert result.details["unreachable_classes"] == ["a"]
+    assert result.details["chance"]["unit"] == "compound"

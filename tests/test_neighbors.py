@@ -15,7 +15,8 @@ from sklearn.neighbors import NearestNeighbors
 from pci_bench.errors import UserError
 from pci_bench.statistics.compiled import neighbors
 from pci_bench.statistics.compiled.neighbors import nearest
-from pci_bench.statistics.neighbors import loo_neighbors
+from pci_bench.statistics.folds import unreachable_classes
+from pci_bench.statistics.neighbors import directionless, directions, loo_neighbors
 
 
 def by_loop(features, k, groups=None):
@@ -433,3 +434,110 @@ def test_values_whose_squares_float64_cannot_hold_are_refused_rather_than_answer
 def test_features_that_are_no_table_are_refused(shape):
     with pytest.raises(UserError, match="shape"):
         loo_neighbors(np.zeros(shape), 2)
+
+
+# ---- several kinds of groups, and other metrics
+
+
+def by_numpy(features, k, metric="euclidean", kinds=()):
+    """Sort every row's distances to all rows that share no group with it, in float64."""
+    rows = np.asarray(features, np.float64)
+    if metric == "correlation":
+        distances = 1 - np.corrcoef(rows)
+    elif metric == "cosine":
+        lengths = np.linalg.norm(rows, axis=1)
+        distances = 1 - rows @ rows.T / np.outer(lengths, lengths)
+    else:
+        distances = np.linalg.norm(rows[:, None] - rows, axis=2)
+    distances[np.eye(len(rows), dtype=bool)] = np.inf
+    for groups in kinds:
+        distances[groups[:, None] == groups] = np.inf
+    order = np.argsort(distances, axis=1, kind="stable")[:, :k]
+    return np.where(np.isinf(np.take_along_axis(distances, order, axis=1)), -1, order)
+
+
+@pytest.mark.parametrize("kinds", [1, 2, 3])
+@pytest.mark.parametrize("k", [1, 5, 30])
+def test_neighbours_share_no_group_of_any_kind(block, k, kinds):
+    rng = np.random.default_rng(kinds)
+    features = rng.normal(size=(90, 6))
+    groups = rng.integers(0, 8, size=(kinds, 90))
+    indices, distances = loo_neighbors(features, k, groups)
+    np.testing.assert_array_equal(indices, by_numpy(features, k, kinds=groups))
+    assert (np.isinf(distances) == (indices < 0)).all()
+
+
+def test_one_search_serves_groupings_of_one_kind_and_of_several(block):
+    rng = np.random.default_rng(0)
+    features, groups = rng.normal(size=(70, 4)), rng.integers(0, 6, size=(2, 70))
+    searched = neighbors.nearest(features, 4, [np.arange(70), groups, groups[1]])
+    for (indices, _), kinds in zip(searched, ((), groups, groups[1:]), strict=True):
+        np.testing.assert_array_equal(indices, by_numpy(features, 4, kinds=kinds))
+    wanted = np.array([3, 68, 0])
+    some = neighbors.nearest_of(features, wanted, 9, groups)
+    np.testing.assert_array_equal(some, by_numpy(features, 9, kinds=groups)[wanted])
+
+
+@pytest.mark.parametrize("metric", ["correlation", "cosine"])
+@pytest.mark.parametrize("k", [1, 7])
+def test_nearest_is_the_highest_correlation_or_cosine(block, metric, k):
+    rng = np.random.default_rng(5)
+    features = rng.normal(size=(150, 9)) * rng.lognormal(size=(150, 1)) + 3 * rng.normal(size=(150, 1))
+    kinds = rng.integers(0, 20, size=(2, 150))
+    indices, distances = loo_neighbors(directions(features, metric), k, kinds)
+    np.testing.assert_array_equal(indices, by_numpy(features, k, metric, kinds))
+    if metric == "correlation":
+        rows, places = np.nonzero(indices >= 0)
+        found = np.corrcoef(features)[rows, indices[rows, places]]
+        np.testing.assert_allclose(1 - distances[rows, places] ** 2 / 2, found, atol=1e-12)
+
+
+def test_a_masked_negative_correlation_never_wins():
+    """Multiplying masked correlations by −∞ makes negative ones +∞: another dose of the compound, the least alike, would win."""
+    features = np.array([[1.0, 2.0, 3.0], [3.0, 2.0, 1.0], [1.0, 2.0, 2.5], [0.0, 1.0, 0.5]])
+    compound = np.array([0, 0, 1, 2])
+    with np.errstate(invalid="ignore"):
+        trap = (np.corrcoef(features) * np.where(compound[:, None] == compound, -np.inf, 1)).argmax(axis=1)
+    assert trap[:2].tolist() == [1, 0]  # of the same compound, at correlation −1
+    indices, _ = loo_neighbors(directions(features, "correlation"), 1, compound)
+    assert indices[:2].ravel().tolist() == [2, 3]
+
+
+def test_rows_of_the_same_direction_are_at_distance_0_in_index_order(block):
+    rng = np.random.default_rng(2)
+    pattern = rng.normal(size=(4, 6))
+    features = np.repeat(pattern, 5, axis=0) * np.tile([1.0, 2.0, 0.5, 1024.0, 2.0**-30], 4)[:, None]
+    for metric in ("correlation", "cosine"):
+        indices, distances = loo_neighbors(directions(features, metric), 4)
+        assert (distances == 0).all()
+        for row in range(20):
+            assert indices[row].tolist() == [r for r in range(row // 5 * 5, row // 5 * 5 + 5) if r != row]
+
+
+@pytest.mark.parametrize("scale", [1e-200, 1e200])
+def test_directions_do_not_leave_the_range_of_float64(scale):
+    features = np.random.default_rng(0).normal(size=(20, 5))
+    np.testing.assert_allclose(directions(features * scale, "correlation"), directions(features, "correlation"))
+
+
+def test_rows_without_a_direction_are_told():
+    features = np.array([[0.1] * 3, [0.0] * 3, [1.0, 2.0, 3.0]])
+    assert directionless(features, "correlation").tolist() == [True, True, False]
+    assert directionless(features, "cosine").tolist() == [False, True, False]
+    assert not directionless(features, "euclidean").any()
+    assert (directions(features, "correlation")[:2] == 0).all()
+
+
+@settings(max_examples=60, deadline=None)
+@given(data=st.data(), n=st.integers(1, 12), kinds=st.integers(2, 3))
+def test_a_class_is_unreachable_where_every_two_cells_share_a_group(data, n, kinds):
+    labels = data.draw(hnp.arrays(np.int64, n, elements=st.integers(0, 2)))
+    groups = data.draw(hnp.arrays(np.int64, (kinds, n), elements=st.integers(0, 3)))
+    expected = [
+        label
+        for label in np.unique(labels)
+        if all(
+            (groups[:, a] == groups[:, b]).any() for a in range(n) for b in range(n) if labels[a] == labels[b] == label
+        )
+    ]
+    assert unreachable_classes(labels, groups).tolist() == expected
