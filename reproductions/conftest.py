@@ -1,6 +1,7 @@
 """What all reproductions share: the paper's own runs where its data and weights are available, and the same code on bundled simulated data.
 
-A test that takes the fixture ``paper`` has ``[paper]`` in its id; every other one says ``[bundled]``.
+A test that takes the fixture ``paper`` has ``[paper]`` in its id, one that takes ``published`` has ``[published]``; every other
+one says ``[bundled]``.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ import pci_bench
 from pci_bench.reporting import comparison as comparison_text
 from pci_bench.runs import comparison, gate
 from pci_bench.runs.results import Result
+from pci_bench.system.files import cache_folder
 from pci_bench.system.progress import Progress
 
 LACKS = "pci-bench lacks"  # the property of a test's report that holds one lacking thing
@@ -45,7 +47,8 @@ def kind(request: pytest.FixtureRequest) -> str:
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Say in every test's id where its numbers come from."""
     metafunc.fixturenames.insert(0, "kind")
-    metafunc.parametrize("kind", ["paper" if "paper" in metafunc.fixturenames else "bundled"], indirect=True)
+    kind = next((k for k in ("paper", "published") if k in metafunc.fixturenames), "bundled")
+    metafunc.parametrize("kind", [kind], indirect=True)
 
 
 @pytest.fixture(scope="session")
@@ -104,6 +107,43 @@ def bundled(tmp_path_factory: pytest.TempPathFactory) -> Bundled:
     base = tmp_path_factory.getbasetemp()
     shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base  # stores and features are made under locks
     return Bundled(shared / "reproductions-cache")
+
+
+@dataclass
+class Published:
+    """Real data that others published, at pinned commits, and runs on them."""
+
+    folder: Path
+    cache: Path
+    ran: dict[Any, list[Result]] = field(default_factory=dict)
+
+    def results(self, benchmark: str, **arguments: Any) -> list[Result]:
+        """Return the results of a benchmark with the features ``profiles``."""
+        key = (benchmark, str(arguments))
+        if key not in self.ran:
+            with self.in_use():
+                run = pci_bench.run(benchmark, features=["profiles"], device="cpu", progress=Progress(), **arguments)
+            self.ran[key] = run.results
+        return self.ran[key]
+
+    def in_use(self) -> AbstractContextManager[None]:
+        """Return a context in which datasets are made from these files."""
+        return _environment(PCI_BENCH_CACHE=str(self.cache), PCI_BENCH_DATA=str(self.folder))
+
+
+@pytest.fixture(scope="session")
+def published(tmp_path_factory: pytest.TempPathFactory) -> Published:
+    """The folder with ``bbbc021`` and ``yeast-proteome``: of PCI_BENCH_DATA, of PCI_BENCH_TEST_DATA, or fetched by ``data get``."""
+    beside = Path(__file__).resolve().parents[2] / "shared" / "data"
+    named = [os.environ.get(name) for name in ("PCI_BENCH_DATA", "PCI_BENCH_TEST_DATA")]
+    folders = [*(Path(folder) for folder in named if folder), beside, cache_folder() / "downloads"]
+    for folder in folders:
+        if (folder / "bbbc021").is_dir() and (folder / "yeast-proteome").is_dir():
+            return Published(folder, tmp_path_factory.mktemp("published"))
+    reason = "no bbbc021 and yeast-proteome: `pci-bench data get bbbc021`, `pci-bench data get yeast-proteome`"
+    if os.environ.get("CI"):
+        pytest.fail(reason)
+    pytest.skip(reason)
 
 
 @contextmanager
