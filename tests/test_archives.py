@@ -96,7 +96,7 @@ def test_a_name_that_leads_out_or_that_some_system_cannot_hold_is_refused(tmp_pa
     folder.mkdir()
     path = archive_of(folder / f"a.{kind}", {name: b"x"})
     with pytest.raises(
-        UserError, match=r"is not unpacked: '.*' (leads out of its folder|holds '.*', which is no name)"
+        UserError, match=r"is refused: '.*' (leads out of its folder|holds '.*', which is no name)"
     ) as error:
         unpack(path, folder / "out")
     assert "\n" not in str(error.value)

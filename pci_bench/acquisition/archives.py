@@ -264,7 +264,7 @@ class Archive:
         return "/".join(parts)
 
     def _refuse(self, reason: str) -> None:
-        raise ArchiveError(f"{self.path} is not unpacked: {reason}. {self.remedy}")
+        raise ArchiveError(f"{self.path} is refused: {reason}. {self.remedy}")
 
 
 def unpack(

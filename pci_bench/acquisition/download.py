@@ -12,16 +12,18 @@ import os
 import re
 import shutil
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError, ThreadPoolExecutor, as_completed
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
+from itertools import takewhile
+from pathlib import Path, PurePosixPath
 from urllib.parse import urlsplit
 
 import pooch
 
+from pci_bench.acquisition.archives import unpack
 from pci_bench.acquisition.transfer import (
     PATIENCE,
     SCHEMES,
@@ -34,7 +36,16 @@ from pci_bench.acquisition.transfer import (
 )
 from pci_bench.errors import UserError
 from pci_bench.system.checksums import DamagedError
-from pci_bench.system.files import atomic_file, cache_folder, lock, make_folder, remove_folder, sha256_of, write_json
+from pci_bench.system.files import (
+    atomic_file,
+    cache_folder,
+    lock,
+    make_folder,
+    remove_folder,
+    sha256_of,
+    temporary_folder,
+    write_json,
+)
 from pci_bench.system.progress import Progress
 from pci_bench.system.remote import RemoteFile, check_digest, downloaded_file
 from pci_bench.system.room import NoRoomError, check_room
@@ -475,7 +486,7 @@ def import_file(remote: RemoteFile, copy: Path, *, progress: Progress) -> Fetche
         digest = expected_digest(remote)
         if remote.size is not None and size != remote.size:
             raise UserError(
-                f"{copy} is not {remote.purpose}: it has {size:,} bytes, not the {remote.size:,} expected. Nothing was imported."
+                f"{copy} is not {remote.purpose}: it has {size:,} bytes, not the {remote.size:,} expected. It was not imported."
             )
         check_room(file.parent, size, remote.purpose)
         with atomic_file(file.with_name(f"{file.name}.copy")) as temporary:
@@ -484,12 +495,58 @@ def import_file(remote: RemoteFile, copy: Path, *, progress: Progress) -> Fetche
                 check_digest(temporary, digest)
             except DamagedError as error:
                 raise UserError(
-                    f"{copy} is not {remote.purpose}: {_unexpected(str(error), remote)}. Nothing was imported."
+                    f"{copy} is not {remote.purpose}: {_unexpected(str(error), remote)}. It was not imported."
                 ) from error
         fetched = _put(file.with_name(f"{file.name}.copy"), file, "", digest)
     if not digest:
         _say_first(remote, fetched, progress)
     return fetched
+
+
+def import_files(remotes: Sequence[RemoteFile], copy: Path, *, progress: Progress) -> None:
+    """Put a user's own copy of many files where they are looked for, each checked as a download is.
+
+    Parameters
+    ----------
+    remotes
+        All that are wanted.
+    copy
+        A folder that holds them, in its subfolders or not, or an archive of one. A file is known by the end of its path, as much
+        of it as :attr:`RemoteFile.name` has in common.
+
+    Raises
+    ------
+    UserError
+        Where one is missing, and then nothing is imported; or where one is another file. Those before it are kept then.
+    """
+    if copy.is_file():
+        names = {PurePosixPath(remote.name).name for remote in remotes}
+        with temporary_folder(make_folder(cache_folder() / "downloads")) as folder:
+            unpack(copy, folder / "all", wanted=lambda n: PurePosixPath(n).name in names, progress=progress)
+            import_files(remotes, folder / "all", progress=progress)
+        return
+    by_name: dict[str, list[Path]] = {}
+    for file in sorted(copy.rglob("*")):
+        by_name.setdefault(file.name, []).append(file)
+    found = {remote.name: _alike(remote, by_name, copy) for remote in remotes}
+    with progress.stage("importing files", len(remotes)) as advance:
+        for remote in remotes:
+            import_file(remote, found[remote.name], progress=Progress())
+            advance(1)
+
+
+def _alike(remote: RemoteFile, by_name: Mapping[str, Sequence[Path]], folder: Path) -> Path:
+    """Return the file whose path ends most like a name."""
+    parts = PurePosixPath(remote.name).parts
+
+    def common(file: Path) -> int:
+        pairs = zip(reversed(parts), reversed(file.relative_to(folder).parts), strict=False)
+        return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
+
+    candidates = [file for file in by_name.get(parts[-1], ()) if file.is_file()]
+    if not candidates:
+        raise UserError(f"{folder} holds no {parts[-1]}, which is {remote.purpose}. Nothing was imported.")
+    return max(candidates, key=common)
 
 
 def forget(file: Path) -> int:

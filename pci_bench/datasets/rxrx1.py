@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import shutil
 import tomllib
+from collections.abc import Sequence
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -14,9 +15,9 @@ from pci_bench.api.dataset import Dataset, register_dataset
 from pci_bench.api.loading import store_folder
 from pci_bench.data.cells import DatasetMeta
 from pci_bench.errors import UserError
-from pci_bench.system.files import sha256_of, user_data_folder
+from pci_bench.system.files import cache_folder, sha256_of, user_data_folder
 from pci_bench.system.progress import Progress
-from pci_bench.system.remote import RemoteFile
+from pci_bench.system.remote import RemoteFile, downloaded_file
 
 if TYPE_CHECKING:
     from pci_bench.acquisition.layout import Layout
@@ -116,24 +117,41 @@ class Organelles(Dataset):
             licence=declared()["licence"],
         )
 
+    def downloads(self) -> Sequence[RemoteFile]:
+        """Return the images, where there is no copy of the user's own."""
+        return () if user_data_folder(COPY) else self._remotes()
+
+    def fetched_paths(self) -> Sequence[Path]:
+        """Return where the images are kept."""
+        return [downloaded_file(remote) for remote in self._remotes()]
+
+    def import_copy(self, path: Path, progress: Progress) -> None:
+        """Take a folder of the fields, or an archive of one."""
+        from pci_bench.acquisition.download import import_files
+
+        import_files(self._remotes(), path, progress=progress)
+
+    def _remotes(self) -> list[RemoteFile]:
+        return [self._remote(name) for name in self.wanted()]
+
     def _fetched(self, progress: Progress) -> Path:
         """Return the folder of the fields, fetched where they are not there."""
-        from pci_bench.acquisition.download import fetch  # with what speaks to servers, which no other command needs
-        from pci_bench.system.files import cache_folder
+        from pci_bench.acquisition.download import (
+            fetch_all,
+        )  # with what speaks to servers, which no other command needs
 
-        wanted, content = self.wanted(), declared()
-        root = cache_folder() / "downloads" / "rxrx1"
-        missing = {name: pinned for name, pinned in wanted.items() if not (root / name).is_file()}
+        content, remotes = declared(), self._remotes()
+        missing = [remote for remote in remotes if not downloaded_file(remote).is_file()]
         if missing:
-            megabytes = sum(size for _, _, size in missing.values()) / 1e6
+            megabytes = sum(remote.size or 0 for remote in missing) / 1e6
             progress.say(
                 f"{self.name}: fetching {len(missing)} images, {megabytes:.1f} MB, from {content['url']}. RxRx1 is {content['licence']}."
             )
-        with progress.stage(f"fetching {self.name}", len(wanted)) as advance:
-            for name in wanted:
-                fetch(self._remote(name), progress=Progress())
-                advance(1)
-        return root
+        failures = fetch_all(remotes, progress, title=f"fetching {self.name}").failures
+        if failures:
+            others = f" So it is with {len(failures) - 1:,} more of them." if len(failures) > 1 else ""
+            raise UserError(next(iter(failures.values())) + others)
+        return cache_folder() / "downloads" / "rxrx1"
 
 
 @register_dataset("rxrx1-organelles")

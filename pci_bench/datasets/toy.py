@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import re
 import tomllib
+import zipfile
 from abc import abstractmethod
+from collections.abc import Sequence
 from importlib.resources import files
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pci_bench.acquisition.crop_files import (
@@ -22,8 +25,9 @@ from pci_bench.acquisition.crop_files import (
 from pci_bench.api.dataset import Dataset, register_dataset
 from pci_bench.data.cells import DatasetMeta, halved
 from pci_bench.errors import UserError
-from pci_bench.system.files import user_data_folder
-from pci_bench.system.remote import RemoteFile
+from pci_bench.system.files import cache_folder, make_folder, temporary_folder, user_data_folder
+from pci_bench.system.progress import Progress
+from pci_bench.system.remote import RemoteFile, downloaded_file
 
 if TYPE_CHECKING:
     from pci_bench.data.store import StoreWriter
@@ -59,31 +63,58 @@ class AuthorsDemonstration(Dataset):
 
     def build(self, store: StoreWriter) -> None:
         """Write the user's copy, or what the repository's archive holds, downloaded now."""
+        if folder := user_data_folder(self.name):
+            remedy = "Remove what does not belong there, or use your own crops as the dataset folder:PATH"
+            self._write(FolderTree(folder), store, remedy)
+            return
+        from pci_bench.acquisition.download import fetch, forget
+
+        remote = self._remote()
+        archive = fetch(remote, progress=store.progress).path
+        try:
+            self._write(
+                ZipTree(archive, self.declaration["folder"]), store, f"Run again to fetch it anew, or {remote.instead}"
+            )
+        except UserError:
+            forget(archive)  # else every later run would meet the same wrong archive
+            raise
+
+    def _remote(self) -> RemoteFile:
+        """Return the archive of the repository."""
         d = self.declaration
         instead = (
             f"copy the folder {d['folder']} of the repository to a folder '{self.name}' and set PCI_BENCH_DATA to the "
             "folder that holds it"
         )
-        if folder := user_data_folder(self.name):
-            remedy = "Remove what does not belong there, or use your own crops as the dataset folder:PATH"
-            self._write(FolderTree(folder), store, remedy)
+        return RemoteFile(f"{self.name}.zip", (d["url"],), f"the dataset '{self.name}'", instead, licence=d["licence"])
+
+    def downloads(self) -> Sequence[RemoteFile]:
+        """Return the archive, where there is no copy of the user's own."""
+        return () if user_data_folder(self.name) else (self._remote(),)
+
+    def fetched_paths(self) -> Sequence[Path]:
+        """Return where the archive is kept."""
+        return (downloaded_file(self._remote()),)
+
+    def import_copy(self, path: Path, progress: Progress) -> None:
+        """Take the repository's archive, or a folder of the crops."""
+        from pci_bench.acquisition.download import import_file
+
+        if path.is_file():
+            self._check(ZipTree(path, self.declaration["folder"]), "Nothing was imported")
+            import_file(self._remote(), path, progress=progress)
             return
-        from pci_bench.acquisition.download import fetch  # with what speaks to servers, which no other command needs
+        tree = FolderTree(path)
+        self._check(tree, "Nothing was imported")
+        with temporary_folder(make_folder(cache_folder() / "downloads")) as folder:
+            archive = folder / "copy.zip"
+            with zipfile.ZipFile(archive, "w") as written:
+                for name in tree.names():
+                    written.writestr(f"{self.declaration['folder']}/{name}", tree.read(name))
+            import_file(self._remote(), archive, progress=progress)
 
-        remote = RemoteFile(
-            f"{self.name}.zip", (d["url"],), f"the dataset '{self.name}'", instead, licence=d["licence"]
-        )
-        archive = fetch(remote, progress=store.progress).path
-        try:
-            self._write(ZipTree(archive, d["folder"]), store, f"Run again to fetch it anew, or {instead}")
-        except UserError:
-            archive.unlink(missing_ok=True)  # else every later run would meet the same wrong archive
-            raise
-
-    def _write(self, tree: FileTree, store: StoreWriter, remedy: str) -> None:
-        """Write the crops, after checking that they are the pinned ones."""
-        import pandas as pd
-
+    def _check(self, tree: FileTree, remedy: str) -> list[CropFiles]:
+        """Return the cells of a tree, or raise where they are not the pinned ones."""
         d = self.declaration
         cells = find_crops(tree, tuple(d["suffixes"]))
         if content_sha256(tree) != d["sha256"]:
@@ -91,6 +122,14 @@ class AuthorsDemonstration(Dataset):
                 f"{tree.title} is not '{self.name}' as pinned: {len(cells):,} cells found, {d['cells']:,} expected, or a file differs. "
                 f"{remedy}."
             )
+        return cells
+
+    def _write(self, tree: FileTree, store: StoreWriter, remedy: str) -> None:
+        """Write the crops, after checking that they are the pinned ones."""
+        import pandas as pd
+
+        d = self.declaration
+        cells = self._check(tree, remedy)
         parsed = [self.parse(c) for c in cells]
         obs = pd.DataFrame(
             {

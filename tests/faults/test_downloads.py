@@ -490,7 +490,8 @@ def test_a_users_copy_is_taken_only_when_it_is_the_file(tmp_path, server, cache)
     copy, remote = tmp_path / "mine.zip", wanted("http://127.0.0.1:1/", size=LENGTH)
     copy.write_bytes(CONTENT[:-1])
     with pytest.raises(
-        UserError, match=r"mine\.zip is not the file: it has 102,399 bytes, not the 102,400 expected\. Nothing"
+        UserError,
+        match=r"mine\.zip is not the file: it has 102,399 bytes, not the 102,400 expected\. It was not imported",
     ):
         import_file(remote, copy, progress=Progress())
     copy.write_bytes(CONTENT[::-1])

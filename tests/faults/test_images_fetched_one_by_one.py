@@ -5,9 +5,6 @@ from __future__ import annotations
 import hashlib
 import io
 import subprocess
-import threading
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
 import pytest
@@ -15,7 +12,9 @@ from command_line import SCRIPT, environment, leftovers
 from faults import noted, refused
 from PIL import Image
 from screens import discs
+from servers import FileServer, Served, ends_after
 
+from pci_bench.acquisition import transfer
 from pci_bench.api.dataset import load
 from pci_bench.datasets import rxrx1
 from pci_bench.system.progress import Progress
@@ -36,44 +35,22 @@ def field(seed: int) -> bytes:
     return content.getvalue()
 
 
-class Server(BaseHTTPRequestHandler):
-    """Gives the files of the server object's `files`, after what its function `before` does with the name."""
-
-    def do_GET(self):
-        name = self.path.removeprefix("/data/")
-        self.server.asked.append(name)
-        if self.server.before(self, name):
-            return
-        content = self.server.files.get(name)
-        self.send_response(404 if content is None else 200)
-        self.send_header("Content-Length", str(len(content or b"")))
-        self.end_headers()
-        self.wfile.write(content or b"")
-
-    def log_message(self, *words):
-        pass
-
-
-@contextmanager
-def server(files):
-    with ThreadingHTTPServer(("127.0.0.1", 0), Server) as one:
-        one.files, one.asked, one.before, one.daemon_threads = dict(files), [], lambda request, name: False, True
-        threading.Thread(target=one.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
-        one.url = f"http://127.0.0.1:{one.server_port}/"
-        yield one
-        one.shutdown()
-
-
 @pytest.fixture
 def repository(monkeypatch):
-    """A server of a small repository in the place of the real one."""
+    """A server of a small repository in the place of the real one, asked again without waiting."""
     files = {name: field(i) for i, name in enumerate(NAMES)}
     pinned = {n: (f"data/{n}", hashlib.sha256(content).hexdigest(), len(content)) for n, content in files.items()}
-    with server(files) as one:
-        declared = {**rxrx1.declared(), "url": one.url}
+    with FileServer({f"/data/{name}": content for name, content in files.items()}) as server:
+        declared = {**rxrx1.declared(), "url": server.address}
         monkeypatch.setattr(rxrx1, "declared", lambda: declared)
         monkeypatch.setattr(rxrx1, "pinned_files", lambda: pinned)
-        yield one
+        monkeypatch.setattr(transfer.Client, "wait", lambda self, seconds: None)
+        yield server
+
+
+def asked(server) -> list[str]:
+    """Return the names that were asked for."""
+    return sorted(path.removeprefix("/data/") for path in server.paths())
 
 
 class Heard(Progress):
@@ -89,12 +66,12 @@ class Heard(Progress):
 def test_each_file_is_fetched_once_into_its_folder_after_size_and_licence_were_told(repository, cache):
     progress = Heard(repository)
     cells = load(rxrx1.RxRx1Organelles(), progress=progress)
-    assert sorted(repository.asked) == sorted(NAMES)
+    assert asked(repository) == sorted(NAMES)
     for name in NAMES:
-        assert (cache / "downloads" / "rxrx1" / name).read_bytes() == repository.files[name]
+        assert (cache / "downloads" / "rxrx1" / name).read_bytes() == repository.files[f"/data/{name}"]
     megabytes = sum(map(len, repository.files.values())) / 1e6
     assert progress.said[0] == (
-        f"rxrx1-organelles: fetching 12 images, {megabytes:.1f} MB, from {repository.url}. RxRx1 is CC BY-NC-SA 4.0, "
+        f"rxrx1-organelles: fetching 12 images, {megabytes:.1f} MB, from {repository.address}. RxRx1 is CC BY-NC-SA 4.0, "
         "© Recursion: not for commercial use.",
         0,
     )
@@ -109,54 +86,50 @@ def test_each_file_is_fetched_once_into_its_folder_after_size_and_licence_were_t
 
 
 def test_files_that_came_before_an_interruption_are_not_fetched_again(say, repository):
-    def stop(request, name):
-        return len(repository.asked) > 5 and (request.close_connection or True)  # no answer at all
-
-    repository.before = stop
+    for name in NAMES[5:]:
+        repository.fail(f"/data/{name}", ends_after(0))
     refused(
         say("data", "get", "rxrx1-organelles", own=False),
-        f"Could not fetch {NAMES[5]} of the dataset 'rxrx1-organelles' from {repository.url}data/{NAMES[5]}",
+        f"Could not fetch {NAMES[5]} of the dataset 'rxrx1-organelles' from {repository.address}data/{NAMES[5]}",
         "put a copy of the fields into a folder 'rxrx1-organelles' and set PCI_BENCH_DATA to the folder that holds it.",
+        "So it is with 6 more of them.",
     )
-    repository.before, repository.asked[:] = lambda request, name: False, []
+    repository.mend()
+    repository.asked.clear()
     noted(say("data", "get", "rxrx1-organelles", own=False), "fetching 7 images", "32 cells")
-    assert repository.asked == NAMES[5:]
+    assert asked(repository) == sorted(NAMES[5:])
 
 
 def test_a_file_that_breaks_off_goes_on_or_begins_again_but_is_never_taken(say, cache, repository):
-    def half(request, name):
-        if name != NAMES[2]:
-            return False
-        content = repository.files[name]
-        request.send_response(200)
-        request.send_header("Content-Length", str(len(content)))
-        request.end_headers()
-        return request.wfile.write(content[: len(content) // 2])
-
-    repository.before = half
-    bytes_that_came = f"The {len(repository.files[NAMES[2]]) // 2:,} bytes that came are kept"
+    path = f"/data/{NAMES[2]}"
+    content = repository.files[path]
+    repository.files[path] = Served(content, ranges=False)
+    repository.fail(path, ends_after(len(content) // 2))
+    bytes_that_came = f"The {len(content) // 2:,} bytes that came are kept"
     refused(say("data", "get", "rxrx1-organelles", own=False), "the connection ended after", bytes_that_came)
     assert not (cache / "downloads" / "rxrx1" / NAMES[2]).exists()
-    repository.before = lambda request, name: False
+    repository.mend()
     noted(say("data", "get", "rxrx1-organelles", own=False), "32 cells")
 
 
 def test_another_file_under_the_name_is_refused_and_not_kept(say, cache, repository):
-    good = repository.files[NAMES[3]]
-    repository.files[NAMES[3]] = field(99)
+    path = f"/data/{NAMES[3]}"
+    good = repository.files[path]
+    repository.files[path] = good[:-1] + b"x"
     refused(
         say("data", "get", "rxrx1-organelles", own=False),
         f"Could not fetch {NAMES[3]}",
-        "what came is not the expected file: its SHA-256 is",
+        "what came is not the expected file: its sha256 is",
         "PCI_BENCH_DATA",
     )
-    assert [p.name for p in (cache / "downloads").rglob("*_w4.png*") if p.suffix != ".lock"] == []
-    repository.files[NAMES[3]] = good
+    kept = [p for p in (cache / "downloads").rglob("*_w4.png*") if p.suffix != ".lock" and not p.is_dir()]
+    assert [p.name for p in kept if NAMES[3].split("/")[1] in p.parts] == []
+    repository.files[path] = good
     noted(say("data", "get", "rxrx1-organelles", own=False), "32 cells")
 
 
 def test_a_file_that_is_gone_says_what_to_do_instead(say, repository):
-    del repository.files[NAMES[0]]
+    del repository.files[f"/data/{NAMES[0]}"]
     refused(
         say("data", "get", "rxrx1-organelles", own=False), "the server answers 404", "set PCI_BENCH_DATA to the folder"
     )
@@ -167,13 +140,13 @@ def test_a_file_that_changed_in_the_cache_is_fetched_again(say, cache, repositor
     wrong.parent.mkdir(parents=True)
     wrong.write_bytes(field(99))
     noted(say("data", "get", "rxrx1-organelles", own=False), "32 cells")
-    assert wrong.read_bytes() == repository.files[NAMES[1]]
+    assert wrong.read_bytes() == repository.files[f"/data/{NAMES[1]}"]
 
 
 @pytest.mark.parametrize(("change", "word"), [("removed", "is missing"), ("another", "differs")])
 def test_a_copy_that_is_not_whole_is_refused_by_file_and_nothing_is_fetched(say, here, repository, change, word):
-    for name, content in repository.files.items():
-        file = here / "data" / "rxrx1-organelles" / name
+    for path, content in repository.files.items():
+        file = here / "data" / "rxrx1-organelles" / path.removeprefix("/data/")
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_bytes(content)
     changed = here / "data" / "rxrx1-organelles" / NAMES[4]
@@ -192,7 +165,7 @@ def test_two_processes_fetch_each_file_once(here, cache, repository):
     pinned = {name: list(values) for name, values in rxrx1.pinned_files().items()}
     (here / "elsewhere.py").write_text(
         "from pci_bench.datasets import rxrx1\n"
-        f"rxrx1.declared()['url'] = {repository.url!r}\n"
+        f"rxrx1.declared()['url'] = {repository.address!r}\n"
         f"rxrx1.pinned_files = lambda: {pinned!r}\n"
     )
     command = [SCRIPT, "data", "get", "rxrx1-organelles", "--plugin", "elsewhere.py"]
@@ -202,7 +175,7 @@ def test_two_processes_fetch_each_file_once(here, cache, repository):
     assert [process.returncode for process in two] == [0, 0], said
     assert all("Cells(rxrx1-organelles: 32 cells" in out for out, _ in said)
     assert sum("fetching 12 images, " in err for _, err in said) == 1
-    assert sorted(repository.asked) == sorted(NAMES)
+    assert asked(repository) == sorted(NAMES)
     assert leftovers(here) == []
 
 
@@ -210,10 +183,10 @@ def test_two_processes_fetch_each_file_once(here, cache, repository):
 def test_a_benchmark_runs_on_the_real_fields_as_a_server_gives_them(here, cache, test_data):
     folder = test_data / "rxrx1-fields"
     pinned = rxrx1.pinned_files()
-    files = {path.removeprefix("data/"): (folder / name).read_bytes() for name, (path, _, _) in pinned.items()}
-    with server(files) as one:
+    files = {f"/{path}": (folder / name).read_bytes() for name, (path, _, _) in pinned.items()}
+    with FileServer(files) as one:
         (here / "elsewhere.py").write_text(
-            f"from pci_bench.datasets import rxrx1\nrxrx1.declared()['url'] = {one.url!r}\n"
+            f"from pci_bench.datasets import rxrx1\nrxrx1.declared()['url'] = {one.address!r}\n"
         )
         run = ("run", "organelles-knn", "--features", "intensity,noise", "--limit", "200", "--plugin", "elsewhere.py")
         done = subprocess.run(
@@ -221,7 +194,7 @@ def test_a_benchmark_runs_on_the_real_fields_as_a_server_gives_them(here, cache,
         )
         assert done.returncode == 0, done.stderr
         wanted = [path.removeprefix("data/") for path, _, _ in rxrx1.RxRx1Organelles().wanted().values()]
-        assert sorted(one.asked) == sorted(wanted)
+        assert asked(one) == sorted(wanted)
         assert f"fetching {len(wanted)} images, " in done.stderr
     assert list((here / "out" / "results").rglob("*.json"))
     assert leftovers(here) == []
