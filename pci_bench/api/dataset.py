@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -45,6 +45,27 @@ class Dataset(ABC):
     def downloads(self) -> Sequence[RemoteFile]:
         """Return the files that :meth:`fetch` or :meth:`build` would fetch, whether they are here already or not; by default none."""
         return ()
+
+    def choose(self: T, choices: Mapping[str, str]) -> T:
+        """Return this dataset with a choice of what :meth:`fetch` fetches, as options of ``pci-bench data get`` make it.
+
+        By default nothing can be chosen. A dataset of which a part can be fetched returns a new one that knows the choice.
+
+        Parameters
+        ----------
+        choices
+            What was said, by the option's name without dashes: ``{"genes": "list.txt", "retry": "yes"}``.
+
+        Raises
+        ------
+        UserError
+            For an option that the dataset does not take, or a value that it cannot use.
+        """
+        if choices:
+            raise UserError(
+                f"'{self.meta.name}' takes no --{next(iter(choices))}: it is fetched as a whole. Run `pci-bench data get {self.meta.name}`."
+            )
+        return self
 
     def fetch(self, progress: Progress) -> None:
         """Fetch what :meth:`build` needs and would not fetch itself, as ``pci-bench data get`` does first; by default nothing.

@@ -33,12 +33,25 @@ def data_list(plugin: PluginOption = None) -> None:
 
 
 @data_app.command("get")
-def data_get(name: Annotated[str, typer.Argument(help="A dataset.")], plugin: PluginOption = None) -> None:
+def data_get(
+    name: Annotated[str, typer.Argument(help="A dataset.")],
+    genes: Annotated[
+        Path | None,
+        typer.Option("--genes", help="Of the Human Protein Atlas: a file of Ensembl ids or names, one a line."),
+    ] = None,
+    plates: Annotated[
+        str | None, typer.Option("--plates", help="Of a screen in plates: their names, joined by commas.")
+    ] = None,
+    retry: Annotated[bool, typer.Option("--retry", help="Ask again for what could not be fetched before.")] = False,
+    plugin: PluginOption = None,
+) -> None:
     """Fetch or read a dataset into the cache, checked."""
     load_plugins(plugin)
     from pci_bench.api.dataset import DATASETS, load_dataset
 
-    DATASETS.get(name).fetch(ConsoleProgress(err))
+    said = {"genes": None if genes is None else str(genes), "plates": plates, "retry": "yes" if retry else None}
+    choices = {option: value for option, value in said.items() if value is not None}
+    DATASETS.get(name).choose(choices).fetch(ConsoleProgress(err))
     cells = load_dataset(name, progress=ConsoleProgress(err))
     out.print(repr(cells), markup=False, highlight=False)
     for note in cells.notes:
