@@ -53,8 +53,10 @@ class SuppliedScreen(FolderDataset):
 
     def unavailable_reason(self) -> str | None:
         """Return where it comes from, unless the user has it."""
-        if user_data_folder(self.meta.name):
-            return None
+        return None if user_data_folder(self.meta.name) else self.how_to_supply()
+
+    def how_to_supply(self) -> str:
+        """Return where the crops come from, and how a user puts them where they are found."""
         first, *rest = self.options["protein"], *split_list(self.options["markers"])
         return (
             f"the crops of {self.meta.name} must be supplied ({self.where}). Put them in PCI_BENCH_DATA/{self.meta.name}/"
@@ -72,5 +74,6 @@ class SuppliedScreen(FolderDataset):
         return obs, (*notes, counted + (too_few if small else ""))
 
 
-for _name in DECLARATIONS:
-    DATASETS.register(_name, SuppliedScreen(_name), origin=origin_of(SuppliedScreen))
+for _name, _declared in DECLARATIONS.items():
+    if not _declared.get("fetched"):  # those have modules of their own
+        DATASETS.register(_name, SuppliedScreen(_name), origin=origin_of(SuppliedScreen))
