@@ -20,7 +20,8 @@ VALUES = {
     "go": "terms of an ontology, joined by ;",
     "variability": "anything, where the protein varies from cell to cell",
 }
-KNOWN = (*KEYS, *VALUES)
+SYNONYMS = "synonyms"
+KNOWN = (*KEYS, *VALUES, SYNONYMS)
 N_EXAMPLES = 3
 
 
@@ -34,7 +35,8 @@ def annotate(cells: Cells, file: Path | str) -> Cells:
     file
         CSV, or TSV, with the column ``protein`` and any of ``label``, ``labels`` (joined by ``;``), ``go`` (terms of an
         ontology, joined by ``;``), ``variability`` (anything, where the protein is known to vary from cell to cell, as the
-        columns "Single-cell variation" of the Human Protein Atlas) and ``cell_line``. Where the cells have cell lines, a row with one is about the protein in
+        columns "Single-cell variation" of the Human Protein Atlas), ``synonyms`` (other names of the protein, joined by ``;``) and
+        ``cell_line``. A protein that no row names is found by a synonym that belongs to one protein only. Where the cells have cell lines, a row with one is about the protein in
         this cell line; where they have none, it says the protein's. A column of the table takes the place of the cells'
         own; cells of which it says nothing then have none.
 
@@ -49,11 +51,11 @@ def annotate(cells: Cells, file: Path | str) -> Cells:
     table = _read(file)
     known_lines = "cell_line" in obs and (obs_strings(obs, "cell_line") != "").any()
     keys = [k for k in KEYS if k in table and (k == "protein" or known_lines)]
-    values = [c for c in KNOWN if c in table and c not in keys]
+    values = [c for c in KNOWN if c in table and c not in (*keys, SYNONYMS)]
     if not values:
         raise UserError(
             f"{file} has the columns {', '.join(table.columns)}, and nothing to join: expected any of "
-            f"{', '.join(c for c in KNOWN if c not in keys)} beside them."
+            f"{', '.join(c for c in KNOWN if c not in (*keys, SYNONYMS))} beside them."
         )
     if "protein" not in obs:
         raise UserError(
@@ -65,7 +67,7 @@ def annotate(cells: Cells, file: Path | str) -> Cells:
     conflicting = once[once.duplicated(keys, keep=False)]
     if len(conflicting):
         first = conflicting[(conflicting[keys] == conflicting[keys].iloc[0]).all(axis=1)]
-        column = next(c for c in values if first[c].nunique() > 1)
+        column = next(c for c in (*values, SYNONYMS) if c in first and first[c].nunique() > 1)
         differing = " and ".join(f"'{v}'" for v in first[column].unique()[:2])
         raise UserError(
             f"{file} says different things of {' in '.join(first[keys].iloc[0])}: {column} is {differing}. Keep one row "
@@ -76,7 +78,10 @@ def annotate(cells: Cells, file: Path | str) -> Cells:
         values = ["label", *values]
     wanted = pd.MultiIndex.from_arrays([obs_strings(obs, k) for k in keys])
     given = pd.MultiIndex.from_frame(once[keys])
-    position = given.get_indexer(wanted)
+    names = _by_synonym(once)
+    proteins = np.array([names.get(p, p) for p in obs_strings(obs, "protein")], dtype=object)
+    current = pd.MultiIndex.from_arrays([proteins, *(obs_strings(obs, k) for k in keys[1:])])
+    position = given.get_indexer(current)
     position[(obs_strings(obs, "protein") == "")] = -1
     if not (position >= 0).any():
         raise UserError(
@@ -87,6 +92,18 @@ def annotate(cells: Cells, file: Path | str) -> Cells:
     new = obs.assign(**{c: pd.Series(v, index=obs.index).mask(v == "", pd.NA) for c, v in joined.items()})
     notes = _notes(file, cells.meta.name, keys, values, once, position, wanted, len(rows) - len(once), int(blank.sum()))
     return cells.with_obs(validated_obs(new, cells.meta.name), notes)
+
+
+def _by_synonym(table: pd.DataFrame) -> dict[str, str]:
+    """Return the protein that a name is a synonym of, for names that are no protein's own and of one protein only."""
+    if SYNONYMS not in table:
+        return {}
+    proteins: dict[str, set[str]] = {}
+    for protein, synonyms in zip(table["protein"], table[SYNONYMS], strict=True):
+        for synonym in filter(None, (text.strip() for text in synonyms.split(";"))):
+            proteins.setdefault(synonym, set()).add(protein)
+    own = set(table["protein"])
+    return {s: next(iter(found)) for s, found in proteins.items() if len(found) == 1 and s not in own}
 
 
 def _read(file: Path) -> pd.DataFrame:
