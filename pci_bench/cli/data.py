@@ -19,6 +19,7 @@ def data_list(plugin: PluginOption = None) -> None:
     load_plugins(plugin)
     from pci_bench.api.dataset import DATASETS
     from pci_bench.api.loading import store_folder, unavailable_reason
+    from pci_bench.data.annotation_sources import annotation_sources
 
     rows = []
     for name in DATASETS:
@@ -30,11 +31,13 @@ def data_list(plugin: PluginOption = None) -> None:
         )
         rows.append((name, dataset.meta.title, state))
     show(rows, "Datasets")
+    sources = annotation_sources().items()
+    show([(n, s.title, s.unavailable_reason() or "in the cache") for n, s in sources], "Annotations of proteins")
 
 
 @data_app.command("get")
 def data_get(
-    name: Annotated[str, typer.Argument(help="A dataset.")],
+    name: Annotated[str, typer.Argument(help="A dataset; or annotations: go-human, go-yeast, huh2003.")],
     genes: Annotated[
         Path | None,
         typer.Option("--genes", help="Of the Human Protein Atlas: a file of Ensembl ids or names, one a line."),
@@ -45,12 +48,21 @@ def data_get(
     retry: Annotated[bool, typer.Option("--retry", help="Ask again for what could not be fetched before.")] = False,
     plugin: PluginOption = None,
 ) -> None:
-    """Fetch or read a dataset into the cache, checked."""
+    """Fetch or read a dataset, or annotations of proteins, into the cache, checked."""
     load_plugins(plugin)
     from pci_bench.api.dataset import DATASETS, load_dataset
+    from pci_bench.data.annotation_sources import annotation_sources
 
     said = {"genes": None if genes is None else str(genes), "plates": plates, "retry": "yes" if retry else None}
     choices = {option: value for option, value in said.items() if value is not None}
+    if source := annotation_sources().get(name):
+        from pci_bench.acquisition.annotation_files import get_annotations
+
+        if choices:
+            raise UserError(f"'{name}' takes no --{next(iter(choices))}: it is fetched as a whole.")
+        for sentence in get_annotations(source, ConsoleProgress(err)):
+            say(sentence)
+        return
     DATASETS.get(name).choose(choices).fetch(ConsoleProgress(err))
     cells = load_dataset(name, progress=ConsoleProgress(err))
     out.print(repr(cells), markup=False, highlight=False)

@@ -76,7 +76,7 @@ def run(
     segmenter: SegmenterOption = DEFAULT_SEGMENTER,
     annotations: Annotated[
         Path | None,
-        typer.Option(help="CSV or TSV: protein, and any of label, labels, go (joined by ;) and cell_line."),
+        typer.Option(help="CSV or TSV: protein, and any of label, labels, go (joined by ;) and cell_line. Or huh2003."),
     ] = None,
     refresh: Annotated[RefreshOption, typer.Option(help="When features are computed.")] = RefreshOption.missing,
     plugin: PluginOption = None,

@@ -66,7 +66,7 @@ class DatasetMeta:
         Finer classes that its labels do not tell apart, by name: ``{"SPINDLEPOLE": "SPINDLE"}``.
     ontology
         Where an ontology and annotations of the proteins with its terms lie, as ``package:stem`` of a ``.obo`` and a ``.gaf``
-        file; empty where the dataset brings none.
+        file, or the name of a source that is fetched (``go-human``); empty where the dataset brings none.
     simulated_masks
         Whether its masks are those that a simulation drew the cells from: truth that no real dataset has. Features that need
         masks are then given a segmenter's, but for those that ask for the truth.

@@ -31,7 +31,7 @@ class DatasetProvenance:
     merged
         Classes of other vocabularies, and the class of this dataset that each is part of.
     ontology
-        Where its ontology and annotations lie, ``"package:stem"``, or empty.
+        Where its ontology and annotations lie, ``"package:stem"`` or the name of a source, or empty.
     """
 
     name: str = ""

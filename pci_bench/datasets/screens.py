@@ -43,6 +43,7 @@ class SuppliedScreen(FolderDataset):
             d.get("licence", ""),
             confounder="image",
             label="localization",
+            ontology=d["ontology"],
             paper=d["paper"],
         )
 

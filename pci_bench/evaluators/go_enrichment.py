@@ -12,6 +12,7 @@ import numpy as np
 import pydantic
 
 from pci_bench.api.evaluator import EvaluationContext, Evaluator, EvaluatorMeta, EvaluatorOutput, register_evaluator
+from pci_bench.data.annotation_sources import AnnotationSource, annotation_sources
 from pci_bench.data.observations import obs_strings
 from pci_bench.data.ontology import (
     Annotation,
@@ -60,12 +61,14 @@ class GoEnrichmentParams(ClusterParams):
     """Parameters of the clusters and of the terms they are tested for."""
 
     obo: str = pydantic.Field(
-        DATASET, min_length=1, description="OBO file of the ontology; 'dataset' for the dataset's own"
+        DATASET,
+        min_length=1,
+        description="OBO file of the ontology, or go-human, go-yeast; 'dataset' for the dataset's own",
     )
     gaf: str = pydantic.Field(
         DATASET,
         min_length=1,
-        description="GAF file of annotations; 'dataset' for the dataset's own, 'table' for the obs column go (;-joined terms)",
+        description="GAF file of annotations, or go-human, go-yeast; 'dataset' for the dataset's own, 'table' for the obs column go (;-joined terms)",
     )
     namespace: str = pydantic.Field("cellular_component", min_length=1, description="part of the ontology")
     min_size: int = pydantic.Field(5, ge=1, description="fewest clustered proteins of a term that is tested")
@@ -83,8 +86,15 @@ class GoEnrichmentParams(ClusterParams):
     )
 
 
+def _source(dataset: DatasetProvenance, given: str) -> AnnotationSource | None:
+    """Return the source that a parameter names, or the dataset where it leaves that to it; None where that is no source."""
+    return annotation_sources().get(dataset.ontology if given == DATASET else given)
+
+
 def _file(dataset: DatasetProvenance, given: str, suffix: str) -> Path | None:
-    """Return a named file, or the dataset's own, or None where it has none."""
+    """Return a named file, or the dataset's own, or None where it has none or it was not fetched."""
+    if source := _source(dataset, given):
+        return source.file(suffix.lstrip("."))
     if given != DATASET:
         return user_path(given, "The file")
     if not dataset.ontology:
@@ -123,9 +133,11 @@ class GoEnrichment(Evaluator):
             return reason
         for parameter, suffix, what in (("obo", ".obo", "an ontology"), ("gaf", ".gaf", "annotations")):
             if _file(dataset, getattr(params, parameter), suffix) is None:
+                if source := _source(dataset, getattr(params, parameter)):
+                    return source.unavailable_reason()
                 return (
                     f"the dataset brings no ontology of its own; name {what} with {parameter}=FILE, for example go-basic.obo "
-                    "and goa_human.gaf of the Gene Ontology"
+                    "and goa_human.gaf of the Gene Ontology, or what `pci-bench data get go-human` fetches with obo=go-human and gaf=go-human"
                 )
         if params.gaf == TABLE and not (obs_strings(obs, "go") != "").any():
             return (

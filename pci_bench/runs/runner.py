@@ -18,6 +18,7 @@ from pci_bench.api.evaluator import EVALUATORS, DatasetReasons
 from pci_bench.api.segmenter import DEFAULT_SEGMENTER, SEGMENTERS
 from pci_bench.api.skipped import Skipped
 from pci_bench.benchmarks import BENCHMARKS, Benchmark, Evaluation
+from pci_bench.data.annotation_sources import annotations_file
 from pci_bench.data.annotations import annotate
 from pci_bench.data.cells import Cells, subsample
 from pci_bench.data.provenance import DatasetProvenance
@@ -123,7 +124,8 @@ def run(
     device, workers, refresh, segmenter
         As in :class:`pci_bench.features.extraction.ExtractionOptions`.
     annotations
-        CSV or TSV of proteins, joined onto the cells by :func:`pci_bench.data.annotations.annotate`.
+        CSV or TSV of proteins, joined onto the cells by :func:`pci_bench.data.annotations.annotate`; or the name of such a table that
+        ``pci-bench data get`` fetched: ``"huh2003"``.
     seed
         The random seed, of the subset too.
     progress
@@ -164,7 +166,7 @@ def run(
         resolve_device(device)
     folder = user_path(out, "The output folder") if out is not None else None
     if annotations is not None:
-        annotations = user_path(annotations, "The annotations")
+        annotations = annotations_file(annotations)
     if folder is not None:
         check_writable(folder)
     set_threads(available_cores())
