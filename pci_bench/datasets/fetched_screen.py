@@ -91,6 +91,15 @@ class FetchedScreen(SuppliedScreen):
         """Where what is fetched lies."""
         return cache_folder() / "downloads" / self.meta.name
 
+    @property
+    def parts(self) -> Path:
+        """Where what is cut of each field is kept, so that more fields do not cut the others again."""
+        return cache_folder() / "fields" / escape(self.meta.name)
+
+    def fetched_paths(self) -> Sequence[Path]:
+        """Return where what is fetched and cut lies."""
+        return [self.folder, self.parts]
+
     def selection(self) -> Selection | None:
         """Return what was fetched, or None."""
         try:
@@ -145,8 +154,7 @@ class FetchedScreen(SuppliedScreen):
 
         layout = _layout(dict(selection.layout), self.meta.name)
         only = {name: frozenset(values) for name, values in selection.only.items()}
-        parts = make_folder(cache_folder() / "fields" / escape(self.meta.name))
-        return prepare_fields(Source(layout, self.folder, only), parts, progress=store.progress)
+        return prepare_fields(Source(layout, self.folder, only), make_folder(self.parts), progress=store.progress)
 
 
 def identity_of(files: Sequence[tuple[str, str]], more: str = "") -> str:
