@@ -78,7 +78,9 @@ def test_matching_numbers_pass_and_stand_beside_the_printed_ones(imported):
     assert_as_printed(outcome().numbers)
     assert {n.features for n in outcome().numbers} == set(LAYERS)
     for result in pci_bench.run("yeast-knn", dataset="chong2015", features=LAYERS, k=11):
-        if result.evaluator.params["exclude"] == "cell" and result.features.full_name != CONV4:  # which is printed twice
+        if (
+            result.evaluator.params["exclude"] == "cell" and result.features.full_name != CONV4
+        ):  # which is printed twice
             assert result.paper.value == table.printed[result.features.full_name][0]
             assert result.paper.table == table.source
 

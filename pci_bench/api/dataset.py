@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import ClassVar, TypeVar
 
 from pci_bench.api.loading import load
 from pci_bench.api.registry import Registry, instance_of
@@ -37,6 +37,8 @@ class Dataset(ABC):
     """
 
     meta: DatasetMeta
+    option: ClassVar[str] = ""
+    """The option of ``pci-bench data get`` that names the part to be fetched (``"genes"``); "" where all of it is."""
 
     def unavailable_reason(self) -> str | None:
         """Return why the cells cannot be had and the command that gets them, or None; by default they always can."""

@@ -37,6 +37,10 @@ def reproduce(
         str | None,
         typer.Option(help="Feature sets to leave out, separated by commas; 'missing' is all that cannot be had."),
     ] = None,
+    genes: Annotated[
+        Path | None, typer.Option(help="Of the Human Protein Atlas: a file of Ensembl ids or names, one a line.")
+    ] = None,
+    plates: Annotated[str | None, typer.Option(help="Of a screen in plates: those to fetch, joined by commas.")] = None,
     out_folder: Annotated[Path, typer.Option("--out", help="Where to write.")] = Path("runs/reproduce"),
     device: DeviceOption = "auto",
     workers: WorkersOption = None,
@@ -56,7 +60,7 @@ def reproduce(
     if name is None:
         show([(n, item.title) for n, item in items().items()], "What can be reproduced: pci-bench reproduce NAME")
         return
-    left_out = frozenset(split_list(without or ""))
+    left_out = frozenset(split_list(without) if without else ())
     wanted = chosen(name)
     planned = plan(wanted, left_out)
     if not as_json:
@@ -66,7 +70,9 @@ def reproduce(
     check_writable(out_folder)
     _ask(planned, yes=yes)
     progress = ConsoleProgress(err)
-    reasons = needs.get_all(planned.needs, progress)
+    said = {"genes": None if genes is None else str(genes), "plates": plates}
+    choices = {option: value for option, value in said.items() if value is not None}
+    reasons = needs.get_all(planned.needs, progress, choices)
     outcomes = []
     for item in wanted:
         made = reproduced(
@@ -87,9 +93,15 @@ def _print_plan(planned: Plan) -> None:
     """Print what is needed, whether it is here, where it is had from, how large it is and under which licence."""
     for item in planned.items:
         out.print(item.title, markup=False, highlight=False, style="bold")
-    rows = [("needs", "state", "size", "from", "licence")]
-    rows += [(n.name, str(n.state), _size(n), _source(n), n.licence) for n in planned.needs]
-    show(rows, "")
+    rows = [("needs", "state", "size", "licence")]
+    show([*rows, *((n.name, str(n.state), _size(n), n.licence) for n in planned.needs)], "")
+    for need in planned.needs:
+        urls = [url for file in need.files for url in file.urls]
+        if urls:
+            more = f" and {len(urls) - 1} more" if len(urls) > 1 else ""
+            say(f"{need.name}: from {urls[0]}{more}")
+        elif need.reason:
+            say(f"{need.name}: {need.reason.rstrip('.')}.")
     say(f"Time: {planned.estimate.text()}.")
 
 
@@ -97,13 +109,6 @@ def _size(need: Need) -> str:
     if not need.files:
         return ""
     return "size not said" if need.bytes is None else f"{need.bytes / 1e6:,.0f} MB"
-
-
-def _source(need: Need) -> str:
-    if need.files:
-        urls = [url for file in need.files for url in file.urls]
-        return urls[0] + (f" and {len(urls) - 1} more" if len(urls) > 1 else "")
-    return need.reason
 
 
 def _ask(planned: Plan, *, yes: bool) -> None:

@@ -67,8 +67,6 @@ class FetchedScreen(SuppliedScreen):
         What ``pci-bench data get`` was told.
     """
 
-    option: str  #: which names the part that is fetched
-
     def __init__(self, name: str, choices: Mapping[str, str] | None = None):
         super().__init__(name)
         self.choices = dict(choices or {})

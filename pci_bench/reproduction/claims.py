@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from importlib.resources import files
 from typing import Any
 
 from pci_bench.reporting.tables.screens import printed_in_text
@@ -176,6 +178,26 @@ def compartments(results: Results) -> Iterator[Claim]:
                 )
 
 
+def moa_confusion(results: Results) -> Iterator[Claim]:
+    """BBBC021: 84 of 103 treatments right, and every count of the printed confusion matrix."""
+    text = files("pci_bench_tables").joinpath("bbbc021-moa-confusion.csv").read_text(encoding="utf-8")
+    (_, *classes), *rows = csv.reader(text.splitlines())
+    printed = [[int(count) for count in row[1:]] for row in rows]  # predicted in rows
+    for r in results:
+        if (r.evaluator.params.get("exclude"), r.evaluator.params.get("metric")) != ("compound", "correlation"):
+            continue
+        if r.features.name != "profiles":
+            continue
+        n = len(classes)
+        counts, labels = r.details["confusion"]["counts"], r.details["confusion"]["labels"]
+        right = sum(counts[i][i] for i in range(n))
+        wanted = sum(printed[i][i] for i in range(n))
+        of = sum(map(sum, printed))
+        yield Claim(f"{wanted} of {of} treatments are right", right == wanted, f"{right:.0f} of {r.dataset.n_cells}")
+        equal = sum(counts[i][j] == printed[j][i] for i in range(n) for j in range(n)) if labels[:n] == classes else 0
+        yield Claim(f"all {n * n} counts of the confusion matrix are as printed", equal == n * n, f"{equal} of {n * n}")
+
+
 CLAIMS: dict[str, Callable[[Results], Iterator[Claim]]] = {
     "table1": layers_in_order,
     "supplementary-table1": knn_order,
@@ -186,6 +208,7 @@ CLAIMS: dict[str, Callable[[Results], Iterator[Claim]]] = {
     "figure3": yeast_screens,
     "figure4": proteome_clusters,
     "figure5": compartments,
+    "bbbc021-moa": moa_confusion,
 }
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -63,8 +63,15 @@ class Need:
         sizes = [file.size for file in self.files]
         return None if None in sizes else sum(size for size in sizes if size is not None)
 
-    def get(self, progress: Progress) -> None:
+    def get(self, progress: Progress, choices: Mapping[str, str]) -> None:
         """Fetch it, checked, and import what is weights.
+
+        Parameters
+        ----------
+        progress
+            Shows it.
+        choices
+            As :meth:`pci_bench.Dataset.choose` takes them; a dataset is told of those that it has.
 
         Raises
         ------
@@ -72,7 +79,8 @@ class Need:
             Where it cannot be had.
         """
         if self.is_dataset:
-            DATASETS.get(self.name).fetch(progress)
+            dataset = DATASETS.get(self.name)
+            dataset.choose({name: value for name, value in choices.items() if name == dataset.option}).fetch(progress)
             return
         family, _, name = self.name.partition("@")
         weights.fetched(family, name, progress=progress)
@@ -142,16 +150,16 @@ def lacking(run: ItemRun) -> dict[str, Need]:
     return lacks
 
 
-def get_all(needs: Sequence[Need], progress: Progress) -> dict[str, str]:
+def get_all(needs: Sequence[Need], progress: Progress, choices: Mapping[str, str] | None = None) -> dict[str, str]:
     """Get what can be fetched; return, by its name, why something could not be had.
 
-    One that fails does not keep the others from being fetched.
+    One that fails does not keep the others from being fetched. `choices` are as of :meth:`Need.get`.
     """
     reasons = {}
     for need in needs:
-        if need.state is State.to_fetch:
+        if need.state is State.to_fetch or (need.is_dataset and DATASETS.get(need.name).option in (choices or {})):
             try:
-                need.get(progress)
+                need.get(progress, choices or {})
             except UserError as error:
                 reasons[need.name] = str(error).rstrip(".")
         elif need.state is not State.here:
@@ -168,4 +176,3 @@ def origin(name: str) -> str:
     if len(noted) > 1:
         return f"{len(noted)} files, the first {noted[0]}"
     return noted[0] if noted else ""
-

@@ -123,7 +123,7 @@ def numbers_beside(
     """Yield every number of a table whose result is there: the paper's, nothing else's.
 
     That is: of its dataset with all cells, its feature set and weights, its evaluator and parameters, and with no neighbours
-    left out but the cell itself.
+    left out but the cell itself, unless the table says so.
 
     Parameters
     ----------
@@ -145,7 +145,7 @@ def numbers_beside(
                     and (variant or r.dataset.name == table.dataset)
                     and r.dataset.limit is None
                     and (r.features.full_name, r.evaluator.name) == (features, column.evaluator)
-                    and r.evaluator.params.get("exclude", "cell") == "cell"
+                    and r.evaluator.params.get("exclude", "cell") == wanted.get("exclude", "cell")
                     and all(r.evaluator.params.get(k) == v for k, v in wanted.items())
                 ):
                     form = printed_form(table, r, column.metric)
