@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
-from urllib.parse import parse_qsl
 
 from pci_bench.acquisition.crop_files import (
     CropFiles,
@@ -18,7 +17,7 @@ from pci_bench.acquisition.images import READABLE
 from pci_bench.api.dataset import Dataset, register_dataset
 from pci_bench.data.cells import OBS_COLUMNS, DatasetMeta
 from pci_bench.errors import UserError
-from pci_bench.system.arguments import split_list
+from pci_bench.system.arguments import path_and_options, split_list
 from pci_bench.system.files import user_path
 from pci_bench.system.tabular import read_csv
 
@@ -49,15 +48,7 @@ class FolderDataset(Dataset):
     """
 
     def __init__(self, argument: str):
-        path, _, query = argument.partition("?")
-        given = parse_qsl(query, keep_blank_values=True)
-        self.options = dict(given)
-        if len(given) > len(self.options) or not all(self.options.values()):
-            raise UserError(
-                f"folder:{argument} gives an option twice, or without a value. Write each once, as NAME=VALUE."
-            )
-        if unknown := set(self.options) - set(OPTIONS):
-            raise UserError(f"folder:{path} has no option '{unknown.pop()}'. Its options are {', '.join(OPTIONS)}.")
+        path, self.options = path_and_options("folder", argument, OPTIONS)
         self._root = user_path(path, "The folder", absolute=True, text=True)
         self.meta = DatasetMeta(
             f"folder:{argument}",

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import operator
 import re
+from collections.abc import Sequence
 from typing import Any
+from urllib.parse import parse_qsl
 
 from pci_bench.errors import UserError
 
@@ -26,6 +28,38 @@ def split_list(text: str) -> list[str]:
     ['intensity', 'file:plate,1.csv']
     """
     return [part.strip().replace(r"\,", ",") for part in re.split(r"(?<!\\),", text)]
+
+
+def path_and_options(name: str, argument: str, known: Sequence[str]) -> tuple[str, dict[str, str]]:
+    """Return the path and the options of what is named ``NAME:PATH?OPTION=VALUE&OPTION=VALUE``.
+
+    Parameters
+    ----------
+    name
+        What stands before the colon, for messages.
+    argument
+        What stands after it.
+    known
+        The options that there are.
+
+    Raises
+    ------
+    UserError
+        For another option, one that is given twice, and one without a value.
+
+    Examples
+    --------
+    >>> path_and_options("folder", "my/crops?floor=0.05", ["floor"])
+    ('my/crops', {'floor': '0.05'})
+    """
+    path, _, query = argument.partition("?")
+    given = parse_qsl(query, keep_blank_values=True)
+    options = dict(given)
+    if len(given) > len(options) or not all(options.values()):
+        raise UserError(f"{name}:{argument} gives an option twice, or without a value. Write each once, as NAME=VALUE.")
+    if unknown := set(options) - set(known):
+        raise UserError(f"{name}:{path} has no option '{unknown.pop()}'. Its options are {', '.join(known)}.")
+    return path, options
 
 
 def whole_number(value: Any, what: str, minimum: int, maximum: int, unit: str = "") -> int:
