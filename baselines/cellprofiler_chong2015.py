@@ -3,7 +3,7 @@
 import numpy as np
 
 from pci_bench import Cells, ExtractorMeta, Precomputed, UserError, register_extractor
-from pci_bench.acquisition.deeploc_hdf5 import cell_name, info_columns, is_feature, read_info
+from pci_bench.acquisition.deeploc_hdf5 import cell_name, is_feature
 from pci_bench.datasets.chong2015 import Chong2015
 
 
@@ -22,15 +22,17 @@ class PublishedCellProfiler(Precomputed):
 
     def unavailable_reason(self, cells: Cells) -> str | None:
         """Return that these are other cells, or that the files or their columns are missing; or None."""
+        if cells.meta.variant_of == "chong2015":
+            return f"{cells.meta.name} are images, and the measured columns are in the HDF5 files of chong2015"
         if cells.meta.name.partition(":")[0] != "chong2015":
             return f"it was published for chong2015 only; the feature set cellprofiler measures the crops of {cells.meta.name}"
         dataset = Chong2015()
         if reason := dataset.unavailable_reason():
             return f"it is read from the files of chong2015, and {reason.rstrip('.')}"
-        for path in dataset.paths().values():
-            if not any(map(is_feature, info_columns(path))):
+        for file in dataset.files():
+            if not any(map(is_feature, file.info_columns())):
                 return (
-                    f"{path} holds no named CellProfiler columns: expected Info1 and, as an attribute or an array, the names "
+                    f"{file.path} holds no named CellProfiler columns: expected Info1 and, as an attribute or an array, the names "
                     "Info1_columns. The feature set cellprofiler measures the crops instead"
                 )
         return None
@@ -43,16 +45,16 @@ class PublishedCellProfiler(Precomputed):
         UserError
             Where the files hold other columns than each other, or lack a cell.
         """
-        paths = Chong2015().paths()
-        first, *others = paths.values()
-        names = [name for name in info_columns(first) if is_feature(name)]
-        for path in others:
-            if lacking := [name for name in names if name not in info_columns(path)]:
+        first, *others = Chong2015().files()
+        names = [name for name in first.info_columns() if is_feature(name)]
+        for file in others:
+            columns = file.info_columns()
+            if lacking := [name for name in names if name not in columns]:
                 raise UserError(
-                    f"{path} lacks {len(lacking):,} of the {len(names):,} CellProfiler columns of {first}, for example "
+                    f"{file.path} lacks {len(lacking):,} of the {len(names):,} CellProfiler columns of {first.path}, for example "
                     f"'{lacking[0]}'. Expected the same columns of Info in all three files; fetch them again."
                 )
-        values = {split: read_info(path, names) for split, path in paths.items()}
+        values = {file.split: file.info(names) for file in (first, *others)}
         rows = {cell_name(split, row): (split, row) for split, of_file in values.items() for row in range(len(of_file))}
         features = []
         for cell in cells.obs["cell"]:

@@ -19,7 +19,7 @@ from pci_bench import (
     register_model,
 )
 from pci_bench import weights as weight_files
-from pci_bench.acquisition.deeploc_hdf5 import DECLARATION
+from pci_bench.datasets.chong2015_copies import DECLARATION
 
 if TYPE_CHECKING:
     from torch import nn

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from pci_bench import UserError, register_importer, weights
-from pci_bench.acquisition.deeploc_hdf5 import DECLARATION
+from pci_bench.datasets.chong2015_copies import DECLARATION
 from pci_bench.system.foreign import read_npz
 
 LAYERS = (*(f"conv_{i}" for i in range(1, 9)), "fc_1", "fc_2", "final_layer")

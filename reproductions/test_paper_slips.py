@@ -2,8 +2,8 @@
 
 from claims import UNSUPERVISED
 
-from pci_bench.acquisition.deeploc_hdf5 import DECLARATION
 from pci_bench.datasets import DATASETS
+from pci_bench.datasets.chong2015_copies import DECLARATION
 from pci_bench.reporting.tables.declaration import TABLES
 from pci_bench.reporting.tables.enrichment import printed
 from pci_bench.reporting.tables.screens import printed_in_text

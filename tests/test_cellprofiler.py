@@ -275,7 +275,7 @@ def test_missing_values_that_no_extractor_declares_are_still_refused(make_cells)
 
 # ---- the features that were published with chong2015
 
-CLASSES = pci_bench.acquisition.deeploc_hdf5.DECLARATION["classes"]
+CLASSES = pci_bench.datasets.chong2015_copies.DECLARATION["classes"]
 FILES = {"train": "Chong_train_set.hdf5", "valid": "Chong_valid_set.hdf5", "test": "Chong_test_set.hdf5"}
 COLUMNS = [
     "ImageNumber",
@@ -387,7 +387,7 @@ def test_without_named_columns_the_published_features_are_not_run(folder):
     reason = unavailable_reason(parse("cellprofiler-chong2015"), cells)
     assert "Chong_test_set.hdf5 holds no named CellProfiler columns" in reason
     assert "The feature set cellprofiler measures the crops instead" in reason
-    assert any("'cellprofiler-chong2015' cannot be had" in note for note in cells.notes)
+    assert any("Not all files hold named CellProfiler columns" in note for note in cells.notes)
     write(folder / FILES["test"], INFO["test"][:, [3]], columns=COLUMNS[3:4])
     assert "holds no named CellProfiler columns" in unavailable_reason(parse("cellprofiler-chong2015"), cells)
     (folder / FILES["valid"]).unlink()

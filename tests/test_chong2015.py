@@ -10,10 +10,10 @@ import pytest
 
 import pci_bench
 from pci_bench import UserError
-from pci_bench.acquisition.deeploc_hdf5 import DECLARATION
 from pci_bench.api.registry import Origin, Registry
 from pci_bench.data.provenance import Provenance
 from pci_bench.datasets import DATASETS
+from pci_bench.datasets.chong2015_copies import DECLARATION
 from pci_bench.features.extraction import annotated
 
 # fmt: off
@@ -329,7 +329,7 @@ def test_missing_files_are_named_with_the_place_to_get_and_to_put_them(folder):
     text = message(folder)
     assert f"Chong_valid_set.hdf5 is missing in {folder}" in text
     assert "http://spidey.ccbr.utoronto.ca/~okraus/DeepLoc_full_datasets.zip" in text
-    assert "stanleyhua/cyclops-protein-loc" in text
+    assert "`pci-bench data import chong2015 PATH`" in text
     assert "PCI_BENCH_DATA/chong2015" in text
 
 

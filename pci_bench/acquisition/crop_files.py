@@ -12,7 +12,7 @@ from typing import Protocol
 import numpy as np
 
 from pci_bench.acquisition.archives import Archive
-from pci_bench.acquisition.images import READABLE, all_files, is_readable, unlike_shown, unlike_shown_tiff
+from pci_bench.acquisition.images import all_files, is_readable, unlike_shown, unlike_shown_tiff
 from pci_bench.api.registry import natural_key
 from pci_bench.data.cells import Channel, as_float32
 from pci_bench.errors import UserError
@@ -68,17 +68,19 @@ class FolderTree:
 
 
 class ZipTree:
-    """The files below one folder of a ZIP archive, read without unpacking; nothing of it is written to disk."""
+    """The files of a ZIP archive, or below one folder of it, read without unpacking; nothing of it is written to disk."""
 
-    def __init__(self, archive: Path, folder: str):
-        self.title = f"{archive} ({folder})"
-        below = folder.rstrip("/") + "/"
+    def __init__(self, archive: Path, folder: str = ""):
+        self.title = f"{archive} ({folder})" if folder else str(archive)
+        below = f"{folder.rstrip('/')}/" if folder else ""
 
         def wanted(name: str) -> bool:
-            return below in name and PurePosixPath(name).suffix.lower() in READABLE
+            return below in name and is_readable(name)
 
         self._archive = Archive(archive, wanted, "Run again to fetch it anew.")
-        self._members = {member.name.partition(below)[2]: member.name for member in self._archive.members}
+        self._members = {
+            member.name[member.name.index(below) + len(below) :]: member.name for member in self._archive.members
+        }
 
     def names(self) -> list[str]:
         """Return the readable image files of the archive's folder."""

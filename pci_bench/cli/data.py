@@ -51,6 +51,7 @@ def data_get(
     """Fetch or read a dataset, or annotations of proteins, into the cache, checked."""
     load_plugins(plugin)
     from pci_bench.api.dataset import DATASETS, load_dataset
+    from pci_bench.api.loading import unavailable_reason
     from pci_bench.data.annotation_sources import annotation_sources
 
     said = {"genes": None if genes is None else str(genes), "plates": plates, "retry": "yes" if retry else None}
@@ -63,7 +64,11 @@ def data_get(
         for sentence in get_annotations(source, ConsoleProgress(err)):
             say(sentence)
         return
-    DATASETS.get(name).choose(choices).fetch(ConsoleProgress(err))
+    dataset = DATASETS.get(name).choose(choices)
+    dataset.fetch(ConsoleProgress(err))
+    if unavailable_reason(dataset) is not None and (other := dataset.stand_in()):
+        say(f"'{name}' could not be had. In its place there is '{other}', another copy; name it with --dataset.")
+        name = other
     cells = load_dataset(name, progress=ConsoleProgress(err))
     out.print(repr(cells), markup=False, highlight=False)
     for note in cells.notes:

@@ -72,6 +72,8 @@ class DatasetMeta:
         masks are then given a segmenter's, but for those that ask for the truth.
     paper
         What the paper counts of it, by what is counted: ``{"cells": 30889, "classes": 17}``; empty where it is not the paper's.
+    variant_of
+        The dataset that it is another copy of, in other files: nothing on it is a reproduction. Empty elsewhere.
 
     Examples
     --------

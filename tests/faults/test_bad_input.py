@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import h5py
@@ -16,6 +17,7 @@ import pytest
 from command_line import SCRIPT, Said, environment, leftovers
 from faults import RUN, changed, crops, refused, whole_stores_only
 
+from pci_bench.datasets.chong2015_copies import SOURCES
 from pci_bench.system import files
 
 # ---- crops
@@ -278,12 +280,16 @@ def test_k_larger_than_the_cells_is_refused_before_anything_is_computed(say, her
     assert not (here / "out").exists()
 
 
-def test_no_dataset_available_names_each_with_what_to_do(say, here, write_crops):
+def test_no_dataset_available_names_each_with_what_to_do(say, here, write_crops, monkeypatch):
+    for layout, source in SOURCES.items():  # where nobody listens
+        monkeypatch.setitem(SOURCES, layout, replace(source, urls=("http://127.0.0.1:9/absent.zip",)))
     (here / "own.toml").write_text("")
     said = say("data", "list", own=False)
     assert said.code == 0
     said = say("data", "get", "chong2015", own=False)
-    refused(said, "'chong2015' is not available", "PCI_BENCH_DATA/chong2015", "Chong_train_set.hdf5")
+    assert said.code == 2
+    for words in ("Error: 'chong2015' is not available", "PCI_BENCH_DATA/chong2015", "Chong_train_set.hdf5"):
+        assert words in said.err.splitlines()[-1]
 
 
 def test_features_that_cannot_be_had_are_a_sentence_with_the_command(say, here, write_crops):
