@@ -79,10 +79,6 @@ class Dataset(ABC):
         """
         return
 
-    def stand_in(self) -> str:
-        """Return the dataset that is another copy of these cells and is here, where :meth:`fetch` may get it instead; by default ""."""
-        return ""
-
     def import_copy(self, path: Path, progress: Progress) -> None:
         """Put a user's copy of what :meth:`fetch` fetches where that puts it, checked by the same rules, as ``pci-bench data import`` does.
 
