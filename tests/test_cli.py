@@ -641,8 +641,10 @@ def test_data_are_got_listed_and_verified_down_to_one_byte(tmp_path, test_data, 
     )
     said = call(capsys, monkeypatch, "data", "list")
     words = " ".join(said.out.split())
-    assert re.search(r"toy-human .*in the cache.* toy-yeast .*`pci-bench data get toy-yeast` gets it", words)
-    assert "Chong_train_set.hdf5" in words
+    assert re.search(
+        r"toy-human ready 62 [\d.]+ MB GPL-2.0; images CC BY-SA toy-yeast your copy, read on first use", words
+    )
+    assert "chong2015 by hand" in words
     said = call(capsys, monkeypatch, "data", "verify", "toy-human")
     assert said.code == 0, said.err
     assert re.fullmatch(r"toy-human is whole: sha256 [0-9a-f]{64}\n", said.out)

@@ -354,6 +354,20 @@ def _tar(path: Path) -> tarfile.TarFile:
         raise
 
 
+def is_archive(path: Path) -> bool:
+    """Return whether a file begins as an archive that can be unpacked."""
+    if zipfile.is_zipfile(path):
+        return True
+    try:
+        archive = _tar(path)
+    except READING as error:
+        raise_shortage(error)
+        return False
+    if archive.fileobj is not None:
+        archive.fileobj.close()
+    return True
+
+
 def _folded(name: str) -> str:
     """Return a name as file systems compare it that count neither capitals nor how an accent is written."""
     return unicodedata.normalize("NFC", name.casefold())

@@ -23,7 +23,7 @@ from urllib.parse import urlsplit
 
 import pooch
 
-from pci_bench.acquisition.archives import unpack
+from pci_bench.acquisition.archives import is_archive, unpack
 from pci_bench.acquisition.transfer import (
     PATIENCE,
     SCHEMES,
@@ -511,7 +511,7 @@ def import_files(remotes: Sequence[RemoteFile], copy: Path, *, progress: Progres
     remotes
         All that are wanted.
     copy
-        A folder that holds them, in its subfolders or not, or an archive of one. A file is known by the end of its path, as much
+        A folder that holds them, in its subfolders or not, an archive of one, or one of the files. A file is known by the end of its path, as much
         of it as :attr:`RemoteFile.name` has in common.
 
     Raises
@@ -520,6 +520,13 @@ def import_files(remotes: Sequence[RemoteFile], copy: Path, *, progress: Progres
         Where one is missing, and then nothing is imported; or where one is another file. Those before it are kept then.
     """
     if copy.is_file():
+        same = [remote for remote in remotes if PurePosixPath(remote.name).name == copy.name]
+        if not same and len(remotes) == 1:  # a file of another name, or an archive that holds it
+            alike = PurePosixPath(remotes[0].name).suffix == copy.suffix
+            same = list(remotes) if alike or not is_archive(copy) else []
+        if same:
+            import_file(same[0], copy, progress=progress)
+            return
         names = {PurePosixPath(remote.name).name for remote in remotes}
         with temporary_folder(make_folder(cache_folder() / "downloads")) as folder:
             unpack(copy, folder / "all", wanted=lambda n: PurePosixPath(n).name in names, progress=progress)

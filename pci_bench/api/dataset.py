@@ -32,7 +32,7 @@ class Dataset(ABC):
     ...     def build(self, store):
     ...         table = pd.DataFrame({"cell": ["a", "b"], "image": ["1", "2"]})
     ...         channels = (pci_bench.Channel("GFP", "protein"),)
-    ...         store.begin(table, channels, (4, 4), np.uint8)
+    ...         store.begin(table, channels, crop_shape=(4, 4), dtype="uint8")
     ...         store.add(np.full((2, 1, 4, 4), 200, np.uint8))
     """
 

@@ -19,6 +19,7 @@ from pci_bench.data.cells import Cells
 from pci_bench.errors import UserError
 from pci_bench.system.files import atomic_folder, cache_folder, escape, lock
 from pci_bench.system.progress import Progress
+from pci_bench.system.remote import RemoteFile
 
 if TYPE_CHECKING:
     from pci_bench.api.dataset import Dataset
@@ -33,6 +34,18 @@ def unavailable_reason(dataset: Dataset) -> str | None:
     """Return why a dataset cannot be had and the command that gets it, as it says itself, or None."""
     with _code(dataset, "in unavailable_reason()"):
         return checked_reason(dataset.unavailable_reason())
+
+
+def downloads(dataset: Dataset) -> list[RemoteFile]:
+    """Return the files that a dataset would fetch, as it says itself."""
+    with _code(dataset, "when it was asked for its downloads()"):
+        return list(dataset.downloads())
+
+
+def fetched_paths(dataset: Dataset) -> list[Path]:
+    """Return where in the cache a dataset puts what it fetches, as it says itself."""
+    with _code(dataset, "when it was asked for its fetched_paths()"):
+        return list(dataset.fetched_paths())
 
 
 def store_folder(dataset: Dataset) -> Path:

@@ -1,7 +1,8 @@
-"""The commands `data`: list, get, verify and remove datasets in the cache, and make them of raw fields of view."""
+"""The commands `data`: list, get, import, verify and remove datasets, and make them of raw fields of view."""
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated
 
@@ -15,24 +16,32 @@ from pci_bench.system.progress import ConsoleProgress
 
 @data_app.command("list")
 def data_list(plugin: PluginOption = None) -> None:
-    """List datasets and whether each is available."""
+    """List datasets: whether each is ready, its cells and its size on disk where it is in the cache, and its licence."""
     load_plugins(plugin)
+    from pci_bench.acquisition.download import size_on_disk
+    from pci_bench.acquisition.inventory import inventory_of, stored_names, stores
     from pci_bench.api.dataset import DATASETS
-    from pci_bench.api.loading import store_folder, unavailable_reason
     from pci_bench.data.annotation_sources import annotation_sources
+    from pci_bench.system.files import cache_folder
+    from pci_bench.system.room import megabytes
 
-    rows = []
+    rows, total = [("dataset", "state", "cells", "on disk", "licence")], 0
     for name in DATASETS:
         dataset = DATASETS.get(name)
-        state = (
-            "in the cache"
-            if store_folder(dataset).exists()
-            else unavailable_reason(dataset) or f"`pci-bench data get {name}` gets it"
-        )
-        rows.append((name, dataset.meta.title, state))
+        here = inventory_of(dataset)
+        cells = "" if here.cells is None else f"{here.cells:,}"
+        licence = "; ".join(re.split(r"[,:(]", part)[0].strip() for part in (dataset.meta.licence or "").split(";"))
+        rows.append((name, here.state, cells, megabytes(here.bytes) if here.bytes else "", licence))
+        total += here.bytes
+    for name in stored_names():
+        if name not in DATASETS.names():
+            size = sum(map(size_on_disk, stores(name)))
+            rows.append((name, "in the cache", "", megabytes(size), ""))
+            total += size
     show(rows, "Datasets")
     sources = annotation_sources().items()
     show([(n, s.title, s.unavailable_reason() or "in the cache") for n, s in sources], "Annotations of proteins")
+    say(f"In the cache, {cache_folder()}: {megabytes(total)}. `pci-bench describe NAME` says how each is had.")
 
 
 @data_app.command("get")
@@ -77,13 +86,24 @@ def data_get(
 
 @data_app.command("verify")
 def data_verify(name: Annotated[str, typer.Argument(help="A dataset.")], plugin: PluginOption = None) -> None:
-    """Read a cached dataset again, every pixel, and compare with the hash of when it was stored."""
+    """Read a cached dataset again, every pixel and every file that was fetched for it, and compare with the hashes of when it came."""
     load_plugins(plugin)
+    from pci_bench.acquisition.download import verify_files
     from pci_bench.api.dataset import DATASETS, load_dataset
-    from pci_bench.api.loading import verify
+    from pci_bench.api.loading import downloads, store_folder, verify
     from pci_bench.data.counts import said_of
 
-    sha256 = verify(DATASETS.get(name), progress=ConsoleProgress(err))
+    dataset = DATASETS.get(name)
+    if files := verify_files(downloads(dataset), progress=ConsoleProgress(err)):
+        say(
+            "1 file that was fetched is as it came."
+            if files == 1
+            else f"{files:,} files that were fetched are as they came."
+        )
+        if not store_folder(dataset).exists():
+            say(f"Its cells are not stored yet. `pci-bench data get {name}` reads them.")
+            return
+    sha256 = verify(dataset, progress=ConsoleProgress(err))
     say(f"{name} is whole: sha256 {sha256}")
     if counted := said_of(load_dataset(name)):
         say(counted)
@@ -171,9 +191,23 @@ def data_prepare(
 
 
 @data_app.command("remove")
-def data_remove(name: Annotated[str, typer.Argument(help="A dataset that `data prepare` made.")]) -> None:
-    """Remove a prepared dataset from the cache; raw files are not touched."""
-    from pci_bench.datasets.prepared import remove_prepared
+def data_remove(
+    name: Annotated[str, typer.Argument(help="A dataset that is in the cache.")], plugin: PluginOption = None
+) -> None:
+    """Remove a dataset from the cache: its cells and what was fetched for it. Your own files are not touched."""
+    load_plugins(plugin)
+    from pci_bench.acquisition.download import size_on_disk
+    from pci_bench.acquisition.inventory import remove, stored_names, stores
+    from pci_bench.api.dataset import DATASETS
+    from pci_bench.datasets.prepared import prepared_folder, remove_prepared
+    from pci_bench.system.room import megabytes
 
-    remove_prepared(name)
-    say(f"{name} is removed from the cache.")
+    if prepared_folder(name).is_dir():
+        freed: int | None = sum(map(size_on_disk, (prepared_folder(name), *stores(name))))
+        remove_prepared(name)
+    else:
+        unknown = name not in DATASETS and name in stored_names()
+        freed = remove(name, None if unknown else DATASETS.get(name))
+    if freed is None:
+        raise UserError(f"Nothing of '{name}' is in the cache. `pci-bench data list` shows what is.")
+    say(f"{name} is removed from the cache: {megabytes(freed)} are free again.")

@@ -42,6 +42,7 @@ class StoreWriter:
         self._meta = meta
         self.progress = progress
         self._filled = 0
+        self._buffered = 0
         self._constant: dict[str, int] = {}
         self._notes: list[str] = []
         self._digests: list[bytes] = []
@@ -107,7 +108,6 @@ class StoreWriter:
         if masks:
             self._masks = self._array("masks.zarr", (n, *crop_shape), "uint16")
         self._buffer: list[tuple[np.ndarray, np.ndarray | None]] = []
-        self._buffered = 0
         self._stage = self.progress.stage(f"storing {self._meta.name}, {n:,} cells", n)
         self._advance = self._stage.__enter__()
 
@@ -437,6 +437,15 @@ class _Stored:
                 f"The store {self._folder} is damaged: a chunk of {self._array.basename or 'its crops'} cannot be read ({error}). "
                 "Delete that folder; the next run builds it again."
             ) from error
+
+
+def cells_in(folder: Path) -> int | None:
+    """Return how many cells a store holds, by its array's header alone; None where that cannot be read."""
+    try:
+        header = json.loads((folder / "crops.zarr" / "zarr.json").read_text(encoding="utf-8"))
+        return int(header["shape"][0])
+    except (OSError, ValueError, KeyError, TypeError, IndexError):
+        return None
 
 
 def verify_store(folder: Path, progress: Progress, checksum: str | None = None) -> str:

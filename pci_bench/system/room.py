@@ -39,9 +39,10 @@ def megabytes(count: int) -> str:
 
     Examples
     --------
-    >>> megabytes(3_100_000), megabytes(2_500_000_000), megabytes(12)
-    ('3.1 MB', '2.50 GB', '12 bytes')
+    >>> megabytes(3_100_000), megabytes(2_500_000_000), megabytes(1_660), megabytes(12)
+    ('3.1 MB', '2.50 GB', '1.7 kB', '12 bytes')
     """
-    if count < 1000:
-        return f"{count} bytes"
-    return f"{count / 1e9:,.2f} GB" if count >= 1e9 else f"{count / 1e6:,.1f} MB"
+    for unit, name, digits in ((1e9, "GB", 2), (1e6, "MB", 1), (1e3, "kB", 1)):
+        if count >= unit:
+            return f"{count / unit:,.{digits}f} {name}"
+    return f"{count} bytes"

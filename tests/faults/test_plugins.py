@@ -59,7 +59,7 @@ class Mine:
         {source}
     def build(self, store):
         obs = pd.DataFrame({{"cell": list("abcd"), "image": list("aabb"), "label": list("xxyy")}})
-        store.begin(obs, (Channel("GFP", "protein"),), crop_shape=(8, 8), dtype="uint8")
+        store.begin(obs, (Channel("GFP", "protein"),), crop_shape={shape}, dtype="uint8")
         {build}
 """
 SEGMENTER = """import sys
@@ -112,7 +112,7 @@ def evaluator(what: str, body: str, *words: str, skip: str = "return None") -> F
 
 
 def dataset(what: str, *words: str, **parts: str) -> Fault:
-    parts = {"skip": "return None", "source": "return ''", "build": "pass", **parts}
+    parts = {"skip": "return None", "source": "return ''", "build": "pass", "shape": "(8, 8)", **parts}
     arguments = (*RUN, "--dataset", "mine", "--features", "intensity", "--plugin", "mine.py", "--out", "out")
     return Fault(f"a dataset that {what}", arguments, words, plugin(DATASET, **parts))
 
@@ -182,6 +182,7 @@ FAULTS = [
     ),
     evaluator("skips with a number", "yield", "unavailable_reason() returned 5", skip="return 5"),
     dataset("raises", "The dataset mine failed after 0 cells", ZERO, "mine.py:15", build=FAILS),
+    dataset("raises before it begins", "The dataset mine failed after 0 cells", ZERO, "mine.py:14", shape="1 / 0"),
     dataset("exits", "it called sys.exit(0)", "mine.py:15", build=EXITS),
     dataset(
         "raises after some crops",
@@ -332,7 +333,7 @@ def test_a_file_that_is_edited_after_it_was_loaded_does_not_name_the_numbers(her
 def test_an_edited_dataset_and_segmenter_are_built_and_run_again(say, here, cache):
     build = "store.add(np.arange(256, dtype=np.uint8).reshape(4, 1, 8, 8) {})"
     for change in ("", "// 2"):
-        code = DATASET.format(skip="return None", source="return ''", build=build.format(change))
+        code = DATASET.format(skip="return None", source="return ''", shape="(8, 8)", build=build.format(change))
         write(here, {"mine.py": code})
         assert say("data", "get", "mine", "--plugin", "mine.py", own=False).code == 0
     assert len(list(cache.glob("datasets/mine/*/store.json"))) == 2

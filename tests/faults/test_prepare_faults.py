@@ -299,7 +299,7 @@ def test_cells_that_were_deleted_from_the_cache_are_stored_again_without_cutting
     run = ("run", "yeast-knn", "--dataset", "my-screen", "--features", "intensity", "--k", "1", "--device", "cpu")
     again = f"`pci-bench data prepare {here / 'screen/layout.toml'} --name my-screen` stores them again"
     refused(say(*run, "--out", "out", own=False), "its cells are no longer in the cache", again)
-    noted(say("data", "list", own=False), "its cells are no longer in the cache")
+    noted(say("data", "list", own=False), "my-screen", "by hand")
     monkeypatch.setattr(prepare, "cut_field", lambda *arguments: pytest.fail("a field was cut"))
     noted(say(*PREPARE, own=False), "cells 20")
     noted(say(*run, "--out", "out", own=False), "Results, tables and figures")
@@ -329,7 +329,7 @@ def test_what_an_interrupted_preparation_left_can_be_removed(say, here, cache, m
     assert len(list(prepared_folder("my-screen").rglob("*.npz"))) == 2
     noted(say("data", "remove", "my-screen", own=False))
     assert not prepared_folder("my-screen").exists()
-    refused(say("data", "remove", "my-screen", own=False), "There is no prepared dataset named 'my-screen'")
+    refused(say("data", "remove", "my-screen", own=False), "There is no dataset named 'my-screen'")
 
 
 def test_a_full_disk_is_a_sentence_and_the_next_call_continues(say, here, monkeypatch):
@@ -499,7 +499,7 @@ def test_commands_take_a_prepared_dataset_by_its_name(say, here):
     noted(say(*PREPARE, own=False), "20 cells")
     named, cpu = ("--dataset", "my-screen"), ("--device", "cpu")
     noted(say("list", "datasets", own=False), "my-screen")
-    noted(say("data", "list", own=False), "my-screen", "in the cache")
+    noted(say("data", "list", own=False), "my-screen", "ready")
     noted(say("describe", "my-screen", own=False), "my-screen")
     noted(say("data", "verify", "my-screen", own=False), "my-screen is whole")
     noted(say("extract", "intensity", *named, *cpu, "--out", "f.csv", own=False))

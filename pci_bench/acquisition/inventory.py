@@ -1,0 +1,111 @@
+"""What of a dataset is in the cache, what is still to be fetched, and removing it."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pci_bench.acquisition.download import forget, size_on_disk
+from pci_bench.api.dataset import Dataset
+from pci_bench.api.loading import downloads, fetched_paths, store_folder, unavailable_reason
+from pci_bench.data.store import cells_in
+from pci_bench.system.files import cache_folder, escape, finished, lock, remove_folder, user_data_folder, user_path
+from pci_bench.system.remote import downloaded_file
+from pci_bench.system.room import megabytes
+
+
+@dataclass(frozen=True)
+class Inventory:
+    """What of a dataset is here.
+
+    Attributes
+    ----------
+    state
+        ``"ready"``, or what is needed first, in a few words.
+    cells
+        How many cells its store holds; None where there is none.
+    bytes
+        Of its stores and downloads in the cache.
+    """
+
+    state: str
+    cells: int | None
+    bytes: int
+
+
+def inventory_of(dataset: Dataset) -> Inventory:
+    """Return what of a dataset is here; nothing is fetched, built or read as a whole."""
+    store = store_folder(dataset)
+    sizes = [size_on_disk(path) for path in (*stores(dataset.meta.name), *_of_the_cache(fetched_paths(dataset)))]
+    if store.exists():
+        return Inventory("ready", cells_in(store), sum(sizes))
+    return Inventory(_state(dataset), None, sum(sizes))
+
+
+def _state(dataset: Dataset) -> str:
+    """Return what is needed before a dataset without a store can be read."""
+    reason, remotes = unavailable_reason(dataset), downloads(dataset)
+    missing = [remote for remote in remotes if not downloaded_file(remote).is_file()]
+    if missing:
+        sizes = [remote.size for remote in missing if remote.size is not None]
+        if len(sizes) < len(missing):
+            return f"more than {megabytes(sum(sizes))} to fetch" if sizes else "to fetch, size not published"
+        return f"{megabytes(sum(sizes))} to fetch"
+    if remotes:
+        return "fetched, read on first use"
+    if reason:
+        return "by hand"
+    return "your copy, read on first use" if user_data_folder(dataset.meta.name) else "generated on first use"
+
+
+def stores(name: str) -> list[Path]:
+    """Return the stores of a dataset in the cache, also those of other versions and sources."""
+    folder = cache_folder() / "datasets" / escape(name)
+    return sorted(path for path in finished(folder.glob("*")) if path.is_dir())
+
+
+def stored_names() -> Iterator[str]:
+    """Yield the names of the datasets that have stores in the cache, whether anything registers them or not."""
+    folders = {path.parent.parent for path in (cache_folder() / "datasets").glob("*/*/store.json")}
+    for folder in sorted(folders):
+        try:
+            description = json.loads(next(folder.glob("*/store.json")).read_text(encoding="utf-8"))
+            name = description["meta"]["name"]
+        except (OSError, ValueError, KeyError, TypeError, StopIteration):
+            continue
+        if isinstance(name, str):
+            yield name
+
+
+def remove(name: str, dataset: Dataset | None) -> int | None:
+    """Remove a dataset's stores and downloads from the cache; return how many bytes that frees, or None where nothing was there.
+
+    What lies outside the cache, or in ``PCI_BENCH_DATA``, is the user's and stays.
+
+    Parameters
+    ----------
+    name
+        Of the dataset.
+    dataset
+        None where it is no longer known, and only its stores are.
+    """
+    kept = stores(name)
+    paths = [path for path in _of_the_cache(fetched_paths(dataset)) if path.exists()] if dataset is not None else []
+    freed = sum(map(size_on_disk, kept))
+    for store in kept:
+        with lock(store):
+            remove_folder(store)
+    freed += sum(map(forget, paths))
+    return freed if kept or paths else None
+
+
+def _of_the_cache(paths: Sequence[Path]) -> Iterator[Path]:
+    """Yield the paths that are ours."""
+    root, named = cache_folder(), os.environ.get("PCI_BENCH_DATA")
+    data = user_path(named, "PCI_BENCH_DATA", absolute=True) if named else None
+    for path in paths:
+        if path.is_relative_to(root) and not (data and path.is_relative_to(data)):
+            yield path
