@@ -1,8 +1,10 @@
-"""``timm:MODEL[:layer]``: any network of timm, any of its layers."""
+"""``timm:MODEL[:layer]``, ``timm:hf-hub:USER/MODEL[:layer]``: any network of timm or of the hub, any of its layers."""
 
 from __future__ import annotations
 
 import difflib
+import json
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -24,8 +26,16 @@ from pci_bench import (
     register_importer,
 )
 from pci_bench.system.files import sha256_of
-from pci_bench.system.timm_import import downloaded, load_network, pretrained_config, state_of
-from pci_bench.weights import network_in, read_header, save, setting
+from pci_bench.system.timm_import import (
+    downloaded,
+    hub_file,
+    load_hub_network,
+    load_network,
+    pretrained_config,
+    read_hub_config,
+    state_of,
+)
+from pci_bench.weights import find, network_in, read_header, save, setting
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -34,6 +44,12 @@ CROPS_PER_PASS = 16  # as for VGG16: measured there
 LARGEST_SIDE = 4096  # pixels
 INTERPOLATIONS = ("bicubic", "bilinear")  # that can be done with antialiasing
 PREPARATION = ("input_size", "mean", "std", "interpolation")
+HUB, OF_HUB = (
+    "hf-hub:",
+    "hf-hub--",
+)  # how a model's name begins, and that of its weights (the hub allows no "--" in its own)
+HUB_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9][A-Za-z0-9._-]*")
+HUB_FILES = ("config.json", "model.safetensors")
 IMPORT = "`pci-bench weights import timm FILE --name {}` takes a .safetensors or .pth file"
 
 
@@ -47,10 +63,13 @@ class TimmFeatures(Extractor):
 
     Weights come from the Hugging Face hub on first use. Your own, of any architecture that timm has:
     ``pci-bench weights import timm FILE --name resnet50.mylab``, then ``timm:resnet50.mylab:layer3``.
+
+    ``timm:hf-hub:USER/MODEL`` takes anyone's model from the hub that was made with timm: its ``config.json`` says which
+    architecture it is and how images are prepared, and its weights are read from ``model.safetensors`` alone.
     """
 
     def __init__(self, argument: str):
-        self.model, _, self.layer = argument.partition(":")
+        self.model, self.layer = split(argument)
         what = f"the layer {self.layer}" if self.layer else "the last features"
         self.meta = ExtractorMeta(
             f"timm:{argument}",
@@ -65,26 +84,47 @@ class TimmFeatures(Extractor):
     def weights_in(argument: str) -> tuple[str, str | None]:
         """Return (ARCHITECTURE[:layer], weights or None) of MODEL[:layer][@weights]; a tag of MODEL's stands for the weights."""
         argument, _, weights = argument.partition("@")
+        if argument.startswith(HUB):
+            return argument, weights or None
         model, colon, layer = argument.partition(":")
         architecture, _, tag = model.partition(".")
         return f"{architecture}{colon}{layer}", weights or (model if tag else None)
 
     def default_weights(self) -> str:
-        """Return the full name of timm's default weights of the architecture."""
-        return full_name(self.model)
+        """Return the full name of timm's default weights of the architecture; of a model of the hub, the name of its weights."""
+        return weights_of_hub(self.model) if self.model.startswith(HUB) else full_name(self.model)
 
     def unavailable_reason(self, cells: Cells) -> str | None:
         """Return None; a model or layer that there is not is an error, since the user named it."""
-        layout(full_name(self.model), self.layer)
+        if not self.model.startswith(HUB):  # whose architecture is known once its weights are here
+            self.layout(None)
         return None
+
+    def layout(self, weights: Path | None) -> Layout:
+        """Return the layout of the layer's output, of these weights or, without any, of what the model's name says."""
+        if self.model.startswith(HUB):
+            name = self.default_weights()
+            if (weights := weights or find("timm", name)) is None:
+                raise UserError(
+                    f"Which network {self.model} is, its weights say. `pci-bench weights get timm@{name}` gets them."
+                )
+        if weights is None:
+            return layout(full_name(self.model), self.layer)
+        config = preparation_in(weights)
+        return layout(config["model"], self.layer, json.dumps(config["model_args"], sort_keys=True))
 
     def names(self, output: str, channels: tuple[Channel, ...], weights: Path | None = None) -> list[str]:
         """Return layer3_0, layer3_1 and so on."""
-        return [f"{self.layer or 'features'}_{i}" for i in range(layout(full_name(self.model), self.layer).width)]
+        return [f"{self.layer or 'features'}_{i}" for i in range(self.layout(weights).width)]
 
     def output_unavailable_reason(self, output: str, channels: tuple[Channel, ...], weights: Path | None) -> str | None:
         """Return why these weights are not this model's, or None."""
         assert weights is not None
+        if self.model.startswith(HUB):
+            if weights != find("timm", self.default_weights()):
+                return f"{weights.stem} are not the weights of {self.model}"
+            self.layout(weights)
+            return None
         wanted, given = self.model.partition(".")[0], setting(weights, "model", str).partition(".")[0]
         return None if wanted == given else f"{weights.stem} are weights of {given}, not of {wanted}"
 
@@ -94,13 +134,10 @@ class TimmFeatures(Extractor):
 
         assert weights is not None
         config = preparation_in(weights)
-        timm = import_timm()
-        network = network_in(
-            weights, lambda: timm.create_model(registered(config["model"]), pretrained=False, num_classes=0)
-        )
+        network: Any = network_in(weights, lambda: make_network(config["model"], config["model_args"]))
         network.to(device=device, memory_format=torch.channels_last)
         protein = next(i for i, c in enumerate(channels) if c.role == "protein")
-        pooling = layout(config["model"], self.layer)
+        pooling = self.layout(weights)
 
         def compute(crops: np.ndarray, outputs: set[str]) -> dict[str, np.ndarray]:
             grey = torch.from_numpy(crops[:, protein : protein + 1]).to(device)
@@ -124,8 +161,9 @@ def preparation_in(weights: Path) -> dict[str, Any]:
         )
     ):
         setting(weights, "model", str)
-        if config.get("interpolation") in INTERPOLATIONS:
-            return config
+        arguments = config.get("model_args", {})
+        if config.get("interpolation") in INTERPOLATIONS and isinstance(arguments, dict):
+            return config | {"model_args": arguments}
     raise UserError(
         f"The header of {weights} does not say how images are prepared: expected config.model, input_size [channels, rows, columns], "
         f"mean and std of each channel, and interpolation ({', '.join(INTERPOLATIONS)}). Import the weights again."
@@ -201,8 +239,15 @@ def pooled(output: Tensor, layout: Layout) -> Tensor:
 
 
 @cache
-def layout(model: str, layer: str) -> Layout:
+def layout(model: str, layer: str, arguments: str = "{}") -> Layout:
     """Return the layout of a layer's output, from a pass without numbers (which takes no time and no memory).
+
+    Parameters
+    ----------
+    model, layer
+        Their names.
+    arguments
+        What the network is constructed with beyond timm's defaults, as JSON.
 
     Raises
     ------
@@ -213,7 +258,7 @@ def layout(model: str, layer: str) -> Layout:
 
     timm = import_timm()
     with torch.device("meta"):
-        network = timm.create_model(registered(model), pretrained=False, num_classes=0).eval()
+        network: Any = make_network(model, json.loads(arguments)).eval()
         if layer and layer not in (known := dict(network.named_modules())):
             top = [name for name, _ in network.named_children()]
             raise UserError(
@@ -257,6 +302,44 @@ def token_layout(network: nn.Module, shape: Sequence[int]) -> Layout:
 # ---- models and weights by name
 
 
+def split(argument: str) -> tuple[str, str]:
+    """Return (model, layer) of an argument.
+
+    Examples
+    --------
+    >>> split("resnet50:layer3"), split("hf-hub:timm/resnet50.a1_in1k:layer3.0")
+    (('resnet50', 'layer3'), ('hf-hub:timm/resnet50.a1_in1k', 'layer3.0'))
+    """
+    source = HUB if argument.startswith(HUB) else ""
+    model, _, layer = argument.removeprefix(source).partition(":")
+    return f"{source}{model}", layer
+
+
+def weights_of_hub(model: str) -> str:
+    """Return the name of a hub model's weights.
+
+    Raises
+    ------
+    UserError
+        Where the hub has no such names.
+
+    Examples
+    --------
+    >>> weights_of_hub("hf-hub:timm/resnet50.a1_in1k")
+    'hf-hub--timm--resnet50.a1_in1k'
+    """
+    repository = model.removeprefix(HUB)
+    if not HUB_NAME.fullmatch(repository) or "--" in repository:
+        raise UserError(f"'{model}' names no model of the Hugging Face hub. Write hf-hub:USER/MODEL[:layer].")
+    return OF_HUB + repository.replace("/", "--")
+
+
+def make_network(model: str, arguments: dict[str, Any]) -> nn.Module:
+    """Return a network of timm without its classifier and without weights."""
+    network: nn.Module = import_timm().create_model(registered(model), pretrained=False, num_classes=0, **arguments)
+    return network
+
+
 def full_name(model: str) -> str:
     """Return ``ARCHITECTURE.TAG``; of an architecture alone, with the tag of timm's default weights, where it has any.
 
@@ -296,6 +379,12 @@ def fetch_timm(name: str) -> Path:
     UserError
         Where they cannot be downloaded, with what to do.
     """
+    if name.startswith(OF_HUB):
+        repository = name.removeprefix(OF_HUB).replace("--", "/", 1)
+        what = f"The model {repository} of the hub"
+        *_, last = [hub_file(repository, part, what) for part in HUB_FILES]
+        folder = last.parent
+        return save_hub(name, folder, f"{repository} of the Hugging Face hub, version {folder.name}")
     name = full_name(name)
     try:
         file = downloaded(name)
@@ -309,12 +398,22 @@ def fetch_timm(name: str) -> Path:
 def import_timm_weights(file: Path, name: str) -> tuple[str, tuple[str, ...]]:
     """Import weights of a timm model as ``timm@ARCHITECTURE.NAME``: the name says which network they are of.
 
+    `file` may be a folder in the hub's layout (``config.json`` and ``model.safetensors``, as timm's ``save_for_hf`` writes it), whose
+    configuration then says what the network is constructed with and how images are prepared.
+
     Raises
     ------
     UserError
         For a name that begins with no model of timm, or a file that does not hold that model's weights.
     """
     name = full_name(name)
+    if file.is_dir():
+        if lacking := [part for part in HUB_FILES if not (file / part).is_file()]:
+            raise UserError(
+                f"The folder {file} has no {lacking[0]}. Expected {' and '.join(HUB_FILES)}, as timm's save_for_hf writes."
+            )
+        save_hub(name, file, file.name)
+        return f"timm@{name}", ()
     save_timm(name, file, file.name)
     return f"timm@{name}", ()
 
@@ -327,3 +426,26 @@ def save_timm(name: str, file: Path, source: str) -> Path:
     return save(
         "timm", name, state_of(network), channels=(), config=config, source=f"{source}, sha256 {sha256_of(file)}"
     )
+
+
+def save_hub(name: str, folder: Path, source: str) -> Path:
+    """Save a model in the hub's layout with how images are prepared for it, and return the file.
+
+    Raises
+    ------
+    UserError
+        Where it is no model of timm, another than the name says, or its weights are not those of its configuration.
+    """
+    config_file, weights_file = (folder / part for part in HUB_FILES)
+    model = read_hub_config(config_file)
+    if not name.startswith(OF_HUB) and name.partition(".")[0] != model.architecture:
+        raise UserError(
+            f"{config_file} is of {model.architecture}. Give it a --name that begins so: {model.architecture}.NAME."
+        )
+    network = load_hub_network(model, weights_file)
+    preparation = import_timm().data.resolve_data_config({}, pretrained_cfg=model.preparation)
+    config = {"model": model.architecture, **{key: preparation[key] for key in PREPARATION}}
+    if model.arguments:
+        config["model_args"] = model.arguments
+    source = f"{source}, {weights_file.name}, sha256 {sha256_of(weights_file)}"
+    return save("timm", name, state_of(network), channels=(), config=config, source=source)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 import subprocess
 import sys
 import textwrap
@@ -492,3 +494,128 @@ def test_a_hub_that_answers_and_refuses_is_a_sentence(hub, make_cells, monkeypat
 def test_weights_that_are_not_on_the_hub_are_named_with_their_address():
     with pytest.raises(UserError, match=r"not on the Hugging Face hub. Download https://.*seresnet18"):
         timm_models.fetch_timm("legacy_seresnet18")
+
+
+# ---- models of the hub
+
+
+PREPARED = SimpleNamespace(input_size=(3, 64, 64), interpolation="bilinear", mean=[0.25] * 3, std=[0.5] * 3)
+
+
+def hub_folder(folder: Path, model: str = SMALL, *, arguments=None, **options) -> nn.Module:
+    """Write a network as timm's ``save_for_hf`` lays it out, prepared otherwise than timm's own model; return it."""
+    folder.mkdir(parents=True)
+    network = own_weights(model, folder / "model.safetensors", **options, **(arguments or {}))
+    described = dict(vars(PREPARED))
+    config = {"architecture": model, "num_classes": options.get("num_classes", 1000), "pretrained_cfg": described}
+    (folder / "config.json").write_text(json.dumps(config | ({"model_args": arguments} if arguments else {})))
+    return network
+
+
+@pytest.fixture
+def on_the_hub(hub, tmp_path, monkeypatch):
+    """Where files of repositories lie that a hub then gives, and the list of what it was asked for."""
+    asked = []
+
+    def download(repository, name, local_files_only):
+        asked.append((repository, name))
+        file = tmp_path / "snapshots" / repository / name
+        if not file.is_file():
+            raise OSError(f"404 Client Error: no {name} in {repository}")
+        return str(file)
+
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", download)
+    return tmp_path / "snapshots", asked
+
+
+def test_a_model_of_the_hub_gives_the_features_of_the_plain_network_prepared_as_its_configuration_says(
+    on_the_hub, make_cells
+):
+    folder, asked = on_the_hub
+    network = hub_folder(folder / "someone" / "cells_net.v1", num_classes=7)
+    cells = make_cells(3, (32, 32))
+    images = as_the_network_was_trained(cells.crops(slice(None))[:, 0], PREPARED)
+    with torch.no_grad():
+        expected = network.forward_features(images).amax(dim=(2, 3)).numpy()
+        third = network.layer1(network.maxpool(network.act1(network.bn1(network.conv1(images))))).amax(dim=(2, 3))
+    found = extract("timm:hf-hub:someone/cells_net.v1", cells, device="cpu")
+    np.testing.assert_allclose(found.X, expected, rtol=1e-3, atol=1e-3 * expected.std())
+    layer = extract("timm:hf-hub:someone/cells_net.v1:layer1", cells, device="cpu")
+    np.testing.assert_allclose(layer.X, third.numpy(), rtol=1e-3, atol=1e-3)
+    assert layer.var_names[0] == "layer1_0"
+    full_name = "timm:hf-hub:someone/cells_net.v1:layer1@hf-hub--someone--cells_net.v1"
+    np.testing.assert_array_equal(extract(full_name, cells, device="cpu").X, layer.X)
+    assert asked == [("someone/cells_net.v1", part) for part in ("config.json", "model.safetensors")]
+    header = weights.read_header(weights.find("timm", "hf-hub--someone--cells_net.v1"))
+    assert header.source.startswith("someone/cells_net.v1 of the Hugging Face hub, version ")
+
+
+def test_what_a_network_of_the_hub_is_constructed_with_is_kept(on_the_hub, make_cells):
+    folder, _ = on_the_hub
+    network = hub_folder(folder / "a" / "vit", "test_vit", num_classes=3, arguments={"img_size": 64})
+    cells = make_cells(2, (32, 32))
+    images = as_the_network_was_trained(cells.crops(slice(None))[:, 0], PREPARED)
+    with torch.no_grad():
+        expected = network.forward_features(images)[:, 0].numpy()
+    found = extract("timm:hf-hub:a/vit", cells, device="cpu")
+    np.testing.assert_allclose(found.X, expected, rtol=1e-3, atol=1e-3)
+
+
+def test_a_folder_in_the_hubs_layout_is_imported_by_a_name_that_begins_with_its_architecture(tmp_path, make_cells):
+    hub_folder(tmp_path / "saved", num_classes=4)
+    assert timm_models.import_timm_weights(tmp_path / "saved", "resnet10t.mine") == ("timm@resnet10t.mine", ())
+    assert weights.read_header(weights.find("timm", "resnet10t.mine")).config["mean"] == [0.25] * 3
+    assert extract("timm:resnet10t.mine:layer1", make_cells(1), device="cpu").shape == (1, 64)
+    with pytest.raises(UserError, match=r"is of resnet10t. Give it a --name that begins so: resnet10t\.NAME"):
+        timm_models.import_timm_weights(tmp_path / "saved", "resnet18.mine")
+    (tmp_path / "saved" / "config.json").unlink()
+    with pytest.raises(UserError, match=r"has no config\.json"):
+        timm_models.import_timm_weights(tmp_path / "saved", "resnet10t.other")
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"architecture": "bert"}, "is of no model of timm .*its architecture is bert"),
+        ({"architecture": None}, "its architecture is None"),
+        ({"model_args": {"checkpoint_path": "x.pth"}}, "only plain values"),
+        ({"model_args": {"norm_layer": {"a": 1}}}, "only plain values"),
+        ({"model_args": {"widht": 3}}, "does not hold the network that config.json beside it describes"),
+        ({"num_classes": 8}, "does not hold the network that config.json beside it describes"),
+    ],
+    ids=["not timm's", "no architecture", "a file", "no plain value", "unknown argument", "other classes"],
+)
+def test_a_model_of_the_hub_that_is_not_what_it_says_is_a_sentence(on_the_hub, make_cells, change, sentence):
+    folder, _ = on_the_hub
+    hub_folder(folder / "a" / "b", num_classes=7)
+    file = folder / "a" / "b" / "config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | change))
+    (result,) = compute_features([parse("timm:hf-hub:a/b")], make_cells(1)).values()
+    assert re.search(sentence, result.reason)
+    assert weights.find("timm", "hf-hub--a--b") is None
+
+
+def test_only_safetensors_are_taken_and_names_that_the_hub_cannot_have_are_refused(on_the_hub, make_cells, monkeypatch):
+    folder, _ = on_the_hub
+    hub_folder(folder / "a" / "b")
+    (folder / "a" / "b" / "model.safetensors").rename(folder / "a" / "b" / "pytorch_model.bin")
+    monkeypatch.setattr(timm_import, "_hub_answers", lambda: True)
+    (result,) = compute_features([parse("timm:hf-hub:a/b")], make_cells(1)).values()
+    assert "The model a/b of the hub could not be downloaded: 404 Client Error: no model.safetensors" in result.reason
+    for name in ("a", "a/b/c", "a--b/c", "../b"):
+        with pytest.raises(UserError, match=r"names no model of the Hugging Face hub. Write hf-hub:USER/MODEL"):
+            extract(f"timm:hf-hub:{name}", make_cells(1))
+
+
+def test_offline_a_model_of_the_hub_is_a_sentence(hub, make_cells, cache):
+    (result,) = compute_features([parse("timm:hf-hub:a/b:layer2")], make_cells(1)).values()
+    assert "The model a/b of the hub could not be downloaded" in result.reason
+    assert "offline" in result.reason
+    assert leftovers(cache) == []
+
+
+def test_a_layer_that_a_model_of_the_hub_has_not_is_named_with_the_nearest(on_the_hub, make_cells):
+    folder, _ = on_the_hub
+    hub_folder(folder / "a" / "b")
+    with pytest.raises(UserError, match=r"no layer 'layr1'. Did you mean layer1"):
+        extract("timm:hf-hub:a/b:layr1", make_cells(1))

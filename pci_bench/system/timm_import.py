@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import importlib
 import sys
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from pci_bench.errors import UserError
-from pci_bench.system.foreign import read_tensors
+from pci_bench.system.foreign import read_json, read_tensors
 
 if TYPE_CHECKING:
     from torch import nn
@@ -18,6 +19,20 @@ if TYPE_CHECKING:
 BROKEN_TORCHVISION = "operator torchvision::nms does not exist"
 MISSING_OPERATORS = ("nms", "qnms")
 SECONDS_TO_ANSWER = 5
+# Arguments with which timm reads other files, runs code of others or changes what is returned: none describes a network.
+NOT_OF_A_CONFIGURATION = {
+    "cache_dir",
+    "checkpoint_path",
+    "exportable",
+    "features_only",
+    "model_name",
+    "num_classes",
+    "pretrained",
+    "pretrained_cfg",
+    "pretrained_cfg_overlay",
+    "pretrained_strict",
+    "scriptable",
+}
 
 _kept: list[Any] = []  # a library's operators live as long as the library does
 _refused: dict[str, str] = {}
@@ -87,15 +102,33 @@ def _downloaded(model: str) -> Path:
         raise UserError(f"timm has no pretrained weights named '{model}'.")
     if not config.hf_hub_id:
         raise UserError(f"The weights '{model}' are not on the Hugging Face hub. Download {config.url}.")
+    name = config.hf_hub_filename or "model.safetensors"
+    return hub_file(config.hf_hub_id, name, f"The weights '{model}' ({config.hf_hub_id})")
+
+
+def hub_file(repository: str, name: str, what: str) -> Path:
+    """Return a file of a repository on the Hugging Face hub, downloaded now or before.
+
+    Parameters
+    ----------
+    repository, name
+        ``"timm/resnet50.a1_in1k"``, ``"model.safetensors"``.
+    what
+        Begins the sentence of what could not be downloaded.
+
+    Raises
+    ------
+    UserError
+        Where the hub cannot be reached, or has no such file.
+    """
     from huggingface_hub import hf_hub_download
 
-    name = config.hf_hub_filename or "model.safetensors"
     here_only = not _hub_answers()
     try:
-        return Path(hf_hub_download(config.hf_hub_id, name, local_files_only=here_only))
+        return Path(hf_hub_download(repository, name, local_files_only=here_only))
     except (OSError, ValueError) as error:  # the hub's errors are these, and a full disk is the first
         why = "the Hugging Face hub cannot be reached: this machine is offline" if here_only else str(error).strip()
-        raise UserError(f"The weights '{model}' ({config.hf_hub_id}) could not be downloaded: {why}.") from error
+        raise UserError(f"{what} could not be downloaded: {why.rstrip('.')}.") from error
 
 
 @cache
@@ -147,6 +180,81 @@ def load_network(model: str, file: Path) -> nn.Module:
     except Exception as error:  # torch, safetensors, pickle and timm's translations of keys each raise their own kinds
         reason = " ".join(str(error).split())[:300] or type(error).__name__
         raise UserError(f"{file} does not hold the weights of the timm model {model} ({reason}).") from error
+    if hasattr(network, "reset_classifier"):
+        network.reset_classifier(0)
+    module: nn.Module = network.eval()
+    return module
+
+
+@dataclass(frozen=True)
+class HubModel:
+    """What the ``config.json`` of a model in the hub's layout says, as far as timm needs it.
+
+    Attributes
+    ----------
+    architecture
+        Of timm.
+    arguments
+        What the network is constructed with beyond timm's defaults; plain values.
+    classes
+        How many its classifier has; None where it does not say.
+    preparation
+        How images are prepared: input_size, mean, std, interpolation and others, as timm's own configurations.
+    """
+
+    architecture: str
+    arguments: dict[str, Any]
+    classes: int | None
+    preparation: dict[str, Any]
+
+
+def read_hub_config(file: Path) -> HubModel:
+    """Return what the ``config.json`` of a model in the hub's layout says.
+
+    Raises
+    ------
+    UserError
+        Where it cannot be read, is of no model of timm, or constructs one with anything but plain values.
+    """
+    try:
+        config = read_json(file)
+        described = config.get("pretrained_cfg", config)
+        architecture, arguments = (
+            config.get("architecture", described.get("architecture")),
+            config.get("model_args", {}),
+        )
+        classes = config.get("num_classes", described.get("num_classes"))
+        known = isinstance(architecture, str) and import_timm().is_model(architecture)
+    except (OSError, ValueError, AttributeError) as error:
+        raise UserError(f"{file} cannot be read as the configuration of a model ({error}).") from error
+    if not known:
+        raise UserError(
+            f"{file} is of no model of timm {import_timm().__version__}: its architecture is {str(architecture)[:60]}. Expected a "
+            "model that was made with timm, for example one of https://huggingface.co/models?library=timm."
+        )
+    if not isinstance(arguments, dict) or any(
+        name in NOT_OF_A_CONFIGURATION or not isinstance(value, bool | int | float | str | list)
+        for name, value in arguments.items()
+    ):
+        raise UserError(f"{file} constructs its model with {str(arguments)[:200]}; only plain values are taken.")
+    return HubModel(architecture, arguments, classes if isinstance(classes, int) else None, described)
+
+
+def load_hub_network(model: HubModel, file: Path) -> nn.Module:
+    """Return a model in the hub's layout without its classifier, with the weights of a ``.safetensors``, ready for evaluation.
+
+    Raises
+    ------
+    UserError
+        Where the file cannot be read, or does not hold exactly the network that the configuration describes.
+    """
+    classes = {} if model.classes is None else {"num_classes": model.classes}
+    try:
+        network: Any = import_timm().create_model(model.architecture, pretrained=False, **model.arguments, **classes)
+        network.load_state_dict(read_tensors(file))
+    except Exception as error:  # timm's models raise all kinds for arguments that they do not know
+        reason = " ".join(str(error).split())[:300] or type(error).__name__
+        raise UserError(f"{file} does not hold the network that config.json beside it describes ({reason}).") from error
     if hasattr(network, "reset_classifier"):
         network.reset_classifier(0)
     module: nn.Module = network.eval()
