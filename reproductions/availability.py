@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 import pci_bench
+from pci_bench.datasets import DATASETS
 from pci_bench.reproduction.items import ItemRun, items
 from pci_bench.reproduction.needs import Need, State, dataset_need, get_all, lacking, needs_of, weights_need
 from pci_bench.reproduction.outcome import Outcome
@@ -45,6 +46,13 @@ class Paper:
         if (need := dataset_need(dataset)).state is not State.here:
             self.lacks([sentence(need)])
             pytest.skip(f"[paper] lacks {dataset}")
+        self._all_of(dataset)
+
+    def _all_of(self, dataset: str) -> None:
+        """Skip the test where only a part of the dataset was fetched."""
+        if (meta := DATASETS.get(dataset).meta).is_part:
+            self.lacks([f"{dataset}: only {meta.version} is here"])
+            pytest.skip(f"[paper] lacks most of {dataset}")
 
     def results(
         self,
@@ -89,6 +97,7 @@ class Paper:
         )
         if missing:
             pytest.skip(f"[paper] lacks {', '.join(missing)}")
+        self._all_of(declared.dataset)
         run = without_some(declared, lacks)
         key = run.model_dump_json()
         if key not in self.ran:

@@ -12,7 +12,7 @@ from command_line import call, refused
 from servers import FileServer, Served, status
 
 from pci_bench import load_dataset
-from pci_bench.acquisition import listing
+from pci_bench.acquisition import collection, listing
 from pci_bench.acquisition.listing import entries_of, files_below
 from pci_bench.datasets import DATASETS
 from pci_bench.errors import UserError
@@ -55,6 +55,7 @@ def fields_of(plate: str) -> dict[str, bytes]:
 @pytest.fixture
 def server(monkeypatch):
     """The server of the screen: one plate as an archive, one as a folder, one whose names are of no known kind."""
+    monkeypatch.setattr(collection, "POLITE", collection.Manners(at_once=2, per_second=500))
     with FileServer() as one:
         monkeypatch.setenv("PCI_BENCH_MIRROR", one.address)
         one.mirror(URL, page("Plate1.zip", "Plate2/", "Plate3/", "README.txt"))

@@ -12,6 +12,7 @@ from command_line import Said, call, refused
 from servers import FileServer, instead, status
 
 from pci_bench import load_dataset
+from pci_bench.acquisition import collection
 from pci_bench.acquisition.protein_atlas import identifiers, read_entry, read_genes, read_locations
 from pci_bench.datasets import DATASETS
 from pci_bench.errors import UserError
@@ -29,6 +30,7 @@ GENES = [
 @pytest.fixture
 def server(monkeypatch):
     """A server that stands in for the atlas."""
+    monkeypatch.setattr(collection, "POLITE", collection.Manners(at_once=2, per_second=500))
     with FileServer() as one:
         monkeypatch.setenv("PCI_BENCH_MIRROR", one.address)
         one.images = atlas.serve(one, GENES)
@@ -196,6 +198,24 @@ def test_a_users_own_crops_come_first(server, listed, tmp_path, monkeypatch, cap
         f"'hpa-v18' is read from {tmp_path / 'data' / 'hpa-v18'}, so nothing is fetched",
     )
     assert server.asked == []
+
+
+def test_of_a_part_no_number_is_the_papers(server, listed, monkeypatch):
+    """Neither of some genes, nor of another release; all that the paper used is the dataset as it was declared."""
+    hpa = DATASETS.get("hpa-v18")
+    assert not hpa.meta.is_part
+    hpa.choose({"genes": str(listed)}).fetch(SILENT)
+    assert hpa.meta.version == "release 18, 3 genes (part)"
+    assert load_dataset("hpa-v18").meta.is_part
+    monkeypatch.setitem(hpa.meta.paper, "proteins", 3)  # as if the paper had used no more
+    hpa.choose({"genes": str(listed)}).fetch(SILENT)
+    assert hpa.meta.version == "1"
+    (own_copy := listed.parent / "data" / "hpa-v18").mkdir(parents=True)
+    listed.write_text("ENSG00000000001\n")
+    hpa.choose({"genes": str(listed)}).fetch(SILENT)
+    assert hpa.meta.version == "release 18, 1 genes (part)"
+    monkeypatch.setenv("PCI_BENCH_DATA", str(own_copy.parent))
+    assert hpa.meta.version == "1"  # a user's own crops are what the user says
 
 
 def test_fields_that_were_removed_are_missed(server, listed, cache):

@@ -609,10 +609,10 @@ def made(evaluator):
     return pci_bench.evaluate(evaluator, human(cells=1), minimum_proteins=5, pairs=20)[0]
 
 
-def result(evaluator, features, dataset="hpa-v18", limit=None, **params):
+def result(evaluator, features, dataset="hpa-v18", limit=None, version="1", **params):
     name, _, weights = features.partition("@")
     content = made(evaluator).model_dump(by_alias=True)
-    content["dataset"] |= {"name": dataset, "limit": limit}
+    content["dataset"] |= {"name": dataset, "limit": limit, "version": version}
     content["features"] |= {"name": name, "weights": weights or None}
     content["evaluator"]["params"] |= {"minimum_proteins": 30} | params
     return Result.model_validate(content)
@@ -634,6 +634,7 @@ def test_printed_values_stand_beside_the_papers_own_parameters_only():
         {"statistic": "ratio"},
         {"dataset": "human-sim"},
         {"limit": 5},
+        {"version": "release 18, 24 genes (part)"},
     ):
         assert printed_value(result("pairwise-distance", "pci-conv3@lu2019-human", **({"pairs": 1000} | other))) is None
     assert printed_value(result("pairwise-distance", "pci-conv3@human-sim", pairs=1000)) is None

@@ -7,7 +7,7 @@ import io
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from pci_bench.acquisition.download import FetchedAll, fetch_all, origin_file
 from pci_bench.system.files import atomic_file, make_folder
@@ -32,6 +32,9 @@ class Manners:
 
     at_once: int = 4
     per_second: float = 5.0
+
+
+POLITE = Manners()
 
 
 @dataclass(frozen=True)
@@ -59,6 +62,11 @@ class Record:
     sha256: str = ""
     problem: str = ""
 
+    @property
+    def said(self) -> str:
+        """The file and why it did not come, for a sentence."""
+        return f"{PurePosixPath(self.file).name}: {self.problem}"
+
 
 class Collection:
     """The files of a dataset that are fetched one by one, and the list of them, ``manifest.csv``.
@@ -71,9 +79,9 @@ class Collection:
         How much is asked of a server.
     """
 
-    def __init__(self, folder: Path, manners: Manners = Manners()):
+    def __init__(self, folder: Path, manners: Manners | None = None):
         self.folder = folder
-        self.manners = manners
+        self.manners = manners or POLITE
         self.records = _read(folder / MANIFEST)
 
     @property
@@ -152,7 +160,8 @@ class Collection:
             if problem := check(fetched.path):
                 self.spoil(remote, problem)
         elif problem := came.failures.get(remote.name, ""):
-            self.records[remote.name] = Record(remote.name, remote.urls[0], _today(), problem=problem)
+            reason = problem.removeprefix(f"Could not fetch {remote.purpose} ").partition(" Try again later")[0]
+            self.records[remote.name] = Record(remote.name, remote.urls[0], _today(), problem=reason.rstrip("."))
 
     def _failed(self, remote: RemoteFile) -> bool:
         record = self.records.get(remote.name)

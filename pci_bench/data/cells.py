@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 Rescale = Literal["raw", "minmax"]
 
 OBS_COLUMNS = ("cell", "image", "field", "protein", "label", "labels", "cell_line", "plate", "split", "y", "x")
+PART = " (part)"  # the end of a dataset's version where its cells are a part of all
 PER_IMAGE_COLUMNS = ("protein", "cell_line", "plate")
 
 
@@ -53,7 +54,8 @@ class DatasetMeta:
     Parameters
     ----------
     name, version
-        A corrected dataset is a new name or a new version; results carry both.
+        A corrected dataset is a new name or a new version; results carry both. Where only a part of the cells was fetched, the
+        version says which: ``"release 18, 24 genes (part)"``.
     title, reference, licence
         One sentence, a citation, and the terms of use.
     confounder
@@ -94,6 +96,11 @@ class DatasetMeta:
     simulated_masks: bool = False
     paper: Mapping[str, int] = field(default_factory=dict)
     variant_of: str = ""
+
+    @property
+    def is_part(self) -> bool:
+        """Whether the cells are a part of all that the dataset has, so that no number is the paper's."""
+        return self.version.endswith(PART)
 
 
 class CropSource(Protocol):

@@ -80,14 +80,25 @@ class CyclopsWT2(FetchedScreen):
             )
         layout, fields = self._layout_of(plates)
         notes = [f"Raw fields of {len(plates):,} plates of {declared()['url']}: {_shown(plates)}."]
-        if lost := [record for record in collection.failed if record.file in {remote.name for remote in wanted}]:
+        names = {remote.name for remote in wanted}
+        if lost := [record for record in collection.failed if record.file in names]:
             notes.append(
-                f"{len(lost):,} of {len(wanted):,} files could not be fetched, for example {lost[0].url} ({lost[0].problem}). "
+                f"{len(lost):,} of {len(wanted):,} files could not be fetched, for example {lost[0].said}. "
                 f"`pci-bench data get {NAME} --retry` asks for them again."
             )
         only = {"plate": tuple(escape(plate) for plate in plates)}
         self.select(
-            Selection(tuple(plates), declared()["url"], layout, only, fields, identity_of(hashes), tuple(notes))
+            Selection(
+                tuple(plates),
+                declared()["url"],
+                layout,
+                only,
+                extent=f"{len(plates):,} of {len(listed):,} plates",
+                whole=set(plates) == set(listed) and not lost,
+                fields=fields,
+                identity=identity_of(hashes),
+                notes=tuple(notes),
+            )
         )
 
     def _unpack(self, here: Sequence[RemoteFile], collection: Collection, progress: Progress) -> None:

@@ -6,11 +6,12 @@ import hashlib
 import json
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+from pci_bench.data.cells import PART, DatasetMeta
 from pci_bench.data.counts import beside_the_papers
 from pci_bench.datasets.screens import SuppliedScreen
 from pci_bench.errors import UserError
@@ -39,6 +40,10 @@ class Selection:
         How its files lie: a declaration as `data prepare` takes it.
     only
         Parts of the files' names, and the values of those that are used.
+    extent
+        Release and number, for the dataset's version: ``"release 18, 24 genes"``.
+    whole
+        Whether that is all that the paper used.
     fields
         How many fields of view there are.
     identity
@@ -51,6 +56,8 @@ class Selection:
     source: str
     layout: Mapping[str, Any]
     only: Mapping[str, tuple[str, ...]]
+    extent: str
+    whole: bool
     fields: int
     identity: str
     notes: tuple[str, ...] = field(default=())
@@ -71,6 +78,17 @@ class FetchedScreen(SuppliedScreen):
         super().__init__(name)
         self.choices = dict(choices or {})
 
+    @property
+    def meta(self) -> DatasetMeta:
+        """What is known of it; where a part was fetched, its version says which."""
+        if user_data_folder(self._declared.name) or (selection := self.selection()) is None or selection.whole:
+            return self._declared
+        return replace(self._declared, version=selection.extent + PART)
+
+    @meta.setter
+    def meta(self, declared: DatasetMeta) -> None:
+        self._declared = declared
+
     def choose(self, choices: Mapping[str, str]) -> Self:
         """Return the screen with a choice of what is fetched."""
         if unknown := [name for name in choices if name not in (self.option, "retry")]:
@@ -87,12 +105,12 @@ class FetchedScreen(SuppliedScreen):
     @property
     def folder(self) -> Path:
         """Where what is fetched lies."""
-        return cache_folder() / "downloads" / self.meta.name
+        return cache_folder() / "downloads" / self._declared.name
 
     @property
     def parts(self) -> Path:
         """Where what is cut of each field is kept, so that more fields do not cut the others again."""
-        return cache_folder() / "fields" / escape(self.meta.name)
+        return cache_folder() / "fields" / escape(self._declared.name)
 
     def fetched_paths(self) -> Sequence[Path]:
         """Return where what is fetched and cut lies."""
@@ -101,12 +119,9 @@ class FetchedScreen(SuppliedScreen):
     def selection(self) -> Selection | None:
         """Return what was fetched, or None."""
         try:
-            content = read_json(self.folder / SELECTION)
-            only = {name: tuple(values) for name, values in content.pop("only").items()}
-            return Selection(
-                **content | {"only": only, "chosen": tuple(content["chosen"]), "notes": tuple(content["notes"])}
-            )
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            file = self.folder / SELECTION
+            return _selection(file, file.stat().st_mtime_ns)
+        except OSError:
             return None
 
     def select(self, selection: Selection) -> None:
@@ -153,6 +168,18 @@ class FetchedScreen(SuppliedScreen):
         layout = _layout(dict(selection.layout), self.meta.name)
         only = {name: frozenset(values) for name, values in selection.only.items()}
         return prepare_fields(Source(layout, self.folder, only), make_folder(self.parts), progress=store.progress)
+
+
+@lru_cache(maxsize=8)
+def _selection(file: Path, changed: int) -> Selection | None:
+    """Return what a file says was fetched; None where it cannot be read."""
+    try:
+        content = read_json(file)
+        only = {name: tuple(values) for name, values in content.pop("only").items()}
+        texts: dict[str, Any] = {name: tuple(content.pop(name)) for name in ("chosen", "notes")}
+        return Selection(**content, **texts, only=only)
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return None
 
 
 def identity_of(files: Sequence[tuple[str, str]], more: str = "") -> str:

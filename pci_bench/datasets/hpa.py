@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 NAME = "hpa-v18"
 FIELDS = "fields.csv"
+PAPERS_RELEASE = "18"
 LICENCE = "CC BY-SA 3.0"
 INSTEAD = "supply your own crops as `pci-bench describe hpa-v18` says"
 
@@ -87,7 +88,21 @@ class HumanProteinAtlas(FetchedScreen):
             )
         layout = declared()["layout"] | {"root": "."}
         identity = identity_of(hashes, sha256_of(self.folder / FIELDS))
-        self.select(Selection(tuple(genes), source, layout, {"gene": tuple(genes)}, len(fields), identity, notes))
+        releases = sorted({entry.release for entry in entries})
+        with_images = len({entry.gene for entry, _, _ in fields})
+        self.select(
+            Selection(
+                tuple(genes),
+                source,
+                layout,
+                {"gene": tuple(genes)},
+                extent=f"release {' and '.join(releases)}, {with_images:,} genes",
+                whole=releases == [PAPERS_RELEASE] and with_images >= self.meta.paper["proteins"],
+                fields=len(fields),
+                identity=identity,
+                notes=notes,
+            )
+        )
 
     def _source(self, before: Selection | None, progress: Progress) -> tuple[str, dict[str, Locations] | None]:
         """Return which release to fetch from, the one as before where it answers, and its table of locations."""
@@ -217,13 +232,13 @@ def _notes(
     releases = sorted({entry.release or "not said" for entry in entries})
     release = f"release {' and '.join(releases) or source} of the Human Protein Atlas, fetched {days}"
     notes = [
-        f"{release[0].upper()}{release[1:]}{'' if releases == ['18'] else ', not the version 18 that the paper used'}."
+        f"{release[0].upper()}{release[1:]}{'' if releases == [PAPERS_RELEASE] else ', not the version 18 that the paper used'}."
     ]
     wanted = {_entry(source, gene).name for gene in genes}
     wanted |= {_file_of(entry.gene, image).name for entry in entries for image in entry.images}
     if failed := [record for record in collection.failed if record.file in wanted]:
         notes.append(
-            f"{len(failed):,} of {len(wanted):,} files could not be fetched, for example {failed[0].url} ({failed[0].problem}). "
+            f"{len(failed):,} of {len(wanted):,} files could not be fetched, for example {failed[0].said}. "
             f"{collection.folder / MANIFEST} lists them; `pci-bench data get {NAME} --retry` asks for them again."
         )
     if bare := [entry.gene for entry in entries if not entry.images]:

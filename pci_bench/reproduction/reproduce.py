@@ -8,6 +8,7 @@ from pathlib import Path
 
 from pci_bench import weights
 from pci_bench.api.dataset import DATASETS
+from pci_bench.data.cells import PART
 from pci_bench.errors import UserError
 from pci_bench.features.names import parse
 from pci_bench.reporting.html.page import write_report
@@ -143,8 +144,10 @@ def compared(
     item: Item, results: Sequence[Result], runs: Sequence[ItemRun], left_out: dict[str, str], folders: list[Path]
 ) -> Outcome:
     """Return the outcome of an item's results."""
-    other_copies = {run.dataset: DATASETS.get(run.dataset).meta.variant_of for run in runs}
-    variant = "; ".join(f"{name} is another copy of the cells of {of}" for name, of in other_copies.items() if of)
+    metas = {run.dataset: DATASETS.get(run.dataset).meta for run in runs}
+    others = [f"{name} is another copy of the cells of {m.variant_of}" for name, m in metas.items() if m.variant_of]
+    others += [f"of {name} there is {m.version.removesuffix(PART)}, a part" for name, m in metas.items() if m.is_part]
+    variant = "; ".join(others)
     numbers = [
         number
         for name in item.tables

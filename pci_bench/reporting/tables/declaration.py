@@ -12,6 +12,7 @@ from typing import Any, Literal
 import pydantic
 
 from pci_bench.api.registry import Origin, Registry, origin_of
+from pci_bench.data.cells import PART
 from pci_bench.errors import UserError
 from pci_bench.reporting.candidates import Candidates
 from pci_bench.reporting.tables.fill import fill, has_params
@@ -227,9 +228,9 @@ def _printed() -> dict[tuple[str, str, str], list[tuple[Column, float, str]]]:
 def printed_value(result: Result) -> PaperRecord | None:
     """Return the number that the paper prints for exactly this: dataset, features, published weights, parameters; or None.
 
-    A limited dataset is not the paper's, nor is an exclusion other than the cell itself where the column names none.
+    A limited dataset is not the paper's, nor one of which a part was fetched, nor is an exclusion other than the cell itself where the column names none.
     """
-    if result.dataset.limit is not None:
+    if result.dataset.limit is not None or result.dataset.version.endswith(PART):
         return None
     everything = Candidates.of(result).everything
     key = (result.dataset.name, result.evaluator.name, result.features.full_name)
