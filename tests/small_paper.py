@@ -14,9 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import tifffile
 from sklearn.metrics import balanced_accuracy_score
 from sklearn.neighbors import KNeighborsClassifier
-from test_chong2015 import FILES, write
+from test_chong2015 import CLASSES, FILES, write
 from test_inpainting import NARROW, lively, write_keras
 
 import pci_bench
@@ -31,10 +32,12 @@ from pathlib import Path
 
 from pci_bench import weights
 from pci_bench.reporting.tables.declaration import TABLES
+from pci_bench.reproduction import claims
 
 facts = json.loads(Path(__file__).with_suffix(".json").read_text())
 weights.declared()["pci"]["lu2019-yeast"]["digest"] = facts["digest"]
 TABLES.get("table1").printed.update(facts["printed"])
+claims.LAYERS[:] = facts["order"]
 """
 
 
@@ -44,13 +47,15 @@ class SmallPaper:
 
     Attributes
     ----------
-    archive, network
-        The bytes of the archive of the three HDF5 files, and of the authors' HDF5 of weights.
+    archive, images, network
+        The bytes of the archive of the three HDF5 files, of the mirror's archive of images by class (the same pixels), and of the
+        authors' HDF5 of weights.
     accuracies
         In percent by feature set, k = 11, each cell predicted from all others: scikit-learn's.
     """
 
     archive: bytes
+    images: bytes
     network: bytes
     accuracies: dict[str, float]
 
@@ -58,8 +63,9 @@ class SmallPaper:
         """Write and return a plug-in that prints these accuracies, that of conv4 `off` points away."""
         folder.mkdir(exist_ok=True)
         printed = {name: [round(value + off * ("conv4" in name), 2)] for name, value in self.accuracies.items()}
-        blob = hashlib.sha1(b"blob %d\\0" % len(self.network) + self.network).hexdigest()
-        facts = {"digest": f"git-blob:{blob}", "printed": printed}
+        blob = hashlib.sha1(b"blob %d\0" % len(self.network) + self.network).hexdigest()
+        order = sorted(self.accuracies, key=self.accuracies.__getitem__, reverse=True)
+        facts = {"digest": f"git-blob:{blob}", "printed": printed, "order": order}
         (folder / "small_paper_facts.json").write_text(json.dumps(facts))
         file = folder / "small_paper_facts.py"
         file.write_text(PLUGIN)
@@ -82,11 +88,19 @@ def small_paper(folder: Path, monkeypatch) -> SmallPaper:
     data = folder / "data" / "chong2015"
     data.mkdir(parents=True)
     rng = np.random.default_rng(0)
-    archive = io.BytesIO()
-    with zipfile.ZipFile(archive, "w") as opened:
-        for name in FILES.values():
-            write(data / name, crops_of(rng), layout="attributes")
+    archive, images = io.BytesIO(), io.BytesIO()
+    with zipfile.ZipFile(archive, "w") as opened, zipfile.ZipFile(images, "w") as mirror:
+        for number, name in enumerate(FILES.values()):
+            pixels = crops_of(rng)
+            write(data / name, pixels, layout="attributes")
             opened.write(data / name, f"DeepLoc_full_datasets/{name}")
+            for row, crop in enumerate(pixels.reshape(-1, 2, 64, 64)):
+                of_class = CLASSES[row % 19]
+                for plane, suffix in zip(crop, ("gfp", "rfp"), strict=True):
+                    content = io.BytesIO()
+                    tifffile.imwrite(content, plane)
+                    place = f"images/{of_class}/{of_class}_{number * CELLS_PER_FILE + row}_{suffix}.tif"
+                    mirror.writestr(place, content.getvalue())
     file = folder / "model_weights.h5"
     write_keras(file, lively(PairedCellInpainting(1, 1, NARROW)))
     with monkeypatch.context() as patch:
@@ -98,7 +112,7 @@ def small_paper(folder: Path, monkeypatch) -> SmallPaper:
             name: by_scikit_learn(pci_bench.extract(name.replace("lu2019-yeast", "narrow"), cells)) for name in LAYERS
         }
     assert len({round(accuracy, 2) for accuracy in accuracies.values()}) > 2, "the layers must not be alike"
-    return SmallPaper(archive.getvalue(), file.read_bytes(), accuracies)
+    return SmallPaper(archive.getvalue(), images.getvalue(), file.read_bytes(), accuracies)
 
 
 def by_scikit_learn(adata, k: int = 11) -> float:

@@ -142,8 +142,8 @@ def _print_outcome(made: Outcome, folder: Path) -> None:
         show([written.HEADER, *rows], f"{table}: ours beside the printed numbers")
     for sentence in written.sentences(made):
         say(sentence)
-    for what, reason in made.missing.items():
-        say(f"Cannot be had: {what}: {reason.rstrip('.')}.")
-    if made.missing and (hint := what_can_still_be_done(made)):
-        say(f"What can still be done: {hint}")
+    if made.missing:
+        say(f"Nothing was run, since not all of it can be had: {', '.join(made.missing)}.")
+        if hint := what_can_still_be_done(made):
+            say(f"What can still be done: {hint}")
     say(f"{made.item.name}: {made.verdict}. Written: {', '.join(map(str, made.folders)) or folder}")

@@ -62,7 +62,9 @@ class Outcome:
     left_out
         By feature set, why it was not run.
     missing
-        By dataset or weights, why they could not be had.
+        By dataset or weights, why they could not be had, so that nothing was run.
+    wanting
+        The same of all that is not here, also where the rest was run without it.
     variant
         What the cells are where they are not the paper's; "" where they are.
     sources
@@ -76,6 +78,7 @@ class Outcome:
     claims: list[Claim] = field(default_factory=list)
     left_out: dict[str, str] = field(default_factory=dict)
     missing: dict[str, str] = field(default_factory=dict)
+    wanting: dict[str, str] = field(default_factory=dict)
     variant: str = ""
     sources: dict[str, str] = field(default_factory=dict)
     folders: list[Path] = field(default_factory=list)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pci_bench import weights
@@ -94,14 +94,17 @@ def reproduce(
     left_out = {
         features: "left out, as you asked" for run in item.runs for features in run.features if features in without
     }
-    runs, missing = [], {}
+    runs: list[ItemRun] = []
+    missing: dict[str, str] = {}
+    wanting: dict[str, str] = {}
     for declared in item.runs:
         run = on_stand_in(without_some(declared, without))
         lacks = lacking(run)
         unpublished = {f for f, need in lacks.items() if need.state is State.not_published and f not in run.needed}
         for features, need in lacks.items():
             reason = reasons.get(need.name, need.reason or f"`pci-bench {_get(need)}` gets it")
-            left_out[features] = f"{need.name}: {reason}"
+            left_out[features] = f"for want of {need.name}"
+            wanting[need.name] = reason
             if features not in unpublished and MISSING not in without:
                 missing[need.name] = reason
         here = without_some(run, lacks)
@@ -113,7 +116,7 @@ def reproduce(
         missing = {}
     if missing or not runs:
         nothing = {item.name: "every feature set that it is about was left out"}
-        outcome = Outcome(item, left_out=left_out, missing=missing or nothing)
+        outcome = Outcome(item, left_out=left_out, missing=missing or nothing, wanting=wanting)
         write_outcome(outcome, out / item.name)
         return outcome
     results: list[Result] = []
@@ -135,7 +138,7 @@ def reproduce(
         left_out |= {s.features: s.reason for s in output.not_run if s.features}
         write_report(folder)
         folders.append(folder)
-    outcome = compared(item, results, runs, left_out, folders)
+    outcome = replace(compared(item, results, runs, left_out, folders), wanting=wanting)
     write_outcome(outcome, out / item.name)
     return outcome
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from pci_bench.reproduction.outcome import Number, Outcome
 from pci_bench.system.files import atomic_file, make_folder, write_json
-from pci_bench.system.text import markdown, markdown_table
+from pci_bench.system.text import enumerated, markdown, markdown_table
 
 HEADER = ("feature set", "column", "ours", "printed", "difference", "allowed", "")
 
@@ -48,7 +48,10 @@ def sentences(outcome: Outcome) -> list[str]:
         said.append(f"{'Holds' if claim.holds else 'DOES NOT HOLD'}: {claim.text} ({claim.found}).")
     if outcome.item.why_not and any(n.tolerance is None for n in outcome.numbers):
         said.append(f"Not judged: {outcome.item.why_not}")
-    said += [f"Not run: {features}: {reason.rstrip('.')}." for features, reason in outcome.left_out.items()]
+    for reason in dict.fromkeys(outcome.left_out.values()):
+        rows = [features for features, why in outcome.left_out.items() if why == reason]
+        said.append(f"Not run: {enumerated(rows)}: {reason.rstrip('.')}.")
+    said += [f"Not here: {name}: {reason.rstrip('.')}." for name, reason in outcome.wanting.items()]
     said += [f"From: {name}: {source.rstrip('.')}." for name, source in outcome.sources.items() if source]
     return said
 
@@ -87,5 +90,6 @@ def as_json(outcome: Outcome) -> dict[str, Any]:
         "claims": [{"text": c.text, "holds": c.holds, "found": c.found} for c in outcome.claims],
         "left_out": outcome.left_out,
         "missing": outcome.missing,
+        "not_here": outcome.wanting,
         "sources": outcome.sources,
     }
