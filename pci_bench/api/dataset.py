@@ -12,6 +12,7 @@ from pci_bench.api.registry import Registry, instance_of
 from pci_bench.data.cells import Cells, DatasetMeta
 from pci_bench.data.store import StoreWriter
 from pci_bench.errors import UserError
+from pci_bench.system.files import user_data_folder
 from pci_bench.system.progress import Progress
 from pci_bench.system.remote import RemoteFile, downloaded_file
 
@@ -101,6 +102,10 @@ class Dataset(ABC):
             f"'{name}' takes no files by `pci-bench data import`: "
             + (self.unavailable_reason() or f"`pci-bench data get {name}` gets it.")
         )
+
+    def own_copy(self) -> Path | None:
+        """Return the folder of a user's own copy, ``PCI_BENCH_DATA/<name>``, which is used in place of anything fetched; or None."""
+        return user_data_folder(self.meta.name)
 
     def fetched_paths(self) -> Sequence[Path]:
         """Return where in the cache :meth:`fetch`, :meth:`build` and :meth:`import_copy` put files, there or not; ``data remove`` removes them.

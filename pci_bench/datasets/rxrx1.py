@@ -75,7 +75,7 @@ class Organelles(Dataset):
 
     def build(self, store: StoreWriter) -> None:
         """Fetch the fields where there is no copy, cut them, and store the cells."""
-        own = user_data_folder(COPY)
+        own = self.own_copy()
         root = self._checked(own) if own is not None else self._fetched(store.progress)
         parts = store_folder(self).with_suffix(".parts")
         self.prepared(root, parts, store.progress).write(store)
@@ -117,9 +117,13 @@ class Organelles(Dataset):
             licence=declared()["licence"],
         )
 
+    def own_copy(self) -> Path | None:
+        """Return the folder ``PCI_BENCH_DATA/rxrx1-organelles``, which holds the fields of both datasets, or None."""
+        return user_data_folder(COPY)
+
     def downloads(self) -> Sequence[RemoteFile]:
         """Return the images, where there is no copy of the user's own."""
-        return () if user_data_folder(COPY) else self._remotes()
+        return () if self.own_copy() else self._remotes()
 
     def fetched_paths(self) -> Sequence[Path]:
         """Return where the images are kept."""

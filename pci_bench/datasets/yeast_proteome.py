@@ -14,6 +14,7 @@ import numpy as np
 from pci_bench.acquisition.pinned import PinnedFiles
 from pci_bench.api.dataset import Dataset, register_dataset
 from pci_bench.data.cells import DatasetMeta
+from pci_bench.system.files import user_data_folder
 from pci_bench.system.progress import Progress
 from pci_bench.system.remote import RemoteFile
 
@@ -62,6 +63,10 @@ class YeastProteome(Dataset):
     def downloads(self) -> Sequence[RemoteFile]:
         """Return the tables of the screens, of published changes, and of localizations."""
         return self.files.remotes()
+
+    def own_copy(self) -> Path | None:
+        """Return the folder ``PCI_BENCH_DATA/yeast-proteome``, which holds the files of all screens, or None."""
+        return user_data_folder(self.files.dataset)
 
     def fetch(self, progress: Progress) -> None:
         """Fetch the tables, unless they are here."""

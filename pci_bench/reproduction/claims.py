@@ -17,6 +17,8 @@ CONV4 = "pci-conv4@lu2019-yeast"
 SUPERVISED = "deeploc-fc2@kraus2017"
 LAYERS = [f"pci-conv{i}@lu2019-yeast" for i in (4, 3, 5, 2, 1)]  # in the order that Table 1 prints
 HUMAN = ("pci-conv3@lu2019-human", "pci-conv4@lu2019-human")
+SAME_SCORE = 1e-3
+TIED = {"RAP3": ["ATP19", "PXL1", "YJL131C"], "ALP3": ["ECO1"]}  # reproductions/test_change_profiles.py shows it
 COMPARTMENTS = (("cytosol", "nucleoplasm"), ("nucleoli", "nucleus"))
 
 
@@ -198,6 +200,28 @@ def moa_confusion(results: Results) -> Iterator[Claim]:
         yield Claim(f"all {n * n} counts of the confusion matrix are as printed", equal == n * n, f"{equal} of {n * n}")
 
 
+def published_changes(results: Results) -> Iterator[Claim]:
+    """Lu et al. 2018: the published scores, but for proteins whose 50th and 51st neighbours are equally far."""
+    from pci_bench.datasets.yeast_proteome import YeastProteomeScreens, read_table
+
+    folder = YeastProteomeScreens().files.folder
+    for r in results:
+        if r.evaluator.name != "change-profiles":
+            continue
+        condition = r.evaluator.params["condition"]
+        theirs = read_table(folder / f"{condition}_change.txt").astype(float)
+        ours = r.tables["changes"].set_index("protein").reindex(theirs.index)[list(theirs.columns)]
+        equal = ((ours - theirs).abs() < SAME_SCORE).all(axis=1)
+        differing = sorted(equal.index[~equal])
+        ties = TIED.get(condition, [])
+        yield Claim(
+            f"{condition}: all rows are the published ones to {SAME_SCORE:g}, but for {', '.join(ties)}, whose 50th and 51st "
+            "neighbours are equally far",
+            set(differing) <= set(ties),
+            f"{int(equal.sum()):,} of {len(equal):,}" + (f"; not {', '.join(differing[:5])}" if differing else ""),
+        )
+
+
 CLAIMS: dict[str, Callable[[Results], Iterator[Claim]]] = {
     "table1": layers_in_order,
     "supplementary-table1": knn_order,
@@ -209,6 +233,7 @@ CLAIMS: dict[str, Callable[[Results], Iterator[Claim]]] = {
     "figure4": proteome_clusters,
     "figure5": compartments,
     "bbbc021-moa": moa_confusion,
+    "change-profiles": published_changes,
 }
 
 

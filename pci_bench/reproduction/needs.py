@@ -13,7 +13,6 @@ from pci_bench.api.dataset import DATASETS
 from pci_bench.errors import UserError
 from pci_bench.features.names import parse
 from pci_bench.reproduction.items import ItemRun
-from pci_bench.system.files import user_data_folder
 from pci_bench.system.progress import Progress
 from pci_bench.system.remote import RemoteFile, downloaded_file
 
@@ -90,7 +89,7 @@ def dataset_need(name: str) -> Need:
     """Return what is known of getting a dataset."""
     dataset = DATASETS.get(name)
     reason, licence = loading.unavailable_reason(dataset), dataset.meta.licence
-    stored = user_data_folder(name) is not None or loading.store_folder(dataset).exists()
+    stored = dataset.own_copy() is not None or loading.store_folder(dataset).exists()
     missing = () if stored and reason is None else _missing(dataset.downloads())
     if reason is None and not missing:
         return Need(name, True, State.here, licence=licence)
@@ -169,9 +168,10 @@ def get_all(needs: Sequence[Need], progress: Progress, choices: Mapping[str, str
 
 def origin(name: str) -> str:
     """Return where a dataset's cells came from: the user's folder, or the address and SHA-256 of what was fetched."""
-    if (own := user_data_folder(name)) is not None:
+    dataset = DATASETS.get(name)
+    if (own := dataset.own_copy()) is not None:
         return f"your copy in {own}"
-    files = [downloaded_file(remote) for remote in DATASETS.get(name).downloads()]
+    files = [downloaded_file(remote) for remote in dataset.downloads()]
     noted = [f"{note.url or 'imported'}, sha256 {note.sha256}" for note in map(Origin.of, files) if note.sha256]
     if len(noted) > 1:
         return f"{len(noted)} files, the first {noted[0]}"
