@@ -30,6 +30,7 @@ from pci_bench.api.model import MODELS
 from pci_bench.api.plugins import load_plugin
 from pci_bench.benchmarks import BENCHMARKS
 from pci_bench.cli import app
+from pci_bench.data.annotation_sources import annotation_sources
 from pci_bench.datasets import DATASETS, human_sim, yeast_sim
 from pci_bench.features.names import select
 from pci_bench.reporting.describe import described
@@ -60,6 +61,12 @@ NOT_RUN = {
     "run yeast-screens": "likewise; reproductions/test_figure3.py runs it",
     "run yeast-knn --features controls,file:mine.parquet": "controls hold a network of full width; index.md runs the file with others",
     "run human-proteome --dataset nop1pr-orf": "the crops are had from their authors on request",
+    "data get hpa-v18": "it is fetched; tests/test_human_protein_atlas.py does so from a local server",
+    "data get cyclops-wt2": "it is fetched; tests/test_cyclops.py does so from a local server",
+    "data get go-": "it is fetched; tests/test_annotation_sources.py does so from a local server",
+    "data get huh2003": "likewise",
+    "run human-distances --dataset hpa-v18": "its images are fetched",
+    "run human-proteome --dataset hpa-v18": "likewise",
     "compare old new": "these two folders are the reader's",
     "describe ring-means": "tests/test_plugin_package.py installs the package and runs it",
     "test ring-means": "likewise",
@@ -174,7 +181,7 @@ def check_names(command: str, options: dict) -> None:
     elif command in ("describe", "test"):
         assert described(options["name"])
     elif command.startswith("data ") and options.get("name", READERS_DATASET) != READERS_DATASET:
-        DATASETS.get(options["name"])
+        assert options["name"] in annotation_sources() or DATASETS.get(options["name"])
     elif command == "weights get":
         family, _, name = options["name"].partition("@")
         assert name in weights.declared()[family], f"{family} has no weights {name}"
