@@ -135,5 +135,5 @@ def test_a_pass_over_the_cells_is_estimated_once():
 
 
 def test_where_the_number_of_cells_is_not_known_no_time_is_said():
-    assert estimated(items()["figure2b"].runs).text() == "not known before hpa-v18 is here"
+    assert estimated(items()["figure2b"].runs).text() == "not known before the cells of hpa-v18 are read"
     assert "about" in Estimate(100.0, (), 2, 75.0).text()

@@ -17,6 +17,7 @@ from pci_bench.benchmarks import BENCHMARKS
 from pci_bench.data.store import open_store
 from pci_bench.reproduction.items import ItemRun
 from pci_bench.system.foreign import toml_value
+from pci_bench.system.text import enumerated
 from pci_bench.system.threads import available_cores
 
 SIDE = 768  # of the matrices
@@ -45,7 +46,7 @@ class Estimate:
         """Return it as half a sentence."""
         cores = f"{self.cores} core{'s' if self.cores > 1 else ''} at {self.gflops:.0f} GFLOP/s"
         if self.seconds is None:
-            return f"not known before {' and '.join(self.unknown)} {'is' if len(self.unknown) == 1 else 'are'} here"
+            return f"not known before the cells of {enumerated(self.unknown)} are read"
         return f"about {duration(self.seconds)} on {cores}, less where features are in the cache"
 
 
