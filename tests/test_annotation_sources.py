@@ -6,6 +6,7 @@ import csv
 import gzip
 import hashlib
 import io
+import re
 from importlib.resources import files
 
 import numpy as np
@@ -61,11 +62,14 @@ def test_an_ontology_is_fetched_once_and_its_own_date_and_version_are_said(serve
     assert call(capsys, monkeypatch, "data", "get", "go-human").code == 0
     assert len(server.asked) == asked
     listed = " ".join(call(capsys, monkeypatch, "data", "list").out.split())
-    assert "go-yeast is not in the cache" in listed
-    assert "go-human is not" not in listed
+    assert re.search(r"go-human ready [\d.]+ kB CC BY 4.0 go-yeast to fetch", listed)
     server.mirror(f"{RELEASE}annotations/sgd.gaf.gz", gzip.compress(bundled(".gaf")))
     assert call(capsys, monkeypatch, "data", "get", "go-yeast").code == 0
     assert len(server.asked) == asked + 1  # both have the same ontology
+    assert "as it came: release 2018-11-15" in call(capsys, monkeypatch, "data", "verify", "go-yeast").out
+    assert call(capsys, monkeypatch, "data", "remove", "go-human").code == 0
+    assert annotation_sources()["go-human"].file("gaf") is None
+    assert annotation_sources()["go-yeast"].file("obo") is not None  # which go-yeast needs
 
 
 def test_the_enrichment_of_clusters_takes_a_source_by_its_name(server):

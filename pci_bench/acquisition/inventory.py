@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from pci_bench.acquisition.download import forget, size_on_disk
 from pci_bench.api.dataset import Dataset
 from pci_bench.api.loading import downloads, fetched_paths, store_folder, unavailable_reason
+from pci_bench.data.annotation_sources import AnnotationSource, annotation_sources
 from pci_bench.data.store import cells_in
 from pci_bench.system.files import cache_folder, escape, finished, lock, remove_folder, user_data_folder, user_path
-from pci_bench.system.remote import downloaded_file
+from pci_bench.system.remote import RemoteFile, downloaded_file
 from pci_bench.system.room import megabytes
 
 
@@ -48,17 +49,45 @@ def inventory_of(dataset: Dataset) -> Inventory:
 def _state(dataset: Dataset) -> str:
     """Return what is needed before a dataset without a store can be read."""
     reason, remotes = unavailable_reason(dataset), downloads(dataset)
-    missing = [remote for remote in remotes if not downloaded_file(remote).is_file()]
-    if missing:
-        sizes = [remote.size for remote in missing if remote.size is not None]
-        if len(sizes) < len(missing):
-            return f"more than {megabytes(sum(sizes))} to fetch" if sizes else "to fetch, size not published"
-        return f"{megabytes(sum(sizes))} to fetch"
+    if missing := _to_fetch(remotes):
+        return missing
+    if reason:
+        return "to fetch" if f"data get {dataset.meta.name}" in reason else "by hand"
     if remotes:
         return "fetched, read on first use"
-    if reason:
-        return "by hand"
     return "your copy, read on first use" if user_data_folder(dataset.meta.name) else "generated on first use"
+
+
+def _to_fetch(remotes: Iterable[RemoteFile]) -> str:
+    """Return how much of some files is not here yet; "" where all are."""
+    missing = [remote for remote in remotes if not downloaded_file(remote).is_file()]
+    sizes = [remote.size for remote in missing if remote.size is not None]
+    if len(sizes) < len(missing):
+        return f"more than {megabytes(sum(sizes))} to fetch" if sizes else "to fetch, size not published"
+    return f"{megabytes(sum(sizes))} to fetch" if missing else ""
+
+
+def inventory_of_annotations(source: AnnotationSource) -> Inventory:
+    """Return what of some annotations is here."""
+    here = source.unavailable_reason() is None
+    state = "ready" if here else _to_fetch(source.releases[0].files.values()) or "fetched, read on first use"
+    return Inventory(state, None, sum(map(size_on_disk, files_of(source))))
+
+
+def files_of(source: AnnotationSource) -> list[Path]:
+    """Return where in the cache the files of some annotations lie, there or not."""
+    fetched = [downloaded_file(remote) for release in source.releases for remote in release.files.values()]
+    return [*fetched, source.joined_table] if source.is_table else fetched
+
+
+def remove_annotations(source: AnnotationSource) -> int | None:
+    """Remove annotations from the cache, but for files that others need; return as :func:`remove`."""
+    others = [
+        other for other in annotation_sources().values() if other is not source and not other.unavailable_reason()
+    ]
+    shared = {path for other in others for path in files_of(other)}
+    paths = [path for path in files_of(source) if path.exists() and path not in shared]
+    return sum(map(forget, paths)) if paths else None
 
 
 def stores(name: str) -> list[Path]:

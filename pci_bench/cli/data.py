@@ -19,29 +19,32 @@ def data_list(plugin: PluginOption = None) -> None:
     """List datasets: whether each is ready, its cells and its size on disk where it is in the cache, and its licence."""
     load_plugins(plugin)
     from pci_bench.acquisition.download import size_on_disk
-    from pci_bench.acquisition.inventory import inventory_of, stored_names, stores
+    from pci_bench.acquisition.inventory import Inventory, inventory_of, inventory_of_annotations, stored_names, stores
     from pci_bench.api.dataset import DATASETS
     from pci_bench.data.annotation_sources import annotation_sources
     from pci_bench.system.files import cache_folder
     from pci_bench.system.room import megabytes
 
-    rows, total = [("dataset", "state", "cells", "on disk", "licence")], 0
-    for name in DATASETS:
-        dataset = DATASETS.get(name)
-        here = inventory_of(dataset)
+    def row(name: str, here: Inventory, licence: str) -> tuple[str, ...]:
         cells = "" if here.cells is None else f"{here.cells:,}"
-        licence = "; ".join(re.split(r"[,:(]", part)[0].strip() for part in (dataset.meta.licence or "").split(";"))
-        rows.append((name, here.state, cells, megabytes(here.bytes) if here.bytes else "", licence))
-        total += here.bytes
+        short = "; ".join(re.split(r"[,:(]", part)[0].strip() for part in licence.split(";"))
+        return (name, here.state, cells, megabytes(here.bytes) if here.bytes else "", short)
+
+    named = {name: DATASETS.get(name) for name in DATASETS}
+    here = {name: inventory_of(dataset) for name, dataset in named.items()}
+    rows = [row(name, here[name], dataset.meta.licence or "") for name, dataset in named.items()]
     for name in stored_names():
-        if name not in DATASETS.names():
-            size = sum(map(size_on_disk, stores(name)))
-            rows.append((name, "in the cache", "", megabytes(size), ""))
-            total += size
-    show(rows, "Datasets")
-    sources = annotation_sources().items()
-    show([(n, s.title, s.unavailable_reason() or "in the cache") for n, s in sources], "Annotations of proteins")
-    say(f"In the cache, {cache_folder()}: {megabytes(total)}. `pci-bench describe NAME` says how each is had.")
+        if name not in here:
+            here[name] = Inventory("in the cache", None, sum(map(size_on_disk, stores(name))))
+            rows.append(row(name, here[name], ""))
+    titles = ("dataset", "state", "cells", "on disk", "licence")
+    show([titles, *rows], "Datasets")
+    sources = {name: (inventory_of_annotations(s), s.licence) for name, s in annotation_sources().items()}
+    show([("name", *titles[1:]), *(row(name, *found) for name, found in sources.items())], "Annotations of proteins")
+    total = sum(found.bytes for found in here.values())
+    say(
+        f"In the cache, {cache_folder()}: {megabytes(total)} of datasets. `pci-bench describe NAME` says how each is had."
+    )
 
 
 @data_app.command("get")
@@ -85,14 +88,23 @@ def data_get(
 
 
 @data_app.command("verify")
-def data_verify(name: Annotated[str, typer.Argument(help="A dataset.")], plugin: PluginOption = None) -> None:
+def data_verify(
+    name: Annotated[str, typer.Argument(help="A dataset; or annotations.")], plugin: PluginOption = None
+) -> None:
     """Read a cached dataset again, every pixel and every file that was fetched for it, and compare with the hashes of when it came."""
     load_plugins(plugin)
     from pci_bench.acquisition.download import verify_files
     from pci_bench.api.dataset import DATASETS, load_dataset
     from pci_bench.api.loading import downloads, store_folder, verify
+    from pci_bench.data.annotation_sources import annotation_sources
     from pci_bench.data.counts import said_of
 
+    if source := annotation_sources().get(name):
+        release = source.fetched()
+        if release is None or not verify_files(release.files.values(), progress=ConsoleProgress(err)):
+            raise UserError(f"{source.unavailable_reason()}.")
+        say(f"{name} is as it came: release {release.name}.")
+        return
     dataset = DATASETS.get(name)
     if files := verify_files(downloads(dataset), progress=ConsoleProgress(err)):
         say(
@@ -192,19 +204,22 @@ def data_prepare(
 
 @data_app.command("remove")
 def data_remove(
-    name: Annotated[str, typer.Argument(help="A dataset that is in the cache.")], plugin: PluginOption = None
+    name: Annotated[str, typer.Argument(help="A dataset, or annotations, in the cache.")], plugin: PluginOption = None
 ) -> None:
     """Remove a dataset from the cache: its cells and what was fetched for it. Your own files are not touched."""
     load_plugins(plugin)
     from pci_bench.acquisition.download import size_on_disk
-    from pci_bench.acquisition.inventory import remove, stored_names, stores
+    from pci_bench.acquisition.inventory import remove, remove_annotations, stored_names, stores
     from pci_bench.api.dataset import DATASETS
+    from pci_bench.data.annotation_sources import annotation_sources
     from pci_bench.datasets.prepared import prepared_folder, remove_prepared
     from pci_bench.system.room import megabytes
 
     if prepared_folder(name).is_dir():
         freed: int | None = sum(map(size_on_disk, (prepared_folder(name), *stores(name))))
         remove_prepared(name)
+    elif source := annotation_sources().get(name):
+        freed = remove_annotations(source)
     else:
         unknown = name not in DATASETS and name in stored_names()
         freed = remove(name, None if unknown else DATASETS.get(name))
