@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import threading
 import time
 import zipfile
@@ -19,8 +20,9 @@ import tifffile
 
 from pci_bench import load_dataset
 from pci_bench.data.cells import Channel
-from pci_bench.datasets import toy
+from pci_bench.datasets import DATASETS, toy
 from pci_bench.errors import UserError
+from pci_bench.system.progress import Progress
 
 # ---- the toy data sets from a user's copy
 
@@ -224,6 +226,24 @@ def test_an_archive_with_other_crops_is_refused_and_fetched_again_the_next_time(
             load_dataset("toy-human")
         archive_of(test_data / "toy-human", folder, tmp_path / "repo.zip")
         assert len(load_dataset("toy-human")) == 62
+
+
+@pytest.mark.parametrize("kind", ["archive", "folder"])
+def test_a_users_copy_of_a_toy_dataset_is_imported_and_checked(test_data, tmp_path, monkeypatch, kind):
+    d = toy.DECLARATIONS["toy-human"]
+    declare(monkeypatch, "toy-human", "http://127.0.0.1:1/repo.zip")
+    whole = test_data / "toy-human"
+    lacking = copy_of(
+        whole, tmp_path / "lacking", lambda copy: shutil.rmtree(next(p for p in copy.iterdir() if p.is_dir()))
+    )
+    for folder in (lacking, whole):
+        copy = folder if kind == "folder" else archive_of(folder, d["folder"], tmp_path / "mine.zip")
+        if folder is lacking:
+            with pytest.raises(UserError, match=r"is not 'toy-human' as pinned: .*Nothing was imported\."):
+                DATASETS.get("toy-human").import_copy(copy, Progress())
+        else:
+            DATASETS.get("toy-human").import_copy(copy, Progress())
+    assert len(load_dataset("toy-human")) == 62
 
 
 def test_an_archive_whose_members_point_outside_writes_nothing_outside(test_data, tmp_path, monkeypatch, cache):

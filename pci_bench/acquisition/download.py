@@ -202,15 +202,18 @@ def _fetch(remote: RemoteFile, progress: Progress, client: Client) -> tuple[Fetc
                 return Fetched(file, origin.url, _sha256(file, digest)), False
         part, failures = Part(unfinished_folder(file)), []
         check_room(file.parent, (remote.size or 0) - part.length(), remote.purpose)
-        for source in sources(remote):
+        addresses = sources(remote)
+        for number, source in enumerate(addresses, start=1):
             try:
                 came, url = _retrieved(source, remote, digest, part, client, progress)
             except (DownloadError, OSError) as error:
-                number = error_number(error)
-                reason = REMEDIES[number] if number in REMEDIES else str(error)
+                refused = error_number(error)
+                reason = REMEDIES[refused] if refused in REMEDIES else str(error)
                 failures.append(f"from {source} ({reason})")
                 if isinstance(error, OSError):  # of the disk: another source would not help
                     break
+                if number < len(addresses):
+                    progress.say(f"{source}: {reason}. The next source is asked.")
             else:
                 fetched = _put(came, file, url, digest)
                 shutil.rmtree(part.folder, ignore_errors=True)
@@ -328,13 +331,8 @@ def _not_silent(record: logging.LogRecord) -> bool:
 class _OneOfMany(Progress):
     """The progress of one of many files: it moves a bar that all share."""
 
-    def __init__(self, advance: Callable[[int], None], say: Callable[[str], object]):
+    def __init__(self, advance: Callable[[int], None]):
         self.advance = advance
-        self.say_for_all = say
-
-    def say(self, sentence: str) -> None:
-        """Tell the user one thing."""
-        self.say_for_all(sentence)
 
     @contextmanager
     def transfer(self, title: str, total: int | None = None) -> Iterator[Callable[[int], None]]:
@@ -406,9 +404,7 @@ def fetch_all(
     with _bar(progress, title, sum(bytes_known) if in_bytes else None, len(listed)) as (moved, done):
         pool = ThreadPoolExecutor(max_workers=max(workers, 1), thread_name_prefix="fetch")
         try:
-            asked = {
-                pool.submit(_fetch, remote, _OneOfMany(moved, say), client): name for name, remote in wanted.items()
-            }
+            asked = {pool.submit(_fetch, remote, _OneOfMany(moved), client): name for name, remote in wanted.items()}
             for future in as_completed(asked):
                 name = asked[future]
                 try:

@@ -313,6 +313,8 @@ def _ask(url: str, part: Part, client: Client, shown: Shown, size: int | None, c
         if error.code == NOT_SATISFIABLE and start:
             part.discard()
             return _ask(url, part, client, shown, size, checked)
+        if 300 <= error.code < 400:
+            raise DownloadError(f"the server sends us on again and again ({error.code})") from error
         reason = f"the server answers {error.code} {str(error.reason).partition(chr(10))[0]}".rstrip(" .")
         if error.code in PASSING:
             raise PassingError(reason, _seconds(error.headers.get("Retry-After"))) from error
@@ -373,7 +375,7 @@ def _copy(
             raise DownloadError(f"more than the {total:,} bytes expected came")
         if (now := time.monotonic()) - since >= patience.window:
             if received < patience.least:
-                raise DownloadError(f"only {received:,} bytes came in {now - since:.0f} s")
+                raise DownloadError(f"only {received:,} bytes came in {now - since:.2g} s")
             since, received = now, 0
 
 
@@ -381,13 +383,13 @@ def _failure(error: BaseException, patience: Patience) -> DownloadError:
     """Return why a connection failed, and whether that may pass."""
     cause = error.reason if isinstance(error, URLError) and isinstance(error.reason, Exception) else error
     if isinstance(cause, TimeoutError):
-        return DownloadError(f"the server says nothing for {patience.silence:.0f} s")
+        return DownloadError(f"the server says nothing for {patience.silence:g} s")
     if isinstance(cause, socket.gaierror):
         return DownloadError(f"the name of the server is not known here ({cause.strerror}): is there a network")
-    reason = (str(cause) or type(cause).__name__).rstrip(".")
+    reason = (getattr(cause, "strerror", None) or str(cause) or type(cause).__name__).rstrip(".")
     dropped = isinstance(cause, (ConnectionError, http.client.IncompleteRead, ssl.SSLEOFError))
     if dropped and not isinstance(cause, ConnectionRefusedError):
-        return PassingError(reason)
+        return PassingError(f"the connection was lost ({reason})")
     return DownloadError(reason)
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from pci_bench.system.room import megabytes
 from pci_bench.system.text import terminal
 
 if TYPE_CHECKING:
@@ -67,7 +68,7 @@ class ConsoleProgress(Progress):
                     bars.update(task, completed=position)
 
             yield move
-        self.say(f"  {title}: {here / 1e6:,.1f} MB, {time.perf_counter() - started:.1f} s")
+        self.say(f"  {title}: {megabytes(here)}, {time.perf_counter() - started:.1f} s")
 
     @contextmanager
     def _bar(self, title: str, total: int | None, *columns: ProgressColumn) -> Iterator[tuple[Bars | None, TaskID]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import io
 import json
 import os
 import re
@@ -14,6 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import pytest
+from rich.console import Console
 from servers import (
     Fault,
     FileServer,
@@ -36,7 +38,7 @@ from pci_bench.acquisition import download as downloads
 from pci_bench.acquisition import transfer
 from pci_bench.acquisition.download import expected_digest, fetch, fetch_all, import_file, origin_file, verify_files
 from pci_bench.acquisition.transfer import Patience
-from pci_bench.system.progress import Progress
+from pci_bench.system.progress import ConsoleProgress, Progress
 from pci_bench.system.remote import RemoteFile, downloaded_file
 
 CONTENT = bytes(range(256)) * 400
@@ -98,6 +100,8 @@ class Row:
     times: int | None = None
     size: int | None = None
     ranges: bool = True
+    then: Fault | None = None  # once, after the fault
+    second: bool = False  # whether there is another source, which gives the file
 
 
 ROWS = [
@@ -112,12 +116,13 @@ ROWS = [
     Row("403", status(403), ("the server answers 403",)),
     Row("500, always", status(500), ("the server answers 500 Internal Server Error, 3 times",)),
     Row("500, once", status(500), times=1),
-    Row("502, 503 and 504, once each", status(502), times=1),
+    Row("502, then 503", status(502), times=1, then=status(503)),
+    Row("504, then drops in the middle", status(504), times=1, then=ends_after(50_000)),
     Row("429 with Retry-After, then gives it", status(429, Retry_After="1"), times=1),
     Row("429 with Retry-After of an hour", status(429, Retry_After="3600"), ("answers 429", "asks to wait for 3,600 s")),
     Row("a web page", web_page, ("a web page in place of the file",)),
     Row("redirects to the file", redirect("/elsewhere.zip")),
-    Row("redirects in a circle", redirect("/file.zip"), ("infinite loop",)),
+    Row("redirects in a circle", redirect("/file.zip"), ("sends us on again and again",)),
     Row("redirects to file://", redirect("file:///etc/passwd"), ("sends us on to file:///etc/passwd", "only http and https")),
     Row("redirects to ftp://", redirect("ftp://127.0.0.1/file.zip"), ("sends us on to ftp://", "only http and https")),
     Row("declares too few bytes", declares(500), ("not the expected file", SHA256)),
@@ -126,6 +131,9 @@ ROWS = [
     Row("says no length", no_length),
     Row("sends too much, and no length", lambda r: (r.head(length=None), r.wfile.write(CONTENT * 2)), ("more than the 102,400",), size=LENGTH),
     Row("another file", instead(CONTENT[::-1]), ("not the expected file", "its sha256 is", SHA256)),
+    Row("another file, and there is a second source", instead(CONTENT[::-1]), second=True),
+    Row("404, and there is a second source", status(404), second=True),
+    Row("stalls in the middle, and there is a second source", stalls_after(50_000), second=True),
 ]  # fmt: skip
 
 
@@ -133,16 +141,15 @@ ROWS = [
 def test_every_fault_ends_in_the_whole_file_or_one_sentence(row, server, cache):
     server.files.update({"/elsewhere.zip": CONTENT, "/file.zip": Served(CONTENT, ranges=row.ranges)})
     server.fail("/file.zip", row.fault, times=row.times)
-    if row.what.startswith("502"):
-        server.fail("/file.zip", status(503), times=1)
-        server.fail("/file.zip", status(504), times=1)
-    patience = replace(HASTY, retries=3) if row.what.startswith("502") else HASTY
+    if row.then:
+        server.fail("/file.zip", row.then, times=1)
     url = server.url("/file.zip")
+    second = [server.url("/elsewhere.zip")] if row.second else []
     if not row.words:
-        assert fetched(url, size=row.size, patience=patience) == CONTENT
+        assert fetched(url, *second, size=row.size) == CONTENT
     else:
         with pytest.raises(UserError) as error:
-            fetched(url, size=row.size, patience=patience)
+            fetched(url, size=row.size)
         said = str(error.value)
         for word in (f"Could not fetch the file from {url}", *row.words):
             assert word in said
@@ -291,8 +298,10 @@ def test_the_second_source_is_asked_where_the_first_has_another_file(server):
     server.files["/wrong.zip"] = CONTENT[::-1]
     with FileServer({"/file.zip": CONTENT}) as second:
         remote = wanted(server.url("/wrong.zip"), server.url("/gone.zip"), second.url("/file.zip"))
-        here = fetch(remote, progress=Progress(), patience=HASTY)
+        heard = Heard()
+        here = fetch(remote, progress=heard, patience=HASTY)
         assert here.path.read_bytes() == CONTENT
+        assert [sentence.endswith("The next source is asked.") for sentence in heard.said] == [True, True]
         assert here.url == second.url("/file.zip")
         assert server.paths() == ["/wrong.zip", "/gone.zip"]
 
@@ -365,6 +374,19 @@ def test_a_full_disk_is_a_sentence_and_what_came_is_kept(server, monkeypatch):
             fetched(server.url("/file.zip"), server.url("/other.zip"))
     assert len(server.asked) == 1  # another source would need the same room
     assert fetched(server.url("/file.zip")) == CONTENT
+
+
+# ---- what is shown
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_a_download_is_shown_in_megabytes(server, terminal):
+    shown = io.StringIO()
+    server.files["/file.zip"] = CONTENT * 20
+    console = Console(file=shown, force_terminal=terminal, width=100)
+    fetch(wanted(server.url("/file.zip"), digest=""), progress=ConsoleProgress(console), patience=HASTY)
+    assert re.search(r"  fetching the file: 2\.0 MB, \d\.\d s\n", shown.getvalue())
+    assert ("/2.0 MB" in shown.getvalue()) == terminal
 
 
 # ---- a mirror

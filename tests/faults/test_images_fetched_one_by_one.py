@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import shutil
 import subprocess
 
 import numpy as np
@@ -156,6 +157,27 @@ def test_a_copy_that_is_not_whole_is_refused_by_file_and_nothing_is_fetched(say,
     changed.write_bytes(good)
     noted(say("data", "get", "rxrx1-organelles", own=False, data=here / "data"), "32 cells")
     assert repository.asked == []
+
+
+def test_a_copy_of_the_fields_is_imported_from_a_folder_or_an_archive(say, here, repository, cache):
+    folder = here / "copy"
+    for path, content in repository.files.items():
+        file = folder / path.removeprefix("/")
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(content)
+    archive = shutil.make_archive(str(here / "fields"), "zip", folder)
+    for copy in (folder, archive):
+        noted(say("data", "import", "rxrx1-organelles", copy, own=False), "is imported")
+        noted(say("data", "get", "rxrx1-organelles", own=False), "32 cells")
+        noted(say("data", "verify", "rxrx1-organelles", own=False), "12 files that were fetched are as they came")
+        noted(say("data", "remove", "rxrx1-organelles", own=False), "is removed from the cache")
+        assert not list((cache / "downloads").rglob("*.png"))
+    assert repository.asked == []
+    for file in list(folder.rglob("*_w5.png")):
+        file.unlink()
+    refused(
+        say("data", "import", "rxrx1-organelles", folder, own=False), "holds no B02_s1_w5.png", "Nothing was imported"
+    )
 
 
 # ---- processes of their own
