@@ -219,6 +219,8 @@ def _fetch(remote: RemoteFile, progress: Progress, client: Client) -> tuple[Fetc
                 shutil.rmtree(part.folder, ignore_errors=True)
                 return fetched, not digest
         kept = part.length()
+        if not kept:
+            shutil.rmtree(part.folder, ignore_errors=True)
         again = f"The {kept:,} bytes that came are kept, and the same command continues after them. " if kept else ""
         raise UserError(
             f"Could not fetch {remote.purpose} {', nor '.join(failures)}. {again}Try again later, or {remote.instead}."

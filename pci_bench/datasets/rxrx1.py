@@ -153,7 +153,7 @@ class Organelles(Dataset):
             )
         failures = fetch_all(remotes, progress, title=f"fetching {self.name}").failures
         if failures:
-            others = f" So it is with {len(failures) - 1:,} more of them." if len(failures) > 1 else ""
+            others = f" {len(failures) - 1:,} more could not be had." if len(failures) > 1 else ""
             raise UserError(next(iter(failures.values())) + others)
         return cache_folder() / "downloads" / "rxrx1"
 

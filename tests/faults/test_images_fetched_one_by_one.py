@@ -93,7 +93,7 @@ def test_files_that_came_before_an_interruption_are_not_fetched_again(say, repos
         say("data", "get", "rxrx1-organelles", own=False),
         f"Could not fetch {NAMES[5]} of the dataset 'rxrx1-organelles' from {repository.address}data/{NAMES[5]}",
         "put a copy of the fields into a folder 'rxrx1-organelles' and set PCI_BENCH_DATA to the folder that holds it.",
-        "So it is with 6 more of them.",
+        "6 more could not be had.",
     )
     repository.mend()
     repository.asked.clear()
