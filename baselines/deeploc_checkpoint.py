@@ -8,19 +8,17 @@ import re
 import subprocess
 import sys
 import tempfile
-import zipfile
-import zlib
 from importlib.util import find_spec
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from pci_bench import UserError, register_importer, weights
+from pci_bench.acquisition.archives import unpack
 from pci_bench.system import tensorflow_variables
 
 from .deeploc_import import save_variables
 
-PART = re.compile(r"(?P<checkpoint>.+\.ckpt(?:-\d+)?)(?:\.(?:index|meta|data-\d{5}-of-\d{5}))?")
-LARGEST_UNPACKED = 2**31  # bytes: the variables take 43 MB, thrice that with what the optimizer left
-EXPECTED = "Expected a checkpoint of TensorFlow: model.ckpt-5000.index with its .data files, in a folder or a .zip"
+PART = re.compile(r"(?P<checkpoint>(?!\.).+\.ckpt(?:-\d+)?)(?:\.(?:index|meta|data-\d{5}-of-\d{5}))?")
+EXPECTED = "Expected a checkpoint of TensorFlow: model.ckpt-5000.index with its .data files, in a folder or an archive"
 INSTALL = "TensorFlow, which reads checkpoints, is not installed: pip install 'pci-bench[tensorflow]'."
 
 
@@ -31,8 +29,8 @@ def import_deeploc_checkpoint(file: Path, name: str) -> tuple[str, tuple[str, ..
     Parameters
     ----------
     file
-        A ``.zip`` or a folder that holds one checkpoint, one of its files, or its name without their endings
-        (``logs/model.ckpt-5000``). Of several checkpoints in a ``.zip`` or folder, that of the most steps is taken.
+        An archive (``.zip``, ``.tar.gz``) or a folder that holds a checkpoint, one of its files, or its name without their endings
+        (``logs/model.ckpt-5000``). Of several checkpoints in an archive or folder, that of the most steps is taken.
 
     Raises
     ------
@@ -50,17 +48,22 @@ def import_deeploc_checkpoint(file: Path, name: str) -> tuple[str, tuple[str, ..
 
 
 def checkpoint_in(file: Path, unpacked: Path) -> Path:
-    """Return the name of a checkpoint (without the endings of its files) that a path names or holds; a ``.zip`` is unpacked."""
+    """Return the name of a checkpoint (without the endings of its files) that a path names or holds; an archive is unpacked."""
     if file.is_dir():
         return newest(file, [p for p in file.rglob("*") if p.is_file()])
     if matched := PART.fullmatch(file.name):
         checkpoint = file.with_name(matched["checkpoint"])
         if checkpoint.is_file() or checkpoint.with_name(f"{checkpoint.name}.index").is_file():
             return checkpoint
-    if zipfile.is_zipfile(file):
-        return newest(file, unpack(file, unpacked))
-    found = "is none" if file.exists() else "is not there"
-    raise UserError(f"{file} {found}. {EXPECTED}.")
+    if not file.is_file():
+        raise UserError(f"{file} is not there. {EXPECTED}.")
+    names = unpack(file, unpacked, wanted=is_part, remedy=f"{EXPECTED}.")
+    return newest(file, [unpacked / name for name in names])
+
+
+def is_part(name: str) -> bool:
+    """Return whether a file of an archive is one of a checkpoint's."""
+    return PART.fullmatch(name.rpartition("/")[2]) is not None
 
 
 def newest(where: Path, files: list[Path]) -> Path:
@@ -72,22 +75,6 @@ def newest(where: Path, files: list[Path]) -> Path:
     if not checkpoints:
         raise UserError(f"{where} holds no checkpoint (it holds {_listed(files)}). {EXPECTED}.")
     return max(checkpoints, key=lambda f: (_steps(f.name), f.as_posix()))
-
-
-def unpack(archive: Path, folder: Path) -> list[Path]:
-    """Return the files of checkpoints in a ``.zip``, unpacked below a folder; of any other content only the names."""
-    try:
-        with zipfile.ZipFile(archive) as opened:
-            wanted = [m for m in opened.infolist() if PART.fullmatch(PurePosixPath(m.filename).name)]
-            if (size := sum(member.file_size for member in wanted)) > LARGEST_UNPACKED:
-                raise UserError(
-                    f"{archive} would unpack to {size:,} bytes, more than any checkpoint of DeepLoc. {EXPECTED}."
-                )
-            if not wanted:
-                return [Path(member.filename) for member in opened.infolist()]
-            return [Path(opened.extract(member, folder)) for member in wanted]  # extract() never leaves the folder
-    except (zipfile.BadZipFile, zlib.error, OSError, RuntimeError, NotImplementedError, EOFError) as error:
-        raise UserError(f"{archive} cannot be unpacked ({error}). Fetch or copy it again.") from error
 
 
 def read_by_tensorflow(checkpoint: Path, out: Path, *, of: Path) -> None:
