@@ -55,7 +55,7 @@ NOT_RUN = {
     "run yeast-knn --dataset toy-yeast": "toy-yeast is fetched from its authors' repository",
     "run organelles-knn": "its images are fetched; tests/faults/test_images_fetched_one_by_one.py does so from a local server",
     "train pci --dataset rxrx1-organelles-train": "likewise, and it takes an hour",
-    "weights import": "the file is the paper's",
+    "weights get": "it fetches; tests/test_published_weights.py does so from a local server",
     "run vgg16-layers --features vgg16": "it needs ImageNet weights",
     "run yeast-umap": "UMAP compiles for ten seconds; reproductions/test_supplementary_figure3.py runs it",
     "run yeast-screens": "likewise; reproductions/test_figure3.py runs it",
