@@ -19,6 +19,7 @@ from pci_bench import UserError
 from pci_bench.api.plugins import load_plugin
 from pci_bench.benchmarks import benchmark_of
 from pci_bench.reporting.html import write_report
+from pci_bench.reporting.html.tables import paper_tables
 from pci_bench.reporting.tables.declaration import TABLES, Column, TableDeclaration, printed_value
 from pci_bench.reporting.tables.fill import fill
 from pci_bench.reporting.tables.render import PRINTED, render, terminal
@@ -151,7 +152,7 @@ def test_the_printed_value_stands_in_its_own_column_beside_cell_only():
     table = fill(TABLES.get("table1"), results, {}, "chong2015")
     lines = {
         line.split("|")[1].strip(): [c.strip() for c in line.split("|")[2:-1]]
-        for line in render(table, "md").splitlines()
+        for line in render(table, "md").split("###")[0].splitlines()
         if line.startswith("|")
     }
     assert lines["feature set"] == ["k = 11", PRINTED, "k = 11, other images only"]
@@ -459,3 +460,63 @@ def test_a_plug_ins_tables_are_filled_although_one_fails(folder_of_a_plug_in):
 )
 def test_a_text_sorts_by_the_number_that_it_is(text, read, value):
     assert Cell.of(text) == Cell(read, value)
+
+
+# ---- what others published
+
+# Typed again from the design's SCIENCE.md, section 5.
+PUBLISHED = {53.06, 68.47, 65.19, 77.97, 75.94}
+
+
+@pytest.mark.parametrize("name", ["table1", "supplementary-table1"])
+@pytest.mark.parametrize("dataset", ["chong2015", "chong2015:drop", "chong2015:images"])
+def test_what_others_published_stands_below_ours_in_every_format(name, dataset):
+    table = fill(TABLES.get(name), [result(dataset=dataset)], {}, dataset)
+    ours, others = render(table, "md").split("### Published by others on these cells, not computed here")
+    assert not any(f"{value:.2f}" in ours for value in PUBLISHED)
+    assert {
+        float(line.split("|")[2]) for line in others.splitlines() if line.startswith("| ") and "cells" not in line
+    } == PUBLISHED
+    assert "not the mean over classes" in others
+    first, second = table.page_tables()
+    assert not PUBLISHED & {cell.value for row in first.rows for cell in row}
+    assert {row[1].value for row in second.rows} == PUBLISHED
+    assert {row[2].value for row in second.rows} == {27_058}
+    assert render(table, "tex").count(r"\begin{table}") == 2
+    shown = "\n".join(item for item in terminal([table], 100) if isinstance(item, str))
+    assert "Published by others" in shown
+
+
+def test_in_a_csv_no_number_of_others_stands_in_a_column_of_ours():
+    table = fill(TABLES.get("supplementary-table1"), [result(value=0.875)], {}, "chong2015")
+    frame = pd.read_csv(io.StringIO(render(table, "csv")))
+    others = frame[frame["published by"].notna()]
+    assert set(others["published value"]) == PUBLISHED
+    ours = [column for column in frame if column.startswith(("feature set", "k = "))]
+    assert others[ours].isna().all(axis=None)
+    assert frame[frame["published by"].isna()]["published value"].isna().all()
+    assert others["published on cells"].eq(27_058).all()
+    assert others["source"].str.startswith("https://").all()
+
+
+@pytest.mark.parametrize(
+    ("name", "results", "dataset"),
+    [
+        ("table1", [result(dataset="yeast-sim")], "yeast-sim"),
+        ("table1", [], "chong2015"),
+        ("supplementary-table2", [result(evaluator="logistic-regression")], "chong2015"),
+    ],
+    ids=["simulated cells", "no result", "another evaluator"],
+)
+def test_what_others_published_stands_beside_nothing_else(name, results, dataset):
+    table = fill(TABLES.get(name), results, {}, dataset)
+    assert table.published == []
+    assert "Published by" not in render(table, "md")
+
+
+def test_what_others_published_is_once_on_a_page_and_in_no_result(tmp_path):
+    benchmark = "yeast-knn"
+    results = [result(k=k).model_copy(update={"benchmark": benchmark}) for k in KS]
+    titles = [table.title for table in paper_tables(results, {})]
+    assert titles.count("Published by others on these cells, not computed here") == 1
+    assert not any(r.features.name.startswith(("EfficientNet", "Microsnoop")) for r in results)

@@ -31,13 +31,15 @@ def paper_tables(results: Sequence[Result], not_run: NotRun, *, several_datasets
     """
     benchmarks = dict.fromkeys(r.benchmark for r in results if r.benchmark is not None and r.benchmark in BENCHMARKS)
     names = dict.fromkeys(t for b in benchmarks for t in BENCHMARKS.get(b).tables)
-    page_tables = []
+    page_tables: list[PageTable] = []
     for table in map(TABLES.get, names):
         if table.several_datasets != several_datasets:
             continue
         try:
             for filled in table.filled(results, not_run):
-                page_tables += filled.page_tables()
+                page_tables += [
+                    shown for shown in filled.page_tables() if shown not in page_tables
+                ]  # others' numbers once
         except PluginError as error:  # the other tables are shown
             page_tables.append(PageTable(table.title, [], [], [str(error)]))
     return page_tables

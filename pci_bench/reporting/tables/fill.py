@@ -8,13 +8,14 @@ evaluated.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from statistics import mean, stdev
 from typing import TYPE_CHECKING, Any
 
 from pci_bench.api.evaluator import Metric
 from pci_bench.features.names import without_seed
 from pci_bench.reporting.candidates import Candidates, balanced_where_known
+from pci_bench.reporting.tables.published import PublishedNumbers, published_on
 from pci_bench.reporting.tables.render import PRINTED, render
 from pci_bench.reporting.tables.table import Cell, FilledTable, Format, PageTable
 from pci_bench.runs.results import Result, metric_of
@@ -76,6 +77,7 @@ class DatasetTable(FilledTable):
     rows: list[tuple[str, list[Entry | None] | str]]
     notes: list[str]
     shown: list[Result]  # those whose numbers stand in the rows
+    published: list[PublishedNumbers] = field(default_factory=list)  # by others, of other feature sets
 
     @property
     def title(self) -> str:
@@ -140,7 +142,7 @@ class DatasetTable(FilledTable):
                         printed = "" if entry is None else entry.printed_text()
                         row.append(Cell(printed, entry.paper) if entry and printed else Cell(""))
             rows.append(row)
-        return [PageTable(self.title, columns, rows, self.notes)]
+        return [PageTable(self.title, columns, rows, self.notes), *(p.page_table() for p in self.published)]
 
 
 def number_cell(entry: Entry | None) -> Cell:
@@ -231,7 +233,8 @@ def fill(
             f"Left out, because they are of other cells of {dataset} (another --limit, seed or version): "
             f"{', '.join(elsewhere)}. Run them again."
         )
-    return DatasetTable(declaration, dataset, headers, rows, notes, used_results)
+    published = published_on(dataset, [(c.evaluator, c.params) for c in declaration.columns]) if used_results else []
+    return DatasetTable(declaration, dataset, headers, rows, notes, used_results, published)
 
 
 def has_params(params: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:

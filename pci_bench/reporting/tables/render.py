@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from pci_bench.errors import UserError
 from pci_bench.reporting.candidates import Candidates
+from pci_bench.reporting.tables.published import CSV_COLUMNS
 from pci_bench.reporting.tables.table import Format
 from pci_bench.system.text import csv_table, latex_table, markdown, markdown_table
 
@@ -39,17 +40,21 @@ def render(table: DatasetTable, form: Format) -> str:
                         record[f"{text} paper"] = e.paper
                         record[f"{text} ours minus paper"] = round(e.value - e.paper, 4)
             records.append(record)
+        records += [record for numbers in table.published for record in numbers.records()]
         frame = pd.DataFrame(records)
-        if "not run" in frame:
-            frame["not run"] = frame.pop("not run")
+        for column in ("not run", *CSV_COLUMNS):
+            if column in frame:
+                frame[column] = frame.pop(column)
         return csv_table(frame)
     header, body = _cells(table)
     notes = [*(f"({number}) Not run: {reason}." for reason, number in _numbered_reasons(table).items()), *table.notes]
     if form == "md":
         listed = "".join(f"\n- {markdown(note)}" for note in notes)
-        return f"## {markdown(table.title)}\n\n{markdown_table(header, body)}\n{listed}\n"
+        ours = f"## {markdown(table.title)}\n\n{markdown_table(header, body)}\n{listed}\n"
+        return "\n".join([ours, *(numbers.markdown() for numbers in table.published)])
     if form == "tex":
-        return latex_table(header, body, f"{table.title}. {' '.join(notes)}")
+        ours = latex_table(header, body, f"{table.title}. {' '.join(notes)}")
+        return "\n".join([ours, *(numbers.latex() for numbers in table.published)])
     raise UserError(f"There is no table format '{form}'. Use md, csv or tex.")
 
 
@@ -89,6 +94,13 @@ def terminal(tables: Sequence[DatasetTable], width: int) -> list[RichTable | str
                         chosen = ["not run", *[""] * (len(columns) - 1)]
                     block.add_row(name, *(c.partition("\n")[0] if narrow else c for c in chosen))
                 renderables += ["", block, ""]
+    for title, numbers in {p.title: p for table in tables for p in table.published}.items():
+        block = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 0, 0, 1))
+        for heading in numbers.header():
+            block.add_column(heading, overflow="fold")
+        for line in numbers.cells():
+            block.add_row(*line)
+        renderables += [title, "", block, "", *numbers.notes]
     without: dict[str, list[str]] = {}
     for table in tables:
         for name, entries in table.rows:
