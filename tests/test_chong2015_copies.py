@@ -345,6 +345,49 @@ def test_nothing_on_the_images_stands_beside_a_printed_number():
     )
 
 
-def test_the_published_cellprofiler_columns_are_not_of_the_images(own_images):
+MEASURED = ["Cells_AreaShape_Area", "ImageNumber", "Cells_Texture_Contrast_GFP"]
+
+
+def measured(cells=57):
+    """The table of the authors' script: every field and every line end with a tab."""
+    lines = ["\t".join(["CellID", *MEASURED, ""])]
+    for number in range(cells):
+        values = [str(number + 0.5), "3.0", "nan" if number == 1 else str(np.float32(-number))]
+        lines.append("\t".join([f"{CLASSES[number % 19]}_{number}", *values, ""]))
+    return "\n".join(lines).encode() + b"\n"
+
+
+@pytest.mark.parametrize("place", ["", "images/"])
+@pytest.mark.parametrize("imported", [False, True])
+def test_the_columns_that_the_authors_script_writes_beside_images_are_features(
+    own_images, tmp_path, monkeypatch, place, imported
+):
+    members = images() | {f"{place}cellprofiler_features.txt": measured()}
+    if imported:
+        DATASETS.get("chong2015:images").import_copy(unpacked(members, tmp_path / "own"), Progress())
+        cells = pci_bench.load_dataset("chong2015:images-drop")
+    else:
+        cells = own_images(members, "chong2015:images-drop")
+    adata = pci_bench.extract("cellprofiler-chong2015", cells)
+    assert list(adata.var_names) == ["Cells_AreaShape_Area", "Cells_Texture_Contrast_GFP"]
+    numbers = [int(cell.split("_")[1]) for cell in adata.obs["cell"]]
+    expected = np.array([[number + 0.5, np.nan if number == 1 else -number] for number in numbers])
+    np.testing.assert_array_equal(adata.X, expected)
+
+
+def test_without_that_table_the_published_columns_are_not_run(own_images):
     reason = unavailable_reason(parse("cellprofiler-chong2015"), own_images(images(MIRRORED)))
-    assert "the measured columns are in the HDF5 files" in reason
+    assert "there is no cellprofiler_features.txt beside the images" in reason
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        (measured(50), r"has no row for 7 of 57 cells, for example 'PEROXISOME_50'"),
+        (b"a\tb\n1\t2\n", "holds no measurements by cell"),
+    ],
+)
+def test_a_table_of_other_cells_is_a_sentence(own_images, content, sentence):
+    cells = own_images(images() | {"cellprofiler_features.txt": content})
+    with pytest.raises(UserError, match=sentence):
+        pci_bench.extract("cellprofiler-chong2015", cells)

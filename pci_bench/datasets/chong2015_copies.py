@@ -47,6 +47,7 @@ FORM = FileFormat(
 )
 IMAGES_REMEDY = f"Copy the images again, or fetch them from {IMAGES['page']}."
 IMAGES_ARCHIVE = "images.zip"
+MEASURED = "cellprofiler_features.txt"
 FOLDERS_ABOVE = 5  # either layout, that are looked into
 
 BY_HAND = "name your own copy: `pci-bench data import chong2015 PATH`"
@@ -136,6 +137,20 @@ def source_note(layout: Layout, place: Path) -> str:
 def image_tree(place: Path) -> FileTree:
     """Return the images of a folder or an archive."""
     return FolderTree(place) if place.is_dir() else ZipTree(place)
+
+
+def measured_columns(place: Path) -> str | None:
+    """Return the text of the authors' table of CellProfiler's columns beside or among some images, or None where there is none.
+
+    Its first column is ``CellID``, the cells' names; fields and lines end with a tab, as the authors' script writes them.
+    """
+    from pci_bench.acquisition.archives import Archive
+
+    if place.is_dir():
+        tables = [folder / MEASURED for folder in (place, place.parent)]
+        return next((table.read_text(encoding="utf-8") for table in tables if table.is_file()), None)
+    with Archive(place, lambda name: PurePosixPath(name).name == MEASURED, IMAGES_REMEDY) as archive:
+        return archive.read(archive.members[0].name).decode("utf-8") if archive.members else None
 
 
 def labelled_crops(tree: FileTree) -> list[LabelledCrop]:
@@ -278,3 +293,5 @@ def _pack(folder: Path, target: Path) -> None:
     with atomic_file(target) as temporary, zipfile.ZipFile(temporary, "w") as archive:
         for name in tree.names():
             archive.write(folder / name, name)
+        if measured := measured_columns(folder):
+            archive.writestr(MEASURED, measured)
