@@ -299,15 +299,13 @@ class Chong2015Images(_LabelledCells):
         expected, copy = (mirror["cells"], "the mirror") if absent else (all_cells, "the HDF5 files")
         if len(crops) != expected:
             notes.append(f"The number of cells is not that of {copy}: {len(crops):,} found, {expected:,} expected.")
-        splits = enumerated(IMAGES["order"])
+        counting = f"the cells of {enumerated(IMAGES['order'])}, one after the other, as the authors' script does"
         if "split" in obs:
-            notes.append(
-                f"The numbers in the names count the cells of {splits}, as the authors' script does: 'split' is known."
-            )
+            notes.append(f"The numbers in the names are taken to count {counting}: 'split' is from them.")
         else:
             notes.append(
-                f"The numbers in the names do not count the cells of {splits}, as the authors' script does, so that no split is known: "
-                "for a network that learned the labels of one, all cells count as learned."
+                f"The numbers in the names do not count {counting}, so that no split is known: for a network that learned the labels "
+                "of one, all cells count as learned."
             )
         return notes
 
