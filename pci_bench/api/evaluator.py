@@ -197,7 +197,7 @@ class EvaluationContext:
     progress
         The progress reporter.
     cells
-        The cells that the features belong to, in their order, or None where only features are known.
+        The cells that the features belong to, in their order, or None where only features are known, as of profiles.
     weights
         The weights file that the features were computed with, or None.
 

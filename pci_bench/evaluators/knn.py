@@ -38,7 +38,7 @@ from pci_bench.statistics.neighbors import (
     one_right_and_one_wrong,
     search_depth,
 )
-from pci_bench.statistics.scaling import standardized
+from pci_bench.statistics.scaling import standardized, standardized_within
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -48,6 +48,7 @@ if TYPE_CHECKING:
 __all__ = ["LooKnn", "LooKnnParams", "loo_neighbors", "majority_vote", "neighborhoods"]
 
 MAX_EXAMPLES, NEIGHBOURS_SHOWN = 40, 8
+SCALES = ("all", "none")
 
 
 class LooKnnParams(pydantic.BaseModel):
@@ -61,7 +62,11 @@ class LooKnnParams(pydantic.BaseModel):
         min_length=1,
         description="obs column whose value neighbours must not share; of several joined by +, no value of any",
     )
-    scale: Literal["all", "none"] = pydantic.Field("all", description="standardise over all evaluated cells, or not")
+    scale: str = pydantic.Field(
+        "all",
+        min_length=1,
+        description="standardise over all evaluated cells, or 'none', or an obs column within whose values to standardise",
+    )
     candidates: Literal["all", "balanced"] = pydantic.Field(
         "all", description="all other cells may be neighbours, or every class loses a group as the cell's own does"
     )
@@ -86,6 +91,8 @@ class LooKnn(Evaluator):
 
     Distances are Euclidean on standardised features. With ``metric=correlation`` the nearest cell is the one with the highest Pearson
     correlation over features, as for profiles of treatments; then ``scale=none`` keeps what a plate's controls have scaled.
+
+    ``scale=screen`` standardises every screen by itself, so that screens can be compared whose measurements are offset.
 
     ``exclude=field`` also leaves out neighbours of the cell's own field of view. ``exclude=compound+batch`` leaves out those of the
     same compound and those of the same batch: a neighbour shares neither. That is "not same compound or batch" of Ando et al. 2017
@@ -123,6 +130,11 @@ class LooKnn(Evaluator):
         """Return why there is nothing to classify, or None."""
         if reason := classification_unavailable_reason(obs, dataset, params.exclude, params.subset):
             return reason
+        if params.scale not in SCALES and params.scale not in obs:
+            return (
+                f"scale = {params.scale} is none of {', '.join(SCALES)} and no column of {dataset.display_name}; its columns are "
+                f"{', '.join(obs.columns)}"
+            )
         if params.candidates == "balanced" and len(exclusion_columns(obs, params.exclude)) > 1:
             return "candidates=balanced takes one group off every class, and needs one column in exclude"
         if params.candidates == "balanced" and resolve_exclude(params.exclude, dataset) == "cell":
@@ -136,7 +148,7 @@ class LooKnn(Evaluator):
         if params.metric == "euclidean":
             return None
         cells = LabelledCells.of(adata, params.subset)
-        without = directionless(_scaled(cells.values, params.scale), params.metric)
+        without = directionless(_scaled(cells, params.scale), params.metric)
         if not without.any():
             return None
         constant = "all equal" if params.metric == "correlation" else "all 0"
@@ -167,7 +179,7 @@ class LooKnn(Evaluator):
         drawn = np.random.default_rng(0).permutation(order)  # examples: the same whatever the seed and the cells' order
         by_space: dict[tuple[str, Metric], dict[str, Neighborhoods]] = {}
         for scale, metric in dict.fromkeys((p.scale, p.metric) for p in searches):
-            features = directions(_scaled(cells.values, scale), metric)
+            features = directions(_scaled(cells, scale), metric)
             most = max(p.k for p in searches if (p.scale, p.metric) == (scale, metric))
             depth = search_depth(most, len(features), singly, groupings)
             by_space[scale, metric] = neighborhoods(features, cells.labels, groupings, depth, order)
@@ -231,9 +243,11 @@ def _numbered(kinds: np.ndarray) -> np.ndarray:
     return numbered[0] if len(numbered) == 1 else numbered
 
 
-def _scaled(values: np.ndarray, scale: str) -> np.ndarray:
+def _scaled(cells: LabelledCells, scale: str) -> np.ndarray:
     """Return features as neighbours are searched among them (n, d) float64."""
-    return standardized(values) if scale == "all" else np.asarray(values, np.float64)
+    if scale not in SCALES:
+        return standardized_within(cells.values, exclusion_groups(cells.obs, scale))
+    return standardized(cells.values) if scale == "all" else np.asarray(cells.values, np.float64)
 
 
 def _neighbours(cells: LabelledCells, predicted: np.ndarray, examples: np.ndarray, nearest: np.ndarray) -> pd.DataFrame:

@@ -131,7 +131,7 @@ class SingleCellClustering(Evaluator):
             if len(set(truth) - {""}):
                 table[params.truth] = truth
             tables = {"linkage": pd.DataFrame(tree, columns=["left", "right", "height", "cells"])}
-            if context.cells is not None and context.cells.has_crops:
+            if context.cells is not None:
                 tables["crops"] = self._crops(context, features, members, numbers, names, params)
             protein = str(obs_strings(adata.obs, "protein")[members[0]])
             details = {

@@ -246,7 +246,8 @@ def evaluated(
     results = []
     made: dict[str, Any] = {}
     name, features = evaluator.meta.name, origin.features.name or "these features"
-    context = EvaluationContext(seed, threads, progress, cells, _weights_of(origin))
+    with_crops = cells if cells is not None and cells.has_crops else None
+    context = EvaluationContext(seed, threads, progress, with_crops, _weights_of(origin))
     dataset = _dataset_record(adata, origin.dataset, limit)
     with EVALUATORS.code(name, f"on {features}", [name]):
         for output in evaluator(adata, param_sets, context):

@@ -51,3 +51,30 @@ def standardized(features: np.ndarray) -> np.ndarray:
     centred[:, constant] = 0
     scaled: np.ndarray = centred / np.where(constant | (spread == 0), 1, spread)
     return scaled
+
+
+def standardized_within(features: np.ndarray, groups: np.ndarray) -> np.ndarray:
+    """Return features standardised by themselves within each group, as :func:`standardized` does over all rows.
+
+    Parameters
+    ----------
+    features
+        (n, d), finite.
+    groups
+        (n,) int.
+
+    Returns
+    -------
+    ndarray
+        (n, d) float64; zeros in a column that is constant within a group.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> standardized_within(np.array([[1.0], [3.0], [101.0], [103.0]]), np.array([0, 0, 1, 1])).ravel().tolist()
+    [-1.0, 1.0, -1.0, 1.0]
+    """
+    scaled = np.empty(features.shape, np.float64)
+    for group in np.unique(groups):
+        scaled[groups == group] = standardized(features[groups == group])
+    return scaled
