@@ -264,3 +264,57 @@ def test_the_command_line_gets_and_verifies_profiles(dataset, capsys, monkeypatc
     assert "24 profiles of 5 measurements" in said.out
     assert "wells is whole" in call(capsys, monkeypatch, "data", "verify", "wells").out
     assert json.loads((store_folder(dataset) / "store.json").read_text())["profiles"] == dataset.names
+
+
+# ---- a user's own table
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet"])
+def test_a_table_of_profiles_is_a_dataset(tmp_path, kind):
+    obs, values = wells()
+    table = pd.DataFrame(values, columns=[f"Cells_x{i}" for i in range(D)])
+    table = pd.concat(
+        [obs[["compound", "label"]].rename(columns={"compound": "Metadata_compound", "label": "Metadata_moa"}), table],
+        axis=1,
+    )
+    file = tmp_path / f"wells.{kind}"
+    table.to_csv(file, index=False) if kind == "csv" else table.to_parquet(file)
+    cells = pci_bench.load_dataset(f"profiles:{file}?label=Metadata_moa&confounder=Metadata_compound")
+    np.testing.assert_allclose(cells.profiles()[0], values, rtol=1e-6)
+    assert cells.obs["label"].astype(str).tolist() == obs["label"].tolist()
+    assert cells.obs["cell"].tolist()[:2] == ["row 1", "row 2"]
+    assert (cells.meta.label, cells.meta.confounder) == ("moa", "compound")
+    before = cells.sha256
+    table.assign(Cells_x0=0.5).to_csv(file, index=False) if kind == "csv" else table.assign(Cells_x0=0.5).to_parquet(
+        file
+    )
+    assert pci_bench.load_dataset(f"profiles:{file}?label=Metadata_moa&confounder=Metadata_compound").sha256 != before
+
+
+@pytest.mark.parametrize(
+    ("content", "query", "sentence"),
+    [
+        (
+            "Metadata_cell,a\nw1,1\nw2,x\n",
+            "",
+            "The column 'a' of {file} holds texts, for example '1'. Call it Metadata_a",
+        ),
+        ("Metadata_cell,a\nw1,1\nw1,2\n", "", "1 cells of 'profiles:{file}' are named twice"),
+        ("Metadata_cell,a\nw1,1\nw2,\n", "", "The profile of 'w2' in 'profiles:{file}' holds nan as 'a'"),
+        ("Metadata_cell\nw1\n", "", "one column per name, one at least"),
+        (
+            "Metadata_cell,a\nw1,1\n",
+            "?label=moa",
+            "has no column 'moa' that could be the label; its metadata are Metadata_cell",
+        ),
+        ("Metadata_cell,a\nw1,1\n", "?marker=b", "has no option 'marker'"),
+        (None, "", "there is no file {file}"),
+    ],
+)
+def test_a_wrong_table_is_a_sentence(tmp_path, content, query, sentence):
+    file = tmp_path / "wells.csv"
+    if content is not None:
+        file.write_text(content)
+    with pytest.raises(UserError) as error:
+        pci_bench.load_dataset(f"profiles:{file}{query}")
+    assert sentence.format(file=file) in str(error.value)
