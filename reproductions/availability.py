@@ -11,7 +11,7 @@ import pytest
 import pci_bench
 from pci_bench.datasets import DATASETS
 from pci_bench.reproduction.items import ItemRun, items
-from pci_bench.reproduction.needs import Need, State, dataset_need, get_all, lacking, needs_of, weights_need
+from pci_bench.reproduction.needs import Kind, Need, State, dataset_need, get_all, lacking, needs_of, weights_need
 from pci_bench.reproduction.outcome import Outcome
 from pci_bench.reproduction.reproduce import compared, without_some
 from pci_bench.runs.results import Result
@@ -85,7 +85,7 @@ class Paper:
         self._get(needs_of([declared]))
         lacks = lacking(declared)
         missing = {lacks[f].name: sentence(lacks[f]) for f in declared.needed if f in lacks}
-        if any(need.is_dataset for need in lacks.values()):  # weights that lack as well are said too
+        if any(need.kind is Kind.dataset for need in lacks.values()):  # weights that lack as well are said too
             needs = [need for f in declared.needed if (need := weights_need(f)) is not None]
             missing |= {need.name: sentence(need) for need in needs if need.state is not State.here}
         others = [f"{sentence(lacks[f])}{TO_COMPARE_WITH}" for f in declared.besides if f in lacks]
@@ -101,7 +101,13 @@ class Paper:
         run = without_some(declared, lacks)
         key = run.model_dump_json()
         if key not in self.ran:
-            output = pci_bench.run(run.benchmark, dataset=run.dataset, features=run.features, parameters=run.parameters)
+            output = pci_bench.run(
+                run.benchmark,
+                dataset=run.dataset,
+                features=run.features,
+                parameters=run.parameters,
+                annotations=run.table or None,
+            )
             self.ran[key] = list(output)
         return run, self.ran[key]
 

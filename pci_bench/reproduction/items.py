@@ -26,6 +26,9 @@ class ItemRun(pydantic.BaseModel):
         Feature sets, with their weights, without which there is nothing to compare; and those that stand beside them.
     parameters
         Of the evaluators, in place of what the benchmark declares.
+    ontology, table
+        Annotations by name (``pci-bench data get``): an ontology that an evaluator takes by itself, and a table of proteins that is
+        joined onto the cells; "" where there is none.
     """
 
     model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
@@ -35,6 +38,8 @@ class ItemRun(pydantic.BaseModel):
     needed: tuple[str, ...]
     besides: tuple[str, ...] = ()
     parameters: dict[str, list[Any]] = {}
+    ontology: str = ""
+    table: str = ""
 
     @property
     def features(self) -> tuple[str, ...]:

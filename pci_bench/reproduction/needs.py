@@ -7,14 +7,24 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from pci_bench import weights
+from pci_bench.acquisition.annotation_files import get_annotations
 from pci_bench.acquisition.download import Origin
 from pci_bench.api import loading
 from pci_bench.api.dataset import DATASETS
+from pci_bench.data.annotation_sources import annotation_sources
 from pci_bench.errors import UserError
 from pci_bench.features.names import parse
 from pci_bench.reproduction.items import ItemRun
 from pci_bench.system.progress import Progress
 from pci_bench.system.remote import RemoteFile, downloaded_file
+
+
+class Kind(StrEnum):
+    """What is needed."""
+
+    dataset = "dataset"
+    weights = "weights"
+    annotations = "annotations"
 
 
 class State(StrEnum):
@@ -28,14 +38,14 @@ class State(StrEnum):
 
 @dataclass(frozen=True)
 class Need:
-    """A dataset, or weights, that feature sets cannot do without.
+    """A dataset, weights, or annotations of proteins, that runs cannot do without.
 
     Attributes
     ----------
     name
-        ``"chong2015"``, or ``"pci@lu2019-yeast"``.
-    is_dataset
-        Whether it is a dataset; else weights.
+        ``"chong2015"``, ``"pci@lu2019-yeast"``, ``"go-human"``.
+    kind
+        Which of the three.
     state
         Whether it is here.
     files
@@ -49,7 +59,7 @@ class Need:
     """
 
     name: str
-    is_dataset: bool
+    kind: Kind
     state: State
     files: tuple[RemoteFile, ...] = ()
     licence: str = ""
@@ -77,7 +87,11 @@ class Need:
         UserError
             Where it cannot be had.
         """
-        if self.is_dataset:
+        if self.kind is Kind.annotations:
+            for sentence in get_annotations(annotation_sources()[self.name], progress):
+                progress.say(sentence)
+            return
+        if self.kind is Kind.dataset:
             dataset = DATASETS.get(self.name)
             dataset.choose({name: value for name, value in choices.items() if name == dataset.option}).fetch(progress)
             return
@@ -92,9 +106,9 @@ def dataset_need(name: str) -> Need:
     stored = dataset.own_copy() is not None or loading.store_folder(dataset).exists()
     missing = () if stored and reason is None else _missing(dataset.downloads())
     if reason is None and not missing:
-        return Need(name, True, State.here, licence=licence)
+        return Need(name, Kind.dataset, State.here, licence=licence)
     state = State.to_fetch if missing else State.by_hand
-    return Need(name, True, state, missing, licence, (reason or "").rstrip("."), dataset.stand_in())
+    return Need(name, Kind.dataset, state, missing, licence, (reason or "").rstrip("."), dataset.stand_in())
 
 
 def weights_need(features: str) -> Need | None:
@@ -105,17 +119,25 @@ def weights_need(features: str) -> Need | None:
         return None
     full_name = f"{family}@{name}"
     if weights.find(family, name) is not None:
-        return Need(full_name, False, State.here)
+        return Need(full_name, Kind.weights, State.here)
     if name not in weights.declared().get(family, {}):
         unpublished = (
             "the paper's weights were not published, as far as we know; imported under this name, they would be used"
         )
-        return Need(full_name, False, State.not_published, reason=unpublished)
+        return Need(full_name, Kind.weights, State.not_published, reason=unpublished)
     files = weights.remote_files(family, name)
     missing = _missing(files)
     state = State.to_fetch if files else State.by_hand
     licence = next((file.licence for file in files if file.licence), "")
-    return Need(full_name, False, state, missing, licence, weights.how_to_get(family, name).rstrip("."))
+    return Need(full_name, Kind.weights, state, missing, licence, weights.how_to_get(family, name).rstrip("."))
+
+
+def annotations_need(name: str) -> Need:
+    """Return what is known of getting annotations."""
+    source = annotation_sources()[name]
+    reason = source.unavailable_reason()
+    missing = _missing(source.releases[0].files.values()) if reason else ()
+    return Need(name, Kind.annotations, State.to_fetch if reason else State.here, missing, source.licence, reason or "")
 
 
 def _missing(files: Iterable[RemoteFile]) -> tuple[RemoteFile, ...]:
@@ -132,18 +154,21 @@ def needs_of(runs: Iterable[ItemRun]) -> list[Need]:
             need = weights_need(features)
             if need is not None:
                 found.setdefault(need.name, need)
+        for named in filter(None, (run.ontology, run.table)):
+            found.setdefault(named, annotations_need(named))
     return list(found.values())
 
 
 def lacking(run: ItemRun) -> dict[str, Need]:
     """Return, of the feature sets of a run that cannot be computed now, the first thing that each lacks.
 
-    Where the dataset lacks, all of them do.
+    Where the dataset or annotations lack, all of them do.
     """
-    dataset = dataset_need(run.dataset)
+    shared = [dataset_need(run.dataset), *map(annotations_need, filter(None, (run.ontology, run.table)))]
+    shared = [need for need in shared if need.state is not State.here]
     lacks: dict[str, Need] = {}
     for features in run.features:
-        need = dataset if dataset.state is not State.here else weights_need(features)
+        need = shared[0] if shared else weights_need(features)
         if need is not None and need.state is not State.here:
             lacks[features] = need
     return lacks
@@ -156,7 +181,9 @@ def get_all(needs: Sequence[Need], progress: Progress, choices: Mapping[str, str
     """
     reasons = {}
     for need in needs:
-        if need.state is State.to_fetch or (need.is_dataset and DATASETS.get(need.name).option in (choices or {})):
+        if need.state is State.to_fetch or (
+            need.kind is Kind.dataset and DATASETS.get(need.name).option in (choices or {})
+        ):
             try:
                 need.get(progress, choices or {})
             except UserError as error:

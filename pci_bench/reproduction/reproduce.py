@@ -16,7 +16,7 @@ from pci_bench.reporting.tables.declaration import TABLES, TableDeclaration
 from pci_bench.reproduction.claims import claims_of
 from pci_bench.reproduction.estimate import Estimate, estimated
 from pci_bench.reproduction.items import Item, ItemRun
-from pci_bench.reproduction.needs import Need, State, dataset_need, lacking, needs_of, origin
+from pci_bench.reproduction.needs import Kind, Need, State, dataset_need, lacking, needs_of, origin
 from pci_bench.reproduction.outcome import Outcome, numbers_beside
 from pci_bench.reproduction.written import write_outcome
 from pci_bench.runs import runner
@@ -129,6 +129,7 @@ def reproduce(
             dataset=run.dataset,
             features=run.features,
             parameters=run.parameters,
+            annotations=run.table or None,
             out=folder,
             device=device,
             workers=workers,
@@ -213,4 +214,4 @@ def _check_known(items: Sequence[Item], without: Collection[str]) -> None:
 
 
 def _get(need: Need) -> str:
-    return f"{'data' if need.is_dataset else 'weights'} get {need.name}"
+    return f"{'weights' if need.kind is Kind.weights else 'data'} get {need.name}"
