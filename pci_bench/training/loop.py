@@ -194,7 +194,7 @@ def check_name(model: str, name: str) -> None:
         As :func:`pci_bench.weights.check_free`, and for the name of someone else's weights.
     """
     declaration = weight_files.declared().get(model, {}).get(name, {})
-    if "url" in declaration or "how" in declaration or "fetch" in declaration:
+    if not {"urls", "how", "fetch"}.isdisjoint(declaration):
         raise UserError(
             f"{model}@{name} is the name of weights that others trained ({declaration['title']}). Give another --name."
         )

@@ -237,7 +237,11 @@ def test_weights_for_other_channels_keep_out_of_a_published_name(say, cache, tes
         (False, (*RUN, "--device", "gpu"), ["There is no device 'gpu'. Use auto, cpu or cuda."]),
         (False, ("extract", "intensity", "--dataset", "toy-yeast", "--out", "f.txt"), ["ends in '.txt'", ".parquet"]),
         (False, ("extract", "intensity", "--dataset", "toy-yeast", "--out", "f.csv", "--limit", "1"), ["limit is 1"]),
-        (False, ("weights", "import", "torch", "f.pt"), ["There is no import 'torch'. Known: deeploc-npz, keras-pci"]),
+        (
+            False,
+            ("weights", "import", "torch", "f.pt"),
+            ["There is no import 'torch'. Known: deeploc-checkpoint, deeploc-npz, keras-"],
+        ),
         (False, ("weights", "get", "pci@nobody"), ["there are no weights pci@nobody here", "weights list"]),
         (False, ("weights", "get", "yeast"), ["'yeast' names no weights. Write FAMILY@NAME"]),
         (False, ("data", "verify", "toy-yeast"), ["'toy-yeast' is not in the cache. `pci-bench data get toy-yeast`"]),

@@ -330,6 +330,7 @@ FAULTS = [
     Fault("a link out of an .h5ad", EVALUATE, ("f.h5ad", "'/X' is a link to another file"), hdf5(linked)),
     Fault("10^14 values in Keras weights", ("weights", "import", "keras-pci", "f.h5"), ("f.h5", "'/X' says"), hdf5(huge)),
     Fault("an array outside of VGG16's weights", ("weights", "import", "keras-vgg16", "f.h5"), ("f.h5", "lies in another file"), hdf5(outside)),
+    Fault("an array outside of EfficientNetB0's weights", ("weights", "import", "keras-efficientnetb0", "f.h5"), ("f.h5", "lies in another file"), hdf5(outside)),
     *(
         Fault(f"a Keras config that is {what}", ("weights", "import", "keras-pci", "f.h5"), ("f.h5", said), keras(config))
         for what, config, said in [
