@@ -15,10 +15,10 @@ class UserError(ValueError):
     --------
     >>> import pci_bench
     >>> try:
-    ...     pci_bench.load_dataset("yeest-sim")
+    ...     pci_bench.load_dataset("toy-yest")
     ... except UserError as error:
     ...     print(error)
-    There is no dataset named 'yeest-sim'. Did you mean yeast-sim or yeast-sim-train? `pci-bench list datasets` shows all of them.
+    There is no dataset named 'toy-yest'. Did you mean toy-yeast? `pci-bench list datasets` shows all of them.
     """
 
 

@@ -39,7 +39,7 @@ def replicate_correlations(values: np.ndarray, treatments: np.ndarray, replicate
     >>> import numpy as np
     >>> values = np.array([[1.0, 5.0], [2.0, 1.0], [4.0, 2.0], [1.0, 2.0], [2.0, 1.0], [4.0, 9.0]])
     >>> replicate_correlations(values, np.array([0, 1, 2, 0, 1, 2]), 2).round(3).tolist()
-    [1.0, -0.043]
+    [1.0, -0.165]
     """
     names, counts = np.unique(treatments, return_counts=True)
     chosen = np.isin(treatments, names[counts == replicates])
@@ -85,8 +85,8 @@ def repeating_columns(values: np.ndarray, cutoff: float) -> np.ndarray:
     --------
     >>> import numpy as np
     >>> length = np.array([1.0, 2.0, 3.0, 5.0])
-    >>> repeating_columns(np.column_stack([length, 2 * length, length**2, [1, 0, 0, 1]]), 0.95).tolist()
-    [True, True, False, False]
+    >>> repeating_columns(np.column_stack([length, length**2, [1, 0, 0, 1]]), 0.95).tolist()
+    [False, True, False]
     """
     values = np.asarray(values, np.float64)
     if (constant := values.min(axis=0) == values.max(axis=0)).any():
