@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
-from urllib.parse import parse_qsl
 
 import numpy as np
 
 from pci_bench.api.dataset import Dataset, register_dataset
 from pci_bench.data.cells import OBS_COLUMNS, DatasetMeta
 from pci_bench.errors import UserError
+from pci_bench.system.arguments import path_and_options
 from pci_bench.system.files import sha256_of, user_path
 from pci_bench.system.shortages import raise_shortage
 from pci_bench.system.tabular import read_csv
@@ -36,15 +36,7 @@ class ProfileFile(Dataset):
     """
 
     def __init__(self, argument: str):
-        path, _, query = argument.partition("?")
-        given = parse_qsl(query, keep_blank_values=True)
-        self.options = dict(given)
-        if len(given) > len(self.options) or not all(self.options.values()):
-            raise UserError(
-                f"profiles:{argument} gives an option twice, or without a value. Write each once, as NAME=VALUE."
-            )
-        if unknown := set(self.options) - set(OPTIONS):
-            raise UserError(f"profiles:{path} has no option '{unknown.pop()}'. Its options are {', '.join(OPTIONS)}.")
+        path, self.options = path_and_options("profiles", argument, OPTIONS)
         self.path: Path = user_path(path, "The table of profiles", absolute=True, text=True)
         confounder = self.options.get("confounder", "").removeprefix(PREFIX) or None
         label = self.options.get("label", "label").removeprefix(PREFIX)

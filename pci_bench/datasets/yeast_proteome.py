@@ -53,6 +53,7 @@ class YeastProteome(Dataset):
             d["licence"],
             confounder=own.get("confounder"),
             label=d["label"],
+            ontology=d["ontology"],
         )
         self.files = PinnedFiles("yeast-proteome", "yeast_proteome_files.csv", d["licence"])
 
