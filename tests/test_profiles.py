@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 from command_line import call
 from factories import make_cells
+from servers import FileServer
 
 import pci_bench
 from pci_bench import Dataset
@@ -256,6 +257,24 @@ def test_a_wrong_file_of_bbbc021_is_named(monkeypatch, tmp_path):
         UserError, match=r"BBBC021_v1_image.csv.gz is not the file of that name in github.com/cytomining"
     ):
         load(dataset)
+
+
+def test_bbbc021_is_fetched_by_one_command_or_taken_from_a_copy(test_data, capsys, monkeypatch, cache):
+    with FileServer() as server:
+        monkeypatch.setenv("PCI_BENCH_MIRROR", server.address)
+        contents = {r: (test_data / r.name).read_bytes() for r in DATASETS.get("bbbc021").downloads()}
+        for remote, content in contents.items():
+            server.mirror(remote.urls[0], content)
+        said = call(capsys, monkeypatch, "data", "get", "bbbc021")
+        assert said.code == 0, said.err
+        assert "103 profiles of 177 measurements" in said.out
+        assert len(server.asked) == 3
+    assert call(capsys, monkeypatch, "data", "verify", "bbbc021").code == 0
+    assert call(capsys, monkeypatch, "data", "remove", "bbbc021").code == 0
+    assert call(capsys, monkeypatch, "run", "bbbc021-moa").code == 2
+    said = call(capsys, monkeypatch, "data", "import", "bbbc021", test_data / "bbbc021")
+    assert said.code == 0, said.err
+    assert DATASETS.get("bbbc021").unavailable_reason() is None
 
 
 def test_the_command_line_gets_and_verifies_profiles(dataset, capsys, monkeypatch):

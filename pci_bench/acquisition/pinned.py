@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
 
+from pci_bench.api.dataset import Dataset
 from pci_bench.errors import UserError
 from pci_bench.system.checksums import DamagedError
 from pci_bench.system.files import cache_folder, user_data_folder
@@ -100,6 +102,40 @@ class PinnedFiles:
     def fingerprint(self) -> str:
         """Return what the files' content is known by."""
         return " ".join(remote.digest for remote in self.remotes())
+
+
+class PinnedDataset(Dataset):
+    """A dataset that is made from pinned files, which a user copies or ``pci-bench data get`` fetches.
+
+    Parameters
+    ----------
+    files
+        The files.
+    """
+
+    files: PinnedFiles
+
+    def unavailable_reason(self) -> str | None:
+        """Return which files are missing and the command that gets them, or None."""
+        return self.files.unavailable_reason()
+
+    def downloads(self) -> Sequence[RemoteFile]:
+        """Return the files, whether they are here or not."""
+        return self.files.remotes()
+
+    def own_copy(self) -> Path | None:
+        """Return the folder of ``PCI_BENCH_DATA`` with a user's own files, or None."""
+        return user_data_folder(self.files.dataset)
+
+    def fetch(self, progress: Progress) -> None:
+        """Fetch the files, unless they are here."""
+        self.files.fetch(progress)
+
+    def import_copy(self, path: Path, progress: Progress) -> None:
+        """Take a folder with the files, or an archive of one."""
+        from pci_bench.acquisition.download import import_files
+
+        import_files(self.files.remotes(), path, progress=progress)
 
 
 @cache

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Sequence
 from functools import cache
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pci_bench.acquisition.pinned import PinnedFiles
-from pci_bench.api.dataset import Dataset, register_dataset
+from pci_bench.acquisition.pinned import PinnedDataset, PinnedFiles
+from pci_bench.api.dataset import register_dataset
 from pci_bench.data.cells import DatasetMeta
 from pci_bench.statistics.profiles import repeating_columns, replicate_correlations, scored_by_controls
-from pci_bench.system.progress import Progress
-from pci_bench.system.remote import RemoteFile
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -34,7 +31,7 @@ def declared() -> dict[str, Any]:
 
 
 @register_dataset(NAME)
-class Bbbc021(Dataset):
+class Bbbc021(PinnedDataset):
     """One profile per compound and concentration: the mean over its wells, each scored by the control wells of its plate.
 
     Measurements are left out whose replicates do not correlate, then those that repeat another (``bbbc021.toml`` has the limits),
@@ -48,18 +45,6 @@ class Bbbc021(Dataset):
             NAME, "1", d["title"], d["reference"], d["licence"], confounder="compound", label=d["label"]
         )
         self.files = PinnedFiles(NAME, "bbbc021_files.csv", d["licence"])
-
-    def unavailable_reason(self) -> str | None:
-        """Return which files are missing and the command that gets them, or None."""
-        return self.files.unavailable_reason()
-
-    def downloads(self) -> Sequence[RemoteFile]:
-        """Return the three tables."""
-        return self.files.remotes()
-
-    def fetch(self, progress: Progress) -> None:
-        """Fetch the tables, unless they are here."""
-        self.files.fetch(progress)
 
     def source_fingerprint(self) -> str:
         """Return what the profiles follow from: the pinned files and the limits."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Sequence
 from functools import cache
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
@@ -11,12 +10,9 @@ from urllib.parse import unquote
 
 import numpy as np
 
-from pci_bench.acquisition.pinned import PinnedFiles
-from pci_bench.api.dataset import Dataset, register_dataset
+from pci_bench.acquisition.pinned import PinnedDataset, PinnedFiles
+from pci_bench.api.dataset import register_dataset
 from pci_bench.data.cells import DatasetMeta
-from pci_bench.system.files import user_data_folder
-from pci_bench.system.progress import Progress
-from pci_bench.system.remote import RemoteFile
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -32,7 +28,7 @@ def declared() -> dict[str, Any]:
     return tomllib.loads(files("pci_bench.datasets").joinpath("yeast_proteome.toml").read_text(encoding="utf-8"))
 
 
-class YeastProteome(Dataset):
+class YeastProteome(PinnedDataset):
     """A row per protein and screen: five distances in mother and bud at five stages, averaged over the protein's cells.
 
     ``labels`` are all localizations that Huh et al. 2003 name of untreated cells, ``label`` the only one, where there is one that
@@ -56,22 +52,6 @@ class YeastProteome(Dataset):
             ontology=d["ontology"],
         )
         self.files = PinnedFiles("yeast-proteome", "yeast_proteome_files.csv", d["licence"])
-
-    def unavailable_reason(self) -> str | None:
-        """Return which files are missing and the command that gets them, or None."""
-        return self.files.unavailable_reason()
-
-    def downloads(self) -> Sequence[RemoteFile]:
-        """Return the tables of the screens, of published changes, and of localizations."""
-        return self.files.remotes()
-
-    def own_copy(self) -> Path | None:
-        """Return the folder ``PCI_BENCH_DATA/yeast-proteome``, which holds the files of all screens, or None."""
-        return user_data_folder(self.files.dataset)
-
-    def fetch(self, progress: Progress) -> None:
-        """Fetch the tables, unless they are here."""
-        self.files.fetch(progress)
 
     def source_fingerprint(self) -> str:
         """Return what the rows follow from: the pinned files, and what counts as frequent."""
