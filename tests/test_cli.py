@@ -52,7 +52,7 @@ def place(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def first(place, test_data) -> Said:
     return pci_bench(
-        *("run", "yeast-knn", "--dataset", "toy-yeast", "--out", "first"),
+        *("run", "yeast-knn", "--dataset", "toy-yeast", "--out", "first", "--tables"),
         *("--features", ",".join((*FEATURES, "pci-conv4@lu2019-yeast"))),
         cache=place / "cache",
         cwd=place,
@@ -114,6 +114,7 @@ def test_a_run_prints_both_tables_with_both_exclusions_intervals_and_what_was_no
     reasons = [line for line in lines if line.startswith("Not run: ")]
     assert any("`pci-bench weights get pci@lu2019-yeast`" in r for r in reasons)
     assert any(re.search("pci-conv1, pci-conv2, pci-conv3, pci-conv5.*: not asked for.*--features", r) for r in reasons)
+    assert re.search(r"not asked for \(--features\): .*pci-conv1, pci-conv2, pci-conv3, pci-conv5", first.out)
     assert "1,642 cells, 5 classes, chance 20.0" in first.out
     assert "None of these numbers is a reproduction of the paper" in first.out
 
@@ -330,7 +331,7 @@ def test_limit_k_seed_and_a_plugin_file(here, capsys, monkeypatch, own_registrie
         found[out] = results(here / out)
         n = found[out]["noise", 3, "cell"]["dataset"]["n_cells"]
         assert f"{n} cells, a stratified subset (--limit 151)" in said.out
-        assert re.search(r"\nbrightest +\d+\.\d \[", said.out)
+        assert re.search(r"\n. brightest +\d+\.\d \[", said.out)
         assert ("extracting brightest" in said.err) == (out != "limited-again")
     assert {k for _, k, _ in found["limited"]} == {3, 11}
     for content in found["limited"].values():
@@ -567,7 +568,7 @@ def test_of_several_settings_each_is_printed_and_drawn(here, capsys, monkeypatch
     assert percent["all"] != percent["none"]
     assert percent["all"] in table
     assert percent["none"] in others
-    assert "scale=none" in others
+    assert "scale = none" in others
     drawn = {f.stem for f in (tmp_path / "out" / "figures").glob("accuracy*.svg")}
     assert len(drawn) == 2
     svg = {scale: next(f for f in (tmp_path / "out" / "figures").glob(f"accuracy*{scale}*.svg")) for scale in percent}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -18,7 +19,7 @@ from pci_bench.cli.app import (
     app,
     load_plugins,
 )
-from pci_bench.cli.terminal import err, print_json, print_results, print_tables, say
+from pci_bench.cli.terminal import err, print_answers, print_json, print_results, print_tables, say
 from pci_bench.data.provenance import KEY, DatasetProvenance, FeaturesProvenance, Provenance
 from pci_bench.errors import UserError
 from pci_bench.system.arguments import check_limit, check_workers, split_list, whole_numbers
@@ -80,6 +81,12 @@ def run(
     ] = None,
     refresh: Annotated[RefreshOption, typer.Option(help="When features are computed.")] = RefreshOption.missing,
     plugin: PluginOption = None,
+    tables: Annotated[
+        bool,
+        typer.Option(
+            "--tables", help="After the ranking, print the benchmark's tables in full, as they are in the files."
+        ),
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the results as JSON instead of tables.")] = False,
     record: Annotated[
         Path | None, typer.Option("--from", help="Repeat the run that this run.json records, instead of naming one.")
@@ -94,7 +101,7 @@ def run(
     if (benchmark is None) == (record is None):
         raise UserError("Name a benchmark (`pci-bench list benchmarks` shows all), or a record with --from run.json.")
     if record is not None:
-        free = {"record", "out_folder", "plugin", "as_json"}
+        free = {"record", "out_folder", "plugin", "as_json", "tables"}
         if given := [
             option.opts[0]
             for option in context.command.params
@@ -131,22 +138,64 @@ def run(
         print_json(output)
         _end_with_failures(output, folder)
         return
-    from pci_bench.reporting.candidates import balanced_where_known
+    _print_output(output, folder, in_full=tables)
+    _end_with_failures(output, folder)
 
-    print_tables([t for t in output.tables if t.has_numbers])
-    if others := [
-        r for r in balanced_where_known(list(output)) if not any(r is s for t in output.tables for s in t.shown)
-    ]:
-        print_results(others, f"{output.benchmark}, in no column of its tables")
+
+def _print_output(output: RunOutput, folder: Path, *, in_full: bool) -> None:
+    """Print a run's answer, what was not run, where the files are, and with `in_full` every table."""
+    from pci_bench.reporting.candidates import balanced_where_known
+    from pci_bench.reporting.tables.answer import ranking_of
+
+    filled = [t for t in output.tables if t.has_numbers]
+    answers: list[Any] = []
+    for table in filled:  # one of each dataset and evaluators
+        if not any(
+            a.dataset == table.dataset and table.declaration.evaluators <= a.declaration.evaluators for a in answers
+        ):
+            answers.append(table)
+    print_answers(answers)
+    if in_full:
+        print_tables(filled)
+    if others := [r for r in balanced_where_known(list(output)) if not any(r is s for t in filled for s in t.shown)]:
+        if filled:
+            say(f"\nOf {output.benchmark}, in no column of its tables:")
+        for ranking in ranking_of(others):
+            if len(ranking.rows) > 1:
+                print_answers([ranking])
+            else:
+                print_results(ranking.shown, ranking.title)
     for note in output.notes:
         say(f"Note: {note}")
-    for entry in output.not_run:
-        if not entry.features or not output.tables:  # else the tables say why a feature set was not run
-            what = " on ".join(filter(None, (entry.evaluator, entry.features, entry.dataset)))
-            count = f" ({entry.count} evaluations of each feature set)" if entry.count > 1 else ""
-            say(f"Not run: {what}: {entry.reason.rstrip('.')}.{count}")
+    for sentence in _not_run(output):
+        say(sentence)
     say(f"Results, tables and figures: {folder}")
-    _end_with_failures(output, folder)
+    say(f"As one page for a browser: pci-bench report {shlex.quote(str(folder))}")
+
+
+def _not_run(output: RunOutput) -> list[str]:
+    """Return what was asked for and not run, a sentence for each reason; where a dataset is missing, the run began with that."""
+    features: dict[str, list[str]] = {}
+    sentences = []
+    for entry in output.not_run:
+        if entry.code == "dataset unavailable":
+            continue
+        if entry.features and not entry.evaluator:
+            same_but_for_the_name = entry.reason.replace(entry.features, "\0").rstrip(".")
+            features.setdefault(same_but_for_the_name, []).append(entry.features)
+            continue
+        what = " on ".join(filter(None, (entry.evaluator, entry.features, entry.dataset)))
+        count = f" ({entry.count} evaluations of each feature set)" if entry.count > 1 else ""
+        sentences.append(f"Not run: {what}: {entry.reason.rstrip('.')}.{count}")
+    for reason, names in features.items():
+        said = reason.replace("\0", names[0])
+        sentences.append(f"Not run: {', '.join(dict.fromkeys(names))}: {said}.")
+    listed = {row for t in output.tables for row, entries in t.rows if isinstance(entries, str)} - {
+        name for names in features.values() for name in names
+    }
+    if listed:
+        sentences.append(f"Rows of the tables that were not asked for (--features): {', '.join(sorted(listed))}.")
+    return sentences
 
 
 def _end_with_failures(output: RunOutput, folder: Path) -> None:

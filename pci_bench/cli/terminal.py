@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import textwrap
 from collections.abc import Sequence
 from typing import Any
 
@@ -26,13 +27,17 @@ class PlainConsole(Console):
         return super().render_str(terminal(text), **{**options, "emoji": False, "markup": False, "highlight": False})
 
 
-out = PlainConsole(width=None if sys.stdout.isatty() else DEFAULT_WIDTH)
+_ON_TERMINAL = sys.stdout.isatty()
+out = PlainConsole(width=None if _ON_TERMINAL else DEFAULT_WIDTH)
 err = PlainConsole(stderr=True)
 
 
 def say(sentence: str) -> None:
-    """Print a sentence as it is, to be wrapped by the terminal."""
-    out.print(sentence, markup=False, highlight=False, soft_wrap=True)
+    """Print a sentence, on a terminal in lines that end between words; no word, path or address is cut in two."""
+    for line in sentence.split("\n"):
+        if _ON_TERMINAL:
+            line = textwrap.fill(line, out.width, break_long_words=False, break_on_hyphens=False)
+        out.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 def print_json(values: Sequence[Any]) -> None:
@@ -69,6 +74,19 @@ def print_tables(tables: list[Any]) -> None:
 
     for part in blocks(tables, out.width):
         out.print(part, markup=False, highlight=False, soft_wrap=isinstance(part, str))
+
+
+def print_answers(tables: Sequence[Any]) -> None:
+    """Print filled tables ranked by their strictest columns, controls set apart, with groups that cannot be told apart."""
+    from pci_bench.reporting.tables.answer import answer, competitors, metric_of_answer
+    from pci_bench.runs.leaderboard import letters
+
+    for table in tables:
+        for part in answer(table, letters(competitors(table), metric_of_answer(table)), out.width):
+            if isinstance(part, str):
+                say(part)
+            else:
+                out.print(part, markup=False, highlight=False)
 
 
 def print_results(results: Sequence[Any], title: str) -> None:

@@ -150,7 +150,7 @@ def _benchmark(name: str) -> Description | None:
     grids = ["; ".join(f"{p} = {', '.join(map(str, v))}" for p, v in e.grid.items()) for e in benchmark.evaluate]
     return [
         ("title", benchmark.title),
-        ("datasets", ", ".join(benchmark.datasets)),
+        ("datasets", ", ".join(benchmark.datasets) or "any with labels, named with --dataset"),
         ("features", ", ".join(benchmark.features)),
         *[("evaluator", f"{e.name}: {grid}") for e, grid in zip(benchmark.evaluate, grids, strict=True)],
         ("tables", ", ".join(benchmark.tables)),

@@ -96,6 +96,22 @@ def rankings(results: Sequence[Result]) -> list[Ranking]:
     return all_rankings
 
 
+def letters(results: Sequence[Result], metric: str) -> dict[str, str]:
+    """Return the group of every feature set of one evaluation by its full name: those of one letter cannot be told apart.
+
+    Parameters
+    ----------
+    results
+        One for every feature set, best first.
+    metric
+        What they are ranked by.
+    """
+    if not results:
+        return {}
+    sign = 1 if metric_of(results[0], metric).higher_is_better else -1
+    return {place.result.features.full_name: place.group for place in _places(list(results), metric, sign)}
+
+
 def _places(ranked: list[Result], metric: str, sign: int) -> list[Place]:
     places: list[Place] = []
     leader, group = ranked[0] if ranked else None, 0

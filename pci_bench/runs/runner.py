@@ -348,22 +348,40 @@ def _datasets(declared: Benchmark, named: Sequence[str], output: RunOutput, prog
     if named:
         return
     reasons: list[str] = []
+    unavailable: list[str] = []
     any_available = False
     for name in declared.datasets:
         dataset = DATASETS.get(name)
         reason = loading.unavailable_reason(dataset)
         if reason is None:
-            before = f", since {' '.join(reasons)}" if reasons and not any_available else ""
-            progress.say(f"Dataset: {name} ({dataset.meta.title}){before}")
-            yield loading.load(dataset, progress=progress)
+            cells = loading.load(dataset, progress=progress)
+            progress.say(_taken(cells, [] if any_available else unavailable))
+            yield cells
             any_available = True
             if not declared.all_datasets:
                 return
         else:
             output.not_run.append(Skipped(reason, "dataset unavailable", name))
             reasons.append(f"{name} is not available: {reason}")
+            unavailable.append(name)
+    if not declared.datasets:
+        raise UserError(
+            f"{declared.name} takes any dataset with labels. Name one: pci-bench run {declared.name} --dataset folder:PATH "
+            "(`pci-bench data list` shows others)."
+        )
     if not any_available:
         raise UserError(f"None of the datasets of {declared.name} is available. {' '.join(reasons)}")
+
+
+def _taken(cells: Cells, unavailable: Sequence[str]) -> str:
+    """Return which cells a run takes in place of which, as a short sentence."""
+    drawn = " that pci-bench draws" if cells.meta.simulated_masks else ""
+    others = ""
+    if unavailable:
+        whose = "the paper's" if all(DATASETS.get(name).meta.paper for name in unavailable) else "not available"
+        commands = ", ".join(f"pci-bench data get {name}" for name in unavailable)
+        others = f"; {whose}: {commands}"
+    return f"{cells.meta.name}, {len(cells):,} cells{drawn}{others}"
 
 
 def _evaluate_all(

@@ -27,34 +27,37 @@ Texts = Iterator[tuple[str, dict[Format, str]] | tuple[str, dict[Format, str], l
 class Column(pydantic.BaseModel):
     """A header and what stands under it: a metric of an evaluator's result with these parameters.
 
-    Evaluator and metric are the table's where a column names none.
+    Evaluator and metric are the table's where a column names none. With `each`, the name of a parameter, it is a column for
+    every value of it that was evaluated, and ``{}`` in the header stands for the value.
     """
 
     model_config = pydantic.ConfigDict(extra="forbid")
 
     header: str
+    each: str = ""
     params: dict[str, Any] = {}
     evaluator: str = ""
     metric: str = ""
 
 
 class TableDeclaration(Table, pydantic.BaseModel):
-    """One table of the paper, as its TOML declares it.
+    """One table, of the paper or of any labelled dataset, as its TOML declares it.
 
-    Where it names neither `unit` nor `decimals`, numbers are printed as the results' evaluators declare (:class:`pci_bench.Metric`).
+    ``rows = "run"`` stands for every feature set that was run, ranked by the strictest column, and for no other; then the table
+    has no column without a number. Where it names neither `unit` nor `decimals`, numbers are printed as the results' evaluators declare (:class:`pci_bench.Metric`).
     """
 
     model_config = pydantic.ConfigDict(extra="forbid")
 
     name: str
     title: str
-    source: str
+    source: str = ""
     benchmark: str
-    dataset: str
+    dataset: str = ""
     evaluator: str
     metric: str
     columns: list[Column]
-    rows: list[str]
+    rows: list[str] | Literal["run"]
     notes: list[str] = []
     printed: dict[str, list[float | Literal["none"]]] = {}
     printed_params: dict[str, Any] = {}  # of the paper, beyond those of the columns
@@ -69,6 +72,11 @@ class TableDeclaration(Table, pydantic.BaseModel):
         return self
 
     @property
+    def is_ranked(self) -> bool:
+        """Whether the rows are what was run, ranked."""
+        return self.rows == "run"
+
+    @property
     def evaluators(self) -> set[str]:
         """The evaluators whose results stand in the columns."""
         return {c.evaluator for c in self.columns}
@@ -80,13 +88,16 @@ class TableDeclaration(Table, pydantic.BaseModel):
 
     def description(self) -> list[tuple[str, ...]]:
         """Return what the TOML declares, printed values too."""
+        named = [("source", self.source), ("printed on", self.dataset)]
         return [
             ("title", self.title),
-            ("source", self.source),
-            ("printed on", self.dataset),
+            *[(what, value) for what, value in named if value],
             ("filled by", f"pci-bench run {self.benchmark}"),
-            ("rows", ", ".join(self.rows)),
-            ("columns", ", ".join(c.header for c in self.columns)),
+            ("rows", "every feature set that is run, ranked" if self.is_ranked else ", ".join(self.rows)),
+            (
+                "columns",
+                ", ".join(f"{c.header.format('…')} for each" if c.each else c.header for c in self.columns),
+            ),
             *[
                 (f"printed {n}", ", ".join("none" if v == "none" else f"{v:.2f}" for v in values))
                 for n, values in self.printed.items()

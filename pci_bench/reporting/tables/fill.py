@@ -15,7 +15,9 @@ from typing import TYPE_CHECKING, Any
 from pci_bench.api.evaluator import Metric
 from pci_bench.features.names import without_seed
 from pci_bench.reporting.candidates import Candidates, balanced_where_known
+from pci_bench.reporting.headline import headline_k
 from pci_bench.reporting.tables.published import PublishedNumbers, published_on
+from pci_bench.reporting.tables.ranking import ranked, strictest, strictness
 from pci_bench.reporting.tables.render import PRINTED, render
 from pci_bench.reporting.tables.table import Cell, FilledTable, Format, PageTable
 from pci_bench.runs.results import Result, metric_of
@@ -78,6 +80,23 @@ class DatasetTable(FilledTable):
     notes: list[str]
     shown: list[Result]  # those whose numbers stand in the rows
     published: list[PublishedNumbers] = field(default_factory=list)  # by others, of other feature sets
+
+    @property
+    def strictest(self) -> int:
+        """The column that is to be believed first, by which an answer is ranked."""
+        params = [
+            c.params
+            for _ in range(len(self.headers) // len(self.declaration.columns))
+            for c in self.declaration.columns
+        ]
+        return strictest(self.headers, params, headline_k(self.shown) if self.shown else None)
+
+    @property
+    def higher_is_better(self) -> bool:
+        """Whether more is better in the strictest column."""
+        metric = self.declaration.columns[self.strictest % len(self.declaration.columns)].metric
+        shown = next((r for r in self.shown if metric in r.metrics), None)
+        return shown is None or metric_of(shown, metric).higher_is_better
 
     @property
     def title(self) -> str:
@@ -177,7 +196,11 @@ def fill(
     dataset_results = [r for r in results if r.dataset.name == dataset and r.evaluator.name in declaration.evaluators]
     dataset_results = balanced_where_known(dataset_results)
     dataset_results, elsewhere = _on_the_same_cells(dataset_results)
+    is_ranked, declared_rows = declaration.is_ranked, [] if declaration.rows == "run" else declaration.rows
+    declaration = declaration.model_copy(update={"columns": _columns(declaration, dataset_results)})
     excludes = list(dict.fromkeys(Candidates.of(r) for r in dataset_results)) or [Candidates()]
+    if is_ranked:  # the strictest first
+        excludes.sort(key=strictness, reverse=True)
     if declaration.one_exclusion_each:
         excludes = [Candidates()]
     headers = [(c.header, x) for x in excludes for c in declaration.columns]
@@ -209,7 +232,7 @@ def fill(
 
     rows: list[tuple[str, list[Entry | None] | str]] = []
     listed = set()
-    for base in declaration.rows:
+    for base in declared_rows:
         names = [n for n in by_features if n.partition("@")[0] == base]
         for name in names:
             rows.extend(lines(name))
@@ -220,7 +243,8 @@ def fill(
         listed |= {*names, *reasons}
     others = [n for n in by_features if n not in listed]
     rows.extend(row for n in others for row in lines(n))
-    rows.extend((n, r) for n, r in not_run.items() if n not in listed and n not in others)
+    if not is_ranked:
+        rows.extend((n, r) for n, r in not_run.items() if n not in listed and n not in others)
     if any(chance := [_chance(declaration, used_results, c, x) for x in excludes for c in declaration.columns]):
         rows.append((CHANCE_ROW, chance))
     notes = _notes(declaration, dataset_results)
@@ -234,7 +258,28 @@ def fill(
             f"{', '.join(elsewhere)}. Run them again."
         )
     published = published_on(dataset, [(c.evaluator, c.params) for c in declaration.columns]) if used_results else []
-    return DatasetTable(declaration, dataset, headers, rows, notes, used_results, published)
+    filled = DatasetTable(declaration, dataset, headers, rows, notes, used_results, published)
+    if not is_ranked or not filled.has_numbers:
+        return filled
+    by_kind = ranked(rows, filled.strictest, higher_is_better=filled.higher_is_better)
+    return replace(filled, rows=[row for of_kind in by_kind.values() for row in of_kind])
+
+
+def _columns(declaration: TableDeclaration, results: Sequence[Result]) -> list[Column]:
+    """Return the columns with one in place of each value of a parameter; of a ranked table, those that have a result."""
+    columns = []
+    for column in declaration.columns:
+        of_column = [
+            r for r in results if r.evaluator.name == column.evaluator and has_params(r.evaluator.params, column.params)
+        ]
+        if not column.each:
+            if of_column or not declaration.is_ranked:
+                columns.append(column)
+            continue
+        for value in sorted({r.evaluator.params[column.each] for r in of_column if column.each in r.evaluator.params}):
+            header, params = column.header.format(value), {**column.params, column.each: value}
+            columns.append(column.model_copy(update={"header": header, "params": params, "each": ""}))
+    return columns or declaration.columns
 
 
 def has_params(params: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
@@ -377,6 +422,8 @@ def _notes(declaration: TableDeclaration, results: Sequence[Result]) -> list[str
                 f"No cell of {', '.join(sorted(unreachable))} has a possible neighbour of its class under some exclusion; recall 0 counts."
             )
     notes += dict.fromkeys(_on_training_cells(r) for r in results if "training_cells" in r.details)
+    if declaration.is_ranked:
+        return [*notes, *declaration.notes]
     if not any(r.paper for r in results):
         notes.append(
             "None of these numbers is a reproduction of the paper: that takes its dataset and its published weights."

@@ -1,0 +1,155 @@
+"""What a run answers: feature sets ranked by the strictest column, and nothing that nobody asked for."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import pytest
+import tifffile
+from command_line import call, refused
+from rich.console import Console
+
+from pci_bench.benchmarks import BENCHMARKS
+from pci_bench.reporting.candidates import Candidates
+from pci_bench.reporting.tables.answer import answer
+from pci_bench.reporting.tables.declaration import TABLES
+from pci_bench.reporting.tables.ranking import Kind, kind_of, ranked, strictest
+from pci_bench.runs.results import read_results
+
+
+@pytest.fixture(scope="module")
+def crops(tmp_path_factory):
+    """Two classes of four images, told apart by the brightness of their protein, with a structure that drifts from image to image."""
+    folder, rng = tmp_path_factory.mktemp("two") / "crops", np.random.default_rng(0)
+    rows = ["image,label"]
+    for image in range(8):
+        label = ("nucleus", "cytosol")[image % 2]
+        rows.append(f"well{image},{label}")
+        for cell in range(6):
+            for channel in ("gfp", "rfp"):
+                (folder / f"well{image}").mkdir(parents=True, exist_ok=True)
+                bright = 90 * (label == "nucleus") * (channel == "gfp") + 5 * image
+                pixels = (rng.integers(20, 60, (64, 64)) + bright).astype(np.uint8)
+                tifffile.imwrite(folder / f"well{image}" / f"c{cell}_{channel}.tif", pixels)
+    (folder / "images.csv").write_text("\n".join(rows) + "\n")
+    return folder
+
+
+@pytest.fixture
+def run(crops, tmp_path, monkeypatch, capsys, without_figures):
+    """Run a benchmark on the two classes."""
+    monkeypatch.setenv("PCI_BENCH_CACHE", str(crops.parent / "cache"))
+    monkeypatch.chdir(tmp_path)
+    return lambda *arguments: call(
+        capsys, monkeypatch, "run", *arguments, "--dataset", f"folder:{crops}", "--out", "out"
+    )
+
+
+def test_a_neutral_benchmark_shows_what_was_run_and_nothing_else(run, tmp_path):
+    said = run("knn", "--features", "noise,intensity,raw-pixels", "--k", "3,5")
+    assert said.code == 0, said.err
+    for file in (tmp_path / "out" / "tables").iterdir():
+        assert file.stem == "knn"
+        text = file.read_text()
+        assert "not run" not in text.lower()
+        assert "encoder" not in text
+    header, _, *rows = (tmp_path / "out" / "tables" / "knn.md").read_text().split("\n\n")[1].splitlines()
+    assert [cell.strip() for cell in header.strip("|").split("|")] == [
+        "feature set",
+        *(f"k = {k}, other images only, classes balanced" for k in (3, 5)),
+        *(f"k = {k}" for k in (3, 5)),
+    ]
+    assert {row.split("|")[1].strip() for row in rows} == {
+        "intensity",
+        "noise",
+        "raw-pixels",
+        "chance (permuted labels)",
+    }
+
+
+def test_the_rows_fall_in_the_strictest_column(run, tmp_path):
+    assert run("knn", "--features", "noise,intensity,raw-pixels,pci-random").code == 0
+    balanced = {
+        r.features.full_name: r.metrics["balanced_accuracy"]
+        for r in read_results(tmp_path / "out")
+        if r.evaluator.params["candidates"] == "balanced"
+    }
+    rows = (tmp_path / "out" / "tables" / "knn.md").read_text().split("\n\n")[1].splitlines()[2:]
+    values = {row.split("|")[1].strip(): float(row.split("|")[2].split()[0]) for row in rows}
+    of_controls = list(values.values())[:-1]
+    assert of_controls == sorted(of_controls, reverse=True)
+    for name in ("noise", "intensity", "raw-pixels"):
+        assert values[name] == pytest.approx(100 * balanced[name], abs=0.05)
+
+
+def test_a_benchmark_in_a_file_that_names_no_table_is_ranked_too(run, tmp_path):
+    (tmp_path / "mine.toml").write_text(
+        '[mine]\ntitle = "Mine"\ndatasets = []\nfeatures = ["noise", "classic-haralick"]\n'
+        'evaluate = [{ name = "loo-knn", k = 3, exclude = ["cell", "image"] }]\n'
+    )
+    said = run("mine.toml")
+    assert said.code == 0, said.err
+    assert "2 classes: balanced accuracy in % (loo-knn, k = 3)" in said.out
+    assert re.search(r"other images only +all other cells", said.out)
+    texture, controls, noise = (said.out.index(word) for word in ("classic-haralick", "\ncontrols", "noise"))
+    assert texture < controls < noise
+
+
+def test_without_a_dataset_a_neutral_benchmark_asks_for_one(capsys, monkeypatch):
+    for name in ("knn", "classifiers", "distances", "umap"):
+        assert BENCHMARKS.get(name).datasets == ()
+        refused(call(capsys, monkeypatch, "run", name), "--dataset folder:PATH")
+
+
+def test_missing_rows_of_a_paper_are_one_line_and_its_tables_are_printed_on_request(run):
+    brief = run("yeast-knn", "--features", "noise,intensity")
+    assert brief.code == 0
+    assert "Table 1" not in brief.out
+    assert len([line for line in brief.out.splitlines() if "not asked for" in line]) == 1
+    assert brief.out.splitlines()[-2:] == [
+        "Results, tables and figures: out",
+        "As one page for a browser: pci-bench report out",
+    ]
+    full = run("yeast-knn", "--features", "noise,intensity", "--tables")
+    assert full.out.index("balanced accuracy in %") < full.out.index("Table 1:") < full.out.index("Results, tables")
+
+
+@pytest.mark.parametrize("width", [60, 80, 120])
+def test_at_any_width_names_and_headers_are_whole(run, tmp_path, width):
+    assert run("yeast-knn", "--features", "noise,intensity,classic-haralick,pci-random").code == 0
+    results = read_results(tmp_path / "out")
+    (table,) = TABLES.get("supplementary-table1").filled(results, {})
+    console = Console(width=width, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
+    for part in answer(table, {}, width):
+        if not isinstance(part, str):
+            console.print(part)
+    lines = console.export_text().splitlines()
+    assert max(map(len, lines)) <= width
+    names = {line[2:].split("  ")[0] for line in lines if line.startswith(("* ", "  "))}
+    assert {"noise", "intensity", "classic-haralick", "pci-random-conv1 (3 seeds)"} <= names
+    assert "classes balanced" in "\n".join(lines)
+
+
+def test_the_last_of_the_strictest_exclusions_with_the_default_k_is_the_strictest_column():
+    everything, plain, balanced = Candidates(), Candidates("image"), Candidates("image", balanced=True)
+    headers = [(f"k = {k}", c) for c in (everything, balanced, plain) for k in (1, 11)]
+    params = [{"k": k} for _ in range(3) for k in (1, 11)]
+    assert strictest(headers, params, 11) == 3
+    assert strictest(headers, params, None) == 2
+    assert strictest(headers[:2], params[:2], 11) == 1
+
+
+def test_where_less_is_better_the_least_is_first():
+    from pci_bench.reporting.tables.fill import Entry
+
+    rows = [("a", [Entry(3.0)]), ("b", [Entry(-1.0)]), ("none", [None]), ("c", [Entry(2.0)])]
+    found = ranked(rows, 0, higher_is_better=False)
+    assert [name for name, _ in found[Kind.features]] == ["b", "c", "a"]
+
+
+def test_supervised_features_and_controls_do_not_compete():
+    kinds = {
+        name: kind_of(name) for name in ("deeploc-fc2@yeast-sim", "intensity", "designed-true-masks", "file:mine.csv")
+    }
+    assert list(kinds.values()) == [Kind.supervised, Kind.control, Kind.true_masks, Kind.features]
