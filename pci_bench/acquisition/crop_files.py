@@ -59,7 +59,7 @@ class FolderTree:
     def fingerprint(self) -> str:
         """Return a text that changes when a file is added, removed, resized or touched."""
         digest = hashlib.sha256()
-        for name in [*self.names(), "images.csv"]:
+        for name in [*self.names(), "images.csv", "cells.csv"]:
             file = self.root / name
             if file.exists():
                 stat = file.stat()

@@ -13,6 +13,7 @@ from pci_bench.acquisition.crop_files import (
     read_crops,
     read_plane,
 )
+from pci_bench.acquisition.crop_tables import channel_suffixes, with_cell_table
 from pci_bench.acquisition.images import READABLE
 from pci_bench.api.dataset import Dataset, register_dataset
 from pci_bench.data.cells import OBS_COLUMNS, DatasetMeta
@@ -34,17 +35,19 @@ KNOWN_SUFFIXES = {
     "_blue": "nucleus",
     "_red": "microtubules",
 }
+MAX_CROP = 1024  # pixels a side, beyond which an image is no crop of a single cell
 OPTIONS = ("protein", "markers", "floor", "confounder")
 
 
 @register_dataset("folder", argument="PATH")
 class FolderDataset(Dataset):
-    """Crops in ``PATH/<image>/<anything><channel suffix>.<tif|png|…>``, with labels in ``PATH/images.csv``.
+    """Crops in ``PATH/<image>/<anything><channel suffix>.<tif|png|…>``, with labels in ``PATH/images.csv`` or ``cells.csv``.
 
-    Suffixes are found by themselves when they are ``_gfp`` with ``_rfp`` or ``_bf``, or ``_green`` with ``_blue`` and
-    ``_red`` (human: marker floor 0.05). Others are named in the dataset's name:
-    ``folder:PATH?protein=_c1&markers=_c2,_c3&floor=0.05&confounder=plate``. ``images.csv`` has a column ``image`` and any
-    obs columns, ``label`` among them.
+    Suffixes are found by themselves: ``_gfp`` with ``_rfp`` or ``_bf``, ``_green`` with ``_blue`` and ``_red`` (human: marker
+    floor 0.05), else two to eight endings that every crop has, such as ``_dna`` and ``_actin``; where there are none, every
+    file is a crop of one channel. Which is the protein's, and others, are named in the dataset's name:
+    ``folder:PATH?protein=_c1&markers=_c2,_c3&floor=0.05&confounder=plate``. ``images.csv`` has a column ``image`` and any obs
+    columns, ``label`` among them; with a column ``cell``, or as ``cells.csv``, it has a row for each cell.
     """
 
     def __init__(self, argument: str):
@@ -88,16 +91,15 @@ class FolderDataset(Dataset):
         if protein := self.options.get("protein"):
             return (protein, *filter(None, split_list(self.options.get("markers", ""))))
         if "_gfp" in present:
-            return ("_gfp", "_bf") if "_bf" in present and "_rfp" not in present else ("_gfp", "_rfp")
+            marker = [s for s in ("_rfp", "_bf") if s in present]
+            return ("_gfp", *marker[:1])
         if "_green" in present:
-            return (
-                ("_green", *(s for s in ("_blue", "_red") if s in present))
-                if len(present) > 1
-                else ("_green", "_blue", "_red")
-            )
+            return ("_green", *(s for s in ("_blue", "_red") if s in present))
+        if names and not present:
+            return channel_suffixes(names)
         raise UserError(
-            f"There are no crops in {self.root}: expected one subfolder per image with files named <anything>_gfp.tif and _rfp.tif "
-            "(or _bf), or _green, _blue and _red, or .png. Name other suffixes as folder:PATH?protein=_c1&markers=_c2,_c3."
+            f"There are no crops in {self.root}: expected one subfolder per image with one file per crop and channel, tif or png, such as "
+            "<name>_gfp.tif and <name>_rfp.tif. Name other suffixes as folder:PATH?protein=_c1&markers=_c2,_c3."
         )
 
     def build(self, store: StoreWriter) -> None:
@@ -113,14 +115,23 @@ class FolderDataset(Dataset):
                 "image": [c.image or self.root.name for c in cells],
             }
         )
-        obs, notes = self._annotated(obs)
-        notes = (*left_out(tree, suffixes, cells), *notes)
+        first = read_plane(tree, cells[0].files[0])
+        if min(first.shape) > MAX_CROP:
+            raise UserError(
+                f"{cells[0].files[0]} in {self.root} is {first.shape[0]:,} × {first.shape[1]:,} pixels; these look like fields of view, not "
+                f"crops of single cells. Cut them: pci-bench data layout {self.root}, then pci-bench data prepare."
+            )
+        obs, notes = self._annotated(obs, cells)
+        notes = (
+            *(() if self.options.get("protein") else _channels_note(suffixes)),
+            *left_out(tree, suffixes, cells),
+            *notes,
+        )
         confounder = self.meta.confounder
         if confounder not in obs:
             raise UserError(
                 f"folder:{self.root} names the confounder '{confounder}', but images.csv has no such column."
             )
-        first = read_plane(tree, cells[0].files[0])
         try:
             floor = float(self.options.get("floor", 0.05 if suffixes[0] == "_green" else 0.0))
             if not 0 <= floor < 1:
@@ -129,23 +140,40 @@ class FolderDataset(Dataset):
             raise UserError(
                 f"The option floor={self.options['floor']} of folder:{self.root} is not a number from 0 to below 1."
             ) from None
-        channels = channels_of([KNOWN_SUFFIXES.get(s, s.lstrip("_")) for s in suffixes], marker_floor=floor)
+        channels = channels_of([KNOWN_SUFFIXES.get(s, s.lstrip("_-") or "grey") for s in suffixes], marker_floor=floor)
         store.begin(obs, channels, crop_shape=first.shape, dtype=str(first.dtype), notes=notes)
         for crop in read_crops(tree, cells):
             store.add(crop)
 
-    def _annotated(self, obs: pd.DataFrame) -> tuple[pd.DataFrame, tuple[str, ...]]:
-        """Return obs joined with ``images.csv``, and sentences on what did not match."""
-        file = self.root / "images.csv"
-        if not file.exists():
-            return obs, (f"{self.root} has no images.csv, so its cells have no labels.",)
-        try:
-            table = read_csv(file, text=[c for c in OBS_COLUMNS if c not in ("y", "x")])
-        except (ValueError, OSError) as error:
-            raise UserError(f"{file} cannot be read as a table: {error}.") from error
+    def _annotated(self, obs: pd.DataFrame, cells: list[CropFiles]) -> tuple[pd.DataFrame, tuple[str, ...]]:
+        """Return obs joined with ``images.csv`` and ``cells.csv``, and sentences on what did not match."""
+        notes: tuple[str, ...] = ()
+        files = [file for file in (self.root / "images.csv", self.root / "cells.csv") if file.exists()]
+        if not files:
+            return obs, (f"{self.root} has no images.csv or cells.csv, so its cells have no labels.",)
+        for file in files:
+            try:
+                table = read_csv(file, text=[c for c in OBS_COLUMNS if c not in ("y", "x")])
+            except (ValueError, OSError) as error:
+                raise UserError(f"{file} cannot be read as a table: {error}.") from error
+            if "cell" in table:
+                obs, more = with_cell_table(obs, cells, table, file)
+            elif file.name == "cells.csv":
+                raise UserError(
+                    f"{file} has the columns {', '.join(map(str, table.columns))}; it needs a column 'cell' (the crop's name or file)."
+                )
+            else:
+                obs, more = self._with_image_table(obs, table, file)
+            notes += more
+        return obs, notes
+
+    def _with_image_table(
+        self, obs: pd.DataFrame, table: pd.DataFrame, file: Path
+    ) -> tuple[pd.DataFrame, tuple[str, ...]]:
+        """Return obs joined with a table of images, and sentences on what did not match."""
         if "image" not in table:
             raise UserError(
-                f"{file} has the columns {', '.join(map(str, table.columns))}; it needs a column 'image' (the subfolder's name)."
+                f"{file} has the columns {', '.join(map(str, table.columns))}; it needs a column 'image' (the subfolder's name) or 'cell' (the crop's)."
             )
         nameless = table["image"].isna()
         table = table[~nameless]  # spreadsheets leave such rows at the end
@@ -153,8 +181,6 @@ class FolderDataset(Dataset):
             raise UserError(
                 f"{file} has more than one row for the image '{twice.iloc[0]}' ({twice.size} such rows). Keep one row per image."
             )
-        if reserved := set(table.columns) & {"cell"}:
-            raise UserError(f"{file} has a column '{reserved.pop()}', which comes from the files' names. Rename it.")
         unused = sorted(set(table["image"]) - set(obs["image"]))
         unlabelled = sorted(set(obs["image"]) - set(table["image"]))
         if len(unused) == len(table):  # none at all included
@@ -174,11 +200,21 @@ class FolderDataset(Dataset):
         return obs.merge(table, on="image", how="left"), tuple(notes)
 
 
+def _channels_note(suffixes: tuple[str, ...]) -> tuple[str, ...]:
+    """Return which channel of a folder was taken for which, where no known suffix says so."""
+    if len(suffixes) == 1 or set(suffixes) & set(KNOWN_SUFFIXES):
+        return ()
+    return (
+        f"Channels by the files' names: {suffixes[0]} as the protein's, {', '.join(suffixes[1:])} as markers. "
+        f"Say it otherwise as folder:PATH?protein={suffixes[-1]}&markers={','.join(suffixes[:-1])}.",
+    )
+
+
 def left_out(tree: FolderTree, suffixes: tuple[str, ...], cells: list[CropFiles]) -> tuple[str, ...]:
     """Return sentences that count the files of a folder that might be crops and were not read."""
     used = {name for cell in cells for name in cell.files}
     no_channel = [name for name in tree.names() if name not in used]
-    like_crops = [n for n in tree.others() if any(s.lower() in PurePosixPath(n).name.lower() for s in suffixes)]
+    like_crops = [n for n in tree.others() if any(s and s.lower() in PurePosixPath(n).name.lower() for s in suffixes)]
     notes = []
     if no_channel:
         notes.append(

@@ -18,6 +18,8 @@ from pci_bench.system.files import user_data_folder
 if TYPE_CHECKING:
     import pandas as pd
 
+    from pci_bench.acquisition.crop_files import CropFiles
+
 DECLARATIONS = tomllib.loads(files("pci_bench.datasets").joinpath("screens.toml").read_text(encoding="utf-8"))
 
 
@@ -66,9 +68,9 @@ class SuppliedScreen(FolderDataset):
             "the environment variable PCI_BENCH_DATA"
         )
 
-    def _annotated(self, obs: pd.DataFrame) -> tuple[pd.DataFrame, tuple[str, ...]]:
+    def _annotated(self, obs: pd.DataFrame, cells: list[CropFiles]) -> tuple[pd.DataFrame, tuple[str, ...]]:
         """Return obs joined with ``images.csv``, and sentences on what did not match and on what the paper counts."""
-        obs, notes = super()._annotated(obs)
+        obs, notes = super()._annotated(obs, cells)
         small = int((obs["image"].value_counts() < self.fewest_cells).sum())
         counted = beside_the_papers(self.meta.name, obs, self.meta.paper)
         too_few = f" {small:,} images have fewer than {self.fewest_cells} cells; the paper leaves such out."
