@@ -20,10 +20,11 @@ from report_page import Page
 from pci_bench import UserError
 from pci_bench.api import loading
 from pci_bench.data import cells as cells_module
+from pci_bench.data.pictures import coloured, stratified
 from pci_bench.datasets import DATASETS
 from pci_bench.reporting.html import cells as report_cells
 from pci_bench.reporting.html import write_report
-from pci_bench.reporting.html.cells import Shown, coloured, smallest, stratified
+from pci_bench.reporting.html.cells import Shown, smallest
 from pci_bench.reporting.html.classes import confused_pairs
 from pci_bench.reporting.html.words import exclusion
 from pci_bench.runs.recalls import Predictions, recall_intervals

@@ -200,6 +200,11 @@ class Cells:
         names = ", ".join(f"{c.name} ({c.role})" for c in self.channels)
         return f"Cells({self.meta.name}: {len(self):,} cells of {self.crop_shape[0]}×{self.crop_shape[1]} px; {names})"
 
+    def _repr_html_(self) -> str:
+        from pci_bench.data.pictures import cells_html
+
+        return cells_html(self)
+
     @property
     def crop_shape(self) -> tuple[int, int]:
         """Rows and columns of every crop."""

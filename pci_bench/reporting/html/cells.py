@@ -14,6 +14,7 @@ from pci_bench.api import loading
 from pci_bench.api.dataset import DATASETS
 from pci_bench.data.cells import Cells, subsample
 from pci_bench.data.observations import obs_strings
+from pci_bench.data.pictures import tile_side, tiles, turns
 from pci_bench.errors import UserError
 
 if TYPE_CHECKING:
@@ -22,10 +23,8 @@ if TYPE_CHECKING:
     from pci_bench.runs.results import Result
 
 LARGEST_SAMPLE = 4000
-LARGEST_TILE = 64
 LARGEST_SPRITE = 7_500_000  # bytes; a third more as text, which leaves the rest of 15 MB to everything else
 QUALITIES = (82, 70, 55, 40, 25)
-COLOURS = {"green": (0.0, 1.0, 0.0), "magenta": (0.8, 0.0, 0.8), "blue": (0.1, 0.3, 1.0), "orange": (0.9, 0.6, 0.0)}
 
 
 def opened(result: Result) -> Cells | str:
@@ -55,14 +54,6 @@ def opened(result: Result) -> Cells | str:
     return cells
 
 
-def stratified(cells: Cells, count: int, seed: int = 0) -> list[str]:
-    """Return names of at most `count` cells, as evenly over the labels as there are cells; independent of their order."""
-    names = cells.obs["cell"].astype(str).to_numpy()
-    labels = obs_strings(cells.obs, "label")
-    shuffled = np.random.default_rng(seed).permutation(np.argsort(names, kind="stable"))
-    return [str(n) for n in names[shuffled[np.lexsort((labels[shuffled], turns(labels[shuffled])))[:count]]]]
-
-
 def scattered(cells: Cells, count: int, column: str, seed: int = 0) -> list[str]:
     """Return names of at most `count` cells, as evenly over a column's values as there are cells, and over images for each value.
 
@@ -74,19 +65,6 @@ def scattered(cells: Cells, count: int, column: str, seed: int = 0) -> list[str]
     of_image = np.unique(np.stack([values, images]), axis=1, return_inverse=True)[1].ravel()[shuffled]
     shuffled = shuffled[np.argsort(turns(of_image), kind="stable")]
     return [str(n) for n in names[shuffled[np.argsort(turns(values[shuffled]), kind="stable")[:count]]]]
-
-
-def turns(keys: np.ndarray) -> np.ndarray:
-    """Return each place's position among those of its key (n,) int.
-
-    >>> turns(np.array(["a", "b", "a", "a", "b"]))
-    array([0, 0, 1, 2, 1])
-    """
-    _, codes, counts = np.unique(keys, return_inverse=True, return_counts=True)
-    order = np.argsort(codes, kind="stable")
-    result = np.empty(len(keys), np.int64)
-    result[order] = np.arange(len(keys)) - np.repeat(np.cumsum(counts) - counts, counts)
-    return result
 
 
 @dataclass
@@ -124,14 +102,6 @@ class Shown:
         return [[key[1], self.labels.get(key, "")] for key in (*self.tiles, *self.others)]
 
 
-def coloured(crops: np.ndarray, roles: Sequence[str]) -> np.ndarray:
-    """Return crops (b, channels, rows, columns) in [0, 1] as uint8 (b, rows, columns, 3): the protein green, others as they come."""
-    paints = [COLOURS.get(word, (0.0, 0.0, 0.0)) for word in colours_of(roles)]
-    mixed = np.einsum("bcij,ck->bijk", np.clip(crops, 0, 1), np.array(paints, np.float32))
-    levels: np.ndarray = np.rint(255 * np.clip(mixed, 0, 1))
-    return levels.astype(np.uint8)
-
-
 @dataclass(frozen=True)
 class Sprite:
     """All tiles in one image: its text for ``url(…)``, its size in bytes, and how tiles lie in it."""
@@ -150,7 +120,7 @@ def sprite(shown_cells: Shown, opened_cells: Sequence[Cells | str]) -> Sprite | 
     if not shown_cells.tiles:
         return None
     available = [c for c in opened_cells if isinstance(c, Cells)]
-    tile = min(LARGEST_TILE, max(max(c.crop_shape) for c in available))
+    tile = max(map(tile_side, available))
     columns = int(np.ceil(np.sqrt(len(shown_cells.tiles))))
     rows = -(-len(shown_cells.tiles) // columns)
     canvas = np.zeros((rows * tile, columns * tile, 3), np.uint8)
@@ -161,14 +131,10 @@ def sprite(shown_cells: Shown, opened_cells: Sequence[Cells | str]) -> Sprite | 
         wanted = sorted(
             (positions[name], place) for (dataset, name), place in shown_cells.tiles.items() if dataset == number
         )
-        roles = [c.role for c in cells.channels]
         for start in range(0, len(wanted), 256):  # in the order of the store, whose chunks are of many cells
             batch = wanted[start : start + 256]
-            images = coloured(cells.crops([position for position, _ in batch]), roles)
+            images = tiles(cells, [position for position, _ in batch], tile)
             for pixels, (_, place) in zip(images, batch, strict=True):
-                if pixels.shape[:2] != (tile, tile):
-                    resized = Image.fromarray(pixels).resize((tile, tile), Image.Resampling.BOX)
-                    pixels = np.asarray(resized)
                 y, x = divmod(place, columns)
                 canvas[y * tile : (y + 1) * tile, x * tile : (x + 1) * tile] = pixels
     kind, content = smallest(Image.fromarray(canvas))
@@ -190,21 +156,3 @@ def smallest(image: Image) -> tuple[str, bytes]:
         if len(best[1]) <= LARGEST_SPRITE:
             break
     return best
-
-
-def colours_of(roles: Sequence[str]) -> list[str]:
-    """Return the colour of each channel in a word: the first protein green, then magenta, blue and orange.
-
-    >>> colours_of(["protein", "marker"]), colours_of(["marker"])
-    (['green', 'magenta'], ['magenta'])
-    """
-    first = list(roles).index("protein") if "protein" in roles else None
-    words = iter(list(COLOURS)[1:])
-    return ["green" if place == first else next(words, "not shown") for place in range(len(roles))]
-
-
-def channels_sentence(cells: Cells) -> str:
-    """Return how crops are coloured, as a sentence."""
-    words = colours_of([c.role for c in cells.channels])
-    colours = [f"{c.name} {word}" for c, word in zip(cells.channels, words, strict=True)]
-    return f"Every channel is stretched to the minimum and maximum of its crop: {', '.join(colours)}."

@@ -8,15 +8,14 @@ from typing import Any
 
 from pci_bench.data.cells import Cells
 from pci_bench.data.observations import obs_strings
+from pci_bench.data.pictures import channels_sentence, stratified
 from pci_bench.errors import UserError
 from pci_bench.reporting.html import record as run_record
 from pci_bench.reporting.html.cells import (
     LARGEST_SAMPLE,
     Shown,
-    channels_sentence,
     opened,
     sprite,
-    stratified,
 )
 from pci_bench.reporting.html.classes import class_views, classified, examples_wanted
 from pci_bench.reporting.html.embedding import embedding_views, without_coordinates

@@ -25,7 +25,8 @@ from pci_bench.acquisition.quality import (
 )
 from pci_bench.data.cells import Cells
 from pci_bench.data.observations import obs_strings
-from pci_bench.reporting.html.cells import Shown, channels_sentence, scattered, sprite
+from pci_bench.data.pictures import channels_sentence
+from pci_bench.reporting.html.cells import Shown, scattered, sprite
 from pci_bench.reporting.html.charts import Spec
 from pci_bench.reporting.html.field_pictures import (
     COLOURS,
