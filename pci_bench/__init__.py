@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from pci_bench.reporting.figures.base import register_figures as register_figures
     from pci_bench.reporting.tables.declaration import register_table as register_table
     from pci_bench.runs.evaluation import evaluate as evaluate
+    from pci_bench.runs.frame import results_frame as results_frame
     from pci_bench.runs.results import Result as Result
     from pci_bench.runs.runner import run as run
     from pci_bench.system.timm_import import import_timm as import_timm
@@ -101,6 +102,7 @@ _PUBLIC = {
     "register_model": "pci_bench.api.model",
     "register_segmenter": "pci_bench.api.segmenter",
     "register_table": "pci_bench.reporting.tables.declaration",
+    "results_frame": "pci_bench.runs.frame",
     "run": "pci_bench.runs.runner",
     "train": "pci_bench.training.loop",
 }

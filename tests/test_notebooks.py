@@ -6,13 +6,16 @@ import base64
 import html
 import io
 import re
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
-from factories import make_cells
+from factories import make_cells, make_result
 from PIL import Image
 
+import pci_bench
 from pci_bench.data.pictures import GAP, mosaic, sampled, tile_side
+from pci_bench.runs.runner import RunOutput
 
 
 def picture_of(text: str) -> np.ndarray:
@@ -66,3 +69,91 @@ def test_names_from_a_file_are_not_taken_for_html():
 @pytest.mark.parametrize("n", [1, 13, 24])
 def test_few_cells_make_a_small_mosaic(n):
     assert mosaic(make_cells(n), range(n)).shape[1] == min(n, 12) * (16 + GAP) - GAP
+
+
+# ---- results
+
+
+def knn_result(features: str, value: float, exclude: str = "cell", candidates: str = "all", k: int = 11):
+    return make_result(
+        features={"name": features},
+        evaluator={"params": {"k": k, "exclude": exclude, "candidates": candidates}},
+        metrics={"balanced_accuracy": value, "accuracy": value / 2},
+        intervals={"balanced_accuracy": (value - 0.1, value + 0.1)},
+    )
+
+
+def columns_of(text: str) -> dict[str, list[str]]:
+    """Return the columns of the only table of a page by their headers."""
+    (table,) = ElementTree.fromstring(f"<div>{text}</div>").iter("table")
+    header, *body = (["".join(cell.itertext()) for cell in row] for row in table.iter("tr"))
+    return dict(zip(header, zip(*body, strict=True), strict=True))
+
+
+def a_run() -> RunOutput:
+    """Return a run in which the honest column turns the order round."""
+    results = [
+        knn_result("pci-conv4", 0.5),
+        knn_result("pci-conv4", 0.45, "image"),
+        knn_result("pci-conv4", 0.48, "image", "balanced"),
+        knn_result("intensity", 0.7),
+        knn_result("intensity", 0.2, "image", "balanced"),
+        knn_result("<i>mine</i>", 0.6, "image", "balanced"),
+        knn_result("pci-conv4", 0.99, "image", "balanced", k=5),
+    ]
+    return RunOutput("yeast-knn", None, results)
+
+
+def test_results_are_a_table_with_a_row_for_each_and_a_column_for_each_number():
+    other = make_result(evaluator={"name": "other", "params": {"pairs": 5}}, metrics={"distance": -0.5})
+    results = [*a_run(), other]
+    frame = pci_bench.results_frame(results)
+    assert len(frame) == len(results)
+    for row, result in zip(frame.to_dict("records"), results, strict=True):
+        assert (row["dataset"], row["features"], row["evaluator"]) == (
+            "planted",
+            result.features.name,
+            result.evaluator.name,
+        )
+        for name, value in [*result.evaluator.params.items(), *result.metrics.items()]:
+            assert row[name] == value
+        for metric, (low, high) in result.intervals.items():
+            assert (row[f"{metric}_low"], row[f"{metric}_high"]) == (low, high)
+    assert frame["distance"].isna().sum() == len(results) - 1
+    assert "distance_low" not in frame  # no result has an interval of it
+    assert frame["balanced_accuracy"].dtype == float
+
+
+def test_a_parameter_that_is_called_as_a_metric_keeps_its_value():
+    frame = pci_bench.results_frame(
+        [make_result(evaluator={"params": {"accuracy": "fast"}}, metrics={"accuracy": 0.5})]
+    )
+    assert frame.loc[0, ["accuracy", "param_accuracy"]].tolist() == [0.5, "fast"]
+
+
+def test_no_results_are_a_table_without_rows():
+    assert pci_bench.results_frame([]).shape[0] == 0
+    assert a_run().to_frame().equals(pci_bench.results_frame(a_run()))
+
+
+def test_a_run_is_shown_ranked_by_the_strictest_column_with_controls_marked():
+    lines = str(a_run()).splitlines()
+    assert "k = 11" in lines[0]
+    assert re.split(r"  +", lines[1]) == ["feature set", "all other cells", "other images only, classes balanced"]
+    assert [line.split("  ")[0] for line in lines[3:6]] == ["<i>mine</i>", "pci-conv4", "intensity (control)"]
+    assert lines[4].endswith("48.0 [38.0, 58.0]")
+
+
+def test_a_notebook_shows_the_same_table_and_takes_no_name_for_html():
+    text = a_run()._repr_html_()
+    table = columns_of(text)
+    assert table["feature set"] == ("<i>mine</i>", "pci-conv4", "intensity (control)")
+    assert table["all other cells"] == ("–", "50.0 [40.0, 60.0]", "70.0 [60.0, 80.0]")
+
+
+def test_a_result_is_one_line_and_one_row():
+    result = knn_result("intensity", 0.25)
+    assert repr(result) == str(result)
+    assert "intensity on planted, 1,000 cells: balanced accuracy 25.0 % [15.0, 35.0], accuracy 12.5 %" in repr(result)
+    table = columns_of(result._repr_html_())
+    assert [table[c] for c in ("features", "k", "balanced_accuracy")] == [("intensity",), ("11",), ("0.250",)]

@@ -34,6 +34,11 @@ class Candidates:
         return self == Candidates()
 
     @property
+    def strictness(self) -> int:
+        """How much of what a cell looks like for other reasons than its label is left out: 0, 1, or 2 with classes balanced."""
+        return 0 if self.everything else 1 + self.balanced
+
+    @property
     def words(self) -> str:
         """``all other cells``, ``other images only`` or ``other images only, classes balanced``."""
         if self.everything:
@@ -54,6 +59,11 @@ def plural(column: str) -> str:
     ('images', 'batches')
     """
     return column + ("es" if column.endswith(("ch", "s", "sh", "x")) else "s")
+
+
+def ladder_of(results: Sequence[Result]) -> list[Candidates]:
+    """Return the kinds of candidates of some results, the strictest last; those that are as strict stay in their order."""
+    return sorted(dict.fromkeys(map(Candidates.of, results)), key=lambda kind: kind.strictness)
 
 
 def balanced_where_known(results: Sequence[Result]) -> list[Result]:

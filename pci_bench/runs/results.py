@@ -12,6 +12,7 @@ import pydantic
 
 from pci_bench.api.evaluator import EVALUATORS, Evaluator, Metric
 from pci_bench.errors import UserError
+from pci_bench.runs.frame import results_frame
 from pci_bench.runs.record import RunRecord
 from pci_bench.statistics.intervals import NOTHING_LEARNED, TRAINING_VARIANCE, training_variance_of
 from pci_bench.system.files import atomic_file, copy_if_different, escape, json_text
@@ -209,6 +210,18 @@ class Result(_Part):
     _tables: dict[str, pd.DataFrame] = pydantic.PrivateAttr(default_factory=dict)
     model_config = pydantic.ConfigDict(extra="forbid", populate_by_name=True, allow_inf_nan=False)
 
+    def __repr__(self) -> str:
+        numbers = [f"{name.replace('_', ' ')} {_number_text(self, name)}" for name in self.metrics]
+        settings = f" ({parameters(self, separator=', ')})" if self.evaluator.params else ""
+        what = f"{self.features.full_name} on {self.dataset.name}, {self.dataset.n_cells:,} cells"
+        return f"Result({self.evaluator.name}{settings}, {what}: {', '.join(numbers)})"
+
+    def __str__(self) -> str:
+        return repr(self)
+
+    def _repr_html_(self) -> str:
+        return str(results_frame([self]).to_html(index=False, na_rep="", float_format="{:.3f}".format))
+
     def __eq__(self, other: object) -> bool:
         """Return whether two results are the same but for the table of predictions, which lies beside the file."""
         return isinstance(other, Result) and self.model_dump() == other.model_dump()
@@ -312,6 +325,16 @@ def metric_of(result: Result, name: str) -> Metric:
     if result.evaluator.name in EVALUATORS:
         return EVALUATORS.get(result.evaluator.name).meta.metric(name)
     return Metric("percent") if name in SHARES else Metric()
+
+
+def _number_text(result: Result, name: str) -> str:
+    """Return a metric as it is printed, with its interval: ``25.7 % [23.1, 28.4]``."""
+    form = metric_of(result, name)
+    unit = " %" if form.unit == "percent" else ""
+    value, *bounds = (
+        f"{form.scale * v:.{form.printed_decimals}f}" for v in (result.metrics[name], *result.intervals.get(name, ()))
+    )
+    return f"{value}{unit}{f' [{bounds[0]}, {bounds[1]}]' if bounds else ''}"
 
 
 def training_variance(result: Result, *, grouped: bool) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -25,6 +26,7 @@ from pci_bench.data.provenance import DatasetProvenance
 from pci_bench.errors import PluginError, UserError
 from pci_bench.features.extraction import ExtractionOptions, Refresh, compute_features
 from pci_bench.features.names import select
+from pci_bench.reporting.ranking import rankings
 from pci_bench.reporting.tables import TABLES
 from pci_bench.reporting.tables.fill import DatasetTable
 from pci_bench.runs import kept
@@ -37,6 +39,7 @@ from pci_bench.runs.evaluation import (
     parameter_sets,
     shortfalls,
 )
+from pci_bench.runs.frame import results_frame
 from pci_bench.runs.outputs import (
     check_same_settings,
     fill_tables,
@@ -54,14 +57,18 @@ from pci_bench.system.progress import Progress
 from pci_bench.system.threads import available_cores, set_threads
 
 if TYPE_CHECKING:
+    import pandas as pd
     from anndata import AnnData
 
 __all__ = ["RunOutput", "evaluate", "run", "run_again", "with_parameters"]
 
 
-@dataclass
+@dataclass(repr=False)
 class RunOutput(Sequence[Result]):
-    """The results of a run, in order; also what could not be run and why, the tables, and where all was written."""
+    """The results of a run, in order; also what could not be run and why, the tables, and where all was written.
+
+    A notebook shows the ranking of the feature sets, and so does ``print``.
+    """
 
     benchmark: str
     out: Path | None
@@ -75,6 +82,26 @@ class RunOutput(Sequence[Result]):
     def failed(self) -> list[PluginError]:
         """The errors of feature sets, evaluators and figures that failed, where others did not."""
         return [skipped.error for skipped in self.not_run if skipped.error is not None]
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return the results as a table with one row for each (:func:`pci_bench.results_frame`)."""
+        return results_frame(self.results)
+
+    def __repr__(self) -> str:
+        return "\n\n".join([*(ranking.text() for ranking in rankings(self.results)), self._summary()])
+
+    def _repr_html_(self) -> str:
+        return "".join([*(r.html() for r in rankings(self.results)), f"<p>{html.escape(self._summary())}</p>"])
+
+    def _summary(self) -> str:
+        """Return how much was run and not, and where it lies, as sentences."""
+        features = len({(r.dataset.name, r.features.full_name) for r in self.results})
+        parts = [f"{self.benchmark}: {len(self.results)} results of {features} feature sets."]
+        if self.not_run:
+            parts.append(f"{len(self.not_run)} not run: .not_run says why.")
+        if self.out is not None:
+            parts.append(f"Results, tables and figures: {self.out}")
+        return " ".join(parts)
 
     def __len__(self) -> int:
         return len(self.results)
