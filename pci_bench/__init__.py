@@ -10,6 +10,7 @@ from pci_bench.system.places import give_places_to_libraries
 
 # What type checkers and editors see; Python imports a name on its first use (Scientific Python SPEC 1).
 if TYPE_CHECKING:
+    from pci_bench import plot as plot
     from pci_bench.api.dataset import Dataset as Dataset
     from pci_bench.api.dataset import load_dataset as load_dataset
     from pci_bench.api.dataset import register_dataset as register_dataset
@@ -106,7 +107,8 @@ _PUBLIC = {
     "run": "pci_bench.runs.runner",
     "train": "pci_bench.training.loop",
 }
-__all__ = sorted(_PUBLIC)
+_MODULES = ("plot",)
+__all__ = sorted([*_PUBLIC, *_MODULES])
 
 
 if not TYPE_CHECKING:  # to a type checker, a misspelt name is an error
@@ -114,8 +116,10 @@ if not TYPE_CHECKING:  # to a type checker, a misspelt name is an error
     def __getattr__(name: str) -> Any:
         if name in _PUBLIC:
             return getattr(importlib.import_module(_PUBLIC[name]), name)
+        if name in _MODULES:
+            return importlib.import_module(f"{__name__}.{name}")
         raise AttributeError(f"module 'pci_bench' has no attribute '{name}'")
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *_PUBLIC])
+    return sorted([*__all__, "__version__"])

@@ -60,7 +60,7 @@ SCRIPTS = {
     "public_names": "import pci_bench\n"
     + "".join(f"import {module}\n" for module in sorted(set(pci_bench._PUBLIC.values())))
     + "".join(
-        f"reveal_type(pci_bench.{name})\nreveal_type({pci_bench._PUBLIC[name]}.{name})\n" for name in pci_bench.__all__
+        f"reveal_type(pci_bench.{name})\nreveal_type({module}.{name})\n" for name, module in pci_bench._PUBLIC.items()
     ),
 }
 
@@ -138,7 +138,7 @@ def test_every_public_name_is_known_and_is_that_of_its_module(messages):
     types = revealed(messages["public_names"])
     public, defined = types[::2], types[1::2]
     assert errors(messages["public_names"]) == []
-    assert len(public) == len(pci_bench.__all__)
+    assert len(public) == len(pci_bench._PUBLIC)
     assert public == defined
     assert "Any" not in public
 
@@ -147,4 +147,9 @@ def test_names_for_type_checkers_are_those_of_the_lazy_imports():
     module = ast.parse(Path(pci_bench.__file__).read_text(encoding="utf-8"))
     (block,) = (node for node in module.body if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING")
     names = {alias.asname: node.module for node in block.body for alias in node.names}
-    assert names == pci_bench._PUBLIC
+    assert names == pci_bench._PUBLIC | dict.fromkeys(pci_bench._MODULES, "pci_bench")
+
+
+def test_completion_offers_public_names_only():
+    assert dir(pci_bench) == sorted([*pci_bench.__all__, "__version__"])
+    assert not [name for name in pci_bench.__all__ if name.startswith("_") or not hasattr(pci_bench, name)]

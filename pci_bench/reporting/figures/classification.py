@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from pci_bench.api.registry import natural_key
-from pci_bench.reporting.candidates import Candidates, balanced_where_known
+from pci_bench.features.names import controls
+from pci_bench.reporting.candidates import Candidates, balanced_where_known, ladder_of
 from pci_bench.reporting.figures.base import described, register_figures
 from pci_bench.reporting.headline import first_features, headline_k
-from pci_bench.runs.results import Result
+from pci_bench.runs.results import Result, metric_of
 from pci_bench.system.drawing import (
     BEHIND,
     COLOURS,
@@ -30,7 +31,14 @@ from pci_bench.system.text import plot_text
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.patches import Patch
 
+LEGEND_OF_KINDS: dict[str, Any] = {
+    "frameon": False,
+    "fontsize": 8.5,
+    "title": "neighbours, or training cells",
+    "title_fontsize": 8.5,
+}
 STYLES: tuple[Literal["-", "--", ":"], ...] = ("-", "--", ":")
 LAYER = re.compile(r"(?P<network>.+)-(?P<layer>(block\d_)?conv\d+)")
 
@@ -132,50 +140,72 @@ def accuracy_bars(results: Sequence[Result], *, metric: str, text: str) -> Figur
     text
         The figure's first line.
     """
+    kinds = ladder_of(results)
+    names = {r.features.full_name for r in results}
+    figure = new_figure(7.2, 1.4 + (0.3 if len(kinds) == 1 else 0.2 * len(kinds)) * len(names))
+    handles = draw_accuracy(figure.subplots(), results, metric)
+    title(figure, text)
+    if len(handles) > 1:
+        figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), **LEGEND_OF_KINDS)
+    return figure
+
+
+def draw_accuracy(axes: Axes, results: Sequence[Result], metric: str) -> list[Patch]:
+    """Draw bars of a metric with 95 % intervals, the best feature set of the strictest candidates on top, controls marked.
+
+    Returned are the handles of a legend of the kinds of candidates.
+    """
     from matplotlib.patches import Patch
 
-    kinds = list(dict.fromkeys(map(Candidates.of, results)))
-    names = sorted({r.features.full_name for r in results}, key=natural_key)
-    first = {r.features.full_name: r.metrics[metric] for r in results if Candidates.of(r) == kinds[0]}
-    names.sort(key=lambda n: first.get(n, 0))
-    figure = new_figure(7.2, 1.4 + (0.3 if len(kinds) == 1 else 0.2 * len(kinds)) * len(names))
-    axes = figure.subplots()
+    kinds, form, known_controls = ladder_of(results), metric_of(results[0], metric), controls()
+    by_kind = {kind: {r.features.full_name: r for r in results if Candidates.of(r) == kind} for kind in kinds}
+    is_control = {r.features.full_name: r.features.name in known_controls for r in results}
+    names = sorted(is_control, key=natural_key)
+    sign = 1 if form.higher_is_better else -1
+    ranked = {name: sign * r.metrics[metric] for name, r in by_kind[kinds[-1]].items()}
+    names.sort(key=lambda name: ranked.get(name, -np.inf))
     height = 0.8 / len(kinds)
     for number, kind in enumerate(kinds):
-        chosen = {r.features.full_name: r for r in results if Candidates.of(r) == kind}
         for row, name in enumerate(names):
-            if name not in chosen:
+            if (result := by_kind[kind].get(name)) is None:
                 continue
-            value, (low, high) = 100 * chosen[name].metrics[metric], (100 * v for v in chosen[name].intervals[metric])
+            value = form.scale * result.metrics[metric]
+            low, high = (form.scale * v for v in result.intervals.get(metric, (result.metrics[metric],) * 2))
             y = row + 0.4 - height * (number + 0.5)
-            axes.barh(y, value, height * 0.92, color=COLOURS[number])
+            axes.barh(y, value, height * 0.92, color=COLOURS[number % len(COLOURS)])
             axes.plot([low, high], [y, y], color=INK, linewidth=1.1, solid_capstyle="butt")
-            axes.text(max(high, value) + 1, y, f"{value:.1f}", va="center", fontsize=7.5, color=INK, bbox=BEHIND)
-    levels = [chance_percent([r for r in results if Candidates.of(r) == kind], metric) for kind in kinds]
-    for level in levels:
-        axes.axvline(level, color=INK, linewidth=0.8, linestyle=(0, (4, 3)))
-    axes.text(max(levels), len(names) - 0.42, " chance", fontsize=7.5, color=INK, va="bottom")
-    axes.set_yticks(range(len(names)), [shortened(n) for n in names], fontsize=8.5)
+            axes.annotate(
+                f"{value:.{form.printed_decimals}f}",
+                (max(high, value), y),
+                (4, 0),
+                textcoords="offset points",
+                va="center",
+                fontsize=7.5,
+                color=INK,
+                bbox=BEHIND,
+            )
+    ticks = [f"{shortened(name)}{' (control)' if is_control[name] else ''}" for name in names]
+    axes.set_yticks(range(len(names)), ticks, fontsize=8.5)
+    for label, name in zip(axes.get_yticklabels(), names, strict=True):
+        label.set_fontstyle("italic" if is_control[name] else "normal")
     axes.set_ylim(-0.55, len(names) - 0.2)
-    axes.set_xlim(0, 100)
-    axes.set_xlabel(f"{plot_text(metric.replace('_', ' '))} (%), with 95 % interval", fontsize=8.5)
-    title(figure, text)
+    unit = " (%)" if form.unit == "percent" else ""
+    axes.set_xlabel(f"{plot_text(metric.replace('_', ' '))}{unit}, with 95 % interval", fontsize=8.5)
+    if form.unit == "percent":
+        levels = [chance_percent(list(by_kind[kind].values()), metric) for kind in kinds]
+        for level in levels:
+            axes.axvline(level, color=INK, linewidth=0.8, linestyle=(0, (4, 3)))
+        axes.text(max(levels), len(names) - 0.42, " chance", fontsize=7.5, color=INK, va="bottom")
+        axes.set_xlim(0, 100)
+    else:
+        axes.axvline(0, color=INK, linewidth=0.8)
+        axes.margins(x=0.12)
     axes.spines[["top", "right", "left"]].set_visible(False)
     axes.tick_params(axis="y", length=0)
     axes.tick_params(axis="x", labelsize=8.5)
     axes.grid(axis="x", color=FAINT, linewidth=0.6)
     axes.set_axisbelow(True)
-    if len(kinds) > 1:
-        figure.legend(
-            handles=[Patch(color=COLOURS[i], label=plot_text(kind.words)) for i, kind in enumerate(kinds)],
-            loc="outside lower center",
-            ncols=len(kinds),
-            frameon=False,
-            fontsize=8.5,
-            title="neighbours, or training cells",
-            title_fontsize=8.5,
-        )
-    return figure
+    return [Patch(color=COLOURS[i % len(COLOURS)], label=plot_text(kind.words)) for i, kind in enumerate(kinds)]
 
 
 def class_heat_map(results: Sequence[Result], *, text: str) -> Figure:
@@ -326,48 +356,57 @@ def confusion_matrix(results: Sequence[Result], *, text: str) -> Figure:
         (0.36 if small else 0.23) * n * (1 if small else len(results)) + 2.3,
     )
     panels = figure.subplots(1 if small else len(results), across, squeeze=False, sharex=True, sharey=True).ravel()
-    room = (7.4 - 2.4) / across / max(n, 1)  # inches of a cell
     for axes, result in zip(panels, results, strict=True):
-        labels, counts = result.details["confusion"]["labels"], np.array(result.details["confusion"]["counts"])
-        largest = f"{counts.max():.0f}"
-        shares = 100 * counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-        axes.imshow(shares, cmap="Blues", vmin=0, vmax=100, aspect="auto")
-        for (row, column), count in np.ndenumerate(counts):
-            if count >= 0.5 and room >= 0.07 * len(largest):
-                axes.text(
-                    column,
-                    row,
-                    f"{count:.0f}",
-                    ha="center",
-                    va="center",
-                    fontsize=SMALLEST,
-                    color="white" if shares[row, column] > 55 else INK,
-                )
-        names = [shortened(label, 28) for label in labels]
-        axes.set_xticks(
-            range(counts.shape[1]),
-            names[: counts.shape[1]],
-            rotation=45,
-            ha="right",
-            rotation_mode="anchor",
-            fontsize=SMALLEST,
-        )
-        axes.set_yticks(range(len(counts)), names[: len(counts)], fontsize=SMALLEST)
-        accuracy = 100 * result.metrics["balanced_accuracy"]
-        axes.set_title(
-            f"neighbours: {plot_text(Candidates.of(result).words)}\nbalanced accuracy {accuracy:.1f} %",
-            fontsize=8,
-        )
-        axes.tick_params(length=0)
-        axes.spines[:].set_visible(False)
+        draw_confusion(axes, result, inches_of_a_cell=(7.4 - 2.4) / across / max(n, 1))
         axes.label_outer()
     for axes in panels if small else panels[-1:]:
         axes.set_xlabel("predicted", fontsize=8.5)
     for axes in panels[:1] if small else panels:
         axes.set_ylabel("true", fontsize=8.5)
-    bar = figure.colorbar(panels[0].images[0], ax=list(panels), shrink=0.8 if small else 0.5, aspect=30)
+    colour_bar(figure, list(panels), shrink=0.8 if small else 0.5)
+    title(figure, text)
+    return figure
+
+
+def draw_confusion(axes: Axes, result: Result, *, inches_of_a_cell: float) -> None:
+    """Draw a result's confusion matrix, rows in percent of the true class, with counts where they fit."""
+    labels, counts = result.details["confusion"]["labels"], np.array(result.details["confusion"]["counts"])
+    largest = f"{counts.max():.0f}"
+    shares = 100 * counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    axes.imshow(shares, cmap="Blues", vmin=0, vmax=100, aspect="auto")
+    for (row, column), count in np.ndenumerate(counts):
+        if count >= 0.5 and inches_of_a_cell >= 0.07 * len(largest):
+            axes.text(
+                column,
+                row,
+                f"{count:.0f}",
+                ha="center",
+                va="center",
+                fontsize=SMALLEST,
+                color="white" if shares[row, column] > 55 else INK,
+            )
+    names = [shortened(label, 28) for label in labels]
+    axes.set_xticks(
+        range(counts.shape[1]),
+        names[: counts.shape[1]],
+        rotation=45,
+        ha="right",
+        rotation_mode="anchor",
+        fontsize=SMALLEST,
+    )
+    axes.set_yticks(range(len(counts)), names[: len(counts)], fontsize=SMALLEST)
+    accuracy = 100 * result.metrics["balanced_accuracy"]
+    axes.set_title(
+        f"neighbours: {plot_text(Candidates.of(result).words)}\nbalanced accuracy {accuracy:.1f} %",
+        fontsize=8,
+    )
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)
+
+
+def colour_bar(figure: Figure, panels: Sequence[Axes], *, shrink: float) -> None:
+    """Draw the scale of confusion matrices beside them."""
+    bar = figure.colorbar(panels[0].images[0], ax=list(panels), shrink=shrink, aspect=30)
     bar.set_label("% of the true class", fontsize=8.5)
     bar.outline.set_visible(False)
     bar.ax.tick_params(labelsize=7.5)
-    title(figure, text)
-    return figure

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
 
 COLUMNS = 3
 LARGEST = 24  # classes with a look of their own; the rest share grey
@@ -77,8 +78,6 @@ def points_of(result: Result) -> pd.DataFrame:
 
 def scatter(results: Sequence[Result], *, text: str) -> Figure:
     """Return one panel per result; points coloured by label, drawn in an order that hides no class behind another."""
-    from matplotlib.lines import Line2D
-
     tables = [points_of(r) for r in results]
     labels = np.concatenate([t["label"].to_numpy(str) for t in tables])
     styles = looks(labels)
@@ -92,7 +91,7 @@ def scatter(results: Sequence[Result], *, text: str) -> Figure:
     panels = figure.subplots(rows, columns, squeeze=False).ravel()
     several = len({r.dataset.name for r in results}) > 1
     for letter, axes, result, table in zip("ABCDEFGHIJKLMNOPQRSTUVWXYZ" * 9, panels, results, tables, strict=False):
-        _draw_points(axes, table, styles)
+        draw_points(axes, table, styles)
         what = result.features.full_name + (f"\n{result.dataset.name}, {len(table):,} proteins" if several else "")
         what = plot_text(what)
         axes.set_title(f"{letter}  {what}" if len(results) > 1 else what, fontsize=8, loc="left")
@@ -100,6 +99,18 @@ def scatter(results: Sequence[Result], *, text: str) -> Figure:
             axes.set_xlabel(f"trustworthiness {trust:.3f}", fontsize=7.5, color=INK)
     for axes in panels[len(results) :]:
         axes.set_visible(False)
+    handles = legend_handles(labels, styles)
+    if handles:
+        figure.legend(handles=handles, loc="outside right center", frameon=False, fontsize=7.5, handletextpad=0.2)
+    title(figure, text)
+    return figure
+
+
+def legend_handles(labels: np.ndarray, styles: dict[str, tuple[str, int]]) -> list[Line2D]:
+    """Return what a legend shows of some points' labels (n,) str: a point for each class with a look, and one for the others."""
+    from matplotlib.lines import Line2D
+
+    names = [textwrap.fill(name, IN_NAME) for name in styles]
     handles = [
         Line2D([], [], linestyle="", marker=SHAPES[shape]["marker"], color=colour, markersize=5.5, label=plot_text(name),
                markeredgecolor=SHAPES[shape].get("edgecolors", colour), markeredgewidth=SHAPES[shape]["linewidths"])
@@ -109,13 +120,10 @@ def scatter(results: Sequence[Result], *, text: str) -> Figure:
         n_others = len(set(labels)) - len(styles) - ("" in labels)
         what = f"{n_others} others" if n_others else "no label"
         handles.append(Line2D([], [], linestyle="", marker="o", color=FAINT, markersize=5.5, label=what))
-    if handles:
-        figure.legend(handles=handles, loc="outside right center", frameon=False, fontsize=7.5, handletextpad=0.2)
-    title(figure, text)
-    return figure
+    return handles
 
 
-def _draw_points(axes: Axes, table: pd.DataFrame, styles: dict[str, tuple[str, int]]) -> None:
+def draw_points(axes: Axes, table: pd.DataFrame, styles: dict[str, tuple[str, int]]) -> None:
     """Draw points in a shuffled order, so that classes are mixed as the cells are; those without a look first, in grey."""
     order = np.random.default_rng(0).permutation(len(table))
     x, y = (table[c].to_numpy()[order] for c in ("umap_1", "umap_2"))

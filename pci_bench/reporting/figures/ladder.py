@@ -1,0 +1,122 @@
+"""The ladder: how a number changes from all other cells to the strictest comparison, a line for each feature set."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from pci_bench.features.names import controls
+from pci_bench.reporting.candidates import Candidates, ladder_of
+from pci_bench.reporting.figures.classification import chance_percent
+from pci_bench.runs.results import Result, metric_of
+from pci_bench.system.drawing import FAINT, INK, distinct_colours, shortened
+from pci_bench.system.text import plot_text
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+GREY = "#8A8A8A"
+LINE = 0.042  # of the axes' height: what a name at the end of a line takes
+BESIDE = 0.03  # between the lines of two feature sets, so that their intervals do not hide each other
+
+
+def draw_ladder(axes: Axes, results: Sequence[Result], metric: str) -> None:
+    """Draw a metric over the kinds of candidates, the strictest on the right, where each line is named; controls are grey.
+
+    Parameters
+    ----------
+    axes
+        Where to draw.
+    results
+        Of one dataset, one evaluator and one k.
+    metric
+        A metric of theirs.
+    """
+    rungs, form, known_controls = ladder_of(results), metric_of(results[0], metric), controls()
+    lines: dict[str, dict[int, Result]] = {}
+    for result in results:
+        lines.setdefault(result.features.full_name, {})[rungs.index(Candidates.of(result))] = result
+    sign = -1 if form.higher_is_better else 1
+    ends = {name: by_rung[max(by_rung)] for name, by_rung in lines.items()}
+    names = sorted(ends, key=lambda name: sign * ends[name].metrics[metric])
+    learned = [name for name in names if ends[name].features.name not in known_controls]
+    colours = dict(zip(learned, distinct_colours(len(learned)), strict=True))
+    offsets = BESIDE * (np.arange(len(names)) - (len(names) - 1) / 2)
+    for name, offset in zip(names, offsets, strict=True):
+        by_rung, colour = lines[name], colours.get(name, GREY)
+        x = np.array(sorted(by_rung))
+        y = [form.scale * by_rung[rung].metrics[metric] for rung in x]
+        style = "-" if name in colours else "--"
+        axes.plot(x + offset, y, style, marker="o", markersize=3.5, color=colour, linewidth=1.4)
+        for rung, place in zip(x, x + offset, strict=True):
+            if metric in by_rung[rung].intervals:
+                axes.plot(
+                    [place] * 2, [form.scale * v for v in by_rung[rung].intervals[metric]], color=colour, linewidth=0.8
+                )
+    if form.unit == "percent":
+        levels = [chance_percent([r for r in results if Candidates.of(r) == rung], metric) for rung in rungs]
+        axes.plot(range(len(rungs)), levels, ":", color=INK, linewidth=1)
+        axes.annotate(
+            "chance", (0, levels[0]), (0, -3), textcoords="offset points", fontsize=7.5, ha="center", va="top"
+        )
+        axes.set_ylim(bottom=0)
+    axes.set_xlim(-0.25, len(rungs) - 0.8)
+    _name_lines(
+        axes, names, [form.scale * ends[n].metrics[metric] for n in names], colours, len(rungs) - 1 + max(offsets)
+    )
+    axes.set_xticks(range(len(rungs)), [textwrap.fill(plot_text(rung.words), 20) for rung in rungs], fontsize=8.5)
+    unit = " (%)" if form.unit == "percent" else ""
+    axes.set_ylabel(f"{plot_text(metric.replace('_', ' '))}{unit}", fontsize=8.5)
+    axes.tick_params(labelsize=8.5)
+    axes.grid(axis="y", color=FAINT, linewidth=0.6)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.set_axisbelow(True)
+
+
+def _name_lines(axes: Axes, names: Sequence[str], ends: Sequence[float], colours: dict[str, str], right: float) -> None:
+    """Write each line's name to the right of its end, moved apart where they would overlap, best first."""
+    low, high = axes.get_ylim()
+    wanted = (np.array(ends) - low) / (high - low)
+    for name, height, y in zip(names, apart(wanted, LINE), ends, strict=True):
+        axes.annotate(
+            f"{shortened(name, 34)}{'' if name in colours else ' (control)'}",
+            (right, y),
+            (1.02, height),
+            textcoords="axes fraction",
+            fontsize=7.5,
+            va="center",
+            style="normal" if name in colours else "italic",
+            color=INK,
+            annotation_clip=False,
+            arrowprops={"arrowstyle": "-", "color": FAINT, "linewidth": 0.8, "shrinkA": 1, "shrinkB": 3},
+        )
+
+
+def apart(places: np.ndarray, least: float) -> np.ndarray:
+    """Return places in the same order, none nearer to another than `least`, each group of moved ones around its mean.
+
+    >>> apart(np.array([0.5, 0.5, 0.125]), 0.25).tolist()
+    [0.625, 0.375, 0.125]
+    """
+    order = np.argsort(-places, kind="stable")
+    groups: list[list[int]] = []
+    for index in order:
+        groups.append([int(index)])
+        while len(groups) > 1 and _lowest(places, groups[-2], least) - _highest(places, groups[-1], least) < least:
+            last = groups.pop()
+            groups[-1] += last
+    moved = np.empty(len(places))
+    for group in groups:
+        moved[group] = _highest(places, group, least) - least * np.arange(len(group))
+    return moved
+
+
+def _highest(places: np.ndarray, group: list[int], least: float) -> float:
+    return float(places[group].mean() + least * (len(group) - 1) / 2)
+
+
+def _lowest(places: np.ndarray, group: list[int], least: float) -> float:
+    return float(places[group].mean() - least * (len(group) - 1) / 2)
