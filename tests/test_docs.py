@@ -170,7 +170,7 @@ def check_names(command: str, options: dict) -> None:
         if dataset != READERS_DATASET:
             DATASETS.get(dataset)
     if features := options.get("features"):
-        select(features.split(","))
+        select([name for text in features for name in text.split(",")])
     if command == "run":
         if options["benchmark"] is None:
             assert options["record"] is not None

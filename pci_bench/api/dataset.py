@@ -15,6 +15,7 @@ from pci_bench.errors import UserError
 from pci_bench.system.files import user_data_folder
 from pci_bench.system.progress import Progress
 from pci_bench.system.remote import RemoteFile, downloaded_file
+from pci_bench.system.reporter import reporter
 
 T = TypeVar("T", bound="Dataset")
 
@@ -159,7 +160,7 @@ def register_dataset(name: str, *, argument: str | None = None) -> Callable[[typ
     return DATASETS.class_decorator(name, lambda cls: instance_of(Dataset, cls, FORMER_METHODS), argument=argument)
 
 
-def load_dataset(name: str, *, progress: Progress | None = None) -> Cells:
+def load_dataset(name: str, *, progress: Progress | bool | None = None) -> Cells:
     """Return the cells of a dataset by its name: ``"toy-yeast"``, ``"folder:my/crops"``.
 
     It is built on first use and then opened from the cache.
@@ -177,4 +178,4 @@ def load_dataset(name: str, *, progress: Progress | None = None) -> Cells:
     >>> cells[:40].crops(slice(0, 3)).shape
     (3, 2, 64, 64)
     """
-    return load(DATASETS.get(name), progress=progress)
+    return load(DATASETS.get(name), progress=reporter(progress))

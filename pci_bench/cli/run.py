@@ -57,9 +57,9 @@ def run(
         ),
     ] = None,
     features: Annotated[
-        str | None,
+        list[str] | None,
         typer.Option(
-            help="Names, groups or patterns, separated by commas, instead of the benchmark's. "
+            help="Names, groups or patterns, separated by commas or by repeating the option, instead of the benchmark's. "
             r"A comma in a path is written with a backslash: 'intensity,file:plate\,1.csv'."
         ),
     ] = None,
@@ -121,7 +121,7 @@ def run(
         output = runner.run(
             benchmark,
             dataset=dataset,
-            features=None if features is None else split_list(features),
+            features=None if not features else [name for text in features for name in split_list(text)],
             k=whole_numbers(k, "--k") if k is not None else None,
             parameters=_settings(set_, k),
             limit=limit,
@@ -262,6 +262,11 @@ def evaluate(
             help="Columns that compared cells must not share, separated by commas; by default the evaluator's."
         ),
     ] = None,
+    obsm: Annotated[
+        str | None,
+        typer.Option(help="Matrices of an .h5ad's obsm, separated by commas, each evaluated in place of X: X_scVI."),
+    ] = None,
+    label: Annotated[str, typer.Option(help="The column that holds the labels.")] = "label",
     set_: SetOption = None,
     out_folder: Annotated[
         Path | None, typer.Option("--out", help="Where to write results; nothing is written by default.")
@@ -270,7 +275,7 @@ def evaluate(
     plugin: PluginOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the results as JSON.")] = False,
 ) -> None:
-    """Evaluate a file of features that anyone computed; it needs a column `label`."""
+    """Evaluate a file of features that anyone computed; it needs a column of labels."""
     load_plugins(plugin)
     from pci_bench.api.evaluator import EVALUATORS
     from pci_bench.features.files import check_finite, read_features
@@ -283,7 +288,11 @@ def evaluate(
 
     for note in adata.uns.pop("pci_bench_notes", []):
         err.print(f"Note: {note}", markup=False, highlight=False)
-    if not Provenance.of(adata).features.missing:
+    if label != "label":
+        if label not in adata.obs:
+            raise UserError(f"{file} has no column '{label}'. Its columns: {', '.join(adata.obs) or 'none'}.")
+        adata.obs["label"] = adata.obs[label].astype("string")
+    if obsm is None and not Provenance.of(adata).features.missing:
         check_finite(adata, file)
     if KEY not in adata.uns:
         Provenance(DatasetProvenance(file.stem), FeaturesProvenance(f"file:{file.name}")).attach(adata)
@@ -301,14 +310,22 @@ def evaluate(
     results: list[Result] = []
     for name in names:
         grid: dict[str, Any] = {p: values for p, values in {**asked, **set_values}.items() if p in known[name]}
-        results += evaluation.evaluate(name, adata, seed=seed, progress=ConsoleProgress(err), **grid)
+        results += evaluation.evaluate(
+            name,
+            adata,
+            obsm=None if obsm is None else split_list(obsm),
+            seed=seed,
+            progress=ConsoleProgress(err),
+            **grid,
+        )
     if out_folder is not None:
         outputs.check_not_replaced(results, out_folder)
         outputs.write_results(results, out_folder)
     if as_json:
         print_json(results)
         return
-    print_results(results, f"{file.name}: {adata.n_obs:,} cells × {adata.n_vars} features")
+    what = f"{adata.n_vars} features" if obsm is None else ", ".join(split_list(obsm))
+    print_results(results, f"{file.name}: {adata.n_obs:,} cells × {what}")
 
 
 def _settings(texts: list[str] | None, k: str | None) -> dict[str, list[str]]:

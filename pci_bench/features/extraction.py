@@ -19,6 +19,7 @@ from pci_bench.data.cells import as_float32
 from pci_bench.data.provenance import Provenance
 from pci_bench.errors import PluginError, UserError
 from pci_bench.features.availability import code_of, resolve_weights, unavailable_reason
+from pci_bench.features.columns import described_columns
 from pci_bench.features.compute import cell_names, checked_numbers, computed
 from pci_bench.features.files import write_h5ad
 from pci_bench.features.jobs import Job, by_extractor, discard_parts, job_of
@@ -28,6 +29,7 @@ from pci_bench.system.checksums import check_seal, seal
 from pci_bench.system.devices import device_name, resolve_device
 from pci_bench.system.files import atomic_file, escape, lock
 from pci_bench.system.progress import Progress
+from pci_bench.system.reporter import reporter
 from pci_bench.system.shortages import raise_shortage
 
 if TYPE_CHECKING:
@@ -150,9 +152,13 @@ def extract(
     refresh: Refresh = "missing",
     workers: int | None = None,
     segmenter: str = DEFAULT_SEGMENTER,
-    progress: Progress | None = None,
+    progress: Progress | bool | None = None,
 ) -> AnnData:
-    """Return one feature set of some cells: ``X`` (n, d) float32, ``obs`` from the cells, ``var_names``, provenance.
+    """Return one feature set of some cells: ``X`` (n, d) float32, ``obs`` from the cells, and ``var`` with what was measured.
+
+    The index of ``obs`` is the cells' names. ``var`` has the columns ``object``, ``family``, ``measurement`` and ``channel``, as
+    far as the features' names say them (:func:`pci_bench.features.columns.described_columns`). Where all came from is in
+    ``uns["pci_bench"]``.
 
     Parameters
     ----------
@@ -160,8 +166,10 @@ def extract(
         ``"pci-conv4"``, or any name of ``pci-bench list features``.
     cells
         From :func:`pci_bench.load_dataset`, or the dataset's name.
-    device, refresh, workers, segmenter, progress
+    device, refresh, workers, segmenter
         As in :class:`ExtractionOptions`.
+    progress
+        True shows a bar in a terminal or notebook; or a progress reporter. By default nothing is shown.
 
     Raises
     ------
@@ -178,6 +186,7 @@ def extract(
     ['GFP_mean', 'GFP_sd', 'GFP_min']
     """
     asked = parse(features) if isinstance(features, str) else features
+    progress = reporter(progress)
     if isinstance(cells, str):
         cells = load_dataset(cells, progress=progress)
     options = ExtractionOptions(device, workers, refresh, segmenter)
@@ -248,7 +257,8 @@ def annotated(values: np.ndarray, names: Sequence[str], cells: Cells, provenance
             obs[column] = obs[column].astype("string").fillna("").astype(object)
     obs.index = pd.Index(cells.obs["cell"].astype(str), name=None)
     values = np.ascontiguousarray(as_float32(np.asarray(values), f"The features of {cells.meta.name}"))
-    adata = AnnData(X=values, obs=obs, var=pd.DataFrame(index=list(names)))
+    var = described_columns(names, [c.name for c in cells.channels], provenance.features.name)
+    adata = AnnData(X=values, obs=obs, var=var)
     return provenance.attach(adata)
 
 

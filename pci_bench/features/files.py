@@ -13,6 +13,8 @@ from pci_bench.data.cells import as_float32
 from pci_bench.data.observations import obs_strings
 from pci_bench.data.provenance import check_provenance
 from pci_bench.errors import UserError
+from pci_bench.features.columns import described_columns
+from pci_bench.features.cellprofiler_tables import OBS_OF, is_metadata, with_names
 from pci_bench.system.files import atomic_file, user_path
 from pci_bench.system.foreign import opened_hdf5, read_npz
 from pci_bench.system.shortages import raise_shortage
@@ -33,7 +35,8 @@ class FileFeatures(Precomputed):
     """Features that someone else computed, matched to the dataset's cells by name.
 
     From an ``.h5ad`` (cells are ``obs_names``), ``.parquet`` or ``.csv`` (a column ``Metadata_cell`` or ``cell``;
-    other ``Metadata_*`` columns are ignored), or ``.npz`` (arrays ``X`` and ``cell``, optionally ``names``).
+    other ``Metadata_*`` columns are ignored), or ``.npz`` (arrays ``X`` and ``cell``, optionally ``names``). Tables of CytoTable
+    and pycytominer name a cell by plate, image and object: ``plate1-3-17``.
     """
 
     def __init__(self, argument: str):
@@ -70,6 +73,10 @@ class FileFeatures(Precomputed):
 
 def check_finite(adata: AnnData, path: Path) -> None:
     """Raise a sentence that names the first cell and column of a features file whose value is NaN or infinite."""
+    if adata.X is None:
+        raise UserError(
+            f"{path} has no X. It holds in obsm: {', '.join(adata.obsm) or 'nothing'}. Evaluate one of these with --obsm NAME."
+        )
     finite = np.isfinite(np.asarray(adata.X))
     if not finite.all():
         row, column = np.argwhere(~finite)[0]
@@ -80,7 +87,7 @@ def check_finite(adata: AnnData, path: Path) -> None:
 
 
 def read_features(path: Path) -> AnnData:
-    """Return a features file as AnnData: ``X`` (n, d) float32, cells as ``obs_names``, metadata in ``obs``.
+    """Return a features file as AnnData: ``X`` (n, d) float32 or None, cells as ``obs_names``, metadata in ``obs``.
 
     ``uns["pci_bench_notes"]`` says what of the file is not used, where there is such.
 
@@ -118,6 +125,8 @@ def _from_h5ad(path: Path) -> AnnData:
 
     with opened_hdf5(path):  # checked, before anything of it is read
         adata = anndata.read_h5ad(path)
+    if adata.X is None:  # it may hold nothing but embeddings, in obsm
+        return adata
     values = adata.X.toarray() if hasattr(adata.X, "toarray") else np.asarray(adata.X)
     adata.X = as_float32(values, str(path))
     check_provenance(adata)
@@ -166,15 +175,19 @@ def _from_table(path: Path, table: pd.DataFrame) -> AnnData:
         raise UserError(f"{path} has both 'cell' and 'Metadata_cell' as columns. Leave one of them out.")
     table = table.rename(columns={"Metadata_cell": "cell"})
     if "cell" not in table:
-        if table.index.dtype != object:
-            raise UserError(f"{path} has no column 'Metadata_cell' (or 'cell') that names the cells.")
-        table = table.rename_axis("cell").reset_index()
+        named = with_names(table)
+        if named is None and table.index.dtype != object:
+            raise UserError(
+                f"{path} has no column 'Metadata_cell' (or 'cell') that names the cells, nor Metadata_ImageNumber and the number of an "
+                "object, as CytoTable writes them, nor Metadata_Plate and Metadata_Well of profiles. Add a column 'Metadata_cell'."
+            )
+        table = table.rename_axis("cell").reset_index() if named is None else named
     if (nameless := table["cell"].isna()).any():
         raise UserError(
             f"{path} names no cell in {int(nameless.sum()):,} rows, first in row {int(nameless.argmax()) + 1} below the header. "
             "Name the cell, or leave the row out."
         )
-    metadata = [c for c in table.columns if c.startswith("Metadata_") or c in METADATA]
+    metadata = [c for c in table.columns if is_metadata(c) or c in (*METADATA, *OBS_OF)]
     features = {c: _numbers(path, table, c) for c in table.columns if c not in metadata}
     texts = [c for c, values in features.items() if values is None]
     values = {c: values for c, values in features.items() if values is not None}
@@ -185,7 +198,7 @@ def _from_table(path: Path, table: pd.DataFrame) -> AnnData:
     adata = anndata.AnnData(
         as_float32(pd.DataFrame(values).to_numpy(np.float64, na_value=np.nan), str(path)),
         obs=obs,
-        var=pd.DataFrame(index=list(values)),
+        var=described_columns(list(values), (), f"file:{path.name}"),
     )
     if texts:
         adata.uns["pci_bench_notes"] = [

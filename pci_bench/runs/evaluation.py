@@ -19,16 +19,18 @@ from pci_bench.benchmarks import Evaluation
 from pci_bench.data.observations import resolve_exclude
 from pci_bench.data.provenance import DatasetProvenance, Provenance
 from pci_bench.errors import PluginError, UserError
+from pci_bench.features.obsm import from_obsm
 from pci_bench.reporting.tables.declaration import printed_value
 from pci_bench.runs.results import DatasetRecord, EvaluatorRecord, FeaturesRecord, Result
 from pci_bench.runs.training_cells import training_cells, without_training_cells
 from pci_bench.statistics.intervals import training_variance_of
 from pci_bench.statistics.scaling import impute_nan
-from pci_bench.system.arguments import check_seed
+from pci_bench.system.arguments import check_seed, split_names
 from pci_bench.system.devices import device_name
 from pci_bench.system.files import sha256_of
 from pci_bench.system.machine import peak_memory, run_facts
 from pci_bench.system.progress import Progress
+from pci_bench.system.reporter import reporter
 from pci_bench.system.threads import available_cores
 
 if TYPE_CHECKING:
@@ -44,9 +46,10 @@ def evaluate(
     evaluator: str,
     adata: AnnData,
     *,
+    obsm: str | Sequence[str] | None = None,
     cells: Cells | None = None,
     seed: int = 0,
-    progress: Progress | None = None,
+    progress: Progress | bool | None = None,
     **param_values: Any,
 ) -> list[Result]:
     """Return the results of one evaluator on one feature set.
@@ -57,12 +60,15 @@ def evaluate(
         Its name: ``"loo-knn"``.
     adata
         Features as :func:`pci_bench.extract` returns them, or any AnnData with cells in rows and ``obs["label"]``.
+    obsm
+        The name of a matrix of ``adata.obsm``, or several: they are evaluated in place of ``X``, each as a feature set of its
+        name (``"X_scVI"``).
     cells
         The cells that the features belong to, in their order; for evaluators that need crops.
     seed
         The random seed.
     progress
-        The progress reporter.
+        True shows what is done in a terminal or notebook; or a progress reporter. By default nothing is shown.
     **param_values
         Parameters; a list means one result for each of its values: ``k=[1, 5, 11], exclude=["cell", "field"]``.
 
@@ -81,6 +87,14 @@ def evaluate(
     1 0.249
     11 0.257
     """
+    if obsm is not None:
+        return [
+            result
+            for key in split_names(obsm)
+            for result in evaluate(
+                evaluator, from_obsm(adata, key), cells=cells, seed=seed, progress=progress, **param_values
+            )
+        ]
     check_seed(seed)
     values = as_lists(param_values)
     if empty := [name for name, given in values.items() if not given]:
@@ -89,7 +103,7 @@ def evaluate(
     of_cells = DatasetReasons(adata.obs, Provenance.of(adata).dataset)
     check_requested(of_cells, [named], [Evaluation(name=evaluator, **values)], values, adata=adata)
     results, reasons = evaluated(
-        EVALUATORS.get(evaluator), adata, [values], seed, progress or Progress(), of_cells, benchmark=None, cells=cells
+        EVALUATORS.get(evaluator), adata, [values], seed, reporter(progress), of_cells, benchmark=None, cells=cells
     )
     if not results:
         raise UserError(f"{evaluator} cannot be run: {reasons[0] if reasons else 'an empty grid was given'}.")

@@ -49,11 +49,12 @@ from pci_bench.runs.outputs import (
 )
 from pci_bench.runs.record import DatasetFacts, RunArguments, RunRecord
 from pci_bench.runs.results import Result
-from pci_bench.system.arguments import check_limit, check_seed, check_workers
+from pci_bench.system.arguments import check_limit, check_seed, check_workers, split_names
 from pci_bench.system.devices import resolve_device
 from pci_bench.system.files import check_writable, sha256_of, user_path
 from pci_bench.system.machine import run_facts
 from pci_bench.system.progress import Progress
+from pci_bench.system.reporter import reporter
 from pci_bench.system.threads import available_cores, set_threads
 
 if TYPE_CHECKING:
@@ -128,7 +129,7 @@ def run(
     segmenter: str = DEFAULT_SEGMENTER,
     annotations: str | Path | None = None,
     refresh: Refresh = "missing",
-    progress: Progress | None = None,
+    progress: Progress | bool | None = None,
 ) -> RunOutput:
     """Return the results of a benchmark, and write them where `out` is given.
 
@@ -139,7 +140,8 @@ def run(
     dataset
         One or several; by default the first of the benchmark's that is available, or all of them where it says so.
     features
-        Names, groups or patterns; by default the benchmark's.
+        Names, groups or patterns, as a list or as one text with commas (``"pci,intensity"``); a path with a comma is given in a
+        list. By default the benchmark's.
     k
         Numbers of neighbours, where the benchmark has them; short for ``parameters={"k": …}``.
     parameters
@@ -156,7 +158,7 @@ def run(
     seed
         The random seed, of the subset too.
     progress
-        The progress reporter.
+        True shows a bar for every stage in a terminal or notebook; or a progress reporter. By default nothing is shown.
 
     Raises
     ------
@@ -173,9 +175,9 @@ def run(
     image all 0.082
     image balanced 0.107
     """
-    progress = progress or Progress()
+    progress = reporter(progress)
     declared = BENCHMARKS.get(benchmark)
-    wanted = select([features] if isinstance(features, str) else declared.features if features is None else features)
+    wanted = select(declared.features if features is None else split_names(features))
     parameters = as_lists(parameters or {}) | ({} if k is None else as_lists({"k": k}))
     _check_parameters(declared, parameters)
     for evaluation in with_parameters(declared.evaluate, parameters):
@@ -292,7 +294,7 @@ def run(
     return output
 
 
-def run_again(file: str | Path, *, out: str | Path | None = None, progress: Progress | None = None) -> RunOutput:
+def run_again(file: str | Path, *, out: str | Path | None = None, progress: Progress | bool | None = None) -> RunOutput:
     """Return what a recorded run gives now, with the same data, features, parameters and seed.
 
     Parameters
@@ -317,7 +319,7 @@ def run_again(file: str | Path, *, out: str | Path | None = None, progress: Prog
     >>> [r.metrics for r in first] == [r.metrics for r in second]
     True
     """
-    progress = progress or Progress()
+    progress = reporter(progress)
     record = RunRecord.read(Path(file))
     arguments = record.repeatable(Path(file)).model_dump()
     hashes = {d.name: d.sha256 for d in record.datasets}

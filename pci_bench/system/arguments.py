@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -60,6 +60,17 @@ def path_and_options(name: str, argument: str, known: Sequence[str]) -> tuple[st
     if unknown := set(options) - set(known):
         raise UserError(f"{name}:{path} has no option '{unknown.pop()}'. Its options are {', '.join(known)}.")
     return path, options
+
+
+def split_names(names: str | Iterable[str]) -> list[str]:
+    """Return names that are given as a list, or as one text in which commas separate them (:func:`split_list`).
+
+    Examples
+    --------
+    >>> split_names("intensity, noise") == split_names(["intensity", "noise"])
+    True
+    """
+    return split_list(names) if isinstance(names, str) else [str(name) for name in names]
 
 
 def whole_number(value: Any, what: str, minimum: int, maximum: int, unit: str = "") -> int:

@@ -17,6 +17,7 @@ from pci_bench.system.devices import resolve_device
 from pci_bench.system.files import cache_folder, escape, lock
 from pci_bench.system.interruption import advising
 from pci_bench.system.progress import Progress
+from pci_bench.system.reporter import reporter
 from pci_bench.system.threads import available_cores, set_threads
 from pci_bench.training.card import TRAINED_NETWORK
 from pci_bench.training.checkpoint import CHECKPOINT_SCHEMA, read_checkpoint, write_checkpoint
@@ -44,7 +45,7 @@ def train(
     overwrite: bool = False,
     keep: Collection[int] = (),
     device: str = "auto",
-    progress: Progress | None = None,
+    progress: Progress | bool | None = None,
 ) -> Trained:
     """Train a model and save its weights as ``model@name``.
 
@@ -72,7 +73,7 @@ def train(
     device
         ``"auto"``, ``"cpu"`` or ``"cuda"``.
     progress
-        The progress reporter.
+        True shows bars and losses in a terminal or notebook; or a progress reporter. By default nothing is shown.
 
     Raises
     ------
@@ -90,7 +91,7 @@ def train(
     """
     import torch
 
-    progress, recipe = progress or Progress(), recipe or recipe_of(model)
+    progress, recipe = reporter(progress), recipe or recipe_of(model)
     if not cells.has_crops:
         raise UserError(f"{model} is trained on crops, and {cells.meta.name} has measured profiles and none.")
     trainable = MODELS.get(model)
