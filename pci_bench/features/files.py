@@ -13,8 +13,8 @@ from pci_bench.data.cells import as_float32
 from pci_bench.data.observations import obs_strings
 from pci_bench.data.provenance import check_provenance
 from pci_bench.errors import UserError
-from pci_bench.features.columns import described_columns
 from pci_bench.features.cellprofiler_tables import OBS_OF, is_metadata, with_names
+from pci_bench.features.columns import described_columns
 from pci_bench.system.files import atomic_file, user_path
 from pci_bench.system.foreign import opened_hdf5, read_npz
 from pci_bench.system.shortages import raise_shortage
