@@ -15,8 +15,8 @@ class Candidates:
 
     >>> Candidates("image", balanced=True).words
     'other images only, classes balanced'
-    >>> Candidates("compound+batch").words
-    'other compounds of other batches only'
+    >>> Candidates("compound+batch").words, Candidates("compound+batch").suffix
+    ('other compounds of other batches only', '-other-compounds-batches')
     """
 
     column: str = "cell"
@@ -49,7 +49,11 @@ class Candidates:
     @property
     def suffix(self) -> str:
         """What a file's stem ends in: nothing, ``-other-images`` or ``-other-images-balanced``."""
-        return "" if self.everything else f"-other-{escape(self.column)}s" + ("-balanced" if self.balanced else "")
+        if self.everything:
+            return ""
+        *first, last = self.column.split("+")
+        columns = f"{'-'.join(map(plural, first))}-{plural(last)}" if first else f"{last}s"
+        return f"-other-{escape(columns)}" + ("-balanced" if self.balanced else "")
 
 
 def plural(column: str) -> str:
