@@ -449,7 +449,10 @@ WRONG = {
     "k among others": ({"k": [1, -3]}, "k = -3 does not fit loo-knn: input should be greater than or equal to 1."),
     "k is text": ({"k": "x"}, "k = 'x' does not fit loo-knn: input should be a valid integer"),
     "k is a fraction": ({"k": 2.5}, "k = 2.5 does not fit loo-knn: input should be a valid integer"),
-    "scale": ({"scale": "fold"}, "loo-knn cannot be run: scale = fold is none of all, none and no column of planted"),
+    "scale": (
+        {"scale": "fold"},
+        "loo-knn cannot be run: scale = 'fold' is neither 'all' nor 'none' nor a column of planted",
+    ),
     "exclude": ({"exclude": ""}, "exclude = '' does not fit loo-knn"),
     "an empty grid": ({"k": []}, "The parameter 'k' is given no value."),
 }

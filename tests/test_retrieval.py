@@ -112,5 +112,5 @@ def test_knn_may_standardise_each_screen_by_itself():
         for a, scale in ((adata, "screen"), (by_hand, "none"))
     )
     assert ours.metrics == pytest.approx(theirs.metrics)
-    with pytest.raises(UserError, match="scale = batch is none of all, none and no column of screened"):
+    with pytest.raises(UserError, match="scale = 'batch' is neither 'all' nor 'none' nor a column of screened"):
         pci_bench.evaluate("loo-knn", adata, scale="batch")

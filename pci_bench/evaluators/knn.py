@@ -132,7 +132,7 @@ class LooKnn(Evaluator):
             return reason
         if params.scale not in SCALES and params.scale not in obs:
             return (
-                f"scale = {params.scale} is none of {', '.join(SCALES)} and no column of {dataset.display_name}; its columns are "
+                f"scale = '{params.scale}' is neither 'all' nor 'none' nor a column of {dataset.display_name}; its columns are "
                 f"{', '.join(obs.columns)}"
             )
         if params.candidates == "balanced" and len(exclusion_columns(obs, params.exclude)) > 1:
