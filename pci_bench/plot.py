@@ -26,6 +26,7 @@ from pci_bench.reporting.candidates import Candidates, balanced_where_known, lad
 from pci_bench.reporting.figures import classification, embedding
 from pci_bench.reporting.figures import ladder as ladder_figure
 from pci_bench.reporting.headline import headline_k
+from pci_bench.reporting.ranking import other_settings
 from pci_bench.runs.evaluation import evaluate
 from pci_bench.runs.results import Result, headline
 from pci_bench.system.drawing import SMALLEST, shortened
@@ -77,7 +78,7 @@ def accuracy(
     chosen, metric = _comparable(results, metric, k)
     chosen = balanced_where_known(chosen)
     names, kinds = {r.features.full_name for r in chosen}, len(ladder_of(chosen))
-    ax = ax or _new_axes(WIDE, 1.4 + (0.3 if kinds == 1 else 0.2 * kinds) * len(names))
+    ax = ax or _new_axes(WIDE, 1.9 + (0.3 if kinds == 1 else 0.2 * kinds) * len(names))
     handles = classification.draw_accuracy(ax, chosen, metric)
     if len(handles) > 1:
         ax.legend(
@@ -312,6 +313,13 @@ def _comparable(results: Iterable[Result], metric: str | None, k: int | None) ->
     ):
         if len(names) > 1:
             raise UserError(f"These results are of several {what}: {', '.join(names)}. Draw those of one at a time.")
+    for name in dict.fromkeys(name for r in given for name in other_settings(r)):
+        values = list(dict.fromkeys(str(r.evaluator.params.get(name)) for r in given))
+        if len(values) > 1:
+            raise UserError(
+                f"These results differ in {name}: {', '.join(values)}. Draw those of one at a time, for example "
+                f"[r for r in results if r.evaluator.params['{name}'] == {given[0].evaluator.params.get(name)!r}]."
+            )
     neighbors = headline_k(given) if k is None else k
     chosen = [r for r in given if r.evaluator.params.get("k") == neighbors]
     metric = headline(given[0]) if metric is None else metric

@@ -5,7 +5,10 @@ from __future__ import annotations
 import base64
 import html
 import io
+import json
+import os
 import re
+from pathlib import Path
 from xml.etree import ElementTree
 
 import numpy as np
@@ -144,6 +147,36 @@ def test_a_run_is_shown_ranked_by_the_strictest_column_with_controls_marked():
     assert lines[4].endswith("48.0 [38.0, 58.0]")
 
 
+def test_a_ranking_is_of_results_with_the_same_settings():
+    subset = make_result(
+        evaluator={
+            "params": {"k": 11, "exclude": "cell", "subset": "few"},
+            "defaults": {"subset": "all"},
+            "key": ["k"],
+        },
+        metrics={"balanced_accuracy": 0.3},
+    )
+    titles = [line for line in str(RunOutput("b", None, [*a_run(), subset])).splitlines() if line.startswith("loo-knn")]
+    assert len(titles) == 2
+    assert titles[1] == "loo-knn, k = 11, subset = few, on planted (1,000 cells): balanced accuracy (%)"
+
+
+def test_progress_is_silent_unless_it_is_asked_for(capsys):
+    cells = make_cells(4)
+    pci_bench.extract("intensity", cells)
+    assert capsys.readouterr() == ("", "")
+    pci_bench.extract("intensity", cells, progress=True, refresh="always")
+    assert "extracting intensity" in capsys.readouterr().err
+
+
+def test_feature_sets_are_named_by_a_list_or_a_text_alike(simulated_stores, monkeypatch):
+    monkeypatch.setenv("PCI_BENCH_CACHE", str(simulated_stores))
+    same = {"dataset": "yeast-sim", "k": 5, "limit": 60}
+    text, named = (pci_bench.run("yeast-knn", features=f, **same) for f in ("intensity, noise", ["intensity", "noise"]))
+    assert [r.metrics for r in text] == [r.metrics for r in named]
+    assert list(dict.fromkeys(r.features.name for r in text)) == ["intensity", "noise"]
+
+
 def test_a_notebook_shows_the_same_table_and_takes_no_name_for_html():
     text = a_run()._repr_html_()
     table = columns_of(text)
@@ -157,3 +190,69 @@ def test_a_result_is_one_line_and_one_row():
     assert "intensity on planted, 1,000 cells: balanced accuracy 25.0 % [15.0, 35.0], accuracy 12.5 %" in repr(result)
     table = columns_of(result._repr_html_())
     assert [table[c] for c in ("features", "k", "balanced_accuracy")] == [("intensity",), ("11",), ("0.250",)]
+
+
+# ---- tutorials
+
+TUTORIALS = Path(__file__).resolve().parents[1] / "docs" / "tutorials"
+
+
+@pytest.fixture(scope="module")
+def kernel_environment(test_data, tmp_path_factory) -> dict[str, str]:
+    """One cache for all tutorials, and the images that they would fetch."""
+    folder = tmp_path_factory.mktemp("tutorials")
+    (folder / "rxrx1-organelles").symlink_to(test_data / "rxrx1-fields")
+    with pytest.MonkeyPatch.context() as patch:
+        places = ("IPYTHONDIR", "JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR")
+    return {
+        **os.environ,
+        **{name: str(folder / name.lower()) for name in places},
+        "PCI_BENCH_CACHE": str(folder / "cache"),
+        "PCI_BENCH_DATA": str(folder),
+        "OMP_NUM_THREADS": "1",
+    }
+
+
+def executed(name: str, environment: dict[str, str], folder: Path) -> list[str]:
+    """Run a tutorial in a kernel of its own, and return what its cells show, as HTML or text, "picture" for a figure."""
+    nbclient = pytest.importorskip("nbclient", reason="nbclient is not installed: pip install 'pci-bench[test]'")
+    nbformat = pytest.importorskip("nbformat", reason="nbformat is not installed: pip install 'pci-bench[test]'")
+    notebook = nbformat.read(TUTORIALS / f"{name}.ipynb", as_version=4)
+    client = nbclient.NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(folder)}})
+    client.execute(env=environment)
+    shown = []
+    for output in (output for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs):
+        data = output.get("data", {})
+        assert output.output_type != "error"
+        if output.output_type == "stream" and output.name == "stderr":
+            assert "Warning" not in output.text, output.text
+        shown.append("picture" if "image/png" in data else data.get("text/html", data.get("text/plain", "")))
+    return shown
+
+
+@pytest.mark.parametrize("file", sorted(TUTORIALS.glob("*.ipynb")), ids=lambda file: file.stem)
+def test_tutorials_are_kept_without_their_outputs(file):
+    for cell in json.loads(file.read_text(encoding="utf-8"))["cells"]:
+        if cell["cell_type"] == "code":
+            assert cell["outputs"] == []
+            assert cell["execution_count"] is None
+            assert len("".join(cell["source"]).splitlines()) <= 30
+
+
+def test_the_tutorial_on_real_cells_runs(kernel_environment, tmp_path):
+    shown = executed("real-cells", kernel_environment, tmp_path)
+    assert shown.count("picture") == 3
+    assert sum("data:image/png" in text for text in shown) == 1  # the cells themselves
+    assert sum("intensity <i>(control)</i>" in text for text in shown) == 1  # the ranking of the run
+
+
+def test_the_tutorial_on_a_model_of_ones_own_runs(kernel_environment, tmp_path):
+    shown = executed("own-model", kernel_environment, tmp_path)
+    assert shown.count("picture") == 1
+    assert "my-network" in shown[-1]
+
+
+def test_the_tutorial_on_images_of_ones_own_runs(kernel_environment, tmp_path):
+    shown = executed("own-images", kernel_environment, tmp_path)
+    assert shown.count("picture") == 2
+    assert any("my-screen" in text for text in shown)

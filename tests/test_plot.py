@@ -107,6 +107,12 @@ def test_what_cannot_be_compared_is_said(results, said):
         plot.accuracy(results)
 
 
+def test_results_of_other_settings_are_not_mixed_into_one_bar():
+    subset = make_result(evaluator={"params": {"k": 11, "exclude": "cell", "subset": "crowded=no"}})
+    with pytest.raises(UserError, match=r"differ in subset: None, crowded=no\. Draw those of one"):
+        plot.accuracy([*RESULTS, subset])
+
+
 def test_a_k_that_was_not_evaluated_is_named():
     with pytest.raises(UserError, match="No result has k = 3; there are 11"):
         plot.accuracy(RESULTS, k=3)

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import html
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from pci_bench.features.names import controls
-from pci_bench.reporting.candidates import Candidates, balanced_where_known
+from pci_bench.reporting.candidates import Candidates, balanced_where_known, ladder_of
 from pci_bench.reporting.headline import headline_k
 from pci_bench.reporting.tables.fill import Entry
 from pci_bench.runs.results import Result, headline, key_and_defaults, metric_of
+
+COMPARED = ("k", "exclude", "candidates")  # parameters that a ranking chooses, or has as its columns
 
 
 @dataclass(frozen=True)
@@ -61,63 +64,57 @@ class Ranking:
 
 
 def rankings(results: Sequence[Result]) -> list[Ranking]:
-    """Return a ranking for each dataset and evaluator, at the evaluator's headline number of neighbours.
+    """Return a ranking for each dataset, evaluator and set of its parameters, at the evaluator's headline number of neighbours.
 
-    Unbalanced classes are left out where balanced ones were evaluated.
+    Its columns are what cells are compared with; unbalanced classes are left out where balanced ones were evaluated.
     """
-    groups: dict[tuple[str, str], list[Result]] = {}
+    by_evaluator: dict[tuple[str, str], list[Result]] = {}
     for result in balanced_where_known(results):
-        groups.setdefault((result.dataset.name, result.evaluator.name), []).append(result)
-    return [_ranking(group) for group in groups.values()]
+        by_evaluator.setdefault((result.dataset.name, result.evaluator.name), []).append(result)
+    made = []
+    for of_evaluator in by_evaluator.values():
+        k = headline_k(of_evaluator)
+        by_settings: dict[str, list[Result]] = {}
+        for result in of_evaluator:
+            if result.evaluator.params.get("k") == k:
+                by_settings.setdefault(str(other_settings(result)), []).append(result)
+        made += [_ranking(group) for group in by_settings.values()]
+    return made
+
+
+def other_settings(result: Result) -> dict[str, Any]:
+    """Return the parameters of a result but for the number of neighbours and what cells are compared with."""
+    return {name: value for name, value in result.evaluator.params.items() if name not in COMPARED}
 
 
 def _ranking(results: Sequence[Result]) -> Ranking:
-    k = headline_k(results)
-    results = [r for r in results if r.evaluator.params.get("k") == k]
-    metric, first = headline(results[0]), results[0]
+    first = results[0]
+    metric, columns, known_controls = headline(first), ladder_of(results), controls()
     form = metric_of(first, metric)
-    params = [r.telling_params(*key_and_defaults(r)) for r in results]
-    shared = {name: value for name, value in params[0].items() if all(p.get(name) == value for p in params)}
-    labels = [_column({n: v for n, v in p.items() if n not in shared}, r) for p, r in zip(params, results, strict=True)]
-    strictness = {label: Candidates.of(r).strictness for label, r in zip(labels, results, strict=True)}
-    columns = sorted(dict.fromkeys(labels), key=lambda label: strictness[label])
-    numbers: dict[str, dict[str, Result]] = {}
-    known = {r.features.full_name: r.features.name in controls() for r in results}
-    for label, result in zip(labels, results, strict=True):
+    found: dict[str, dict[Candidates, Result]] = {}
+    for result in results:
         if metric in result.metrics:
-            numbers.setdefault(result.features.full_name, {})[label] = result
+            found.setdefault(result.features.full_name, {})[Candidates.of(result)] = result
+    sign = -1 if form.higher_is_better else 1
 
-    def rank(name: str) -> tuple[bool, float]:
-        result = numbers[name].get(columns[-1])
-        if result is None:
-            return True, 0.0
-        return False, -result.metrics[metric] if form.higher_is_better else result.metrics[metric]
+    def rank(name: str) -> float:
+        strictest = found[name].get(columns[-1])
+        return math.inf if strictest is None else sign * strictest.metrics[metric]
 
     rows = tuple(
         RankedRow(
             name,
-            known[name],
-            tuple(Entry.of(found, metric, form) if (found := numbers[name].get(c)) else None for c in columns),
+            next(iter(found[name].values())).features.name in known_controls,
+            tuple(Entry.of(found[name][c], metric, form) if c in found[name] else None for c in columns),
         )
-        for name in sorted(numbers, key=rank)
+        for name in sorted(found, key=rank)
     )
-    settings = "".join(f", {_words(name, value)}" for name, value in shared.items())
-    unit = " (%)" if form.unit == "percent" else ""
-    size = f"{first.dataset.n_cells:,} cells"
+    telling = first.telling_params(*key_and_defaults(first))
+    shown = {name: value for name, value in telling.items() if name not in ("exclude", "candidates")}
+    settings = "".join(f", {name} = {value}" for name, value in shown.items())
+    words, unit = metric.replace("_", " "), " (%)" if form.unit == "percent" else ""
     return Ranking(
-        f"{first.evaluator.name}{settings} on {first.dataset.name}, {size}: {metric.replace('_', ' ')}{unit}",
-        tuple(c or metric.replace("_", " ") for c in columns),
+        f"{first.evaluator.name}{settings}, on {first.dataset.name} ({first.dataset.n_cells:,} cells): {words}{unit}",
+        tuple(c.words for c in columns) if "exclude" in first.evaluator.params else (words,),
         rows,
     )
-
-
-def _column(params: dict[str, Any], result: Result) -> str:
-    """Return what tells a column from the others, in words; what a cell is compared with first."""
-    words = [_words(name, value) for name, value in params.items() if name not in ("exclude", "candidates")]
-    if {"exclude", "candidates"} & set(params):
-        words.insert(0, Candidates.of(result).words)
-    return ", ".join(words)
-
-
-def _words(name: str, value: Any) -> str:
-    return f"{name} = {value}"

@@ -34,7 +34,7 @@ class Progress:
 
 
 class ConsoleProgress(Progress):
-    """A live bar on a terminal; one line per finished stage anywhere else."""
+    """A live bar on a terminal or in a notebook; one line per finished stage anywhere else."""
 
     def __init__(self, console: Console):
         self.console = console
@@ -77,7 +77,7 @@ class ConsoleProgress(Progress):
         from rich.progress import Progress as Bars
 
         try:
-            if self.console.is_terminal:
+            if self.console.is_terminal or self.console.is_jupyter:
                 shown = [TextColumn("  {task.description}", markup=False), BarColumn(), *columns, TimeRemainingColumn()]
                 with Bars(*shown, console=self.console, transient=True) as bars:
                     yield bars, bars.add_task(terminal(title), total=total)

@@ -23,6 +23,6 @@ def reporter(progress: Progress | bool | None) -> Progress:
     from rich.console import Console
 
     console = Console(stderr=True)
-    if console.is_jupyter and importlib.util.find_spec("ipywidgets") is not None:
-        console = Console(force_jupyter=True, force_terminal=True)
+    if console.is_jupyter and importlib.util.find_spec("ipywidgets") is None:
+        console = Console(stderr=True, force_jupyter=False)
     return ConsoleProgress(console)
