@@ -75,6 +75,8 @@ def accuracy(
     >>> axes.get_xlabel()
     'balanced accuracy (%), with 95 % interval'
     """
+    from matplotlib.transforms import ScaledTranslation
+
     chosen, metric = _comparable(results, metric, k)
     chosen = balanced_where_known(chosen)
     names, kinds = {r.features.full_name for r in chosen}, len(ladder_of(chosen))
@@ -82,7 +84,14 @@ def accuracy(
     handles = classification.draw_accuracy(ax, chosen, metric)
     if len(handles) > 1:
         ax.legend(
-            handles=handles, loc="lower right", **classification.LEGEND_OF_KINDS | {"fontsize": 7.5, "frameon": True}
+            handles=handles,
+            loc="upper left",
+            ncols=2,
+            bbox_to_anchor=(0, 0),
+            borderaxespad=0,
+            bbox_transform=ax.transAxes + ScaledTranslation(0, -0.5, ax.figure.dpi_scale_trans),
+            alignment="left",
+            **classification.LEGEND_OF_KINDS,
         )
     ax.set_title(_what(chosen), loc="left", fontsize=9.5)
     return ax

@@ -202,8 +202,7 @@ def kernel_environment(test_data, tmp_path_factory) -> dict[str, str]:
     """One cache for all tutorials, and the images that they would fetch."""
     folder = tmp_path_factory.mktemp("tutorials")
     (folder / "rxrx1-organelles").symlink_to(test_data / "rxrx1-fields")
-    with pytest.MonkeyPatch.context() as patch:
-        places = ("IPYTHONDIR", "JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR")
+    places = ("IPYTHONDIR", "JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR")
     return {
         **os.environ,
         **{name: str(folder / name.lower()) for name in places},
