@@ -10,9 +10,10 @@ from pci_bench.reporting.tables.declaration import TABLES, TableDeclaration
 from pci_bench.reproduction import written
 from pci_bench.reproduction.claims import CLAIMS, Claim, claims_of
 from pci_bench.reproduction.estimate import Estimate, estimated, passes_of, rates
-from pci_bench.reproduction.items import chosen, items
-from pci_bench.reproduction.needs import State, needs_of, weights_need
+from pci_bench.reproduction.items import Item, ItemRun, chosen, items
+from pci_bench.reproduction.needs import State, lacking, needs_of, weights_need
 from pci_bench.reproduction.outcome import Number, Outcome, Verdict, code_of
+from pci_bench.reproduction.reproduce import plan, reproduce
 
 NAMES = list(items())
 TABLE1 = items()["table1"]
@@ -77,6 +78,31 @@ def test_the_verdict_and_the_exit_code(outcome, verdict, code):
     assert (outcome.verdict, outcome.code) == (verdict, code)
 
 
+def test_a_run_that_fails_does_not_keep_others_from_running(cache, tmp_path, monkeypatch):
+    item = Item(
+        name="both",
+        title="Two runs",
+        runs=[
+            {"benchmark": "yeast-knn", "dataset": "yeast-sim", "needed": ["intensity"]},
+            {"benchmark": "yeast-knn", "dataset": "toy-yeast", "needed": ["intensity"]},
+        ],
+    )
+    ran = []
+
+    def run(benchmark, dataset, **more):
+        ran.append(dataset)
+        raise UserError("There are 6 cells. Name more.")
+
+    monkeypatch.setattr("pci_bench.reproduction.reproduce.runner.run", run)
+    monkeypatch.setattr("pci_bench.reproduction.reproduce.lacking", lambda *of: {})
+    outcome = reproduce(item, tmp_path)
+    assert ran == ["yeast-sim", "toy-yeast"]
+    assert (outcome.verdict, outcome.code) == (Verdict.could_not_run, 2)
+    page = (tmp_path / "both" / "reproduction.md").read_text(encoding="utf-8")
+    for dataset in ran:
+        assert f"Failed: yeast-knn on {dataset}: There are 6 cells. Name more. " in page
+
+
 def test_nan_is_never_within_a_tolerance():
     assert number(float("nan")).within is False
 
@@ -134,6 +160,27 @@ def test_a_pass_over_the_cells_is_estimated_once():
     )
 
 
-def test_where_the_number_of_cells_is_not_known_no_time_is_said():
+def test_what_is_fetched_in_part_is_not_fetched_before_a_part_is_named(cache):
+    (unnamed,) = needs_of(items()["figure3"].runs[:1])[:1]
+    assert (unnamed.state, unnamed.option) == (State.in_part, "plates")
+    assert "--plates says which part" in unnamed.reason
+    (named,) = needs_of(items()["figure3"].runs[:1], {"plates"})[:1]
+    assert (named.state, named.bytes) == (State.to_fetch, None)  # so it is asked about
+
+
+def test_a_dataset_that_is_here_lacks_where_what_was_asked_of_it_failed(cache):
+    run = ItemRun(benchmark="yeast-knn", dataset="yeast-sim", needed=["intensity"])
+    assert not lacking(run)
+    assert lacking(run, {"yeast-sim": "there is no such list of genes"})["intensity"].name == "yeast-sim"
+
+
+def test_an_option_that_nothing_takes_is_refused():
+    with pytest.raises(UserError, match="Nothing that table1 needs is fetched by --genes"):
+        plan([TABLE1], choices=["genes"])
+
+
+def test_where_the_number_of_cells_is_not_known_only_the_rest_is_timed():
     assert estimated(items()["figure2b"].runs).text() == "not known before the cells of hpa-v18 are read"
     assert "about" in Estimate(100.0, (), 2, 75.0).text()
+    assert Estimate(100.0, ("a",), 2, 75.0).text().endswith("; and what a needs, whose cells are not read yet")
+    assert estimated(items()["bbbc021-moa"].runs).text().startswith("about a minute")

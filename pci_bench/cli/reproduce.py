@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
+from urllib.parse import urlsplit
 
 import typer
 
@@ -14,7 +15,7 @@ from pci_bench.errors import UserError
 from pci_bench.system.arguments import split_list
 from pci_bench.system.files import check_writable
 from pci_bench.system.progress import ConsoleProgress
-from pci_bench.system.text import json_line
+from pci_bench.system.text import enumerated, json_line
 
 if TYPE_CHECKING:
     from pci_bench.reproduction.needs import Need
@@ -62,7 +63,9 @@ def reproduce(
         return
     left_out = frozenset(split_list(without) if without else ())
     wanted = chosen(name)
-    planned = plan(wanted, left_out)
+    said = {"genes": None if genes is None else str(genes), "plates": plates}
+    choices = {option: value for option, value in said.items() if value is not None}
+    planned = plan(wanted, left_out, choices)
     if not as_json:
         _print_plan(planned)
     if dry_run:
@@ -70,8 +73,6 @@ def reproduce(
     check_writable(out_folder)
     _ask(planned, yes=yes)
     progress = ConsoleProgress(err)
-    said = {"genes": None if genes is None else str(genes), "plates": plates}
-    choices = {option: value for option, value in said.items() if value is not None}
     reasons = needs.get_all(planned.needs, progress, choices)
     outcomes = []
     for item in wanted:
@@ -98,15 +99,24 @@ def _print_plan(planned: Plan) -> None:
     for need in planned.needs:
         urls = [url for file in need.files for url in file.urls]
         if urls:
-            more = f" and {len(urls) - 1} more" if len(urls) > 1 else ""
-            say(f"{need.name}: from {urls[0]}{more}")
+            files = f", {len(need.files)} files" if len(need.files) > 1 else ""
+            others = [urlsplit(url).netloc for url in need.files[0].urls[1:]]
+            other = f", else from {enumerated(others)}" if others else ""
+            part = f", what --{need.option} names" if need.option else ""
+            say(f"{need.name}: from {urls[0]}{files}{part}{other}")
         elif need.reason:
             say(f"{need.name}: {need.reason.rstrip('.')}.")
+        elif need.option:
+            say(f"{need.name}: what --{need.option} names.")
+        if need.first:
+            say(f"{need.name}: {need.first}.")
     say(f"Time: {planned.estimate.text()}.")
 
 
 def _size(need: Need) -> str:
-    if not need.files:
+    from pci_bench.reproduction.needs import State
+
+    if need.state is not State.to_fetch:
         return ""
     return "size not said" if need.bytes is None else f"{need.bytes / 1e6:,.0f} MB"
 

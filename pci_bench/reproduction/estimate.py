@@ -30,14 +30,14 @@ class Estimate:
     Attributes
     ----------
     seconds
-        On all cores; None where it is not known how many cells there will be.
+        On all cores, of what is known.
     unknown
-        The datasets of which that is not known.
+        The datasets of which it is not known how many cells there will be, and so not how long they take.
     cores, gflops
         Of this machine: cores that may be used, and the rate of one of them.
     """
 
-    seconds: float | None
+    seconds: float
     unknown: tuple[str, ...]
     cores: int
     gflops: float
@@ -45,9 +45,14 @@ class Estimate:
     def text(self) -> str:
         """Return it as half a sentence."""
         cores = f"{self.cores} core{'s' if self.cores > 1 else ''} at {self.gflops:.0f} GFLOP/s"
-        if self.seconds is None:
+        if self.unknown and not self.seconds:
             return f"not known before the cells of {enumerated(self.unknown)} are read"
-        return f"about {duration(self.seconds)} on {cores}, less where features are in the cache"
+        known = f"about {duration(self.seconds)} on {cores}, less where features are in the cache"
+        return known + (
+            f"; and what {enumerated(self.unknown)} {'need' if len(self.unknown) > 1 else 'needs'}, whose cells are not read yet"
+            if self.unknown
+            else ""
+        )
 
 
 def duration(seconds: float) -> str:
@@ -87,7 +92,7 @@ def estimated(runs: Sequence[ItemRun]) -> Estimate:
     unknown: dict[str, None] = {}
     passes: set[tuple[str, str]] = set()
     for run in runs:
-        n_cells = cells_of(run.dataset)
+        n_cells = cells_of(run)
         if n_cells is None:
             unknown[run.dataset] = None
             continue
@@ -97,8 +102,7 @@ def estimated(runs: Sequence[ItemRun]) -> Estimate:
         for evaluation in {e.name for e in BENCHMARKS.get(run.benchmark).evaluate} & set(rates()["evaluators"]):
             rate = rates()["evaluators"][evaluation]
             total += len(run.features) * rate["seconds"] * (n_cells / rate["cells"]) ** rate["power"]
-    seconds = None if unknown else total * rates()["gflops"] / gflops / cores
-    return Estimate(seconds, tuple(unknown), cores, gflops)
+    return Estimate(total * rates()["gflops"] / gflops / cores, tuple(unknown), cores, gflops)
 
 
 def passes_of(features: Iterable[str]) -> set[str]:
@@ -118,10 +122,10 @@ def passes_of(features: Iterable[str]) -> set[str]:
     return found
 
 
-def cells_of(name: str) -> int | None:
-    """Return how many cells a dataset has: those that are here, else those that the paper counts; None where neither says it."""
-    dataset = DATASETS.get(name)
+def cells_of(run: ItemRun) -> int | None:
+    """Return how many cells a run's dataset has: those that are here, else those that are published; None where neither is known."""
+    dataset = DATASETS.get(run.dataset)
     folder = loading.store_folder(dataset)
     if folder.exists():
         return len(open_store(folder))
-    return dataset.meta.paper.get("cells") if name == "chong2015" else None
+    return run.cells or None

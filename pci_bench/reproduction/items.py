@@ -29,6 +29,8 @@ class ItemRun(pydantic.BaseModel):
     ontology, table
         Annotations by name (``pci-bench data get``): an ontology that an evaluator takes by itself, and a table of proteins that is
         joined onto the cells; "" where there is none.
+    cells
+        How many cells, or profiles, are published of a dataset that is always had as a whole; 0 of others.
     """
 
     model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
@@ -40,6 +42,7 @@ class ItemRun(pydantic.BaseModel):
     parameters: dict[str, list[Any]] = {}
     ontology: str = ""
     table: str = ""
+    cells: int = 0
 
     @property
     def features(self) -> tuple[str, ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -32,6 +32,7 @@ class State(StrEnum):
 
     here = "here"
     to_fetch = "to fetch"
+    in_part = "name a part"
     by_hand = "by hand"
     not_published = "not published"
 
@@ -49,11 +50,15 @@ class Need:
     state
         Whether it is here.
     files
-        What is still to be fetched.
+        What is still to be fetched, as far as that can be listed.
     licence
         As far as it is known.
     reason
         Where it is not here: how it is had, or why it cannot be.
+    option
+        Of a dataset that is fetched in part: what names the part (``"genes"``).
+    first
+        What must be done before it can be fetched: a package that reads it, and how to install it.
     stand_in
         Of a dataset that is not here: the name of another copy of its cells that is, or "".
     """
@@ -64,11 +69,15 @@ class Need:
     files: tuple[RemoteFile, ...] = ()
     licence: str = ""
     reason: str = ""
+    option: str = ""
+    first: str = ""
     stand_in: str = ""
 
     @property
     def bytes(self) -> int | None:
-        """The size of what is to be fetched; None where its owners do not say it."""
+        """The size of what is to be fetched; None where its owners do not say it, or it is not known what that is."""
+        if self.option:
+            return None
         sizes = [file.size for file in self.files]
         return None if None in sizes else sum(size for size in sizes if size is not None)
 
@@ -99,16 +108,22 @@ class Need:
         weights.fetched(family, name, progress=progress)
 
 
-def dataset_need(name: str) -> Need:
-    """Return what is known of getting a dataset."""
+def dataset_need(name: str, choices: Container[str] = ()) -> Need:
+    """Return what is known of getting a dataset; `choices` are the options by which a part of one was named."""
     dataset = DATASETS.get(name)
     reason, licence = loading.unavailable_reason(dataset), dataset.meta.licence
+    if (option := dataset.option) and dataset.own_copy() is None:
+        if option in choices:
+            return Need(name, Kind.dataset, State.to_fetch, _missing(dataset.downloads()), licence, option=option)
+        if reason is not None:
+            which = f"it is fetched in part, and --{option} says which part: {reason.rstrip('.')}"
+            return Need(name, Kind.dataset, State.in_part, licence=licence, reason=which, option=option)
     stored = dataset.own_copy() is not None or loading.store_folder(dataset).exists()
     missing = () if stored and reason is None else _missing(dataset.downloads())
     if reason is None and not missing:
         return Need(name, Kind.dataset, State.here, licence=licence)
     state = State.to_fetch if missing else State.by_hand
-    return Need(name, Kind.dataset, state, missing, licence, (reason or "").rstrip("."), dataset.stand_in())
+    return Need(name, Kind.dataset, state, missing, licence, (reason or "").rstrip("."), stand_in=dataset.stand_in())
 
 
 def weights_need(features: str) -> Need | None:
@@ -129,7 +144,8 @@ def weights_need(features: str) -> Need | None:
     missing = _missing(files)
     state = State.to_fetch if files else State.by_hand
     licence = next((file.licence for file in files if file.licence), "")
-    return Need(full_name, Kind.weights, state, missing, licence, weights.how_to_get(family, name).rstrip("."))
+    reason, first = weights.how_to_get(family, name).rstrip("."), weights.missing_reader(family, name) or ""
+    return Need(full_name, Kind.weights, state, missing, licence, reason, first=first)
 
 
 def annotations_need(name: str) -> Need:
@@ -144,12 +160,12 @@ def _missing(files: Iterable[RemoteFile]) -> tuple[RemoteFile, ...]:
     return tuple(file for file in files if not downloaded_file(file).is_file())
 
 
-def needs_of(runs: Iterable[ItemRun]) -> list[Need]:
-    """Return everything that runs need, each once."""
+def needs_of(runs: Iterable[ItemRun], choices: Container[str] = ()) -> list[Need]:
+    """Return everything that runs need, each once; `choices` are as of :func:`dataset_need`."""
     found: dict[str, Need] = {}
     for run in runs:
         if run.dataset not in found:
-            found[run.dataset] = dataset_need(run.dataset)
+            found[run.dataset] = dataset_need(run.dataset, choices)
         for features in run.features:
             need = weights_need(features)
             if need is not None:
@@ -159,17 +175,17 @@ def needs_of(runs: Iterable[ItemRun]) -> list[Need]:
     return list(found.values())
 
 
-def lacking(run: ItemRun) -> dict[str, Need]:
+def lacking(run: ItemRun, failed: Container[str] = ()) -> dict[str, Need]:
     """Return, of the feature sets of a run that cannot be computed now, the first thing that each lacks.
 
-    Where the dataset or annotations lack, all of them do.
+    Where the dataset or annotations lack, all of them do; also where they are here, but what was `failed` to be fetched is not.
     """
     shared = [dataset_need(run.dataset), *map(annotations_need, filter(None, (run.ontology, run.table)))]
-    shared = [need for need in shared if need.state is not State.here]
+    shared = [need for need in shared if need.state is not State.here or need.name in failed]
     lacks: dict[str, Need] = {}
     for features in run.features:
         need = shared[0] if shared else weights_need(features)
-        if need is not None and need.state is not State.here:
+        if need is not None and (shared or need.state is not State.here):
             lacks[features] = need
     return lacks
 

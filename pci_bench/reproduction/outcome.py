@@ -22,6 +22,7 @@ class Verdict(StrEnum):
     as_printed = "as printed"
     not_as_printed = "not as printed"
     cannot_be_had = "cannot be had"
+    could_not_run = "could not be run"
     not_the_papers = "not a reproduction"
     ran = "ran; nothing to compare with is printed"
 
@@ -65,6 +66,8 @@ class Outcome:
         By dataset or weights, why they could not be had, so that nothing was run.
     wanting
         The same of all that is not here, also where the rest was run without it.
+    failures
+        By benchmark and dataset, why a run failed.
     variant
         What the cells are where they are not the paper's; "" where they are.
     sources
@@ -79,6 +82,7 @@ class Outcome:
     left_out: dict[str, str] = field(default_factory=dict)
     missing: dict[str, str] = field(default_factory=dict)
     wanting: dict[str, str] = field(default_factory=dict)
+    failures: dict[str, str] = field(default_factory=dict)
     variant: str = ""
     sources: dict[str, str] = field(default_factory=dict)
     folders: list[Path] = field(default_factory=list)
@@ -88,9 +92,11 @@ class Outcome:
         """What it comes to: where cells are not the paper's, nothing is a reproduction, whatever the numbers."""
         if self.missing:
             return Verdict.cannot_be_had
+        judged = [n.within for n in self.numbers if n.within is not None] + [c.holds for c in self.claims]
+        if self.failures and (self.variant or all(judged)):
+            return Verdict.could_not_run
         if self.variant:
             return Verdict.not_the_papers
-        judged = [n.within for n in self.numbers if n.within is not None] + [c.holds for c in self.claims]
         if not judged:
             return Verdict.ran
         return Verdict.as_printed if all(judged) else Verdict.not_as_printed
@@ -101,6 +107,7 @@ class Outcome:
         return {
             Verdict.not_as_printed: NOT_AS_PRINTED,
             Verdict.cannot_be_had: CANNOT_BE_HAD,
+            Verdict.could_not_run: CANNOT_BE_HAD,
             Verdict.not_the_papers: CANNOT_BE_HAD,
         }.get(self.verdict, AS_PRINTED)
 

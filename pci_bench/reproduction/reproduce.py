@@ -22,6 +22,7 @@ from pci_bench.reproduction.written import write_outcome
 from pci_bench.runs import runner
 from pci_bench.runs.results import Result
 from pci_bench.system.progress import Progress
+from pci_bench.system.text import enumerated
 
 MISSING = "missing"  # in place of the names of feature sets: all that cannot be had
 
@@ -40,7 +41,7 @@ class Plan:
         return [need for need in self.needs if need.state is State.to_fetch]
 
 
-def plan(items: Sequence[Item], without: Collection[str] = ()) -> Plan:
+def plan(items: Sequence[Item], without: Collection[str] = (), choices: Collection[str] = ()) -> Plan:
     """Return what items need, from where, and about how long they take on this machine.
 
     Parameters
@@ -49,15 +50,23 @@ def plan(items: Sequence[Item], without: Collection[str] = ()) -> Plan:
         Which.
     without
         Feature sets to be left out; ``"missing"`` stands for all that cannot be had.
+    choices
+        The options by which parts of datasets were named (``"genes"``).
 
     Raises
     ------
     UserError
-        For the name of a feature set that no item has.
+        For the name of a feature set that no item has, and for an option that no dataset of theirs takes.
     """
     _check_known(items, without)
     runs = [without_some(run, without) for item in items for run in item.runs]
-    return Plan(items, needs_of(runs), estimated(runs))
+    options = {DATASETS.get(run.dataset).option for run in runs}
+    for option in choices:
+        if option not in options:
+            raise UserError(
+                f"Nothing that {enumerated([i.name for i in items])} needs is fetched by --{option}. Leave it out."
+            )
+    return Plan(items, needs_of(runs, choices), estimated(runs))
 
 
 def reproduce(
@@ -99,7 +108,7 @@ def reproduce(
     wanting: dict[str, str] = {}
     for declared in item.runs:
         run = on_stand_in(without_some(declared, without))
-        lacks = lacking(run)
+        lacks = lacking(run, reasons)
         unpublished = {f for f, need in lacks.items() if need.state is State.not_published and f not in run.needed}
         for features, need in lacks.items():
             reason = reasons.get(need.name, need.reason or f"`pci-bench {_get(need)}` gets it")
@@ -121,25 +130,32 @@ def reproduce(
         return outcome
     results: list[Result] = []
     folders = []
+    failures: dict[str, str] = {}
     for run in runs:
         folder = out / item.name / (run.dataset if len(item.runs) > 1 else "")
-        progress.say(f"{item.name}: {run.benchmark} on {run.dataset}, {len(run.features)} feature sets")
-        output = runner.run(
-            run.benchmark,
-            dataset=run.dataset,
-            features=run.features,
-            parameters=run.parameters,
-            annotations=run.table or None,
-            out=folder,
-            device=device,
-            workers=workers,
-            progress=progress,
-        )
+        sets = f"{len(run.features)} feature set{'s' if len(run.features) > 1 else ''}"
+        progress.say(f"{item.name}: {run.benchmark} on {run.dataset}, {sets}")
+        try:
+            output = runner.run(
+                run.benchmark,
+                dataset=run.dataset,
+                features=run.features,
+                parameters=run.parameters,
+                annotations=run.table or None,
+                out=folder,
+                device=device,
+                workers=workers,
+                progress=progress,
+            )
+        except UserError as error:  # others may be had all the same
+            failures[f"{run.benchmark} on {run.dataset}"] = str(error)
+            left_out |= dict.fromkeys(run.features, f"{run.benchmark} on {run.dataset} failed")
+            continue
         results += output.results
         left_out |= {s.features: s.reason for s in output.not_run if s.features}
         write_report(folder)
         folders.append(folder)
-    outcome = replace(compared(item, results, runs, left_out, folders), wanting=wanting)
+    outcome = replace(compared(item, results, runs, left_out, folders), wanting=wanting, failures=failures)
     write_outcome(outcome, out / item.name)
     return outcome
 

@@ -51,6 +51,10 @@ def sentences(outcome: Outcome) -> list[str]:
     for reason in dict.fromkeys(outcome.left_out.values()):
         rows = [features for features, why in outcome.left_out.items() if why == reason]
         said.append(f"Not run: {enumerated(rows)}: {reason.rstrip('.')}.")
+    for run, reason in outcome.failures.items():
+        benchmark, _, dataset = run.partition(" on ")
+        own = f"`pci-bench run {benchmark} --dataset {dataset} --set …` takes parameters of your own, which no printed number has."
+        said.append(f"Failed: {run}: {reason.rstrip('.')}. {own}")
     said += [f"Not here: {name}: {reason.rstrip('.')}." for name, reason in outcome.wanting.items()]
     said += [f"From: {name}: {source.rstrip('.')}." for name, source in outcome.sources.items() if source]
     return said
@@ -91,5 +95,6 @@ def as_json(outcome: Outcome) -> dict[str, Any]:
         "left_out": outcome.left_out,
         "missing": outcome.missing,
         "not_here": outcome.wanting,
+        "failures": outcome.failures,
         "sources": outcome.sources,
     }

@@ -23,7 +23,7 @@ from pci_bench.weights.names import (
     register_importer,
     shipped,
 )
-from pci_bench.weights.sources import at_first_use, fetched, how_to_get, remote_files, source_of
+from pci_bench.weights.sources import at_first_use, fetched, how_to_get, missing_reader, remote_files, source_of
 
 __all__ = [
     "IMPORTERS",
@@ -42,6 +42,7 @@ __all__ = [
     "folders",
     "how_to_get",
     "legal_name",
+    "missing_reader",
     "network_in",
     "overwriting",
     "read_header",

@@ -102,7 +102,7 @@ def fetched(family: str, name: str, *, progress: Progress | None = None, again: 
             return FETCHERS.get(family)(name)
     if not (remote := remote_files(family, name)):
         return None
-    if missing := _missing_reader(family, name):
+    if missing := missing_reader(family, name):
         raise UserError(f"The weights {family}@{name} are not fetched: {missing}.")
     from pci_bench.acquisition.download import fetch  # with what speaks to servers, which no other command needs
 
@@ -173,11 +173,11 @@ def how_to_get(family: str, name: str) -> str:
     facts = [f"{size / 1e6:,.0f} MB"] if size else []
     facts += [f"licence: {licence}"] if licence else []
     known = f" ({'; '.join(facts)})" if facts else ""
-    first = f"Run pip install 'pci-bench[{declaration['needs']}]' and" if _missing_reader(family, name) else "Run"
+    first = f"Run pip install 'pci-bench[{declaration['needs']}]' and" if missing_reader(family, name) else "Run"
     return f"the weights {family}@{name} are not here yet. {first} `pci-bench weights get {family}@{name}`{known}"
 
 
-def _missing_reader(family: str, name: str) -> str | None:
+def missing_reader(family: str, name: str) -> str | None:
     """Return that what reads a file of weights is not installed, and how to install it, or None."""
     needs = declared().get(family, {}).get(name, {}).get("needs")
     if needs is None or find_spec(needs):
