@@ -97,6 +97,17 @@ def test_the_enrichment_of_clusters_takes_a_source_by_its_name(server):
         assert DATASETS.get(screen).meta.ontology == source
 
 
+def test_a_users_copy_of_a_table_is_imported_and_of_an_ontology_refused(test_data, server, capsys, monkeypatch):
+    file = test_data / "yeast-proteome" / "allOrfData.txt"
+    said = call(capsys, monkeypatch, "data", "import", "huh2003", str(file))
+    assert said.code == 0, said.err
+    assert "`pci-bench data get huh2003` reads it" in said.out
+    assert call(capsys, monkeypatch, "data", "get", "huh2003").code == 0
+    assert server.asked == []
+    refused(call(capsys, monkeypatch, "data", "import", "huh2003", __file__), "not the annotations huh2003")
+    refused(call(capsys, monkeypatch, "data", "import", "go-human", str(file)), "--set obo=FILE --set gaf=FILE")
+
+
 def test_releases_are_never_mixed(server):
     server.mirror(f"{RELEASE}ontology/go-basic.obo", bundled(".obo"))  # its annotations are gone
     newer = bundled(".obo").replace(b"data-version: ", b"data-version: newer-")

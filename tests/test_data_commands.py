@@ -108,6 +108,13 @@ def test_a_dataset_is_listed_fetched_verified_and_removed(run, server, cache):
     assert server.paths() == [server.path]
 
 
+def test_a_users_copy_counts_before_what_could_be_fetched(run, tmp_path, monkeypatch):
+    (tmp_path / "published").mkdir()
+    (tmp_path / "published" / "cells.npy").write_bytes(crops())
+    monkeypatch.setenv("PCI_BENCH_DATA", str(tmp_path))
+    assert "published your copy, read on first use CC0" in " ".join(row(run("list")))
+
+
 def test_a_fetched_file_that_changed_is_told_by_verifying(run):
     run("get", "published")
     downloaded_file(REMOTE).write_bytes(crops()[:-1] + b"x")

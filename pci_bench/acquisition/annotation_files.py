@@ -8,7 +8,7 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-from pci_bench.acquisition.download import fetch, origin_file
+from pci_bench.acquisition.download import fetch, import_files, origin_file
 from pci_bench.data.annotation_sources import GAF, OBO, TABLE, AnnotationSource
 from pci_bench.data.ontology import read_gaf, read_obo
 from pci_bench.errors import UserError
@@ -17,6 +17,22 @@ from pci_bench.system.progress import Progress
 
 AMBIGUOUS = "ambiguous"
 COLUMNS = ("yORF", "gene name", "GFP visualized?", "localization summary")
+
+
+def import_annotations(source: AnnotationSource, copy: Path, progress: Progress) -> None:
+    """Put a user's copy of a table where it is looked for, checked as a download is.
+
+    Raises
+    ------
+    UserError
+        For another file, and for an ontology: no checksum tells which release a file is of, so it is named and not imported.
+    """
+    if not source.is_table:
+        raise UserError(
+            f"'{source.name}' takes no files by `pci-bench data import`, since no checksum tells which release they are of. Name "
+            f"them where they are used: --set obo=FILE --set gaf=FILE."
+        )
+    import_files(list(source.releases[0].files.values()), copy, progress=progress)
 
 
 def get_annotations(source: AnnotationSource, progress: Progress) -> list[str]:

@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pci_bench.acquisition.download import forget, size_on_disk
-from pci_bench.api.dataset import Dataset
+from pci_bench.api.dataset import DATASETS, Dataset
 from pci_bench.api.loading import downloads, fetched_paths, store_folder, unavailable_reason
 from pci_bench.data.annotation_sources import AnnotationSource, annotation_sources
 from pci_bench.data.store import cells_in
-from pci_bench.system.files import cache_folder, escape, finished, lock, remove_folder, user_data_folder, user_path
+from pci_bench.errors import UserError
+from pci_bench.system.files import cache_folder, escape, finished, lock, remove_folder, user_path
 from pci_bench.system.remote import RemoteFile, downloaded_file
 from pci_bench.system.room import megabytes
 
@@ -42,20 +43,32 @@ def inventory_of(dataset: Dataset) -> Inventory:
     store = store_folder(dataset)
     sizes = [size_on_disk(path) for path in (*stores(dataset.meta.name), *_of_the_cache(fetched_paths(dataset)))]
     if store.exists():
-        return Inventory("ready", cells_in(store), sum(sizes))
+        state = "ready, a part" if dataset.meta.is_part else "ready"
+        return Inventory(state, cells_in(store), sum(sizes))
     return Inventory(_state(dataset), None, sum(sizes))
+
+
+def inventory_of_stored(name: str) -> Inventory:
+    """Return what is here of a dataset that is known by what it was made from: ``chong2015:images``, ``folder:PATH``, a plug-in's."""
+    kept = stores(name)
+    try:
+        paths = list(_of_the_cache(fetched_paths(DATASETS.get(name))))
+    except UserError:  # nothing registers it any longer
+        paths = []
+    sizes = [size_on_disk(path) for path in (*kept, *paths)]
+    return Inventory("in the cache", cells_in(kept[-1]) if len(kept) == 1 else None, sum(sizes))
 
 
 def _state(dataset: Dataset) -> str:
     """Return what is needed before a dataset without a store can be read."""
     reason, remotes = unavailable_reason(dataset), downloads(dataset)
+    if reason is None and dataset.own_copy() is not None:
+        return "your copy, read on first use"
     if missing := _to_fetch(remotes):
         return missing
     if reason:
         return "to fetch" if f"data get {dataset.meta.name}" in reason else "by hand"
-    if remotes:
-        return "fetched, read on first use"
-    return "your copy, read on first use" if user_data_folder(dataset.meta.name) else "generated on first use"
+    return "fetched, read on first use" if remotes else "generated on first use"
 
 
 def _to_fetch(remotes: Iterable[RemoteFile]) -> str:

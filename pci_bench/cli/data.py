@@ -18,8 +18,13 @@ from pci_bench.system.progress import ConsoleProgress
 def data_list(plugin: PluginOption = None) -> None:
     """List datasets: whether each is ready, its cells and its size on disk where it is in the cache, and its licence."""
     load_plugins(plugin)
-    from pci_bench.acquisition.download import size_on_disk
-    from pci_bench.acquisition.inventory import Inventory, inventory_of, inventory_of_annotations, stored_names, stores
+    from pci_bench.acquisition.inventory import (
+        Inventory,
+        inventory_of,
+        inventory_of_annotations,
+        inventory_of_stored,
+        stored_names,
+    )
     from pci_bench.api.dataset import DATASETS
     from pci_bench.data.annotation_sources import annotation_sources
     from pci_bench.system.files import cache_folder
@@ -35,7 +40,7 @@ def data_list(plugin: PluginOption = None) -> None:
     rows = [row(name, here[name], dataset.meta.licence or "") for name, dataset in named.items()]
     for name in stored_names():
         if name not in here:
-            here[name] = Inventory("in the cache", None, sum(map(size_on_disk, stores(name))))
+            here[name] = inventory_of_stored(name)
             rows.append(row(name, here[name], ""))
     titles = ("dataset", "state", "cells", "on disk", "licence")
     show([titles, *rows], "Datasets")
@@ -103,7 +108,7 @@ def data_verify(
         release = source.fetched()
         if release is None or not verify_files(release.files.values(), progress=ConsoleProgress(err)):
             raise UserError(f"{source.unavailable_reason()}.")
-        say(f"{name} is as it came: release {release.name}.")
+        say(f"{name} is as it came." if source.is_table else f"{name} is as it came: release {release.name}.")
         return
     dataset = DATASETS.get(name)
     if files := verify_files(downloads(dataset), progress=ConsoleProgress(err)):
@@ -123,19 +128,25 @@ def data_verify(
 
 @data_app.command("import")
 def data_import(
-    name: Annotated[str, typer.Argument(help="A dataset that can be fetched.")],
+    name: Annotated[str, typer.Argument(help="A dataset that can be fetched; or huh2003.")],
     path: Annotated[Path, typer.Argument(help="Your copy of its files: a file, an archive or a folder.")],
     plugin: PluginOption = None,
 ) -> None:
     """Put your own copy of what a dataset fetches where it is looked for, checked as a download is."""
     load_plugins(plugin)
     from pci_bench.api.dataset import DATASETS
+    from pci_bench.data.annotation_sources import annotation_sources
     from pci_bench.system.files import user_path
 
     copy = user_path(path, "The copy", absolute=True)
     if not copy.exists():
         raise UserError(f"There is no {copy}. Name the file, archive or folder that holds your copy of '{name}'.")
-    DATASETS.get(name).import_copy(copy, ConsoleProgress(err))
+    if source := annotation_sources().get(name):
+        from pci_bench.acquisition.annotation_files import import_annotations
+
+        import_annotations(source, copy, ConsoleProgress(err))
+    else:
+        DATASETS.get(name).import_copy(copy, ConsoleProgress(err))
     say(f"{copy} is imported. `pci-bench data get {name}` reads it.")
 
 

@@ -440,12 +440,14 @@ class _Stored:
 
 
 def cells_in(folder: Path) -> int | None:
-    """Return how many cells a store holds, by its array's header alone; None where that cannot be read."""
-    try:
-        header = json.loads((folder / "crops.zarr" / "zarr.json").read_text(encoding="utf-8"))
-        return int(header["shape"][0])
-    except (OSError, ValueError, KeyError, TypeError, IndexError):
-        return None
+    """Return how many cells, or profiles, a store holds, by its array's header alone; None where that cannot be read."""
+    for array in ("crops.zarr", "profiles.zarr"):
+        try:
+            header = json.loads((folder / array / "zarr.json").read_text(encoding="utf-8"))
+            return int(header["shape"][0])
+        except (OSError, ValueError, KeyError, TypeError, IndexError):
+            continue
+    return None
 
 
 def verify_store(folder: Path, progress: Progress, checksum: str | None = None) -> str:
