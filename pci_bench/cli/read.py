@@ -9,8 +9,9 @@ from typing import Annotated
 import typer
 
 from pci_bench.cli.app import PluginOption, app, load_plugins
-from pci_bench.cli.terminal import out, say
+from pci_bench.cli.terminal import err, out, say
 from pci_bench.errors import UserError
+from pci_bench.system.progress import ConsoleProgress
 
 
 class TableFormat(StrEnum):
@@ -66,7 +67,8 @@ def report(
     load_plugins(plugin)
     from pci_bench.reporting.html import write_report
 
-    file = write_report(folder, out_file)
+    with ConsoleProgress(err).stage(f"writing the report of {folder}"):
+        file = write_report(folder, out_file)
     say(f"Report, {file.stat().st_size / 1e6:.1f} MB: {file}")
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from pci_bench.system.room import megabytes
 from pci_bench.system.text import terminal
@@ -14,6 +15,9 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress as Bars
     from rich.progress import ProgressColumn, TaskID
+
+
+BETWEEN_LINES = 30  # seconds, where nothing shows a bar
 
 
 class Progress:
@@ -33,8 +37,73 @@ class Progress:
         yield lambda position: None
 
 
+class Heartbeat:
+    """Says every so often how far a stage is, and how much longer it will take at its rate so far, until it ends.
+
+    Parameters
+    ----------
+    say
+        What takes the sentences.
+    title
+        What is worked at.
+    total
+        The number of steps, or None.
+    seconds
+        The time between two sentences.
+
+    Examples
+    --------
+    >>> beat = Heartbeat(print, "extracting pci", 100)
+    >>> beat.advance(25)
+    >>> beat.sentence(40)
+    '  extracting pci: 25 of 100, 40 s, about 2 min left'
+    """
+
+    def __init__(self, say: Callable[[str], None], title: str, total: int | None, seconds: float = BETWEEN_LINES):
+        self._say, self._title, self._total, self._seconds = say, title, total, seconds
+        self._done, self._ended = 0, threading.Event()
+        self._thread = threading.Thread(target=self._beat, daemon=True, name="progress")
+
+    def advance(self, n: int) -> None:
+        """Count `n` more steps."""
+        self._done += n
+
+    def sentence(self, elapsed: float) -> str:
+        """Return how far the stage is after some seconds."""
+        if not self._total or not self._done:
+            return f"  {self._title}: {duration(elapsed)} so far"
+        left = (self._total - self._done) * elapsed / self._done
+        return f"  {self._title}: {self._done:,} of {self._total:,}, {duration(elapsed)}, about {duration(left)} left"
+
+    def _beat(self) -> None:
+        started = time.perf_counter()
+        while not self._ended.wait(self._seconds):
+            self._say(self.sentence(time.perf_counter() - started))
+
+    def __enter__(self) -> Self:
+        """Begin."""
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """End, without a further sentence."""
+        self._ended.set()
+        self._thread.join()
+
+
+def duration(seconds: float) -> str:
+    """Return a time in words.
+
+    >>> duration(20), duration(130), duration(9000)
+    ('20 s', '2 min', '2.5 h')
+    """
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
 class ConsoleProgress(Progress):
-    """A live bar on a terminal or in a notebook; one line per finished stage anywhere else."""
+    """A live bar on a terminal or in a notebook; anywhere else a line every 30 seconds, and one per finished stage."""
 
     def __init__(self, console: Console):
         self.console = console
@@ -50,7 +119,11 @@ class ConsoleProgress(Progress):
 
         started = time.perf_counter()
         with self._bar(title, total, MofNCompleteColumn()) as (bars, task):
-            yield lambda n: bars.advance(task, n) if bars else None
+            if bars:
+                yield lambda n: bars.advance(task, n)
+            else:
+                with Heartbeat(self.say, title, total) as beat:
+                    yield beat.advance
         self.say(f"  {title}: {time.perf_counter() - started:.1f} s")
 
     @contextmanager
