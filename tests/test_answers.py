@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -154,3 +155,17 @@ def test_supervised_features_and_controls_do_not_compete():
         name: kind_of(name) for name in ("deeploc-fc2@yeast-sim", "intensity", "designed-true-masks", "file:mine.csv")
     }
     assert list(kinds.values()) == [Kind.supervised, Kind.control, Kind.true_masks, Kind.features]
+
+
+def test_runs_on_different_data_do_not_share_a_folder_and_one_table_shows_both(run, crops, capsys, monkeypatch):
+    monkeypatch.setenv("PCI_BENCH_CACHE", str(crops.parent / "cache"))
+    for name in (crops, f"{crops}?confounder=label"):
+        words = ("run", "knn", "--features", "intensity", "--set", "exclude=cell", "--dataset", f"folder:{name}")
+        said = call(capsys, monkeypatch, *words)
+        assert said.code == 0, said.err
+    folders = sorted(Path("runs/knn").iterdir())
+    assert [len({r.dataset.name for r in read_results(folder)}) for folder in folders] == [1, 1]
+    table = call(capsys, monkeypatch, "table", "knn")
+    assert table.out.count("## Labels by leave-one-out kNN") == 2
+    assert call(capsys, monkeypatch, "report", "runs/knn").code == 0
+    assert Path("runs/knn/report.html").is_file()

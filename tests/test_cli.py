@@ -434,7 +434,7 @@ def test_after_ctrl_c_the_next_run_continues_with_what_was_not_finished(tmp_path
     assert said.code == 0, said.err
     assert calls.read_text().split() == ["4097", "4353"]
     assert list((tmp_path / "cache" / "features").rglob("*.npy")) == []
-    found = results(tmp_path / "runs" / "yeast-knn")
+    found = results(tmp_path / "runs" / "yeast-knn" / "counted")
     assert found["slow", 1, "cell"]["dataset"]["n_cells"] == 4608
     assert "counted declares no confounder" in said.out
 

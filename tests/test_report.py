@@ -98,6 +98,46 @@ def test_what_was_not_run_is_said_with_its_reason(folder):
     assert "version of numpy" in page.text
 
 
+def with_reason(folder: Path, reason: str) -> Path:
+    """Return a folder whose record says of one feature set why it was not run."""
+    record = json.loads((folder / "run.json").read_text())
+    record["not_run"] = [{"dataset": "painted", "features": "vgg16-fc2-224", "reason": reason}]
+    (folder / "run.json").write_text(json.dumps(record))
+    return folder
+
+
+@pytest.mark.parametrize("given", ["parent", "list"])
+def test_several_runs_in_one_page_have_their_own_sections_and_records(folder, tmp_path, monkeypatch, given):
+    other = tmp_path / "other"
+    shutil.copytree(folder, other)
+    with_reason(folder, "the first's reason")
+    with_reason(other, "the second's reason")
+    shutil.rmtree(other / "results" / "painted" / "noise")
+    monkeypatch.chdir(tmp_path)
+    file = write_report(tmp_path) if given == "parent" else write_report([folder, other])
+    assert file.resolve() == tmp_path / "report.html"
+    page = Page(file.read_text(encoding="utf-8"))
+    titles = re.findall(r'<h2 id="dataset-\d+-title">(.*?)</h2>', page.html)
+    assert sorted(titles) == ["other: painted", "run: painted"]
+    section = {t: page.html.partition(f">{t}</h2>")[2].partition("</section>")[0] for t in titles}
+    assert ">noise<" in section["run: painted"]
+    assert ">noise<" not in section["other: painted"]
+    for words, run in (("the first", "run"), ("the second", "other")):
+        of_run = re.search(rf"<h3>{run}</h3>(.*?)(<h3>|</section>)", page.html.partition('id="not-run"')[2], re.S)[1]
+        assert words in of_run
+    assert page.html.partition('id="provenance"')[2].count("argument benchmark") == 2
+    ids = re.findall(r'\sid="([^"]+)"', page.html)
+    assert len(ids) == len(set(ids))
+
+
+def test_nothing_is_said_of_a_run_that_is_not_shown(folder, tmp_path):
+    shutil.copytree(folder, tmp_path / "other")
+    with_reason(tmp_path / "other", "a reason of elsewhere")
+    page = page_of(folder)
+    assert "a reason of elsewhere" not in page.text
+    assert "other:" not in page.text
+
+
 def test_names_from_data_are_text_and_never_markup(page):
     assert "<b>odd" not in page.html
     assert "</b> &" not in page.html
@@ -457,7 +497,8 @@ def test_the_command_writes_where_it_is_told_and_mistakes_exit_with_2(
     assert "MB:" in said.out
     assert "my report.html" in said.out
     assert (tmp_path / "my report.html").read_text().startswith("<!DOCTYPE html>")
-    for wrong in (tmp_path / "absent", tmp_path / "my report.html", tmp_path):
+    (tmp_path / "empty").mkdir()
+    for wrong in (tmp_path / "absent", tmp_path / "my report.html", tmp_path / "empty"):
         said = call(capsys, monkeypatch, "report", wrong)
         assert said.code == 2
         assert said.err.startswith("Error: ")

@@ -36,15 +36,16 @@ def table(
     load_plugins(plugin)
     from pci_bench.reporting.html.record import reasons, recorded
     from pci_bench.reporting.tables import TABLES
-    from pci_bench.runs.results import read_results
+    from pci_bench.runs.results import read_results, run_folders
 
     wanted = TABLES.get(name)
     folder = results or Path("runs") / wanted.benchmark
-    folder_results = read_results(folder)
+    runs = {place: read_results(place) for place in run_folders(folder)}
+    folder_results = [result for of_run in runs.values() for result in of_run]
     names = list(dict.fromkeys(r.dataset.name for r in folder_results))
     if dataset is not None and dataset not in names:
         raise UserError(f"{folder} has no results on '{dataset}'; it has results on {', '.join(names)}.")
-    not_run = {name: reasons(recorded(folder), name) for name in names}
+    not_run = {name: {n: why for place in runs for n, why in reasons(recorded(place), name).items()} for name in names}
     filled = list(wanted.filled([r for r in folder_results if dataset in (None, r.dataset.name)], not_run))
     if not filled:
         several = " on two datasets or more" if wanted.several_datasets else ""
@@ -57,9 +58,17 @@ def table(
 
 @app.command()
 def report(
-    folder: Annotated[Path, typer.Argument(help="An output folder of `pci-bench run` or `pci-bench evaluate --out`.")],
+    folders: Annotated[
+        list[Path],
+        typer.Argument(
+            help="Output folders of `pci-bench run` or `pci-bench evaluate --out`, or folders that hold several such."
+        ),
+    ],
     out_file: Annotated[
-        Path | None, typer.Option("--out", help="The HTML file; by default report.html in the folder.")
+        Path | None,
+        typer.Option(
+            "--out", help="The HTML file; by default report.html in the folder, of several in the current one."
+        ),
     ] = None,
     plugin: PluginOption = None,
 ) -> None:
@@ -67,8 +76,8 @@ def report(
     load_plugins(plugin)
     from pci_bench.reporting.html import write_report
 
-    with ConsoleProgress(err).stage(f"writing the report of {folder}"):
-        file = write_report(folder, out_file)
+    with ConsoleProgress(err).stage(f"writing the report of {', '.join(map(str, folders))}"):
+        file = write_report(folders, out_file)
     say(f"Report, {file.stat().st_size / 1e6:.1f} MB: {file}")
 
 

@@ -69,7 +69,7 @@ def run(
         int | None, typer.Option(help="Evaluate a seeded, stratified subset of about this many cells.")
     ] = None,
     out_folder: Annotated[
-        Path | None, typer.Option("--out", help="Where to write; by default runs/<benchmark>.")
+        Path | None, typer.Option("--out", help="Where to write; by default runs/<benchmark>/<dataset>.")
     ] = None,
     device: DeviceOption = "auto",
     seed: SeedOption = 0,
@@ -117,7 +117,7 @@ def run(
         assert benchmark is not None
         if benchmark.endswith(".toml"):
             benchmark = benchmark_of(Path(benchmark))
-        folder = out_folder or Path("runs") / benchmark
+        folder = out_folder or runner.default_folder(benchmark, dataset)
         output = runner.run(
             benchmark,
             dataset=dataset,

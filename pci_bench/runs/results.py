@@ -482,6 +482,25 @@ def read_results(folder: Path) -> list[Result]:
     return [read_result(file) for file in files]
 
 
+def run_folders(folder: Path) -> list[Path]:
+    """Return the output folders that a folder is or holds: itself where it has results, else those below it, by their paths.
+
+    Raises
+    ------
+    UserError
+        Where there is none, or a link leads out of the folder.
+    """
+    if (folder / "results").is_dir():
+        return [folder]
+    files = files_within(folder, "*.json")
+    found = {parent.parent for file in files for parent in file.parents if parent.name == "results"}
+    if not found:
+        raise UserError(
+            f"There are no results in {folder}: expected {folder / 'results'} as `pci-bench run` writes it, or such folders below it."
+        )
+    return sorted(found)
+
+
 def _check_predictions(table: pd.DataFrame, file: Path) -> None:
     """Raise a sentence where a column that is read as numbers holds none."""
     import pandas as pd

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import re
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -51,7 +52,7 @@ from pci_bench.runs.record import DatasetFacts, RunArguments, RunRecord
 from pci_bench.runs.results import Result
 from pci_bench.system.arguments import check_limit, check_seed, check_workers, split_names
 from pci_bench.system.devices import resolve_device
-from pci_bench.system.files import check_writable, sha256_of, user_path
+from pci_bench.system.files import check_writable, escape, sha256_of, user_path
 from pci_bench.system.machine import run_facts
 from pci_bench.system.progress import Progress
 from pci_bench.system.reporter import reporter
@@ -292,6 +293,26 @@ def run(
         )
         record.write(folder, output.not_run)
     return output
+
+
+def default_folder(benchmark: str, dataset: Sequence[str] | None = None) -> Path:
+    """Return where a run writes that names no folder: ``runs/<benchmark>/<dataset>``, so that runs on different data do not mix.
+
+    A run on several datasets at once has one folder, ``runs/<benchmark>``.
+
+    Examples
+    --------
+    >>> default_folder("knn", ["folder:my/crops"]).as_posix()
+    'runs/knn/folder-my-crops'
+    """
+    declared = BENCHMARKS.get(benchmark)
+    names = list(dataset or ())
+    if not names:
+        names = [n for n in declared.datasets if loading.unavailable_reason(DATASETS.get(n)) is None]
+        names = names if declared.all_datasets else names[:1]
+    folder = Path("runs", benchmark)
+    readable = re.sub(r"[^\w.@=+-]+", "-", names[0])[-80:].strip("-.") if len(names) == 1 else ""
+    return folder / escape(readable) if readable else folder
 
 
 def run_again(file: str | Path, *, out: str | Path | None = None, progress: Progress | bool | None = None) -> RunOutput:

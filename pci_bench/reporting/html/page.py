@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,20 +26,30 @@ from pci_bench.reporting.html.pictures import Picture, pictures
 from pci_bench.reporting.html.rendering import rendered_page
 from pci_bench.reporting.html.tables import paper_tables, result_tables
 from pci_bench.runs.record import RunRecord
-from pci_bench.runs.results import Result, read_results
+from pci_bench.runs.results import Result, read_results, run_folders
 from pci_bench.system.files import atomic_file, check_replaceable, user_path
 
 
-def write_report(folder: Path, out: Path | None = None) -> Path:
-    """Write the results of an output folder as one HTML file, and return it.
+@dataclass(frozen=True)
+class Run:
+    """One output folder: its name on the page, its record, and its results."""
+
+    name: str
+    record: RunRecord | None
+    results: list[Result]
+
+
+def write_report(folder: Path | str | Sequence[Path | str], out: Path | None = None) -> Path:
+    """Write the results of output folders as one HTML file, and return it.
 
     Parameters
     ----------
     folder
-        As `pci-bench run` or `pci-bench evaluate --out` wrote it. Crops are shown where the dataset still lies in the cache;
-        nothing is computed anew or fetched.
+        As `pci-bench run` or `pci-bench evaluate --out` wrote it, a folder that holds several such, or a list of these. Each run
+        has its own sections and its own record. Crops are shown where the dataset still lies in the cache; nothing is computed
+        anew or fetched.
     out
-        The file; by default ``report.html`` in the folder.
+        The file; by default ``report.html`` in the folder, of several in the current one.
 
     Raises
     ------
@@ -55,34 +66,65 @@ def write_report(folder: Path, out: Path | None = None) -> Path:
     ...     report.name, report.read_text(encoding="utf-8")[:15]
     ('report.html', '<!DOCTYPE html>')
     """
-    folder = user_path(folder, "The folder")
-    if not folder.is_dir():
-        raise UserError(f"{folder} is not a folder. Give an output folder of `pci-bench run`.")
-    file = user_path(out, "The report") if out is not None else folder / "report.html"
+    named = [folder] if isinstance(folder, str | Path) else list(folder)
+    folders = [user_path(f, "The folder") for f in named]
+    for given in folders:
+        if not given.is_dir():
+            raise UserError(f"{given} is not a folder. Give an output folder of `pci-bench run`.")
+    if not folders:
+        raise UserError("No folder was named. Give an output folder of `pci-bench run`, or several.")
+    default = folders[0] / "report.html" if len(folders) == 1 else Path("report.html")
+    file = user_path(out, "The report") if out is not None else default
     check_replaceable(file)
-    record = run_record.recorded(folder)
-    results = read_results(folder)
-    text = rendered(results, record, folder.resolve().name, *pictures(folder, record))
-    with atomic_file(file) as temporary:
-        temporary.write_text(text, encoding="utf-8", errors="replace", newline="\n")  # a folder's name need not be text
+    places = list(dict.fromkeys(place for given in folders for place in run_folders(given)))
+    names = _names(places)
+    runs = [Run(name, run_record.recorded(p), read_results(p)) for name, p in zip(names, places, strict=True)]
+    figures, not_shown = _pictures(runs, places)
+    title = ", ".join(dict.fromkeys(given.resolve().name for given in folders))
+    with atomic_file(file) as temporary:  # a folder's name need not be text
+        temporary.write_text(
+            rendered(runs, title, figures, not_shown), encoding="utf-8", errors="replace", newline="\n"
+        )
     return file
 
 
-def rendered(
-    results: Sequence[Result],
-    record: RunRecord | None,
-    name: str,
-    figures: Sequence[Picture],
-    not_shown: Sequence[str],
-) -> str:
-    """Return the page of some results, their run's record, the figures to show, and the names of other figures."""
-    groups = of_the_same_cells(results)
+def _names(places: Sequence[Path]) -> list[str]:
+    """Return what tells runs apart: the ends of their paths, as long as it takes."""
+    resolved = [place.resolve() for place in places]
+    for parts in range(1, max(len(place.parts) for place in resolved) + 1):
+        names = ["/".join(place.parts[-parts:]) for place in resolved]
+        if len(set(names)) == len(names):
+            break
+    return names
+
+
+def _pictures(runs: Sequence[Run], places: Sequence[Path]) -> tuple[list[Picture], list[str]]:
+    """Return the figures of all runs that fit into the page, and the names of the others; of several runs with the run's."""
+    used, included, left = 0, [], []
+    for run, place in zip(runs, places, strict=True):
+        shown, others = pictures(place, run.record, used)
+        used += sum(picture.size for picture in shown)
+        before = f"{run.name}: " if len(runs) > 1 else ""
+        included += [replace(picture, name=f"{before}{picture.name}") for picture in shown]
+        left += [f"{before}{name}" for name in others]
+    return included, left
+
+
+def rendered(runs: Sequence[Run], name: str, figures: Sequence[Picture], not_shown: Sequence[str]) -> str:
+    """Return the page of some runs, the figures to show, and the names of other figures."""
+    groups, runs_of_groups = [], []
+    for run in runs:
+        for group in of_the_same_cells(run.results):
+            groups.append(group)
+            runs_of_groups.append(run)
     opened_cells = [opened(group[0]) for group in groups]
     group_galleries = [galleries(group, cells) for group, cells in zip(groups, opened_cells, strict=True)]
     shown_cells = chosen_cells(groups, opened_cells, group_galleries)
     image = sprite(shown_cells, opened_cells)
+    several = len(runs) > 1
     sections, data = [], []
     for number, (group, cells, gallery) in enumerate(zip(groups, opened_cells, group_galleries, strict=True)):
+        run = runs_of_groups[number]
         views = {
             "classes": class_views(group, number, shown_cells),
             "layers": layer_views(group),
@@ -90,14 +132,13 @@ def rendered(
             "gallery": gallery_views(gallery, number, shown_cells),
         }
         data.append(views)
+        dataset = group[0].dataset.name
         sections.append(
             {
                 "id": f"dataset-{number + 1}",
-                "title": _title(group[0]),
+                "title": f"{run.name}: {_title(group[0])}" if several else _title(group[0]),
                 "facts": _facts(group),
-                "paper_tables": paper_tables(
-                    group, {group[0].dataset.name: run_record.reasons(record, group[0].dataset.name)}
-                ),
+                "paper_tables": paper_tables(group, {dataset: run_record.reasons(run.record, dataset)}),
                 "result_tables": result_tables(group),
                 "crops": channels_sentence(cells) if isinstance(cells, Cells) else cells,
                 "n_tiles": sum(dataset == number for dataset, _ in shown_cells.tiles),
@@ -114,22 +155,28 @@ def rendered(
         "cells": shown_cells.listed(),
         "datasets": data,
     }
-    benchmarks = list(dict.fromkeys(r.benchmark for r in results if r.benchmark))
+    results = [result for run in runs for result in run.results]
     return rendered_page(
         "report.html.j2",
         payload,
         charts=any(any(views.values()) for views in data),
         name=name,
-        benchmarks=benchmarks,
+        benchmarks=list(dict.fromkeys(r.benchmark for r in results if r.benchmark)),
         n_results=len(results),
         reproductions=sum(r.paper is not None for r in results),
         sections=sections,
-        tables_of_several=paper_tables(results, {}, several_datasets=True),
-        not_run=run_record.not_run(record),
-        recorded=record is not None,
+        tables_of_several=[t for run in runs for t in paper_tables(run.results, {}, several_datasets=True)],
+        records=[
+            {
+                "name": run.name if several else "",
+                "recorded": run.record is not None,
+                "not_run": run_record.not_run(run.record),
+                "provenance": run_record.provenance(run.record, run.results),
+            }
+            for run in runs
+        ],
         figures=figures,
         not_shown=not_shown,
-        provenance=run_record.provenance(record, results),
         weights=_weights(results),
         sprite=image,
     )

@@ -14,14 +14,15 @@ LARGEST = 3_000_000  # bytes of all embedded figures together
 
 @dataclass(frozen=True)
 class Picture:
-    """One figure: its name and the PNG as a data address."""
+    """One figure: its name, the PNG as a data address, and the PNG's bytes."""
 
     name: str
     uri: str
+    size: int
 
 
-def pictures(folder: Path, record: RunRecord | None) -> tuple[list[Picture], list[str]]:
-    """Return the figures of a folder that fit into the page, and the names of the others.
+def pictures(folder: Path, record: RunRecord | None, used: int = 0) -> tuple[list[Picture], list[str]]:
+    """Return the figures of a folder that fit into the page, of whose room some bytes are used, and the names of the others.
 
     Those that the record names, in its order; without a record, all by name. A figure that comes in two palettes is shown
     in the colour-blind-safe one.
@@ -32,7 +33,7 @@ def pictures(folder: Path, record: RunRecord | None) -> tuple[list[Picture], lis
     files = [here[n] for n in dict.fromkeys(named) if n in here and not n.endswith("-yellow-blue.png")]
     included: list[Picture] = []
     left: list[str] = []
-    room = LARGEST
+    room = LARGEST - used
     for file in files:
         size = file.stat().st_size
         if size > room:
@@ -40,6 +41,6 @@ def pictures(folder: Path, record: RunRecord | None) -> tuple[list[Picture], lis
             continue
         room -= size
         included.append(
-            Picture(file.stem, f"data:image/png;base64,{base64.b64encode(file.read_bytes()).decode('ascii')}")
+            Picture(file.stem, f"data:image/png;base64,{base64.b64encode(file.read_bytes()).decode('ascii')}", size)
         )
     return included, left
