@@ -170,7 +170,8 @@ def check_names(command: str, options: dict) -> None:
         if dataset != READERS_DATASET:
             DATASETS.get(dataset)
     if features := options.get("features"):
-        select([name for text in features for name in text.split(",")])
+        texts = [features] if isinstance(features, str) else features
+        select([name for text in texts for name in text.split(",")])
     if command == "run":
         if options["benchmark"] is None:
             assert options["record"] is not None
