@@ -19,12 +19,14 @@ from pci_bench.cli import listing, run, reproduce, train, read, compare, check, 
 from pci_bench.api.plugins import clause, is_own, place_in_plugins
 from pci_bench.cli.app import app
 from pci_bench.cli.streams import standard_streams
-from pci_bench.cli.terminal import err
+from pci_bench.cli.terminal import err, out
 from pci_bench.errors import UserError
 from pci_bench.system.interruption import end, ended_on_signals
+from pci_bench.system.progress import ConsoleProgress
 from pci_bench.system.shortages import refusal
 from pci_bench.system.text import one_line
 
+ANYWHERE = ("--debug", "--quiet", "--no-color")  # options of pci-bench that may stand after a command too
 INTERRUPTED = 130  # what a shell calls the end by Ctrl-C
 CRASHED = 70  # EX_SOFTWARE of sysexits.h; never 1, which means that a number moved or a contract is broken
 
@@ -41,7 +43,9 @@ def main() -> None:
         err.print(f"Warning: {message}", markup=False, highlight=False) if category is UserWarning else None
     )
     debug = "--debug" in sys.argv[1:] or os.environ.get("PCI_BENCH_DEBUG", "") not in ("", "0")
-    code = _ended([argument for argument in sys.argv[1:] if argument != "--debug"], debug=debug)
+    ConsoleProgress.quiet = "--quiet" in sys.argv[1:]
+    out.no_color = err.no_color = "--no-color" in sys.argv[1:] or bool(os.environ.get("NO_COLOR"))
+    code = _ended([argument for argument in sys.argv[1:] if argument not in ANYWHERE], debug=debug)
     if code:
         sys.exit(code)
 

@@ -51,7 +51,6 @@ def checked_paths(value: Any) -> Any:
 
 app = Commands(
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Benchmarks and reproductions for single-cell microscopy features.",
@@ -106,6 +105,12 @@ def _main(
         typer.Option(
             "--debug", help="Print the traceback of an error too; also after a command, or by PCI_BENCH_DEBUG=1."
         ),
+    ] = False,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", help="Print results and errors, and nothing while working; also after a command.")
+    ] = False,
+    no_color: Annotated[
+        bool, typer.Option("--no-color", help="Print without colours; also after a command, or by NO_COLOR=1.")
     ] = False,
 ) -> None:
     pass

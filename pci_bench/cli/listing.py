@@ -11,6 +11,7 @@ import typer
 from pci_bench.cli.app import PluginOption, app, load_plugins
 from pci_bench.cli.terminal import out, show
 from pci_bench.cli.weights import listed_weights
+from pci_bench.system.files import json_text
 
 
 class Kind(StrEnum):
@@ -101,3 +102,11 @@ def describe(
 
     for title, rows in described(name):
         show(rows, title)
+
+
+@app.command()
+def schema() -> None:
+    """Print the JSON schema of a result, as `--json` lists them and as each result file holds one."""
+    from pci_bench.runs.results import Result
+
+    typer.echo(json_text(Result.model_json_schema(by_alias=True)), nl=False)

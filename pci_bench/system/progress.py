@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, ClassVar, Self
 
 from pci_bench.system.room import megabytes
 from pci_bench.system.text import terminal
@@ -105,11 +105,15 @@ def duration(seconds: float) -> str:
 class ConsoleProgress(Progress):
     """A live bar on a terminal or in a notebook; anywhere else a line every 30 seconds, and one per finished stage."""
 
+    quiet: ClassVar[bool] = False  # of all, by --quiet
+
     def __init__(self, console: Console):
         self.console = console
 
     def say(self, sentence: str) -> None:
-        """Print one sentence."""
+        """Print one sentence, if not quiet."""
+        if self.quiet:
+            return
         self.console.print(sentence, markup=False, highlight=False, soft_wrap=True)
 
     @contextmanager
@@ -150,7 +154,7 @@ class ConsoleProgress(Progress):
         from rich.progress import Progress as Bars
 
         try:
-            if self.console.is_terminal or self.console.is_jupyter:
+            if not self.quiet and (self.console.is_terminal or self.console.is_jupyter):
                 shown = [TextColumn("  {task.description}", markup=False), BarColumn(), *columns, TimeRemainingColumn()]
                 with Bars(*shown, console=self.console, transient=True) as bars:
                     yield bars, bars.add_task(terminal(title), total=total)
