@@ -49,7 +49,7 @@ def accuracy(
 ) -> Axes:
     """Return axes with a bar for each feature set, ranked by the strictest comparison, with 95 % intervals.
 
-    Where unbalanced and balanced classes were evaluated, the balanced ones are drawn. Controls are marked.
+    Where unbalanced and balanced classes were evaluated, the balanced ones are drawn. Controls and features that learned labels are marked.
 
     Parameters
     ----------
@@ -103,7 +103,7 @@ def ladder(
     """Return axes with a line for each feature set, from neighbours among all other cells to the strictest comparison.
 
     A line that falls steeply is of features that know the image, the plate or the class's size better than the biology.
-    Controls are grey and dashed. Vertical lines are 95 % intervals; the dotted line is chance.
+    Controls, and features that learned labels, are grey and dashed. Vertical lines are 95 % intervals; the dotted line is chance.
 
     Parameters
     ----------

@@ -105,17 +105,6 @@ def without_seed(full_name: str) -> str:
     return f"{base}{at}{shared}" if shared else base
 
 
-def controls() -> set[str]:
-    """Return the names, without weights, of the feature sets of the group ``controls``, which know nothing of biology.
-
-    Examples
-    --------
-    >>> "intensity" in controls(), "pci-conv4" in controls()
-    (True, False)
-    """
-    return {feature_set.base for feature_set in groups().get("controls", ())}
-
-
 def parse(name: str) -> FeatureSet:
     """Return the feature set of a name.
 

@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pci_bench.features.names import controls
 from pci_bench.reporting.candidates import Candidates, balanced_where_known, ladder_of
 from pci_bench.reporting.headline import headline_k
 from pci_bench.reporting.tables.fill import Entry
+from pci_bench.reporting.tables.ranking import mark_of
 from pci_bench.runs.results import Result, headline, key_and_defaults, metric_of
 
 COMPARED = ("k", "exclude", "candidates")  # parameters that a ranking chooses, or has as its columns
@@ -19,10 +19,10 @@ COMPARED = ("k", "exclude", "candidates")  # parameters that a ranking chooses, 
 
 @dataclass(frozen=True)
 class RankedRow:
-    """A feature set, whether it is a control, and its number in each column, or None."""
+    """A feature set, why it does not compete (or ""), and its number in each column, or None."""
 
     features: str
-    control: bool
+    mark: str
     entries: tuple[Entry | None, ...]
 
 
@@ -40,7 +40,7 @@ class Ranking:
 
         body = [
             [
-                f"{row.features}{' (control)' if row.control else ''}",
+                f"{row.features}{f' ({row.mark})' if row.mark else ''}",
                 *("–" if e is None else e.text() for e in row.entries),
             ]
             for row in self.rows
@@ -51,15 +51,14 @@ class Ranking:
     def html(self) -> str:
         """Return the table for a notebook."""
         header = "".join(f"<th>{html.escape(text)}</th>" for text in ("feature set", *self.columns))
-        body = "".join(
-            f'<tr><td style="text-align: left">{html.escape(row.features)}{" <i>(control)</i>" if row.control else ""}</td>'
-            + "".join(f"<td>{'–' if e is None else html.escape(e.text())}</td>" for e in row.entries)
-            + "</tr>"
-            for row in self.rows
-        )
+        lines = []
+        for row in self.rows:
+            name = html.escape(row.features) + (f" <i>({html.escape(row.mark)})</i>" if row.mark else "")
+            numbers = "".join(f"<td>{'–' if e is None else html.escape(e.text())}</td>" for e in row.entries)
+            lines.append(f'<tr><td style="text-align: left">{name}</td>{numbers}</tr>')
         return (
             f'<table><caption style="text-align: left">{html.escape(self.title)}</caption>'
-            f"<thead><tr>{header}</tr></thead><tbody>{body}</tbody></table>"
+            f"<thead><tr>{header}</tr></thead><tbody>{''.join(lines)}</tbody></table>"
         )
 
 
@@ -89,7 +88,7 @@ def other_settings(result: Result) -> dict[str, Any]:
 
 def _ranking(results: Sequence[Result]) -> Ranking:
     first = results[0]
-    metric, columns, known_controls = headline(first), ladder_of(results), controls()
+    metric, columns = headline(first), ladder_of(results)
     form = metric_of(first, metric)
     found: dict[str, dict[Candidates, Result]] = {}
     for result in results:
@@ -104,7 +103,7 @@ def _ranking(results: Sequence[Result]) -> Ranking:
     rows = tuple(
         RankedRow(
             name,
-            next(iter(found[name].values())).features.name in known_controls,
+            mark_of(name),
             tuple(Entry.of(found[name][c], metric, form) if c in found[name] else None for c in columns),
         )
         for name in sorted(found, key=rank)

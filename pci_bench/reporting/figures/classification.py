@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from pci_bench.api.registry import natural_key
-from pci_bench.features.names import controls
 from pci_bench.reporting.candidates import Candidates, balanced_where_known, ladder_of
 from pci_bench.reporting.figures.base import described, register_figures
 from pci_bench.reporting.headline import first_features, headline_k
+from pci_bench.reporting.tables.ranking import mark_of
 from pci_bench.runs.results import Result, metric_of
 from pci_bench.system.drawing import (
     BEHIND,
@@ -151,16 +151,16 @@ def accuracy_bars(results: Sequence[Result], *, metric: str, text: str) -> Figur
 
 
 def draw_accuracy(axes: Axes, results: Sequence[Result], metric: str) -> list[Patch]:
-    """Draw bars of a metric with 95 % intervals, the best feature set of the strictest candidates on top, controls marked.
+    """Draw bars of a metric with 95 % intervals, the best feature set of the strictest candidates on top; what does not compete is marked.
 
     Returned are the handles of a legend of the kinds of candidates.
     """
     from matplotlib.patches import Patch
 
-    kinds, form, known_controls = ladder_of(results), metric_of(results[0], metric), controls()
+    kinds, form = ladder_of(results), metric_of(results[0], metric)
     by_kind = {kind: {r.features.full_name: r for r in results if Candidates.of(r) == kind} for kind in kinds}
-    is_control = {r.features.full_name: r.features.name in known_controls for r in results}
-    names = sorted(is_control, key=natural_key)
+    marks = {r.features.full_name: mark_of(r.features.full_name) for r in results}
+    names = sorted(marks, key=natural_key)
     sign = 1 if form.higher_is_better else -1
     ranked = {name: sign * r.metrics[metric] for name, r in by_kind[kinds[-1]].items()}
     names.sort(key=lambda name: ranked.get(name, -np.inf))
@@ -184,10 +184,10 @@ def draw_accuracy(axes: Axes, results: Sequence[Result], metric: str) -> list[Pa
                 color=INK,
                 bbox=BEHIND,
             )
-    ticks = [f"{shortened(name)}{' (control)' if is_control[name] else ''}" for name in names]
+    ticks = [f"{shortened(name)}{f' ({marks[name]})' if marks[name] else ''}" for name in names]
     axes.set_yticks(range(len(names)), ticks, fontsize=8.5)
     for label, name in zip(axes.get_yticklabels(), names, strict=True):
-        label.set_fontstyle("italic" if is_control[name] else "normal")
+        label.set_fontstyle("italic" if marks[name] else "normal")
     axes.set_ylim(-0.55, len(names) - 0.2)
     unit = " (%)" if form.unit == "percent" else ""
     axes.set_xlabel(f"{plot_text(metric.replace('_', ' '))}{unit}, with 95 % interval", fontsize=8.5)

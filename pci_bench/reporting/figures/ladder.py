@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pci_bench.features.names import controls
 from pci_bench.reporting.candidates import Candidates, ladder_of
 from pci_bench.reporting.figures.classification import chance_percent
+from pci_bench.reporting.tables.ranking import mark_of
 from pci_bench.runs.results import Result, metric_of
 from pci_bench.system.drawing import FAINT, INK, distinct_colours, shortened
 from pci_bench.system.text import plot_text
@@ -24,7 +24,7 @@ BESIDE = 0.03  # between the lines of two feature sets, so that their intervals 
 
 
 def draw_ladder(axes: Axes, results: Sequence[Result], metric: str) -> None:
-    """Draw a metric over the kinds of candidates, the strictest on the right, where each line is named; controls are grey.
+    """Draw a metric over the kinds of candidates, the strictest on the right, where each line is named; what does not compete is grey.
 
     Parameters
     ----------
@@ -35,15 +35,15 @@ def draw_ladder(axes: Axes, results: Sequence[Result], metric: str) -> None:
     metric
         A metric of theirs.
     """
-    rungs, form, known_controls = ladder_of(results), metric_of(results[0], metric), controls()
+    rungs, form = ladder_of(results), metric_of(results[0], metric)
     lines: dict[str, dict[int, Result]] = {}
     for result in results:
         lines.setdefault(result.features.full_name, {})[rungs.index(Candidates.of(result))] = result
     sign = -1 if form.higher_is_better else 1
     ends = {name: by_rung[max(by_rung)] for name, by_rung in lines.items()}
     names = sorted(ends, key=lambda name: sign * ends[name].metrics[metric])
-    learned = [name for name in names if ends[name].features.name not in known_controls]
-    colours = dict(zip(learned, distinct_colours(len(learned)), strict=True))
+    competing = [name for name in names if not mark_of(name)]
+    colours = dict(zip(competing, distinct_colours(len(competing)), strict=True))
     offsets = BESIDE * (np.arange(len(names)) - (len(names) - 1) / 2)
     for name, offset in zip(names, offsets, strict=True):
         by_rung, colour = lines[name], colours.get(name, GREY)
@@ -82,7 +82,7 @@ def _name_lines(axes: Axes, names: Sequence[str], ends: Sequence[float], colours
     wanted = (np.array(ends) - low) / (high - low)
     for name, height, y in zip(names, apart(wanted, LINE), ends, strict=True):
         axes.annotate(
-            f"{shortened(name, 34)}{'' if name in colours else ' (control)'}",
+            f"{shortened(name, 34)}{'' if name in colours else f' ({mark_of(name)})'}",
             (right, y),
             (1.02, height),
             textcoords="axes fraction",

@@ -17,7 +17,7 @@ from pci_bench.features.names import without_seed
 from pci_bench.reporting.candidates import Candidates, balanced_where_known
 from pci_bench.reporting.headline import headline_k
 from pci_bench.reporting.tables.published import PublishedNumbers, published_on
-from pci_bench.reporting.tables.ranking import ranked, strictest, strictness
+from pci_bench.reporting.tables.ranking import ranked, strictest
 from pci_bench.reporting.tables.render import PRINTED, render
 from pci_bench.reporting.tables.table import Cell, FilledTable, Format, PageTable
 from pci_bench.runs.results import Result, metric_of
@@ -200,7 +200,7 @@ def fill(
     declaration = declaration.model_copy(update={"columns": _columns(declaration, dataset_results)})
     excludes = list(dict.fromkeys(Candidates.of(r) for r in dataset_results)) or [Candidates()]
     if is_ranked:  # the strictest first
-        excludes.sort(key=strictness, reverse=True)
+        excludes.sort(key=lambda candidates: candidates.strictness, reverse=True)
     if declaration.one_exclusion_each:
         excludes = [Candidates()]
     headers = [(c.header, x) for x in excludes for c in declaration.columns]

@@ -50,9 +50,18 @@ def kind_of(row: str) -> Kind:
     return Kind.true_masks if meta.simulated_masks else Kind.features
 
 
-def strictness(candidates: Candidates) -> int:
-    """Return how little a cell's surroundings help under some candidates: 0 not at all restricted, 2 fairly restricted."""
-    return 0 if candidates.everything else 1 + candidates.balanced
+MARKS = {Kind.supervised: "learned labels", Kind.true_masks: "simulation's masks", Kind.control: "control"}
+
+
+def mark_of(features: str) -> str:
+    """Return what is written beside a feature set that does not compete with others, by its name; "" for one that does.
+
+    Examples
+    --------
+    >>> mark_of("noise"), mark_of("deeploc-fc2@yeast-sim"), mark_of("pci-conv4@yeast-sim")
+    ('control', 'learned labels', '')
+    """
+    return MARKS.get(kind_of(features), "")
 
 
 def strictest(headers: Sequence[tuple[str, Candidates]], params: Sequence[dict[str, Any]], k: int | None) -> int:
@@ -71,7 +80,7 @@ def strictest(headers: Sequence[tuple[str, Candidates]], params: Sequence[dict[s
         The default number of neighbours.
     """
     excludes = list(dict.fromkeys(candidates for _, candidates in headers))
-    wanted = max(excludes, key=lambda c: (strictness(c), excludes.index(c)))
+    wanted = max(excludes, key=lambda c: (c.strictness, excludes.index(c)))
     of_it = [i for i, (_, candidates) in enumerate(headers) if candidates == wanted]
     return next((i for i in of_it if k is not None and params[i].get("k") == k), of_it[0])
 
