@@ -169,10 +169,19 @@ def test_progress_is_silent_unless_it_is_asked_for(capsys):
     assert "extracting intensity" in capsys.readouterr().err
 
 
-def test_feature_sets_are_named_by_a_list_or_a_text_alike(simulated_stores, monkeypatch):
-    monkeypatch.setenv("PCI_BENCH_CACHE", str(simulated_stores))
-    same = {"dataset": "yeast-sim", "k": 5, "limit": 60}
-    text, named = (pci_bench.run("yeast-knn", features=f, **same) for f in ("intensity, noise", ["intensity", "noise"]))
+def test_feature_sets_are_named_by_a_list_or_a_text_alike(write_crops):
+    rng = np.random.default_rng(0)
+    crops = {
+        f"{image}/{cell}_{channel}.png": rng.integers(0, 255, (16, 16), np.uint8)
+        for image in ("a1", "a2", "b1", "b2")
+        for cell in range(3)
+        for channel in ("gfp", "rfp")
+    }
+    folder = write_crops(crops | {"images.csv": "image,label\na1,a\na2,a\nb1,b\nb2,b\n"})
+    text, named = (
+        pci_bench.run("yeast-knn", dataset=f"folder:{folder}", features=features, k=1)
+        for features in ("intensity, noise", ["intensity", "noise"])
+    )
     assert [r.metrics for r in text] == [r.metrics for r in named]
     assert list(dict.fromkeys(r.features.name for r in text)) == ["intensity", "noise"]
 
@@ -198,18 +207,25 @@ TUTORIALS = Path(__file__).resolve().parents[1] / "docs" / "tutorials"
 
 
 @pytest.fixture(scope="module")
-def kernel_environment(test_data, tmp_path_factory) -> dict[str, str]:
-    """One cache for all tutorials, and the images that they would fetch."""
+def kernel_environment(tmp_path_factory) -> dict[str, str]:
+    """One cache for all tutorials, and nothing of whoever runs the tests."""
     folder = tmp_path_factory.mktemp("tutorials")
-    (folder / "rxrx1-organelles").symlink_to(test_data / "rxrx1-fields")
     places = ("IPYTHONDIR", "JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR")
     return {
-        **os.environ,
+        **{name: value for name, value in os.environ.items() if name != "MPLBACKEND"},
         **{name: str(folder / name.lower()) for name in places},
         "PCI_BENCH_CACHE": str(folder / "cache"),
         "PCI_BENCH_DATA": str(folder),
         "OMP_NUM_THREADS": "1",
     }
+
+
+@pytest.fixture
+def organelles(kernel_environment, test_data) -> None:
+    """The images that a user's tutorials fetch."""
+    link = Path(kernel_environment["PCI_BENCH_DATA"], "rxrx1-organelles")
+    if not link.exists():
+        link.symlink_to(test_data / "rxrx1-fields")
 
 
 def executed(name: str, environment: dict[str, str], folder: Path) -> list[str]:
@@ -238,14 +254,14 @@ def test_tutorials_are_kept_without_their_outputs(file):
             assert len("".join(cell["source"]).splitlines()) <= 30
 
 
-def test_the_tutorial_on_real_cells_runs(kernel_environment, tmp_path):
+def test_the_tutorial_on_real_cells_runs(organelles, kernel_environment, tmp_path):
     shown = executed("real-cells", kernel_environment, tmp_path)
     assert shown.count("picture") == 3
     assert sum("data:image/png" in text for text in shown) == 1  # the cells themselves
     assert sum("intensity <i>(control)</i>" in text for text in shown) == 1  # the ranking of the run
 
 
-def test_the_tutorial_on_a_model_of_ones_own_runs(kernel_environment, tmp_path):
+def test_the_tutorial_on_a_model_of_ones_own_runs(organelles, kernel_environment, tmp_path):
     shown = executed("own-model", kernel_environment, tmp_path)
     assert shown.count("picture") == 1
     assert "my-network" in shown[-1]

@@ -57,9 +57,9 @@ def run(
         ),
     ] = None,
     features: Annotated[
-        list[str] | None,
+        str | None,
         typer.Option(
-            help="Names, groups or patterns, separated by commas or by repeating the option, instead of the benchmark's. "
+            help="Names, groups or patterns, separated by commas, instead of the benchmark's. "
             r"A comma in a path is written with a backslash: 'intensity,file:plate\,1.csv'."
         ),
     ] = None,
@@ -121,7 +121,7 @@ def run(
         output = runner.run(
             benchmark,
             dataset=dataset,
-            features=None if not features else [name for text in features for name in split_list(text)],
+            features=None if features is None else split_list(features),
             k=whole_numbers(k, "--k") if k is not None else None,
             parameters=_settings(set_, k),
             limit=limit,
