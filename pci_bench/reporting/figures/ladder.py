@@ -20,7 +20,10 @@ if TYPE_CHECKING:
 
 GREY = "#8A8A8A"
 LINE = 0.042  # of the axes' height: what a name at the end of a line takes
-BESIDE = 0.03  # between the lines of two feature sets, so that their intervals do not hide each other
+BESIDE, MOST_BESIDE = (
+    0.03,
+    0.16,
+)  # between the lines of two feature sets, so that intervals do not hide each other; of all, to each side
 
 
 def draw_ladder(axes: Axes, results: Sequence[Result], metric: str) -> None:
@@ -44,7 +47,8 @@ def draw_ladder(axes: Axes, results: Sequence[Result], metric: str) -> None:
     names = sorted(ends, key=lambda name: sign * ends[name].metrics[metric])
     competing = [name for name in names if not mark_of(name)]
     colours = dict(zip(competing, distinct_colours(len(competing)), strict=True))
-    offsets = BESIDE * (np.arange(len(names)) - (len(names) - 1) / 2)
+    reach = min(BESIDE * (len(names) - 1) / 2, MOST_BESIDE)
+    offsets = np.linspace(-reach, reach, len(names)) if reach else np.zeros(len(names))
     for name, offset in zip(names, offsets, strict=True):
         by_rung, colour = lines[name], colours.get(name, GREY)
         x = np.array(sorted(by_rung))
