@@ -10,7 +10,7 @@ import pytest
 from factories import make_result
 
 from pci_bench import UserError
-from pci_bench.runs.leaderboard import csv, markdown, rankings, separable
+from pci_bench.runs.leaderboard import chosen, csv, json_rows, markdown, rankings, separable
 
 
 def result(name, right, *, n=400, sha256="abc", started="2026-01-01", predictions=True, interval=0.02):
@@ -91,3 +91,27 @@ def test_markdown_and_csv_hold_the_same_ranking():
     assert table["features"].tolist() == ["high", "low"]
     assert table["value"].tolist() == [0.9, 0.5]
     assert table["group"].tolist() == ["a", "b"]
+
+
+def test_evaluators_exclusions_numbers_of_neighbours_and_the_metric_are_chosen():
+    results = [result("x", 0.9), result("y", 0.7)]
+    others = [r.model_copy(deep=True) for r in results]
+    for other in others:
+        other.evaluator.params |= {"k": 5, "exclude": "image"}
+        other.metrics["macro_f1"] = 1 - other.metrics["balanced_accuracy"]
+    both = [*results, *others]
+    assert chosen(both) == both
+    assert chosen(both, k=[5]) == chosen(both, exclude=["image"]) == others
+    assert chosen(both, evaluators=["loo-knn"], k=[11], exclude=["cell"]) == results
+    (ranking,) = rankings(both, "macro_f1")
+    assert [row["features"] for row in json_rows([ranking])] == ["y", "x"]
+    assert [row["rank"] for row in json_rows([ranking])] == [1, 2]
+    for wanted, sentence in (
+        ({"k": [7]}, "number of neighbours 7; these have 11, 5"),
+        ({"exclude": ["plate"]}, "exclusion plate; these have cell, image"),
+        ({"evaluators": ["umap"]}, "evaluator umap; these have loo-knn"),
+    ):
+        with pytest.raises(UserError, match=sentence):
+            chosen(both, **wanted)
+    with pytest.raises(UserError, match=r"nothing to rank by 'p'.*balanced_accuracy, macro_f1"):
+        rankings(both, "p")

@@ -11,6 +11,8 @@ import typer
 from pci_bench.cli.app import PluginOption, app, load_plugins
 from pci_bench.cli.terminal import err, out, say
 from pci_bench.errors import UserError
+from pci_bench.system.arguments import split_list, whole_numbers
+from pci_bench.system.files import json_text
 from pci_bench.system.progress import ConsoleProgress
 
 
@@ -85,6 +87,13 @@ def report(
 def leaderboard(
     folders: Annotated[list[Path], typer.Argument(help="Folders of results.")],
     form: Annotated[str, typer.Option("--format", help="terminal, md or csv.")] = "terminal",
+    with_: Annotated[str | None, typer.Option("--with", help="Only these evaluators, separated by commas.")] = None,
+    exclude: Annotated[
+        str | None, typer.Option(help="Only results with these exclusions, separated by commas: cell,image.")
+    ] = None,
+    k: Annotated[str | None, typer.Option("--k", help="Only these numbers of neighbours, separated by commas.")] = None,
+    metric: Annotated[str | None, typer.Option(help="Rank by this metric instead of each evaluator's first.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print every place as JSON.")] = False,
 ) -> None:
     """Rank the feature sets of many result folders, with intervals and groups that are not separable."""
     from rich.table import Table
@@ -94,7 +103,16 @@ def leaderboard(
 
     if form not in ("terminal", "md", "csv"):
         raise UserError(f"There is no format '{form}'. Use terminal, md or csv.")
-    rankings = boards.rankings([r for folder in folders for r in comparison.read_any(folder)])
+    results = boards.chosen(
+        [r for folder in folders for r in comparison.read_any(folder)],
+        evaluators=split_list(with_) if with_ else [],
+        exclude=split_list(exclude) if exclude else [],
+        k=whole_numbers(k, "--k") if k is not None else [],
+    )
+    rankings = boards.rankings(results, metric)
+    if as_json:
+        typer.echo(json_text(boards.json_rows(rankings)), nl=False)
+        return
     if form != "terminal":
         typer.echo(boards.markdown(rankings) if form == "md" else boards.csv(rankings), nl=False)
         return

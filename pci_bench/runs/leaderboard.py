@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from pci_bench.errors import UserError
 from pci_bench.reporting.tables.fill import CHANCE
@@ -60,11 +61,53 @@ def separable(better: Result, worse: Result, metric: str, *, comparisons: int = 
     return better.intervals[metric][0] > worse.intervals[metric][1]
 
 
-def rankings(results: Sequence[Result]) -> list[Ranking]:
+def chosen(
+    results: Sequence[Result],
+    *,
+    evaluators: Sequence[str] = (),
+    exclude: Sequence[str] = (),
+    k: Sequence[int] = (),
+) -> list[Result]:
+    """Return the results of some evaluators, exclusions and numbers of neighbours; of all where none are named.
+
+    Raises
+    ------
+    UserError
+        For a name or number that no result has.
+    """
+
+    def exclusion(result: Result) -> str:
+        return str(result.evaluator.params.get("exclude", ""))
+
+    for what, wanted, known in (
+        ("evaluator", evaluators, {r.evaluator.name for r in results}),
+        ("exclusion", exclude, {exclusion(r) for r in results}),
+        ("number of neighbours", k, {r.evaluator.params.get("k") for r in results}),
+    ):
+        if absent := [value for value in wanted if value not in known]:
+            listed = ", ".join(sorted(str(v) for v in known if v not in ("", None))) or "none"
+            raise UserError(f"No result has the {what} {absent[0]}; these have {listed}.")
+    return [
+        r
+        for r in results
+        if (not evaluators or r.evaluator.name in evaluators)
+        and (not exclude or exclusion(r) in exclude)
+        and (not k or r.evaluator.params.get("k") in k)
+    ]
+
+
+def rankings(results: Sequence[Result], metric: str | None = None) -> list[Ranking]:
     """Return one ranking for every dataset, evaluator and parameters with at least two feature sets.
 
     A group starts with its best feature set and holds those after it that cannot be separated from that one. Where several
     result sets hold the same feature set, the newest counts.
+
+    Parameters
+    ----------
+    results
+        Of any datasets, evaluators and feature sets.
+    metric
+        What is ranked by; by default each evaluator's headline.
 
     Raises
     ------
@@ -86,11 +129,17 @@ def rankings(results: Sequence[Result]) -> list[Ranking]:
                 "Name result sets of the same cells."
             )
         newest = list(table.values())[-1]
-        metric = headline(newest)
-        ranked = [r for r in table.values() if metric in r.metrics]
-        sign = 1 if metric_of(newest, metric).higher_is_better else -1
-        ranked.sort(key=lambda r: (-sign * r.metrics[metric], r.features.full_name))
-        all_rankings.append(Ranking(dataset, evaluator, params, metric, _places(ranked, metric, sign)))
+        name = metric or headline(newest)
+        ranked = [r for r in table.values() if name in r.metrics]
+        if metric and not ranked:
+            continue
+        sign = 1 if metric_of(newest, name).higher_is_better else -1
+        placed = {r.features.full_name: (-sign * r.metrics[name], r) for r in ranked}
+        ranked = [r for _, r in sorted(placed.values(), key=lambda pair: (pair[0], pair[1].features.full_name))]
+        all_rankings.append(Ranking(dataset, evaluator, params, name, _places(ranked, name, sign)))
+    if metric and not all_rankings:
+        known = sorted({m for r in results for m in r.metrics})
+        raise UserError(f"There is nothing to rank by '{metric}'. The results have {', '.join(known)}.")
     if not all_rankings:
         raise UserError("There is nothing to rank: no dataset and evaluator has results of two feature sets.")
     return all_rankings
@@ -164,6 +213,25 @@ def markdown(all_rankings: Sequence[Ranking]) -> str:
     """Return the rankings as Markdown."""
     parts = [f"## {in_markdown(r.title)}\n\n{_table(rows(r))}\n" for r in all_rankings]
     return "\n".join([*parts, f"{EXPLANATION}\n"])
+
+
+def json_rows(all_rankings: Sequence[Ranking]) -> list[dict[str, Any]]:
+    """Return the rankings as one object for each place."""
+    return [
+        {
+            "dataset": r.dataset,
+            "evaluator": r.evaluator,
+            "params": r.params,
+            "metric": r.metric,
+            "rank": place.rank,
+            "group": place.group,
+            "features": place.result.features.full_name,
+            "value": place.result.metrics[r.metric],
+            "interval": place.result.intervals.get(r.metric),
+        }
+        for r in all_rankings
+        for place in r.places
+    ]
 
 
 def _table(listed: list[dict[str, str]]) -> str:
