@@ -54,6 +54,7 @@ READERS_DATASET = "my-screen"  # which prepare.md makes of fields of view
 NOT_RUN = {
     "run yeast-knn --dataset toy-yeast": "toy-yeast is fetched from its authors' repository",
     "run organelles-knn": "its images are fetched; tests/faults/test_images_fetched_one_by_one.py does so from a local server",
+    "reproduce table1": "it fetches; tests/test_reproduce.py does so from a local server",
     "data get bbbc021": "its files are fetched; reproductions/test_bbbc021.py reads them",
     "data get yeast-proteome": "likewise",
     "run bbbc021-moa": "likewise",
