@@ -645,7 +645,7 @@ def test_data_are_got_listed_and_verified_down_to_one_byte(tmp_path, test_data, 
     assert re.search(
         r"toy-human ready 62 [\d.]+ MB GPL-2.0; images CC BY-SA toy-yeast your copy, read on first use", words
     )
-    assert "chong2015 by hand" in words
+    assert "chong2015 to fetch" in words
     said = call(capsys, monkeypatch, "data", "verify", "toy-human")
     assert said.code == 0, said.err
     assert re.fullmatch(r"toy-human is whole: sha256 [0-9a-f]{64}\n", said.out)

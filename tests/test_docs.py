@@ -58,7 +58,7 @@ NOT_RUN = {
     "data get bbbc021": "its files are fetched; reproductions/test_bbbc021.py reads them",
     "data get yeast-proteome": "likewise",
     "run bbbc021-moa": "likewise",
-    "run change-profiles": "likewise; reproductions/test_change_profiles.py runs it",
+    "run change-profiles": "likewise; reproductions/test_published_changes.py runs it",
     "run yeast-proteome-knn": "likewise; reproductions/test_yeast_proteome.py runs it",
     "run yeast-proteome-screens": "likewise",
     "run yeast-knn --dataset 'profiles:my/wells.csv": "the table is the reader's; tests/test_profiles.py writes one",

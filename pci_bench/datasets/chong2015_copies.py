@@ -260,7 +260,7 @@ def _put_files(write: Callable[[Path], object], source: Path, origin: str) -> No
     except UserError as error:
         remove_folder(folder)
         raise UserError(str(error).replace(str(folder), str(source))) from error
-    note.write_text(f"{origin}\n", encoding="utf-8")
+    note.write_text(f"{origin}\n", encoding="utf-8", newline="\n")
 
 
 def _put_images(write: Callable[[Path], object], source: Path, origin: str) -> None:
@@ -269,7 +269,7 @@ def _put_images(write: Callable[[Path], object], source: Path, origin: str) -> N
     archive, note = fetched_paths("images")
     make_folder(archive.parent)
     write(archive)
-    note.write_text(f"{origin}\n", encoding="utf-8")
+    note.write_text(f"{origin}\n", encoding="utf-8", newline="\n")
 
 
 def _copy(source: Path, target: Path) -> None:

@@ -18,7 +18,7 @@ SUPERVISED = "deeploc-fc2@kraus2017"
 LAYERS = [f"pci-conv{i}@lu2019-yeast" for i in (4, 3, 5, 2, 1)]  # in the order that Table 1 prints
 HUMAN = ("pci-conv3@lu2019-human", "pci-conv4@lu2019-human")
 SAME_SCORE = 1e-3
-TIED = {"RAP3": ["ATP19", "PXL1", "YJL131C"], "ALP3": ["ECO1"]}  # reproductions/test_change_profiles.py shows it
+TIED = {"RAP3": ["ATP19", "PXL1", "YJL131C"], "ALP3": ["ECO1"]}  # reproductions/test_published_changes.py shows it
 COMPARTMENTS = (("cytosol", "nucleoplasm"), ("nucleoli", "nucleus"))
 
 
