@@ -264,6 +264,8 @@ def _retrieved(
                 path=part.folder,
                 downloader=resuming,
             )
+    except UserError:  # ours, of a full disk, is a ValueError as well
+        raise
     except ValueError as error:  # pooch's word for a wrong digest; the file is gone then
         part.discard()
         found = re.search(r"but got (\w+)", str(error))

@@ -27,6 +27,7 @@ from pci_bench.system.files import (
 )
 from pci_bench.system.progress import Progress
 from pci_bench.system.remote import RemoteFile
+from pci_bench.system.room import NoRoomError
 from pci_bench.system.text import enumerated
 
 Layout = Literal["hdf5", "images"]
@@ -178,6 +179,8 @@ def fetch_first(layouts: Sequence[Layout], progress: Progress) -> list[str]:
                 ):  # else every later call would meet the same archive
                     file.unlink(missing_ok=True)
                 raise
+        except NoRoomError:
+            raise
         except UserError as error:
             failures.append(
                 str(error).partition(f" Try again later, or {BY_HAND}")[0]

@@ -28,8 +28,9 @@ def check_room(folder: Path, needed: int, what: str) -> None:
     """
     free = shutil.disk_usage(folder).free
     if needed and needed + SPARE_BYTES > free:
+        kept = f", of which {megabytes(SPARE_BYTES)} stay free" if needed <= free else ""
         raise NoRoomError(
-            f"There is too little room for {what} in {folder}: it needs {megabytes(needed)}, and {megabytes(free)} are free. "
+            f"There is too little room for {what} in {folder}: it needs {megabytes(needed)}, and {megabytes(free)} are free{kept}. "
             "Free some space, or set PCI_BENCH_CACHE to a folder on another disk. Nothing was written."
         )
 
