@@ -41,9 +41,8 @@ def sentences(outcome: Outcome) -> list[str]:
     """Return what must be said of an outcome beside its numbers."""
     said = []
     if outcome.variant:
-        said.append(
-            f"Not a reproduction: {outcome.variant.rstrip('.')}. The printed numbers are of other cells, so no difference is shown."
-        )
+        others = " The printed numbers are of other cells, so no difference is shown." if outcome.numbers else ""
+        said.append(f"Not a reproduction: {outcome.variant.rstrip('.')}.{others}")
     for claim in outcome.claims:
         said.append(f"{'Holds' if claim.holds else 'DOES NOT HOLD'}: {claim.text} ({claim.found}).")
     if outcome.item.why_not and any(n.tolerance is None for n in outcome.numbers):
