@@ -52,6 +52,7 @@ def test_from_an_empty_cache_to_the_printed_number(paper, reproduce, shared, tmp
         assert f"{accuracy:.2f}" in line
         assert line.rstrip().endswith("within")
     assert "table1: as printed" in said.out
+    assert "Counted: 'chong2015' has 171 cells (the paper: 30,889)" in said.out
     sources = [line for line in said.out.splitlines() if line.startswith("From: ")]
     assert "spidey.ccbr.utoronto.ca/~okraus/DeepLoc_full_datasets.zip, sha256 " in sources[0]
     assert "as published" in sources[1]

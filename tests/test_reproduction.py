@@ -68,7 +68,7 @@ HOLDS, FAILS = Claim("a", True, "1"), Claim("b", False, "2")
         (Outcome(TABLE1, [number(43.5)], [HOLDS]), Verdict.as_printed, 0),
         (Outcome(TABLE1, [number(43.5), number(48.1)], [HOLDS]), Verdict.not_as_printed, 1),
         (Outcome(TABLE1, [number(43.5)], [FAILS]), Verdict.not_as_printed, 1),
-        (Outcome(TABLE1, [number(48.1, None)], [HOLDS]), Verdict.as_printed, 0),
+        (Outcome(TABLE1, [number(48.1, None)], [HOLDS]), Verdict.claims_hold, 0),
         (Outcome(TABLE1, [number(48.1, None)]), Verdict.ran, 0),
         (Outcome(TABLE1, [number(43.1, None)], variant="other cells"), Verdict.not_the_papers, 2),
         (Outcome(TABLE1, missing={"chong2015": "no host"}), Verdict.cannot_be_had, 2),

@@ -14,6 +14,7 @@ from pci_bench.data.ontology import read_gaf, read_obo
 from pci_bench.errors import UserError
 from pci_bench.system.files import atomic_file, make_folder
 from pci_bench.system.progress import Progress
+from pci_bench.system.room import NoRoomError
 
 AMBIGUOUS = "ambiguous"
 COLUMNS = ("yORF", "gene name", "GFP visualized?", "localization summary")
@@ -58,6 +59,8 @@ def get_annotations(source: AnnotationSource, progress: Progress) -> list[str]:
     for release in source.releases:
         try:
             files = {what: fetch(remote, progress=progress).path for what, remote in release.files.items()}
+        except NoRoomError:
+            raise
         except UserError as error:
             failures.append(str(error))
             continue

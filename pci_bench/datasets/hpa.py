@@ -17,6 +17,7 @@ from pci_bench.errors import UserError
 from pci_bench.system.files import atomic_file, escape, sha256_of, user_data_folder, user_path
 from pci_bench.system.progress import Progress
 from pci_bench.system.remote import RemoteFile, downloaded_file
+from pci_bench.system.room import NoRoomError
 
 if TYPE_CHECKING:
     from pci_bench.acquisition.collection import Collection
@@ -115,6 +116,8 @@ class HumanProteinAtlas(FetchedScreen):
         for source in order:
             try:
                 return source, read_locations(fetch(_table(source), progress=progress).path)
+            except NoRoomError:
+                raise
             except UserError as error:
                 failures.append(str(error))
         progress.say(

@@ -210,10 +210,14 @@ def get_all(needs: Sequence[Need], progress: Progress, choices: Mapping[str, str
 
 
 def origin(name: str) -> str:
-    """Return where a dataset's cells came from: the user's folder, or the address and SHA-256 of what was fetched."""
+    """Return where a dataset's cells came from: the user's folder, the address and SHA-256 of what was fetched, or its notes."""
     dataset = DATASETS.get(name)
     if (own := dataset.own_copy()) is not None:
         return f"your copy in {own}"
+    if (
+        dataset.option and loading.store_folder(dataset).exists()
+    ):  # of which many files came from several places: their notes say it
+        return next(iter(loading.load(dataset).notes), "")
     files = [downloaded_file(remote) for remote in dataset.downloads()]
     noted = [f"{note.url or 'imported'}, sha256 {note.sha256}" for note in map(Origin.of, files) if note.sha256]
     if len(noted) > 1:

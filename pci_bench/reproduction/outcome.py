@@ -20,6 +20,7 @@ class Verdict(StrEnum):
     """What came of an item."""
 
     as_printed = "as printed"
+    claims_hold = "every claim holds"
     not_as_printed = "not as printed"
     cannot_be_had = "cannot be had"
     could_not_run = "could not be run"
@@ -70,6 +71,8 @@ class Outcome:
         By benchmark and dataset, why a run failed.
     variant
         What the cells are where they are not the paper's; "" where they are.
+    counts
+        How many cells each dataset has, beside what the paper counts, as sentences.
     sources
         By dataset or weights, where they came from.
     folders
@@ -84,6 +87,7 @@ class Outcome:
     wanting: dict[str, str] = field(default_factory=dict)
     failures: dict[str, str] = field(default_factory=dict)
     variant: str = ""
+    counts: list[str] = field(default_factory=list)
     sources: dict[str, str] = field(default_factory=dict)
     folders: list[Path] = field(default_factory=list)
 
@@ -99,7 +103,9 @@ class Outcome:
             return Verdict.not_the_papers
         if not judged:
             return Verdict.ran
-        return Verdict.as_printed if all(judged) else Verdict.not_as_printed
+        if not all(judged):
+            return Verdict.not_as_printed
+        return Verdict.as_printed if any(n.within for n in self.numbers) else Verdict.claims_hold
 
     @property
     def code(self) -> int:

@@ -7,8 +7,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pci_bench import weights
-from pci_bench.api.dataset import DATASETS
+from pci_bench.api.dataset import DATASETS, load_dataset
 from pci_bench.data.cells import PART
+from pci_bench.data.counts import said_of
 from pci_bench.errors import UserError
 from pci_bench.features.names import parse
 from pci_bench.reporting.html.page import write_report
@@ -129,7 +130,7 @@ def reproduce(
         write_outcome(outcome, out / item.name)
         return outcome
     results: list[Result] = []
-    folders = []
+    folders, counts = [], []
     failures: dict[str, str] = {}
     for run in runs:
         folder = out / item.name / (run.dataset if len(item.runs) > 1 else "")
@@ -152,10 +153,16 @@ def reproduce(
             left_out |= dict.fromkeys(run.features, f"{run.benchmark} on {run.dataset} failed")
             continue
         results += output.results
+        counts.append(said_of(load_dataset(run.dataset)))
         left_out |= {s.features: s.reason for s in output.not_run if s.features}
         write_report(folder)
         folders.append(folder)
-    outcome = replace(compared(item, results, runs, left_out, folders), wanting=wanting, failures=failures)
+    outcome = replace(
+        compared(item, results, runs, left_out, folders),
+        wanting=wanting,
+        failures=failures,
+        counts=list(dict.fromkeys(filter(None, counts))),
+    )
     write_outcome(outcome, out / item.name)
     return outcome
 

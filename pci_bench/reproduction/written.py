@@ -55,6 +55,7 @@ def sentences(outcome: Outcome) -> list[str]:
         own = f"`pci-bench run {benchmark} --dataset {dataset} --set …` takes parameters of your own, which no printed number has."
         said.append(f"Failed: {run}: {reason.rstrip('.')}. {own}")
     said += [f"Not here: {name}: {reason.rstrip('.')}." for name, reason in outcome.wanting.items()]
+    said += [f"Counted: {counted}" for counted in outcome.counts]
     said += [f"From: {name}: {source.rstrip('.')}." for name, source in outcome.sources.items() if source]
     return said
 
@@ -95,5 +96,6 @@ def as_json(outcome: Outcome) -> dict[str, Any]:
         "missing": outcome.missing,
         "not_here": outcome.wanting,
         "failures": outcome.failures,
+        "counts": outcome.counts,
         "sources": outcome.sources,
     }
