@@ -382,7 +382,10 @@ def fetch_timm(name: str) -> Path:
     if name.startswith(OF_HUB):
         repository = name.removeprefix(OF_HUB).replace("--", "/", 1)
         what = f"The model {repository} of the hub"
-        *_, last = [hub_file(repository, part, what) for part in HUB_FILES]
+        try:
+            *_, last = [hub_file(repository, part, what) for part in HUB_FILES]
+        except UserError as error:
+            raise UserError(f"{error} Check the name, and run the same command again with a connection.") from error
         folder = last.parent
         return save_hub(name, folder, f"{repository} of the Hugging Face hub, version {folder.name}")
     name = full_name(name)

@@ -152,6 +152,7 @@ def test_where_no_source_answers_one_sentence_has_all_reasons_and_what_to_do(ser
         "`pci-bench data import chong2015 PATH`",
     ):
         assert words in error
+    assert "`pci-bench data get chong2015`" not in error  # which has just failed
 
 
 @pytest.mark.parametrize("form", ["archive", "folder"])

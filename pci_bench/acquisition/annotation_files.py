@@ -34,6 +34,7 @@ def import_annotations(source: AnnotationSource, copy: Path, progress: Progress)
             f"them where they are used: --set obo=FILE --set gaf=FILE."
         )
     import_files(list(source.releases[0].files.values()), copy, progress=progress)
+    get_annotations(source, progress)  # nothing is to be fetched any longer
 
 
 def get_annotations(source: AnnotationSource, progress: Progress) -> list[str]:

@@ -39,6 +39,11 @@ if TYPE_CHECKING:
 
     from pci_bench.data.store import StoreWriter
 
+OWN_COPY = (
+    "Your own copy, an archive or a folder: `pci-bench data import chong2015 PATH`, or put the files in a folder "
+    "PCI_BENCH_DATA/chong2015, and set the environment variable PCI_BENCH_DATA to the folder that holds 'chong2015'."
+)
+
 
 class _LabelledCells(Dataset):
     """What the copies have in common: labels by a class map, the sources, and how a user's copy is taken."""
@@ -142,9 +147,7 @@ class Chong2015(_LabelledCells):
         )
         return (
             f"{enumerated(missing)} {'is' if len(missing) == 1 else 'are'} missing in {where}. {other}"
-            f"`pci-bench data get chong2015` fetches {DECLARATION['url']} (one academic host, which has been down). Your own copy, "
-            "an archive or a folder: `pci-bench data import chong2015 PATH`, or put the files in a folder PCI_BENCH_DATA/chong2015, "
-            "and set the environment variable PCI_BENCH_DATA to the folder that holds 'chong2015'."
+            f"`pci-bench data get chong2015` fetches {DECLARATION['url']} (one academic host, which has been down). {OWN_COPY}"
         )
 
     def stand_in(self) -> str:
@@ -165,7 +168,7 @@ class Chong2015(_LabelledCells):
             return
         failures = fetch_first(["hdf5"] if self.stand_in() else ["hdf5", "images"], progress)
         if failures and not self.stand_in():
-            raise UserError(f"'{self.meta.name}' is not available: {' '.join(failures)} {self.unavailable_reason()}")
+            raise UserError(f"'{self.meta.name}' is not available: {' '.join(failures)} Try again later. {OWN_COPY}")
 
     def source_fingerprint(self) -> str:
         """Return a fingerprint of the three files, so that changed files are read anew."""

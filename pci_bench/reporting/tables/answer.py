@@ -214,5 +214,5 @@ def _sentences(
     if table.declaration.printed and not table.has_paper:
         sentences.append(NO_REPRODUCTION)
     if left_out > 0:
-        sentences.append(f"{left_out} more columns stand in the files.")
+        sentences.append(f"{left_out} more column{' stands' if left_out == 1 else 's stand'} in the files.")
     return [s for s in sentences if s]
