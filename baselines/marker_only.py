@@ -17,7 +17,7 @@ class MarkerOnly(Extractor):
     meta = ExtractorMeta(
         "marker-only",
         "1",
-        "Paired cell inpainting conv4, protein set to zero",
+        "Marker alone: paired cell inpainting conv4, protein set to zero",
         {"": f"{LAYER} of the source cell encoder ({WIDTHS[LAYER]} features)"},
         roles=("marker",),
         groups=("controls",),

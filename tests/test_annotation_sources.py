@@ -62,7 +62,7 @@ def test_an_ontology_is_fetched_once_and_its_own_date_and_version_are_said(serve
     assert call(capsys, monkeypatch, "data", "get", "go-human").code == 0
     assert len(server.asked) == asked
     listed = " ".join(call(capsys, monkeypatch, "data", "list").out.split())
-    assert re.search(r"go-human ready [\d.]+ kB CC BY 4.0 go-yeast to fetch", listed)
+    assert re.search(r"go-human ready, [\d.]+ kB CC BY 4.0 go-yeast to fetch", listed)
     server.mirror(f"{RELEASE}annotations/sgd.gaf.gz", gzip.compress(bundled(".gaf")))
     assert call(capsys, monkeypatch, "data", "get", "go-yeast").code == 0
     assert len(server.asked) == asked + 1  # both have the same ontology

@@ -471,11 +471,11 @@ def test_python_dash_m_is_the_same_command(tmp_path):
 
 
 def listed(capsys, monkeypatch) -> list[str]:
-    """Return every name that `pci-bench list` prints: what stands at the start of a line, before two spaces."""
-    said = call(capsys, monkeypatch, "list")
+    """Return every name that `pci-bench list --all` prints: what stands at the start of a line, before two spaces."""
+    said = call(capsys, monkeypatch, "list", "--all")
     assert said.code == 0
     found = [re.split(r"  +", line)[0] for line in said.out.splitlines() if re.match(r"\S+( \S+)*  +\S", line)]
-    return [name.removeprefix("group ") for name in found]
+    return [name for name in found if name != "name"]
 
 
 def test_describe_answers_for_every_name_that_list_shows_with_a_line_that_exists(here, capsys, monkeypatch):
@@ -643,9 +643,9 @@ def test_data_are_got_listed_and_verified_down_to_one_byte(tmp_path, test_data, 
     said = call(capsys, monkeypatch, "data", "list")
     words = " ".join(said.out.split())
     assert re.search(
-        r"toy-human ready 62 [\d.]+ MB GPL-2.0; images CC BY-SA toy-yeast your copy, read on first use", words
+        r"toy-human 62 3 ready, [\d.]+ MB GPL-2.0; images CC BY-SA toy-yeast 1,642 5 your copy GPL-2.0", words
     )
-    assert "chong2015 to fetch" in words
+    assert "chong2015 30,889 17 to fetch" in words
     said = call(capsys, monkeypatch, "data", "verify", "toy-human")
     assert said.code == 0, said.err
     assert re.fullmatch(r"toy-human is whole: sha256 [0-9a-f]{64}\n", said.out)

@@ -32,7 +32,7 @@ from pci_bench.benchmarks import BENCHMARKS
 from pci_bench.cli import app
 from pci_bench.data.annotation_sources import annotation_sources
 from pci_bench.datasets import DATASETS, human_sim, yeast_sim
-from pci_bench.features.names import select
+from pci_bench.features.names import groups, known_feature_sets, select
 from pci_bench.reporting.describe import described
 from pci_bench.reporting.tables.declaration import TABLES
 from pci_bench.runs import outputs
@@ -244,6 +244,17 @@ def test_a_wrong_command_is_noticed(wrong, said, registries):
         assert said in told
     else:
         pytest.fail(f"pci-bench {wrong} is taken for a command")
+
+
+def test_the_example_that_ends_every_description_is_a_command_with_names_that_exist(registries):
+    names = [*DATASETS, *known_feature_sets(), *groups(), *EVALUATORS, *BENCHMARKS, *TABLES, *MODELS, *SEGMENTERS]
+    names += [f"{family}@{name}" for family, named in weights.declared().items() for name in named]
+    for name in names:
+        for title, rows in described(name):
+            (what, example) = rows[-1]
+            assert what == "example", title
+            if not re.search(r"[A-Z]{3,}", example):  # what is the reader's
+                check_names(*parsed(shlex.split(example)[1:]))
 
 
 # ---- commands and Python, run

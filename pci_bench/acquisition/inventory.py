@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Iterator, Sequence
+import tomllib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
 from pathlib import Path
 
 from pci_bench.acquisition.download import forget, size_on_disk
 from pci_bench.api.dataset import DATASETS, Dataset
 from pci_bench.api.loading import downloads, fetched_paths, store_folder, unavailable_reason
 from pci_bench.data.annotation_sources import AnnotationSource, annotation_sources
-from pci_bench.data.store import cells_in
+from pci_bench.data.cells import DatasetMeta
+from pci_bench.data.store import cells_in, classes_in
 from pci_bench.errors import UserError
 from pci_bench.system.files import cache_folder, escape, finished, lock, remove_folder, user_path
 from pci_bench.system.remote import RemoteFile, downloaded_file
@@ -27,14 +31,15 @@ class Inventory:
     ----------
     state
         ``"ready"``, or what is needed first, in a few words.
-    cells
-        How many cells its store holds; None where there is none.
+    cells, classes
+        How many its store holds; where there is none, how many are declared; None where that is not known.
     bytes
         Of its stores and downloads in the cache.
     """
 
     state: str
     cells: int | None
+    classes: int | None
     bytes: int
 
 
@@ -42,10 +47,23 @@ def inventory_of(dataset: Dataset) -> Inventory:
     """Return what of a dataset is here; nothing is fetched, built or read as a whole."""
     store = store_folder(dataset)
     sizes = [size_on_disk(path) for path in (*stores(dataset.meta.name), *_of_the_cache(fetched_paths(dataset)))]
+    declared = declared_counts(dataset.meta)
     if store.exists():
+        cells = cells_in(store)
+        known = declared.get("classes") if cells == declared.get("cells") else None
         state = "ready, a part" if dataset.meta.is_part else "ready"
-        return Inventory(state, cells_in(store), sum(sizes))
-    return Inventory(_state(dataset), None, sum(sizes))
+        return Inventory(state, cells, known or classes_in(store), sum(sizes))
+    return Inventory(_state(dataset), declared.get("cells"), declared.get("classes"), sum(sizes))
+
+
+def declared_counts(meta: DatasetMeta) -> Mapping[str, int]:
+    """Return how many cells and classes a dataset has by ``counts.toml``, or else by the paper; {} where neither says it."""
+    return _counts().get(meta.name, meta.paper)
+
+
+@cache
+def _counts() -> dict[str, dict[str, int]]:
+    return tomllib.loads(files("pci_bench.datasets").joinpath("counts.toml").read_text(encoding="utf-8"))
 
 
 def inventory_of_stored(name: str) -> Inventory:
@@ -56,19 +74,21 @@ def inventory_of_stored(name: str) -> Inventory:
     except UserError:  # nothing registers it any longer
         paths = []
     sizes = [size_on_disk(path) for path in (*kept, *paths)]
-    return Inventory("in the cache", cells_in(kept[-1]) if len(kept) == 1 else None, sum(sizes))
+    state = "ready" if name.partition(":")[0] in DATASETS.prefixes() else "in the cache"
+    cells, classes = (cells_in(kept[0]), classes_in(kept[0])) if len(kept) == 1 else (None, None)
+    return Inventory(state, cells, classes, sum(sizes))
 
 
 def _state(dataset: Dataset) -> str:
     """Return what is needed before a dataset without a store can be read."""
     reason, remotes = unavailable_reason(dataset), downloads(dataset)
     if reason is None and dataset.own_copy() is not None:
-        return "your copy, read on first use"
+        return "your copy"
     if missing := _to_fetch(remotes):
         return missing
     if reason:
         return "to fetch" if f"data get {dataset.meta.name}" in reason else "by hand"
-    return "fetched, read on first use" if remotes else "generated on first use"
+    return "fetched" if remotes else "on first use"
 
 
 def _to_fetch(remotes: Iterable[RemoteFile]) -> str:
@@ -76,15 +96,15 @@ def _to_fetch(remotes: Iterable[RemoteFile]) -> str:
     missing = [remote for remote in remotes if not downloaded_file(remote).is_file()]
     sizes = [remote.size for remote in missing if remote.size is not None]
     if len(sizes) < len(missing):
-        return f"more than {megabytes(sum(sizes))} to fetch" if sizes else "to fetch, size not published"
+        return f"over {megabytes(sum(sizes))} to fetch" if sizes else "to fetch"
     return f"{megabytes(sum(sizes))} to fetch" if missing else ""
 
 
 def inventory_of_annotations(source: AnnotationSource) -> Inventory:
     """Return what of some annotations is here."""
     here = source.unavailable_reason() is None
-    state = "ready" if here else _to_fetch(source.releases[0].files.values()) or "fetched, read on first use"
-    return Inventory(state, None, sum(map(size_on_disk, files_of(source))))
+    state = "ready" if here else _to_fetch(source.releases[0].files.values()) or "fetched"
+    return Inventory(state, None, None, sum(map(size_on_disk, files_of(source))))
 
 
 def files_of(source: AnnotationSource) -> list[Path]:

@@ -9,14 +9,15 @@ from typing import Annotated
 import typer
 
 from pci_bench.cli.app import PluginOption, data_app, load_plugins
-from pci_bench.cli.terminal import err, out, say, show
+from pci_bench.cli.columns import people
+from pci_bench.cli.terminal import err, out, say, show, show_list
 from pci_bench.errors import UserError
 from pci_bench.system.progress import ConsoleProgress
 
 
 @data_app.command("list")
 def data_list(plugin: PluginOption = None) -> None:
-    """List datasets: whether each is ready, its cells and its size on disk where it is in the cache, and its licence."""
+    """List datasets: their cells and classes, whether each is ready, what it takes on disk, and its licence."""
     load_plugins(plugin)
     from pci_bench.acquisition.inventory import (
         Inventory,
@@ -31,9 +32,9 @@ def data_list(plugin: PluginOption = None) -> None:
     from pci_bench.system.room import megabytes
 
     def row(name: str, here: Inventory, licence: str) -> tuple[str, ...]:
-        cells = "" if here.cells is None else f"{here.cells:,}"
         short = "; ".join(re.split(r"[,:(]", part)[0].strip() for part in licence.split(";"))
-        return (name, here.state, cells, megabytes(here.bytes) if here.bytes else "", short)
+        state = f"{here.state}, {megabytes(here.bytes)}" if here.bytes else here.state
+        return (name, people(here.cells), people(here.classes), state, short or "none stated")
 
     named = {name: DATASETS.get(name) for name in DATASETS}
     here = {name: inventory_of(dataset) for name, dataset in named.items()}
@@ -41,15 +42,16 @@ def data_list(plugin: PluginOption = None) -> None:
     for name in stored_names():
         if name not in here:
             here[name] = inventory_of_stored(name)
-            rows.append(row(name, here[name], ""))
-    titles = ("dataset", "state", "cells", "on disk", "licence")
-    show([titles, *rows], "Datasets")
+            rows.append(row(name, here[name], "yours"))
+    show_list(("name", "cells", "classes", "state", "licence"), rows, "Datasets")
     sources = {name: (inventory_of_annotations(s), s.licence) for name, s in annotation_sources().items()}
-    show([("name", *titles[1:]), *(row(name, *found) for name, found in sources.items())], "Annotations of proteins")
+    out.print()
+    annotations = [(name, *row(name, *found)[3:]) for name, found in sources.items()]
+    show_list(("name", "state", "licence"), annotations, "Annotations of proteins")
+    out.print()
     total = sum(found.bytes for found in here.values())
-    say(
-        f"In the cache, {cache_folder()}: {megabytes(total)} of datasets. `pci-bench describe NAME` says how each is had."
-    )
+    say(f"{megabytes(total)} of datasets are in the cache, {cache_folder()}.")
+    say("`pci-bench describe NAME` says what a dataset is, `pci-bench data get NAME` gets it.")
 
 
 @data_app.command("get")

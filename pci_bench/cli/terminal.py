@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import sys
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import typer
 from rich.console import Console
 from rich.text import Text
 
+from pci_bench.cli.columns import scan_lines, wrapped_lines
 from pci_bench.cli.streams import forget_impossible_sizes, open_closed_streams
 from pci_bench.system.text import json_line, terminal
 
@@ -48,24 +49,20 @@ def print_json(values: Sequence[Any]) -> None:
 
 
 def show(rows: Sequence[tuple[str, ...]], title: str, console: Console = out) -> None:
-    """Print rows of text under a title, columns aligned."""
-    from rich.table import Table
+    """Print rows of text under a title, columns aligned, wrapped between words."""
+    _print_lines(title, wrapped_lines(rows, console.width), console)
 
-    table = Table(
-        title=title,
-        title_justify="left",
-        title_style="bold",
-        box=None,
-        show_header=False,
-        pad_edge=False,
-        padding=(0, 2, 0, 0),
-    )
-    table.add_column(no_wrap=True)
-    for _ in range(max(map(len, rows), default=1) - 1):
-        table.add_column(overflow="fold")
-    for row in rows:
-        table.add_row(*row)
-    console.print(table, markup=False)
+
+def show_list(titles: Sequence[str], rows: Sequence[Sequence[str]], title: str) -> None:
+    """Print a list that a person can scan: a line a row, the column `what` as brief as the terminal is narrow."""
+    _print_lines(title, scan_lines(titles, rows, out.width), out)
+
+
+def _print_lines(title: str, lines: Iterable[Text], console: Console) -> None:
+    if title:
+        console.print(Text(terminal(title), "bold"), soft_wrap=True)
+    for line in lines:
+        console.print(line, soft_wrap=True)
 
 
 def print_tables(tables: list[Any]) -> None:

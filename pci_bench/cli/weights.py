@@ -2,44 +2,55 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from pci_bench.cli.app import PluginOption, load_plugins, weights_app
-from pci_bench.cli.terminal import err, say, show
+from pci_bench.cli.terminal import err, say, show_list
 from pci_bench.errors import UserError
 from pci_bench.system.progress import ConsoleProgress
 
 
 @weights_app.command("list")
 def weights_list() -> None:
-    """List weights, and where those that are not available come from."""
-    show(listed_weights(), "Weights")
+    """List weights, and whether each is here or how much is to be fetched."""
+    print_weights()
 
 
-def listed_weights() -> Sequence[tuple[str, ...]]:
-    """Return name, description and state of all weights that are declared or available locally."""
+def print_weights() -> None:
+    """Print all weights that are declared or available locally, and what is wrong with files of such names."""
+    rows, notes = listed_weights()
+    show_list(("name", "what", "state"), rows, "Weights")
+    for note in notes:
+        say(f"Note: {note}")
+    say("`pci-bench describe NAME` says where weights come from, `pci-bench weights get NAME` gets them.")
+
+
+def listed_weights() -> tuple[list[tuple[str, str, str]], list[str]]:
+    """Return name, description and state of all weights, and sentences on files that are damaged or not used."""
     from pci_bench import weights
 
     here = weights.availability()
-    rows = []
+    rows, notes = [], []
     for family, named in weights.declared().items():
         for name, declaration in named.items():
-            state = (
-                _state(here[family, name])
-                if (family, name) in here
-                else f"not here: {weights.how_to_get(family, name).partition('. ')[2]}"
-            )
-            if weights.shipped(family, name) and weights.file_of(family, name).exists():
-                state += f" (shipped); {weights.file_of(family, name)} of the same name is not used"
-            default = f" Default for {', '.join(declaration['default_for'])}." if declaration["default_for"] else ""
-            rows.append((f"{family}@{name}", f"{declaration['title']}.{default}", state))
+            file = here.get((family, name))
+            own = weights.shipped(family, name)
+            state = (weights.state_to_get(family, name)) if file is None else "shipped" if own else "ready"
+            if own and weights.file_of(family, name).exists():
+                notes.append(
+                    f"{family}@{name} is the shipped one; {weights.file_of(family, name)} of the same name is not used."
+                )
+            rows.append((f"{family}@{name}", declaration["title"], state))
     known = {(f, n) for f, named in weights.declared().items() for n in named}
-    rows += [(f"{f}@{n}", _source(file), _state(file)) for (f, n), file in here.items() if (f, n) not in known]
-    return rows
+    rows += [(f"{f}@{n}", _source(file), "ready") for (f, n), file in here.items() if (f, n) not in known]
+    for (family, name), file in here.items():
+        if damage := _damage(file):
+            notes.append(f"damaged: {damage}")
+            rows = [(n, what, "damaged" if n == f"{family}@{name}" else state) for n, what, state in rows]
+    return rows, notes
 
 
 def _source(file: Path) -> str:
@@ -52,15 +63,15 @@ def _source(file: Path) -> str:
         return f"The file {file.name}."
 
 
-def _state(file: Path) -> str:
-    """Return that weights are available, or how their file is damaged, so that one such file does not hide the others."""
+def _damage(file: Path) -> str:
+    """Return how a file of weights is damaged, or "", so that one such file does not hide the others."""
     from pci_bench.weights import read_header
 
     try:
         read_header(file)
     except UserError as error:
-        return f"damaged: {error}"
-    return "available"
+        return str(error)
+    return ""
 
 
 @weights_app.command("get")
@@ -95,6 +106,7 @@ def weights_import(
     plugin: PluginOption = None,
 ) -> None:
     """Import weights that someone else trained."""
+    from pci_bench.features.names import with_weights
     from pci_bench.weights import IMPORTERS, check_name, legal_name, overwriting
 
     load_plugins(plugin)
@@ -105,17 +117,4 @@ def weights_import(
     with overwriting(overwrite), IMPORTERS.code(kind, f"on {file}"):
         made, channels = IMPORTERS.get(kind)(file, name)
     suited = f" for the channels {' + '.join(channels)}" if channels else ""
-    say(f"Imported {made}{suited}. Use it as {_feature_set_with(made)}.")
-
-
-def _feature_set_with(weights: str) -> str:
-    """Return the headline feature set that weights FAMILY@NAME serve: ``pci-conv4@NAME``."""
-    from pci_bench.api.extractor import EXTRACTORS
-    from pci_bench.features.names import FeatureSet
-
-    family, _, name = weights.partition("@")
-    serving = [meta for e in EXTRACTORS if (meta := EXTRACTORS.get(e).meta).weights == family]
-    first = next((m for m in serving if m.headline), None)
-    if family in EXTRACTORS.prefixes():
-        return f"{family}:{name}"
-    return str(FeatureSet(first.name, output=first.headline or "", weights=name)) if first else weights
+    say(f"Imported {made}{suited}. Use it as {with_weights(made)}.")

@@ -450,6 +450,17 @@ def cells_in(folder: Path) -> int | None:
     return None
 
 
+def classes_in(folder: Path) -> int | None:
+    """Return how many classes the cells of a store have, by the column of labels alone; None where there is none, or it cannot be read."""
+    import pandas as pd
+
+    try:
+        labels = pd.read_parquet(folder / "obs.parquet", columns=["label"])["label"]
+    except (OSError, ValueError, KeyError):
+        return None
+    return int(labels.nunique()) or None
+
+
 def verify_store(folder: Path, progress: Progress, checksum: str | None = None) -> str:
     """Return the content hash of a store after reading every pixel and mask of it again.
 

@@ -339,7 +339,7 @@ def _on_values(dtype: str) -> list[str]:
 
 
 def variant(argument: str) -> Dataset:
-    """The labelled cells of ``chong2015`` with another class map, or ``chong2015:images``, another copy of them."""
+    """Labelled yeast cells of ``chong2015`` with another class map, or ``chong2015:images``, another copy of them."""
     of_images = argument == "images" or argument.startswith("images-")
     class_map = argument.removeprefix("images").removeprefix("-") if of_images else argument
     return Chong2015Images(*filter(None, [class_map])) if of_images else Chong2015(class_map)

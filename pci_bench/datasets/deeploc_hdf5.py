@@ -31,7 +31,7 @@ MAX_CHANNELS = 5
 
 @register_dataset("deeploc-hdf5", argument="PATH")
 class LabelledHdf5(Dataset):
-    """Labelled cells of a file, or of all ``.hdf5`` and ``.h5`` files of a folder, in the layout that DeepLoc reads.
+    """Your HDF5 files of labelled cells, in the layout that DeepLoc reads: one file, or all ``.hdf5`` and ``.h5`` files of a folder.
 
     Arrays ``data1, data2, …`` (cells × pixels, one channel's plane after the other), ``Index1, …`` (one-hot classes, whose
     names ``Index1_columns`` are an attribute of the file or an array in it, or the array ``label_names``) and perhaps

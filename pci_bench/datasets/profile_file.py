@@ -28,7 +28,7 @@ PREFIX = "Metadata_"
 
 @register_dataset("profiles", argument="FILE")
 class ProfileFile(Dataset):
-    """Rows of a ``.csv`` or ``.parquet`` file, as pycytominer writes them: ``Metadata_*`` describes a row, the rest are measurements.
+    """Your own profiles: rows of a ``.csv`` or ``.parquet`` file, as pycytominer writes them: ``Metadata_*`` describes a row, the rest are measurements.
 
     ``profiles:FILE?label=Metadata_moa&confounder=Metadata_compound`` says which column is the label, and which one rows share for
     other reasons; ``cell``, ``image`` and ``protein`` can be named likewise. Without an option it is the column ``Metadata_label``,

@@ -105,6 +105,22 @@ def without_seed(full_name: str) -> str:
     return f"{base}{at}{shared}" if shared else base
 
 
+def with_weights(weights: str) -> str:
+    """Return the headline feature set that weights FAMILY@NAME serve.
+
+    Examples
+    --------
+    >>> with_weights("pci@mine"), with_weights("cytoimagenet@hua2021")
+    ('pci-conv4@mine', 'cytoimagenet@hua2021')
+    """
+    family, _, name = weights.partition("@")
+    serving = [meta for e in EXTRACTORS if (meta := EXTRACTORS.get(e).meta).weights == family]
+    first = next((m for m in serving if m.headline), serving[0] if serving else None)
+    if family in EXTRACTORS.prefixes():
+        return f"{family}:{name}"
+    return str(FeatureSet(first.name, output=first.headline or "", weights=name)) if first else weights
+
+
 def parse(name: str) -> FeatureSet:
     """Return the feature set of a name.
 

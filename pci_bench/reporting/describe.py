@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,7 @@ from pci_bench.api.evaluator import EVALUATORS
 from pci_bench.api.extractor import EXTRACTORS
 from pci_bench.api.field_segmenter import FIELD_SEGMENTERS
 from pci_bench.api.loading import unavailable_reason
+from pci_bench.api.model import MODELS
 from pci_bench.benchmarks import BENCHMARKS
 from pci_bench.errors import UserError
 from pci_bench.features import names as features
@@ -27,13 +29,14 @@ RESCALING = {"raw": "raw values", "minmax": "each crop and channel rescaled to [
 def described(name: str) -> list[tuple[str, Description]]:
     """Return a title and rows of (what, value) for every kind of thing that has this name.
 
-    ``kind:NAME`` (``evaluator:umap``) asks for one kind.
+    ``kind:NAME`` (``evaluator:umap``) asks for one kind. Of a family as lists fold it (``pci-conv1…5``), the first is described.
 
     Raises
     ------
     UserError
         For a name that nothing has, with the nearest known ones.
     """
+    name = re.sub(r"(?<=\d)…\d+$", "", name)
     kind, colon, rest = name.partition(":")
     if colon and kind in _KINDS:
         description = _KINDS[kind](rest)
@@ -47,6 +50,7 @@ def described(name: str) -> list[tuple[str, Description]]:
             *EVALUATORS,
             *BENCHMARKS,
             *TABLES,
+            *MODELS,
             *SEGMENTERS,
             *FIELD_SEGMENTERS,
             *features.known_feature_sets(),
@@ -66,6 +70,7 @@ def _takes_argument(registry: Any, name: str) -> Description:
         ("name", with_argument),
         ("about", _documentation(registry.factory(name))),
         ("defined in", str(registry.origin(with_argument))),
+        _example(f"run yeast-knn --{'dataset' if registry is DATASETS else 'features'} {with_argument}"),
     ]
 
 
@@ -88,7 +93,27 @@ def _dataset(name: str) -> Description | None:
         ("available", unavailable_reason(dataset) or "yes, or fetched on first use"),
         ("about", _documentation(dataset)),
         ("defined in", str(DATASETS.origin(name))),
+        _example(_command_with_dataset(name)),
     ]
+
+
+def _example(command: str) -> tuple[str, ...]:
+    """Return the last row of every description: a command that can be copied."""
+    return ("example", f"pci-bench {command}")
+
+
+def _command_with_dataset(name: str) -> str:
+    """Return what is done first with a dataset: fetch it, train on it, or run a benchmark that names it."""
+    dataset = DATASETS.get(name)
+    if reason := unavailable_reason(dataset):
+        _, found, command = reason.partition("`pci-bench ")
+        if found:
+            return command.partition("`")[0]
+    if any(DATASETS.get(other).meta.training == name for other in DATASETS if other != name):
+        return f"train pci --dataset {name} --name mine"
+    named = [b for b in BENCHMARKS if name in BENCHMARKS.get(b).datasets]
+    classified = [b for b in named if "loo-knn" in {e.name for e in BENCHMARKS.get(b).evaluate}]
+    return f"run {min(classified or named or ['yeast-knn'], key=len)} --dataset {name}"
 
 
 def _features(name: str) -> Description | None:
@@ -114,6 +139,7 @@ def _features(name: str) -> Description | None:
         ("groups", ", ".join(meta.groups) or "none"),
         ("about", extractor.documentation()),
         ("defined in", str(EXTRACTORS.origin(feature_set.extractor_name))),
+        _example(f"run yeast-knn --features {name}"),
     ]
 
 
@@ -122,7 +148,11 @@ def _group(name: str) -> Description | None:
     if members is None:
         return None
     places = dict.fromkeys(str(EXTRACTORS.origin(f.extractor_name)) for f in members)
-    return [("feature sets", ", ".join(dict.fromkeys(f.base for f in members))), ("defined in", ", ".join(places))]
+    return [
+        ("feature sets", ", ".join(dict.fromkeys(f.base for f in members))),
+        ("defined in", ", ".join(places)),
+        _example(f"run yeast-knn --features {name}"),
+    ]
 
 
 def _parameters(model: type[pydantic.BaseModel]) -> Description:
@@ -134,12 +164,14 @@ def _evaluator(name: str) -> Description | None:
     if name not in EVALUATORS:
         return None
     evaluator = EVALUATORS.get(name)
+    named = [b for b in BENCHMARKS if name in {e.name for e in BENCHMARKS.get(b).evaluate}]
     return [
         ("title", evaluator.meta.title),
         ("version", evaluator.meta.version),
         *_parameters(evaluator.Params),
         ("about", _documentation(evaluator)),
         ("defined in", str(EVALUATORS.origin(name))),
+        _example(f"run {min(named, key=len)}" if named else f"evaluate FEATURES.h5ad --with {name}"),
     ]
 
 
@@ -155,13 +187,33 @@ def _benchmark(name: str) -> Description | None:
         *[("evaluator", f"{e.name}: {grid}") for e, grid in zip(benchmark.evaluate, grids, strict=True)],
         ("tables", ", ".join(benchmark.tables)),
         ("defined in", str(BENCHMARKS.origin(name))),
+        _example(f"run {name}"),
     ]
 
 
 def _table(name: str) -> Description | None:
     if name not in TABLES:
         return None
-    return [*TABLES.get(name).description(), ("defined in", str(TABLES.origin(name)))]
+    return [
+        *TABLES.get(name).description(),
+        ("defined in", str(TABLES.origin(name))),
+        _example(f"table {name} --format md"),
+    ]
+
+
+def _model(name: str) -> Description | None:
+    if name not in MODELS:
+        return None
+    model = MODELS.get(name)
+    return [
+        ("title", model.meta.title),
+        ("version", model.meta.version),
+        ("learns from", "pairs of cells of an image" if model.meta.pairs else "single cells"),
+        ("labels", "learned" if model.meta.supervised else "never read"),
+        ("about", _documentation(model)),
+        ("defined in", str(MODELS.origin(name))),
+        _example(f"train {name} --dataset yeast-sim-train --name mine"),
+    ]
 
 
 def _segmenter(name: str) -> Description | None:
@@ -174,6 +226,7 @@ def _segmenter(name: str) -> Description | None:
         ("available", segmenter.unavailable_reason() or "yes"),
         ("about", _documentation(segmenter)),
         ("defined in", str(SEGMENTERS.origin(name))),
+        _example(f"run yeast-knn --features designed --segmenter {name}"),
     ]
 
 
@@ -188,6 +241,7 @@ def _field_segmenter(name: str) -> Description | None:
         ("available", segmenter.unavailable_reason() or "yes"),
         ("about", _documentation(segmenter)),
         ("defined in", str(FIELD_SEGMENTERS.origin(name))),
+        _example("data layout FOLDER --out LAYOUT.toml"),
     ]
 
 
@@ -203,7 +257,7 @@ def _weights(name: str) -> Description | None:
     if declaration is not None:
         rows = [("title", declaration["title"]), ("declared in", weights.declared_at(family, rest))]
     if file is None:
-        return [*rows, ("available", f"no: {weights.how_to_get(family, rest)}")]
+        return [*rows, ("available", f"no: {weights.how_to_get(family, rest)}"), _example(f"weights get {name}")]
     header = weights.read_header(file)
     network = ", ".join(f"{k} {v}" for k, v in header.config.items())
     return [
@@ -212,6 +266,7 @@ def _weights(name: str) -> Description | None:
         ("network", network),
         ("from", header.source),
         ("file", str(file)),
+        _example(f"run yeast-knn --features {features.with_weights(name)}"),
     ]
 
 
@@ -222,6 +277,7 @@ _KINDS: dict[str, Callable[[str], Description | None]] = {
     "evaluator": _evaluator,
     "benchmark": _benchmark,
     "table": _table,
+    "model": _model,
     "segmenter": _segmenter,
     "field-segmenter": _field_segmenter,
     "weights": _weights,
@@ -231,6 +287,7 @@ _REGISTRIES: dict[str, Any] = {
     "evaluator": EVALUATORS,
     "benchmark": BENCHMARKS,
     "table": TABLES,
+    "model": MODELS,
     "segmenter": SEGMENTERS,
     "field-segmenter": FIELD_SEGMENTERS,
 }

@@ -23,7 +23,15 @@ from pci_bench.weights.names import (
     register_importer,
     shipped,
 )
-from pci_bench.weights.sources import at_first_use, fetched, how_to_get, missing_reader, remote_files, source_of
+from pci_bench.weights.sources import (
+    at_first_use,
+    fetched,
+    how_to_get,
+    missing_reader,
+    remote_files,
+    source_of,
+    state_to_get,
+)
 
 __all__ = [
     "IMPORTERS",
@@ -53,5 +61,6 @@ __all__ = [
     "setting",
     "shipped",
     "source_of",
+    "state_to_get",
     "unavailable_reason",
 ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -177,12 +178,37 @@ def how_to_get(family: str, name: str) -> str:
     return f"the weights {family}@{name} are not here yet. {first} `pci-bench weights get {family}@{name}`{known}"
 
 
+def state_to_get(family: str, name: str) -> str:
+    """Return in a few words what it takes to have weights that are not here.
+
+    Examples
+    --------
+    >>> state_to_get("vgg16", "oxford"), state_to_get("pci", "lu2019-yeast")
+    ('553 MB to fetch', 'to fetch')
+    """
+    declaration = declared().get(family, {}).get(name, {})
+    if package := declaration.get("package"):
+        return "on first use" if _is_installed(package.partition("==")[0]) else "by pip"
+    if not (declaration.get("fetch") or "urls" in declaration):
+        return "missing"
+    size = declaration.get("bytes")
+    return f"{size / 1e6:,.0f} MB to fetch" if size else "to fetch"
+
+
 def missing_reader(family: str, name: str) -> str | None:
     """Return that what reads a file of weights is not installed, and how to install it, or None."""
     needs = declared().get(family, {}).get(name, {}).get("needs")
     if needs is None or find_spec(needs):
         return None
     return f"{needs}, which reads their file, is not installed: pip install 'pci-bench[{needs}]'"
+
+
+def _is_installed(package: str) -> bool:
+    try:
+        version(package)
+    except PackageNotFoundError:
+        return False
+    return True
 
 
 def _last(url: str) -> str:
