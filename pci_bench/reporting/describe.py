@@ -70,7 +70,11 @@ def _takes_argument(registry: Any, name: str) -> Description:
         ("name", with_argument),
         ("about", _documentation(registry.factory(name))),
         ("defined in", str(registry.origin(with_argument))),
-        _example(f"run yeast-knn --{'dataset' if registry is DATASETS else 'features'} {with_argument}"),
+        _example(
+            f"run knn --dataset {with_argument}"
+            if registry is DATASETS
+            else f"run yeast-knn --features {with_argument}"
+        ),
     ]
 
 
@@ -113,7 +117,7 @@ def _command_with_dataset(name: str) -> str:
         return f"train pci --dataset {name} --name mine"
     named = [b for b in BENCHMARKS if name in BENCHMARKS.get(b).datasets]
     classified = [b for b in named if "loo-knn" in {e.name for e in BENCHMARKS.get(b).evaluate}]
-    return f"run {min(classified or named or ['yeast-knn'], key=len)} --dataset {name}"
+    return f"run {min(classified or named or ['knn'], key=len)} --dataset {name}"
 
 
 def _features(name: str) -> Description | None:
