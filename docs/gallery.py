@@ -1,7 +1,7 @@
 """Runs the benchmarks of gallery.md and puts the pictures that it shows into docs/images, small enough for a web page.
 
-Usage: ``python docs/gallery.py [BENCHMARK ... | report | real-cells]``. `report` photographs the report that results.md shows; it needs
-the extra ``browser`` and Debian's package ``chromium``. `real-cells` draws crops of the Human Protein Atlas (toy-human).
+Usage: ``python docs/gallery.py [BENCHMARK ... | report | real-cells | ladder]``. `report` photographs the report that results.md shows; it needs
+the extra ``browser`` and Debian's package ``chromium``. `real-cells` draws crops of the Human Protein Atlas (toy-human), `ladder` the figure of the front page.
 """
 
 from __future__ import annotations
@@ -118,9 +118,34 @@ def drawn_cells(across: int = 12, down: int = 2, enlarged: int = 2) -> None:
     print(f"real-cells.png: {shrunk(file, file) / 1000:.0f} KB", flush=True)
 
 
+SIX = "pci-conv4,classic-haralick,intensity,autoencoder-conv4,efficientnet-lite0-block5,pci-random-conv4"
+
+
+def drawn_ladder() -> None:
+    """Write the front page's figure: six feature sets on real cells, from all neighbours to those of other cell lines only."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    kept = {"k": 11, "subset": "crowded=no", "candidates": "all"}
+    results = [
+        result
+        for result in pci_bench.run("organelles-knn", features=SIX, k=11)
+        if kept.items() <= result.evaluator.params.items() and result.evaluator.params["exclude"] != "field"
+    ]
+    figure, axes = plt.subplots(figsize=(7.5, 4))
+    pci_bench.plot.ladder(results, ax=axes)
+    axes.set_title("Organelle of real human cells (RxRx1 without HepG2), kNN with k = 11", loc="left")
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder, "ladder.png")
+        figure.savefig(file, dpi=150, bbox_inches="tight")
+        print(f"organelles-ladder.png: {shrunk(file, IMAGES / 'organelles-ladder.png') / 1000:.0f} KB", flush=True)
+
+
 def main(asked: list[str]) -> None:
     """Run the benchmarks that are asked for, or all, and write their pictures."""
-    others = {"report": photographed, "real-cells": drawn_cells}
+    others = {"report": photographed, "real-cells": drawn_cells, "ladder": drawn_ladder}
     if unknown := [name for name in asked if name not in (*PICTURES, *others)]:
         sys.exit(f"The gallery shows nothing of {', '.join(unknown)}. It shows {', '.join((*PICTURES, *others))}.")
     for benchmark in asked or [*PICTURES, *others]:

@@ -41,8 +41,8 @@ from pci_bench.segmentation import SEGMENTERS
 from pci_bench.simulation.yeast.screen import CLASSES
 
 ROOT = Path(__file__).resolve().parents[1]
-FIRST = ["docs/index.md", "README.md"]  # what later pages use is made here
-PAGES = [*FIRST, *sorted(str(p.relative_to(ROOT)) for p in (ROOT / "docs").rglob("*.md") if p.name != "index.md")]
+FIRST = ["docs/quick-start.md", "README.md"]  # what later pages use is made here
+PAGES = [*FIRST, *sorted(str(p.relative_to(ROOT)) for p in (ROOT / "docs").rglob("*.md") if p.name != "quick-start.md")]
 
 GALLERY = (
     "docs/gallery.md"  # its commands are those of tables.md with the dataset named, and are compared with its program
@@ -67,7 +67,7 @@ NOT_RUN = {
     "run vgg16-layers --features vgg16": "it needs ImageNet weights",
     "run yeast-umap": "UMAP compiles for ten seconds; reproductions/test_supplementary_figure3.py runs it",
     "run yeast-screens": "likewise; reproductions/test_figure3.py runs it",
-    "run yeast-knn --features controls,file:mine.parquet": "controls hold a network of full width; index.md runs the file with others",
+    "run yeast-knn --features controls,file:mine.parquet": "controls hold a network of full width; quick-start.md runs the file with others",
     "run human-proteome --dataset nop1pr-orf": "the crops are had from their authors on request",
     "data get hpa-v18": "it is fetched; tests/test_human_protein_atlas.py does so from a local server",
     "data get cyclops-wt2": "it is fetched; tests/test_cyclops.py does so from a local server",
