@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import glob
+import importlib
 import importlib.util
 import re
 import shlex
@@ -15,6 +16,7 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -24,6 +26,7 @@ from command_line import call
 from joblib.externals.loky import get_reusable_executor
 from screens import write_screen
 
+import pci_bench
 from pci_bench import weights
 from pci_bench.api.evaluator import EVALUATORS
 from pci_bench.api.model import MODELS
@@ -75,6 +78,7 @@ NOT_RUN = {
     "data get huh2003": "likewise",
     "run human-distances --dataset hpa-v18": "its images are fetched",
     "run human-proteome --dataset hpa-v18": "likewise",
+    "reproduce table1": "it fetches; tests/test_reproduce.py does so from a local server",
     "compare old new": "these two folders are the reader's",
     "describe ring-means": "tests/test_plugin_package.py installs the package and runs it",
     "test ring-means": "likewise",
@@ -255,6 +259,18 @@ def test_the_example_that_ends_every_description_is_a_command_with_names_that_ex
             assert what == "example", title
             if not re.search(r"[A-Z]{3,}", example):  # what is the reader's
                 check_names(*parsed(shlex.split(example)[1:]))
+
+
+def test_every_public_name_is_on_the_page_of_the_python_interface():
+    documented = [
+        target.rsplit(".", 1) for target in re.findall(r"^::: (\S+)$", (ROOT / "docs/api.md").read_text(), re.M)
+    ]
+    objects = [getattr(importlib.import_module(module), name) for module, name in documented]
+    assert len(objects) == len({id(value) for value in objects})
+    public = {
+        name: value for name in pci_bench.__all__ if not isinstance(value := getattr(pci_bench, name), ModuleType)
+    }
+    assert [name for name, value in public.items() if not any(value is shown for shown in objects)] == []
 
 
 # ---- commands and Python, run
