@@ -78,7 +78,6 @@ NOT_RUN = {
     "data get huh2003": "likewise",
     "run human-distances --dataset hpa-v18": "its images are fetched",
     "run human-proteome --dataset hpa-v18": "likewise",
-    "reproduce table1": "it fetches; tests/test_reproduce.py does so from a local server",
     "compare old new": "these two folders are the reader's",
     "describe ring-means": "tests/test_plugin_package.py installs the package and runs it",
     "test ring-means": "likewise",

@@ -259,7 +259,14 @@ def _weights(name: str) -> Description | None:
         return None
     rows: Description = []
     if declaration is not None:
-        rows = [("title", declaration["title"]), ("declared in", weights.declared_at(family, rest))]
+        named = ", ".join("every dataset" if d == "*" else d for d in declaration["default_for"])
+        rows = [
+            ("title", declaration["title"]),
+            ("default for", named or "no dataset"),
+            ("licence", declaration.get("licence", "")),
+            ("declared in", weights.declared_at(family, rest)),
+        ]
+        rows = [row for row in rows if row[1]]
     if file is None:
         return [*rows, ("available", f"no: {weights.how_to_get(family, rest)}"), _example(f"weights get {name}")]
     header = weights.read_header(file)
