@@ -113,6 +113,10 @@ def test_a_wrong_number_outranks_what_cannot_be_had():
     assert code_of([gone, Outcome(TABLE1, [number(43)])]) == 2
 
 
+def test_a_difference_that_rounds_to_nothing_has_no_minus():
+    assert "+0.00" in written.row_of(number(43.088))
+
+
 def test_on_another_copy_of_the_cells_no_difference_is_shown():
     outcome = Outcome(
         TABLE1, [number(43.1, None)], variant="chong2015:images is another copy of the cells of chong2015"

@@ -101,7 +101,7 @@ class Dataset(ABC):
         name = self.meta.name
         raise UserError(
             f"'{name}' takes no files by `pci-bench data import`: "
-            + (self.unavailable_reason() or f"`pci-bench data get {name}` gets it.")
+            + f"{(self.unavailable_reason() or f'`pci-bench data get {name}` gets it').rstrip('.')}."
         )
 
     def own_copy(self) -> Path | None:

@@ -78,7 +78,7 @@ def load(dataset: Dataset, *, progress: Progress | None = None) -> Cells:
             except store.BrokenStoreError as error:
                 progress.say(f"{error} It is built again.")
         if reason := unavailable_reason(dataset):
-            raise UserError(f"The dataset '{dataset.meta.name}' is not available: {reason}")
+            raise UserError(f"The dataset '{dataset.meta.name}' is not available: {reason.rstrip('.')}.")
         with atomic_folder(folder) as temporary:
             writer = store.StoreWriter(temporary, dataset.meta, progress)
             try:

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from pci_bench.data.store import StoreWriter
 
 OWN_COPY = (
-    "Your own copy, an archive or a folder: `pci-bench data import chong2015 PATH`, or put the files in a folder "
+    "Your own copy, an archive or a folder: `pci-bench data import chong2015 PATH`, or put {} in a folder "
     "PCI_BENCH_DATA/chong2015, and set the environment variable PCI_BENCH_DATA to the folder that holds 'chong2015'."
 )
 
@@ -147,7 +147,7 @@ class Chong2015(_LabelledCells):
         )
         return (
             f"{enumerated(missing)} {'is' if len(missing) == 1 else 'are'} missing in {where}. {other}"
-            f"`pci-bench data get chong2015` fetches {DECLARATION['url']} (one academic host, which has been down). {OWN_COPY}"
+            f"`pci-bench data get chong2015` fetches {DECLARATION['url']} (one academic host, which has been down). {OWN_COPY.format('the files')}"
         )
 
     def stand_in(self) -> str:
@@ -168,7 +168,8 @@ class Chong2015(_LabelledCells):
             return
         failures = fetch_first(["hdf5"] if self.stand_in() else ["hdf5", "images"], progress)
         if failures and not self.stand_in():
-            raise UserError(f"'{self.meta.name}' is not available: {' '.join(failures)} Try again later. {OWN_COPY}")
+            own = OWN_COPY.format(enumerated(list(DECLARATION["files"].values())))
+            raise UserError(f"'{self.meta.name}' is not available: {' '.join(failures)} Try again later. {own}")
 
     def source_fingerprint(self) -> str:
         """Return a fingerprint of the three files, so that changed files are read anew."""

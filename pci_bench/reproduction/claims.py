@@ -55,7 +55,8 @@ def layers_in_order(results: Results) -> Iterator[Claim]:
     accuracy = metric_of(results, "balanced_accuracy", k=11, exclude="cell", scale="all")
     if set(LAYERS) <= set(accuracy):
         found = sorted(LAYERS, key=accuracy.__getitem__, reverse=True)
-        yield Claim("the layers stand in the order conv4, conv3, conv5, conv2, conv1", found == LAYERS, _best(accuracy))
+        order = ", ".join(name.removeprefix("pci-").partition("@")[0] for name in LAYERS)
+        yield Claim(f"the layers stand in the order {order}", found == LAYERS, _best(accuracy))
 
 
 def conv4_above_unsupervised(accuracy: Mapping[str, float], where: str) -> Iterator[Claim]:

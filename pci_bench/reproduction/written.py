@@ -23,7 +23,7 @@ def write_outcome(outcome: Outcome, folder: Path) -> None:
 def row_of(number: Number, *, variant: bool = False) -> tuple[str, ...]:
     """Return a number as texts under :data:`HEADER`."""
     d = number.decimals
-    difference = "" if variant else f"{number.difference:+.{d}f}"
+    difference = "" if variant else f"{round(number.difference, d) + 0.0:+.{d}f}"  # no -0.00
     allowed = "" if number.tolerance is None else f"±{number.tolerance:g}"
     verdict = {True: "within", False: "OUTSIDE", None: "" if variant else "not judged"}[number.within]
     return (
