@@ -13,6 +13,7 @@ from claims import assert_as_printed
 
 import pci_bench
 from pci_bench import weights
+from pci_bench.datasets import DATASETS
 from pci_bench.reporting.tables import declaration
 from pci_bench.reporting.tables.declaration import TABLES
 from pci_bench.reproduction.items import items
@@ -46,6 +47,8 @@ def published(small, monkeypatch):
     monkeypatch.setenv("PCI_BENCH_CACHE", str(root / "cache"))
     blob = hashlib.sha1(b"blob %d\0" % len(paper.network) + paper.network).hexdigest()
     monkeypatch.setitem(weights.declared()["pci"]["lu2019-yeast"], "digest", f"git-blob:{blob}")
+
+    monkeypatch.setitem(DATASETS.get("chong2015").meta.paper, "cells", 171)
 
     def declare(off=0.0):
         printed = TABLES.get("table1").printed
@@ -140,7 +143,7 @@ def test_fetch_gets_data_and_weights_by_the_code_of_the_command_reproduce(
     monkeypatch.delenv("PCI_BENCH_DATA")
     monkeypatch.setenv("PCI_BENCH_CACHE", str(tmp_path))
     with helpers[1].FileServer() as server:
-        server.mirror(pci_bench.datasets.DATASETS.get("chong2015").downloads()[0].urls[0], small[0].archive)
+        server.mirror(DATASETS.get("chong2015").downloads()[0].urls[0], small[0].archive)
         server.mirror(weights.remote_files("pci", "lu2019-yeast")[0].urls[0], small[0].network)
         monkeypatch.setenv("PCI_BENCH_MIRROR", server.address)
         said = []

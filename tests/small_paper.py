@@ -31,6 +31,7 @@ import json
 from pathlib import Path
 
 from pci_bench import weights
+from pci_bench.datasets import DATASETS
 from pci_bench.reporting.tables.declaration import TABLES
 from pci_bench.reproduction import claims
 
@@ -38,6 +39,8 @@ facts = json.loads(Path(__file__).with_suffix(".json").read_text())
 weights.declared()["pci"]["lu2019-yeast"]["digest"] = facts["digest"]
 TABLES.get("table1").printed.update(facts["printed"])
 claims.LAYERS[:] = facts["order"]
+if facts["cells"]:
+    DATASETS.get("chong2015").meta.paper["cells"] = facts["cells"]
 """
 
 
@@ -59,13 +62,13 @@ class SmallPaper:
     network: bytes
     accuracies: dict[str, float]
 
-    def plugin(self, folder: Path, off: float = 0.0) -> Path:
-        """Write and return a plug-in that prints these accuracies, that of conv4 `off` points away."""
+    def plugin(self, folder: Path, off: float = 0.0, cells: int | None = 3 * CELLS_PER_FILE) -> Path:
+        """Write and return a plug-in that prints these accuracies, that of conv4 `off` points away, and counts so many cells."""
         folder.mkdir(exist_ok=True)
         printed = {name: [round(value + off * ("conv4" in name), 2)] for name, value in self.accuracies.items()}
         blob = hashlib.sha1(b"blob %d\0" % len(self.network) + self.network).hexdigest()
         order = sorted(self.accuracies, key=self.accuracies.__getitem__, reverse=True)
-        facts = {"digest": f"git-blob:{blob}", "printed": printed, "order": order}
+        facts = {"digest": f"git-blob:{blob}", "printed": printed, "order": order, "cells": cells}
         (folder / "small_paper_facts.json").write_text(json.dumps(facts))
         file = folder / "small_paper_facts.py"
         file.write_text(PLUGIN)

@@ -33,11 +33,11 @@ def reproduce(paper, tmp_path):
     network = weights.remote_files("pci", "lu2019-yeast")[0].urls[0]
     files = {"archive": (archive, paper.archive), "network": (network, paper.network), "mirror": (mirror, paper.images)}
 
-    def run(*arguments, cache=tmp_path / "cache", off=0.0, served=("archive", "network")):
+    def run(*arguments, cache=tmp_path / "cache", off=0.0, served=("archive", "network"), **counted):
         with FileServer() as server:
             for name in served:
                 server.mirror(*files[name])
-            plugin = paper.plugin(tmp_path / "facts", off)
+            plugin = paper.plugin(tmp_path / "facts", off, **counted)
             named = {"cache": cache, "cwd": tmp_path, "PCI_BENCH_MIRROR": server.address, **NO_INTERNET}
             return pci_bench("reproduce", *arguments, "--plugin", plugin, **named)
 
@@ -52,7 +52,7 @@ def test_from_an_empty_cache_to_the_printed_number(paper, reproduce, shared, tmp
         assert f"{accuracy:.2f}" in line
         assert line.rstrip().endswith("within")
     assert "table1: as printed" in said.out
-    assert "Counted: 'chong2015' has 171 cells (the paper: 30,889)" in said.out
+    assert "Counted: 'chong2015' has 171 cells (the paper: 171)" in said.out
     sources = [line for line in said.out.splitlines() if line.startswith("From: ")]
     assert "spidey.ccbr.utoronto.ca/~okraus/DeepLoc_full_datasets.zip, sha256 " in sources[0]
     assert "as published" in sources[1]
@@ -69,6 +69,13 @@ def test_a_number_that_is_5_points_off_is_named_and_the_exit_code_is_1(paper, re
     assert "-5.00" in line
     assert line.rstrip().endswith("OUTSIDE")
     assert "table1: not as printed" in said.out
+
+
+def test_of_another_number_of_cells_than_the_paper_counts_nothing_is_a_reproduction(reproduce, shared):
+    said = reproduce("table1", "--yes", cache=shared, cells=None)
+    assert said.code == 2, said.out + said.err
+    assert "Not a reproduction: chong2015 has 171 cells, and the paper counts 30,889." in said.out
+    assert "within" not in said.out
 
 
 def test_what_cannot_be_had_is_said_with_every_source_and_the_exit_code_is_2(reproduce, tmp_path):

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pci_bench import weights
 from pci_bench.api.dataset import DATASETS, load_dataset
-from pci_bench.data.cells import PART
+from pci_bench.data.cells import PART, DatasetMeta
 from pci_bench.data.counts import said_of
 from pci_bench.errors import UserError
 from pci_bench.features.names import parse
@@ -174,6 +174,8 @@ def compared(
     metas = {run.dataset: DATASETS.get(run.dataset).meta for run in runs}
     others = [f"{name} is another copy of the cells of {m.variant_of}" for name, m in metas.items() if m.variant_of]
     others += [f"of {name} there is {m.version.removesuffix(PART)}, a part" for name, m in metas.items() if m.is_part]
+    if item.tolerance is not None:
+        others += _other_counts(results, metas)
     variant = "; ".join(others)
     numbers = [
         number
@@ -198,6 +200,16 @@ def compared(
         sources=sources,
         folders=folders,
     )
+
+
+def _other_counts(results: Sequence[Result], metas: Mapping[str, DatasetMeta]) -> list[str]:
+    """Return of which datasets there are not as many cells as the paper counts, so that they are not its cells."""
+    found = {r.dataset.name: r.dataset.n_cells for r in results}
+    return [
+        f"{name} has {found[name]:,} cells, and the paper counts {metas[name].paper['cells']:,}"
+        for name in found
+        if name in metas and found[name] != metas[name].paper.get("cells", found[name])
+    ]
 
 
 def on_stand_in(run: ItemRun) -> ItemRun:
