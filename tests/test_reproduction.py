@@ -11,9 +11,10 @@ from pci_bench.reproduction import written
 from pci_bench.reproduction.claims import CLAIMS, Claim, claims_of
 from pci_bench.reproduction.estimate import Estimate, estimated, passes_of, rates
 from pci_bench.reproduction.items import Item, ItemRun, chosen, items
-from pci_bench.reproduction.needs import State, lacking, needs_of, weights_need
+from pci_bench.reproduction.needs import Need, State, get_for, lacking, needs_of, weights_need
 from pci_bench.reproduction.outcome import Number, Outcome, Verdict, code_of
 from pci_bench.reproduction.reproduce import plan, reproduce
+from pci_bench.system.progress import Progress
 
 NAMES = list(items())
 TABLE1 = items()["table1"]
@@ -188,3 +189,16 @@ def test_where_the_number_of_cells_is_not_known_only_the_rest_is_timed():
     assert "about" in Estimate(100.0, (), 2, 75.0).text()
     assert Estimate(100.0, ("a",), 2, 75.0).text().endswith("; and what a needs, whose cells are not read yet")
     assert estimated(items()["bbbc021-moa"].runs).text().startswith("about a minute")
+
+
+def test_weights_are_not_fetched_for_a_run_whose_dataset_cannot_be_had(cache, monkeypatch):
+    asked = []
+
+    def get(need, progress, choices):
+        asked.append(need.name)
+        raise UserError("no server")
+
+    monkeypatch.setattr(Need, "get", get)
+    reasons = get_for(items()["table1"].runs, Progress())
+    assert asked == ["chong2015"]
+    assert reasons == {"chong2015": "no server"}

@@ -73,7 +73,7 @@ def reproduce(
     check_writable(out_folder)
     _ask(planned, yes=yes)
     progress = ConsoleProgress(err)
-    reasons = needs.get_all(planned.needs, progress, choices)
+    reasons = needs.get_for(planned.runs, progress, choices)
     outcomes = []
     for item in wanted:
         made = reproduced(

@@ -180,14 +180,31 @@ def lacking(run: ItemRun, failed: Container[str] = ()) -> dict[str, Need]:
 
     Where the dataset or annotations lack, all of them do; also where they are here, but what was `failed` to be fetched is not.
     """
-    shared = [dataset_need(run.dataset), *map(annotations_need, filter(None, (run.ontology, run.table)))]
-    shared = [need for need in shared if need.state is not State.here or need.name in failed]
+    shared = _shared_lacks(run, failed)
     lacks: dict[str, Need] = {}
     for features in run.features:
         need = shared[0] if shared else weights_need(features)
         if need is not None and (shared or need.state is not State.here):
             lacks[features] = need
     return lacks
+
+
+def _shared_lacks(run: ItemRun, failed: Container[str] = ()) -> list[Need]:
+    """Return what lacks of a run's dataset and annotations, without which none of its feature sets can be computed."""
+    shared = [dataset_need(run.dataset), *map(annotations_need, filter(None, (run.ontology, run.table)))]
+    return [need for need in shared if need.state is not State.here or need.name in failed]
+
+
+def get_for(runs: Sequence[ItemRun], progress: Progress, choices: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Get what runs need: datasets and annotations first, then the weights of those runs that have theirs.
+
+    Returns what :func:`get_all` returns. Where a dataset has another copy that is here, its runs count as having it.
+    """
+    reasons = get_all(
+        [need for need in needs_of(runs, choices or ()) if need.kind is not Kind.weights], progress, choices
+    )
+    ready = [run for run in runs if all(need.stand_in for need in _shared_lacks(run, reasons))]
+    return reasons | get_all([need for need in needs_of(ready) if need.kind is Kind.weights], progress)
 
 
 def get_all(needs: Sequence[Need], progress: Progress, choices: Mapping[str, str] | None = None) -> dict[str, str]:

@@ -33,6 +33,7 @@ class Plan:
     """What items need and how long they take, before anything is fetched."""
 
     items: Sequence[Item]
+    runs: Sequence[ItemRun]
     needs: Sequence[Need]
     estimate: Estimate
 
@@ -67,7 +68,7 @@ def plan(items: Sequence[Item], without: Collection[str] = (), choices: Collecti
             raise UserError(
                 f"Nothing that {enumerated([i.name for i in items])} needs is fetched by --{option}. Leave it out."
             )
-    return Plan(items, needs_of(runs, choices), estimated(runs))
+    return Plan(items, runs, needs_of(runs, choices), estimated(runs))
 
 
 def reproduce(
