@@ -34,7 +34,7 @@ def data_list(plugin: PluginOption = None) -> None:
     def row(name: str, here: Inventory, licence: str) -> tuple[str, ...]:
         short = "; ".join(re.split(r"[,:(]", part)[0].strip() for part in licence.split(";"))
         state = f"{here.state}, {megabytes(here.bytes)}" if here.bytes else here.state
-        return (name, people(here.cells), people(here.classes), state, short or "none stated")
+        return (name, people(here.cells), people(here.classes), state, short)
 
     named = {name: DATASETS.get(name) for name in DATASETS}
     here = {name: inventory_of(dataset) for name, dataset in named.items()}

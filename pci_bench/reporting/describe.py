@@ -149,7 +149,7 @@ def _features(name: str) -> Description | None:
 
 def _group(name: str) -> Description | None:
     members = features.groups().get(name.partition("@")[0])
-    if members is None:
+    if members is None or ("@" in name and _weights(name)):  # which says more
         return None
     places = dict.fromkeys(str(EXTRACTORS.origin(f.extractor_name)) for f in members)
     return [
