@@ -148,8 +148,11 @@ def _features(name: str) -> Description | None:
 
 
 def _group(name: str) -> Description | None:
-    members = features.groups().get(name.partition("@")[0])
-    if members is None or ("@" in name and _weights(name)):  # which says more
+    from pci_bench import weights
+
+    family, _, rest = name.partition("@")
+    members = features.groups().get(family)
+    if members is None or rest in weights.declared().get(family, {}):  # as weights, more is said of it
         return None
     places = dict.fromkeys(str(EXTRACTORS.origin(f.extractor_name)) for f in members)
     return [
