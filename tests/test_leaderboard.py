@@ -10,7 +10,8 @@ import pytest
 from factories import make_result
 
 from pci_bench import UserError
-from pci_bench.runs.leaderboard import chosen, csv, json_rows, markdown, rankings, separable
+from pci_bench.runs.leaderboard import chosen, csv, json_rows, markdown, rankings
+from pci_bench.runs.paired import separable
 
 
 def result(name, right, *, n=400, sha256="abc", started="2026-01-01", predictions=True, interval=0.02):

@@ -8,9 +8,8 @@ from typing import Any
 
 from pci_bench.errors import UserError
 from pci_bench.reporting.tables.fill import CHANCE
-from pci_bench.runs.paired import paired_interval
+from pci_bench.runs.paired import separable
 from pci_bench.runs.results import Result, headline, metric_of, parameters
-from pci_bench.statistics.intervals import LEVEL
 from pci_bench.system.text import csv_table, markdown_table
 from pci_bench.system.text import markdown as in_markdown
 
@@ -38,27 +37,6 @@ class Ranking:
     def title(self) -> str:
         """What is ranked, on what."""
         return f"{self.evaluator} ({self.params}) on {self.dataset}: {self.metric.replace('_', ' ')}"
-
-
-def separable(better: Result, worse: Result, metric: str, *, comparisons: int = 1) -> bool:
-    """Return whether the interval of the paired difference leaves out 0; without predictions, whether intervals are disjoint.
-
-    Parameters
-    ----------
-    better, worse
-        Two results of one evaluation.
-    metric
-        What is compared.
-    comparisons
-        How many pairs could be compared: the paired interval's level is 1 − 0.05 / `comparisons` (Bonferroni), so that with
-        a chance of at most 5 % any two equally good ones of a ranking are called different.
-    """
-    paired = paired_interval(worse, better, 1 - (1 - LEVEL) / comparisons) if metric == "balanced_accuracy" else None
-    if paired is not None:
-        return paired[0] > 0
-    if metric not in better.intervals or metric not in worse.intervals:
-        return better.metrics[metric] != worse.metrics[metric]
-    return better.intervals[metric][0] > worse.intervals[metric][1]
 
 
 def chosen(

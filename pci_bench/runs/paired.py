@@ -65,6 +65,27 @@ def paired_interval(old: Result, new: Result, level: float = LEVEL) -> tuple[flo
     return spreads["difference"].times(factor).interval(value, level=level, low=-1, high=1)
 
 
+def separable(better: Result, worse: Result, metric: str, *, comparisons: int = 1) -> bool:
+    """Return whether the interval of the paired difference leaves out 0; without predictions, whether intervals are disjoint.
+
+    Parameters
+    ----------
+    better, worse
+        Two results of one evaluation.
+    metric
+        What is compared.
+    comparisons
+        How many pairs could be compared: the paired interval's level is 1 − 0.05 / `comparisons` (Bonferroni), so that with
+        a chance of at most 5 % any two equally good ones of a ranking are called different.
+    """
+    paired = paired_interval(worse, better, 1 - (1 - LEVEL) / comparisons) if metric == "balanced_accuracy" else None
+    if paired is not None:
+        return paired[0] > 0
+    if metric not in better.intervals or metric not in worse.intervals:
+        return better.metrics[metric] != worse.metrics[metric]
+    return better.intervals[metric][0] > worse.intervals[metric][1]
+
+
 def joined(old: Result, new: Result) -> pd.DataFrame | None:
     """Return one row per cell with how often each side is right, its folds, and its ``group`` where both know the confounder.
 
