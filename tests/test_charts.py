@@ -10,6 +10,7 @@ import pytest
 import vl_convert
 
 from pci_bench.reporting.html.charts import Point, Recalls, bars, curves, scatter
+from pci_bench.reporting.palette import family
 
 THEME = {"range": {"category": ["#111111", "#222222", "#333333"], "pair": ["#aa0000", "#00aa00"]}}
 CLASSES = ["ER", "Golgi", 'a "b" <c>']
@@ -96,12 +97,14 @@ def test_charts_have_no_colours_but_those_of_the_theme():
     charts = [bars([ALL, OTHERS]), curves("loo-knn", ["conv1", "conv2", "conv10"], POINTS), scatter(3, 3)]
     assert not re.search(r"#[0-9a-fA-F]{3,6}\b", json.dumps(charts))
     assert {bar.get("fill") for bar in marks(charts[0], "bar")} == {"#aa0000", "#00aa00"}
-    assert {p.get("fill") for p in marks(charts[1], "point")} == {"#111111", "#222222"}
+    assert charts[1]["encoding"]["color"]["scale"]["range"] == [
+        family(n).colour for n in dict.fromkeys(p.network for p in POINTS)
+    ]
 
 
 def test_an_embedding_has_a_point_for_each_and_fades_all_but_the_class_in_focus():
     points = [{"x": 0.1 * i, "y": 0.1 * i, "code": code} for i, code in enumerate((0, 1, 1, 9))]
-    seen = {"xs": [0, 1], "ys": [0, 1], "focus": 1}
+    seen = {"xs": [0, 1], "ys": [0, 1], "focus": 1, "first": 0, "end": 8, "grey": "#888888"}
     spec = scatter(len(points), 10) | {
         "width": 300,
         "height": 200,
@@ -109,7 +112,7 @@ def test_an_embedding_has_a_point_for_each_and_fades_all_but_the_class_in_focus(
         "data": [{"name": "points", "values": points}],
     }
     found = [e for e in drawn(spec) if e.tag.endswith("path") and e.get("opacity")]
-    assert [e.get("opacity") for e in found] == ["0.06", "1", "1", "0.06"]
-    assert [e.get("fill") for e in found] == ["#111111", "#222222", "#222222", "#111111"]  # three colours, in turn
-    assert len({e.get("d") for e in found[:3]}) == 1
-    assert found[3].get("d") != found[0].get("d")  # from the ninth class on another symbol
+    assert [e.get("opacity") for e in found] == ["0.06", "0.06", "0.9", "0.9"]  # the class in focus is drawn last
+    assert [e.get("fill") for e in found] == ["#888888", "#888888", "#222222", "#222222"]
+    assert len({found[n].get("d") for n in (0, 2, 3)}) == 1
+    assert found[1].get("d") != found[0].get("d")  # from the ninth class on another symbol

@@ -19,7 +19,8 @@ import pci_bench
 from pci_bench.data.examples import as_table, from_table, of_clusters, spread_over_scores
 from pci_bench.reporting.figures import FIGURES, draw
 from pci_bench.reporting.figures.base import described, provenance_of
-from pci_bench.reporting.figures.embedding import LARGEST, looks
+from pci_bench.reporting.figures.embedding import looks
+from pci_bench.reporting.palette import HIGHLIGHTED, MOST_CLASSES
 from pci_bench.runs.results import Result, read_result, write_result
 from pci_bench.system.drawing import SMALLEST, distinct_colours, new_figure, save, shortened, title
 
@@ -259,13 +260,28 @@ def test_a_class_looks_the_same_in_every_screen_and_like_no_other(drawn):
     (legend,) = figure.legends
     assert [t.get_text() for t in legend.get_texts()] == ["a", "b", "c"]
     many = looks(np.array(MANY))
-    assert len(many) == len(set(many.values())) == LARGEST
+    assert len(many) == len(set(many.values())) == MOST_CLASSES
     assert len(set(distinct_colours(23))) == 23
 
 
-def test_classes_beyond_those_with_a_look_are_counted(drawn):
-    (figure,) = drawn([embedded(MANY)]).values()
-    assert [t.get_text() for t in figure.legends[0].get_texts()][-1] == f"{40 - LARGEST} others"
+def test_at_most_eight_classes_are_in_colour_at_a_time_and_the_others_counted(drawn):
+    figures = drawn([embedded(MANY)])
+    assert list(figures) == ["umap-planted", "umap-planted-2", "umap-planted-3"]
+    seen = []
+    for figure in figures.values():
+        *names, others = [t.get_text() for t in figure.legends[0].get_texts()]
+        assert len(names) == HIGHLIGHTED
+        assert others == f"{40 - HIGHLIGHTED} others"
+        seen += names
+    assert len(set(seen)) == MOST_CLASSES
+
+
+def test_an_embedding_is_drawn_with_one_scale_for_both_axes(drawn):
+    (figure,) = drawn([embedded(["a", "b"] * 4)]).values()
+    figure.draw_without_rendering()
+    (axes,) = figure.axes
+    (left, low), (right, high) = axes.transData.transform([(0, 0), (1, 1)])
+    assert right - left == pytest.approx(high - low)
 
 
 def test_accuracy_by_class_is_the_share_of_the_class_that_is_found(drawn):

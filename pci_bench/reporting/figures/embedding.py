@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pci_bench.api.registry import natural_key
 from pci_bench.reporting.figures.base import described, register_figures
+from pci_bench.reporting.palette import COLOURS, HIGHLIGHTED, SHAPES, class_looks
 from pci_bench.runs.results import Result
-from pci_bench.system.drawing import COLOURS, FAINT, INK, new_figure, title
+from pci_bench.system.drawing import FAINT, INK, new_figure, title
 from pci_bench.system.files import escape
 from pci_bench.system.text import plot_text
 
@@ -22,12 +22,11 @@ if TYPE_CHECKING:
     from matplotlib.lines import Line2D
 
 COLUMNS = 3
-LARGEST = 24  # classes with a look of their own; the rest share grey
 # Eight colours that every eye tells apart, three shapes that stay apart where colours repeat.
-SHAPES: tuple[dict[str, Any], ...] = (
-    {"marker": "o", "linewidths": 0},
-    {"marker": "^", "linewidths": 0.5, "edgecolors": INK},
-    {"marker": "x", "linewidths": 0.9},
+STYLES: tuple[dict[str, Any], ...] = (
+    {"linewidths": 0},
+    {"linewidths": 0.5, "edgecolors": INK},
+    {"linewidths": 0.9},
 )
 IN_NAME = 26  # characters of a line of the legend
 
@@ -37,7 +36,7 @@ def cell_figures(results: Sequence[Result]) -> Iterator[tuple[str, Figure]]:
     """Yield one figure of all feature sets side by side."""
     dataset = results[0].dataset
     text = f"UMAP of {results[0].details['n_points']:,} cells, {dataset.name}"
-    yield f"umap-{escape(dataset.name)}", described(scatter(results, text=text), results, _how(results))
+    yield from _scatters(f"umap-{escape(dataset.name)}", text, results)
 
 
 @register_figures("protein-umap", all_datasets=True)
@@ -46,7 +45,21 @@ def protein_figures(results: Sequence[Result]) -> Iterator[tuple[str, Figure]]:
     datasets = list(dict.fromkeys(r.dataset.name for r in results))
     stem = f"protein-umap-{escape('-'.join(datasets))}"
     text = f"UMAP of proteins by the mean features of their cells, {', '.join(datasets)}"
-    yield stem, described(scatter(results, text=text), results, _how(results))
+    yield from _scatters(stem, text, results)
+
+
+def _scatters(stem: str, text: str, results: Sequence[Result]) -> Iterator[tuple[str, Figure]]:
+    """Yield a figure for every eight classes, in which those are in colour: more cannot be told apart at a time."""
+    names = list(looks(_labels(results)))
+    groups = [names[start : start + HIGHLIGHTED] for start in range(0, len(names), HIGHLIGHTED)] or [[]]
+    for number, classes in enumerate(groups, 1):
+        words = f"; in colour: {classes[0]} to {classes[-1]}" if len(groups) > 1 else ""
+        figure = scatter(results, text=text + words, classes=classes)
+        yield f"{stem}-{number}" if number > 1 else stem, described(figure, results, _how(results))
+
+
+def _labels(results: Sequence[Result]) -> np.ndarray:
+    return np.concatenate([points_of(r)["label"].to_numpy(str) for r in results])
 
 
 def _how(results: Sequence[Result]) -> str:
@@ -56,17 +69,14 @@ def _how(results: Sequence[Result]) -> str:
         f"{neighbours} neighbours, minimum distance {distance:g}" for neighbours, distance in parameters
     )
     return (
-        f"Euclidean, {settings}; axes have no unit. "
+        f"Near points have similar features; distances between groups and their sizes mean nothing. Euclidean, {settings}. "
         "Trustworthiness: 1 where neighbours in the picture are neighbours in the features."
     )
 
 
 def looks(labels: np.ndarray) -> dict[str, tuple[str, int]]:
     """Return the colour and the number of the shape of the most frequent classes, in natural order; "" is no class."""
-    distinct, counts = np.unique(labels[labels != ""], return_counts=True)
-    largest = distinct[np.argsort(-counts, kind="stable")][:LARGEST]
-    named = sorted(map(str, largest), key=natural_key)
-    return {name: (COLOURS[i % len(COLOURS)], i // len(COLOURS)) for i, name in enumerate(named)}
+    return {name: (look.on(COLOURS), look.shape) for name, look in class_looks(labels).items()}
 
 
 def points_of(result: Result) -> pd.DataFrame:
@@ -76,11 +86,11 @@ def points_of(result: Result) -> pd.DataFrame:
     return table.assign(label=table["label"].astype("string").fillna(""))
 
 
-def scatter(results: Sequence[Result], *, text: str) -> Figure:
-    """Return one panel per result; points coloured by label, drawn in an order that hides no class behind another."""
+def scatter(results: Sequence[Result], *, text: str, classes: Sequence[str]) -> Figure:
+    """Return one panel per result; points of some classes in their colours, in an order that hides no class behind another."""
     tables = [points_of(r) for r in results]
-    labels = np.concatenate([t["label"].to_numpy(str) for t in tables])
-    styles = looks(labels)
+    labels = _labels(results)
+    styles = {name: look for name, look in looks(labels).items() if name in classes}
     names = [textwrap.fill(name, IN_NAME) for name in styles]
     beside = 0.45 + 0.065 * max((len(line) for name in names for line in name.splitlines()), default=0)
     columns = min(COLUMNS, len(results))
@@ -112,8 +122,8 @@ def legend_handles(labels: np.ndarray, styles: dict[str, tuple[str, int]]) -> li
 
     names = [textwrap.fill(name, IN_NAME) for name in styles]
     handles = [
-        Line2D([], [], linestyle="", marker=SHAPES[shape]["marker"], color=colour, markersize=5.5, label=plot_text(name),
-               markeredgecolor=SHAPES[shape].get("edgecolors", colour), markeredgewidth=SHAPES[shape]["linewidths"])
+        Line2D([], [], linestyle="", marker=SHAPES[shape].matplotlib, color=colour, markersize=5.5, label=plot_text(name),
+               markeredgecolor=STYLES[shape].get("edgecolors", colour), markeredgewidth=STYLES[shape]["linewidths"])
         for name, (colour, shape) in zip(names, styles.values(), strict=True)
     ]  # fmt: skip
     if (~np.isin(labels, list(styles))).any():
@@ -132,12 +142,14 @@ def draw_points(axes: Axes, table: pd.DataFrame, styles: dict[str, tuple[str, in
     unstyled = ~np.isin(labels, list(styles))
     if unstyled.any():
         axes.scatter(x[unstyled], y[unstyled], s=size * 0.7, color=FAINT, linewidths=0, rasterized=True)
-    for number, shape in enumerate(SHAPES):
+    for number, style_of_shape in enumerate(STYLES):
         of_shape = np.array([styles.get(label, ("", -1))[1] == number for label in labels], bool)
         if of_shape.any():
             colours = [styles[label][0] for label in labels[of_shape]]
-            style = {**shape, "linewidths": shape["linewidths"] * min(1, size / 8)}
-            axes.scatter(x[of_shape], y[of_shape], s=size, c=colours, alpha=0.85, rasterized=True, **style)
+            style = {**style_of_shape, "linewidths": style_of_shape["linewidths"] * min(1, size / 8)}
+            axes.scatter(x[of_shape], y[of_shape], s=size, c=colours, alpha=0.85, rasterized=True,
+                         marker=SHAPES[number].matplotlib, **style)  # fmt: skip
+    axes.set_aspect("equal", adjustable="datalim")  # one scale for both axes, as in the report
     axes.set_xticks([])
     axes.set_yticks([])
     axes.spines[:].set_color(FAINT)

@@ -6,9 +6,13 @@ rules.
 
 from __future__ import annotations
 
+import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
+
+from pci_bench.reporting.palette import HIGHLIGHTED, SHAPES, family
 
 Spec = dict[str, Any]
 
@@ -24,8 +28,6 @@ NETWORK_SYMBOLS = (
     ("cross", "✚"),
     ("triangle-down", "▼"),
 )
-CLASS_SYMBOLS = (("circle", "●"), ("triangle-up", "▲"), ("square", "■"))
-COLOURS_OF_THEME = 8  # after as many classes, the next symbol
 
 
 def bracketed(value: float, low_high: Sequence[float] | None = None) -> str:
@@ -146,7 +148,7 @@ class Point:
 
 
 def curves(title: str, layers: Sequence[str], points: Sequence[Point]) -> Spec:
-    """Return curves of balanced accuracy over layers: a colour and a symbol for each network, dashes for other neighbours.
+    """Return curves of balanced accuracy over layers: the colour of its family and a symbol for each network, dashes for other neighbours.
 
     Parameters
     ----------
@@ -155,7 +157,7 @@ def curves(title: str, layers: Sequence[str], points: Sequence[Point]) -> Spec:
     layers
         In the network's order.
     points
-        In the order in which networks and neighbours get their colours and dashes.
+        In the order in which networks and neighbours get their symbols and dashes.
     """
     networks, neighbours = (
         list(dict.fromkeys(names)) for names in zip(*((p.network, p.neighbours) for p in points), strict=True)
@@ -182,7 +184,7 @@ def curves(title: str, layers: Sequence[str], points: Sequence[Point]) -> Spec:
                 "title": None,
                 "axis": {"labelAngle": -45 if len(layers) > 6 else 0},
             },
-            "color": of_network | {"scale": {"domain": networks, "range": "category"}},
+            "color": of_network | {"scale": {"domain": networks, "range": [family(n).colour for n in networks]}},
         },
         layer=[
             {
@@ -206,13 +208,230 @@ def curves(title: str, layers: Sequence[str], points: Sequence[Point]) -> Spec:
     )
 
 
+@dataclass(frozen=True)
+class RankedRow:
+    """A bar of the ranked chart: a feature set's number as it is printed, its group ("" competes), and the colour of its family."""
+
+    group: str
+    name: str
+    family: str
+    colour: int | None
+    value: float
+    low: float | None
+    high: float | None
+    text: str
+    seeds: int = 1
+    tied: bool = False
+
+
+def _ticks(low: float, high: float) -> list[float]:
+    """Return at most six round numbers between two others.
+
+    >>> _ticks(0, 96.8), _ticks(-0.2, 0.9)
+    ([0.0, 20.0, 40.0, 60.0, 80.0], [-0.2, 0.0, 0.2, 0.4, 0.6, 0.8])
+    """
+    rough = (high - low) / 6 or 1.0
+    power = 10.0 ** math.floor(math.log10(rough))
+    step = next(m * power for m in (1, 2, 5, 10) if m * power >= rough)
+    return [round(n * step, 12) for n in range(math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9) + 1)]
+
+
+def ranked_bars(rows: Sequence[RankedRow], *, metric: str, chance: float | None) -> Spec:
+    """Return bars with intervals in the order of the rows; what does not compete stands below, under the name of its group.
+
+    The colours of the scale are places in the palette, None for grey, which the page's theme fills in.
+
+    Examples
+    --------
+    >>> rows = [RankedRow("", "a", "mine", 0, 60.0, 55.0, 65.0, "60.0 [55.0, 65.0]"), RankedRow("controls", "b", "control", None, 20.0, None, None, "20.0")]
+    >>> ranked_bars(rows, metric="balanced accuracy (%)", chance=10.0)["encoding"]["y"]["sort"]
+    ['a', 'controls:', 'b']
+    """
+    order: list[str] = []
+    names = [f"≈ {r.name}" if r.tied else r.name for r in rows]
+    for row, name in zip(rows, names, strict=True):
+        if row.group and f"{row.group}:" not in order:
+            order.append(f"{row.group}:")
+        order.append(name)
+    headings = [name for name in order if name not in names]
+    families = {r.family: r.colour for r in rows}
+    ends = [v for r in rows for v in (r.value, r.low, r.high) if v is not None] or [0.0]
+    low, high = min(0.0, *ends), max(0.0, *ends)
+    x = {
+        "field": "value",
+        "type": "quantitative",
+        "title": metric,
+        "scale": {"domain": [low, low + 1.42 * (high - low)], "nice": False},  # with room for the numbers
+        "axis": {"values": _ticks(low, high), "grid": False},
+    }
+    values = [
+        {"name": name, "family": r.family, "value": r.value, "low": r.low, "high": r.high, "text": r.text,
+         "end": r.value if r.high is None else max(r.high, r.value), "said": f"{r.name}{f' ({r.group})' if r.group else ''}: {r.text}"}
+        for r, name in zip(rows, names, strict=True)
+    ]  # fmt: skip
+    layers: list[Spec] = [
+        {
+            "mark": {"type": "bar", "height": {"band": 0.62}},
+            "encoding": {
+                "x": x,
+                "color": {
+                    "field": "family",
+                    "type": "nominal",
+                    "scale": {"domain": list(families), "range": list(families.values())},
+                    "legend": None,
+                },
+                "description": {"field": "said"},
+            },
+        },
+        {
+            "transform": [{"filter": "isValid(datum.low)"}],
+            "mark": {"type": "rule", "strokeWidth": 1.5, "aria": False},
+            "encoding": {"x": {"field": "low", "type": "quantitative"}, "x2": {"field": "high"}},
+        },
+        {
+            "mark": {"type": "text", "align": "left", "dx": 6, "aria": False},
+            "encoding": {"x": {"field": "end", "type": "quantitative"}, "text": {"field": "text"}},
+        },
+    ]
+    if chance is not None:
+        layers.append(
+            {
+                "data": {"values": [{"chance": chance}]},
+                "mark": {"type": "rule", "strokeDash": [4, 3], "aria": False},
+                "encoding": {"x": {"field": "chance", "type": "quantitative"}, "y": None},
+            }
+        )
+    return vega_lite(
+        "Bars: feature sets ranked in the strictest column, then what does not compete",
+        height=26 * len(order),
+        data={"values": values},
+        encoding={
+            "y": {
+                "field": "name",
+                "type": "nominal",
+                "sort": order,
+                "scale": {"domain": order},
+                "title": None,
+                "axis": {
+                    "ticks": False,
+                    "domain": False,
+                    "labelLimit": 260,
+                    "labelFontStyle": {
+                        "condition": {"test": f"indexof({json.dumps(headings)}, datum.value) >= 0", "value": "italic"},
+                        "value": "normal",
+                    },
+                },
+            }
+        },
+        layer=layers,
+    )
+
+
+@dataclass(frozen=True)
+class Line:
+    """How a feature set is drawn over levels: the place of its colour in the palette or None for grey, and its symbol."""
+
+    name: str
+    colour: int | None
+    symbol: str
+    letter: str
+
+
+@dataclass(frozen=True)
+class Rung:
+    """What a feature set reaches at one level, and how that is said."""
+
+    name: str
+    level: str
+    value: float
+    low: float | None
+    high: float | None
+    said: str
+
+
+def ladder(
+    levels: Sequence[str], lines: Sequence[Line], rungs: Sequence[Rung], *, metric: str, chance: Sequence[float | None]
+) -> Spec:
+    """Return a line for each feature set over levels of strictness; grey lines are broken, chance is dotted.
+
+    Parameters
+    ----------
+    levels
+        From the loosest to the strictest; lines may be broken.
+    lines
+        In the order of the key.
+    rungs
+        Every point.
+    metric
+        The title of the axis.
+    chance
+        Of each level, or None.
+    """
+    names = [line.name for line in lines]
+    scale = {"domain": names, "range": [line.colour for line in lines]}
+    color = {"field": "name", "type": "nominal", "scale": scale, "legend": None}
+    dash = {"domain": names, "range": [[1, 0] if line.colour is not None else [5, 4] for line in lines]}
+    y = {"field": "value", "type": "quantitative", "title": metric, "scale": {"zero": True}}
+    layers: list[Spec] = [
+        {
+            "mark": {"type": "line", "strokeWidth": 2, "aria": False},
+            "encoding": {"y": y, "strokeDash": {"field": "name", "scale": dash, "legend": None}},
+        },
+        {
+            "transform": [{"filter": "isValid(datum.low)"}],
+            "mark": {"type": "rule", "strokeWidth": 1, "aria": False},
+            "encoding": {"y": {"field": "low", "type": "quantitative"}, "y2": {"field": "high"}},
+        },
+        {
+            "mark": {"type": "point", "filled": True, "size": 70},
+            "encoding": {
+                "y": y,
+                "shape": {
+                    "field": "name",
+                    "scale": {"domain": names, "range": [line.symbol for line in lines]},
+                    "legend": None,
+                },
+                "description": {"field": "said"},
+            },
+        },
+    ]
+    known = [{"level": level, "chance": c} for level, c in zip(levels, chance, strict=True) if c is not None]
+    if known:
+        layers.append(
+            {
+                "data": {"values": known},
+                "mark": {"type": "line", "strokeDash": [1, 3], "aria": False, "style": "chance"},
+                "encoding": {"y": {"field": "chance", "type": "quantitative"}, "color": None},
+            }
+        )
+    return vega_lite(
+        "Lines: every feature set from the loosest comparison to the strictest",
+        height=320,
+        data={"values": [vars(r) for r in rungs]},
+        encoding={
+            "x": {
+                "field": "level",
+                "type": "ordinal",
+                "sort": list(levels),
+                "title": None,
+                "axis": {"labelAngle": 0, "labelExpr": "split(datum.label, '\\n')", "labelLimit": 0, "labelPadding": 6},
+                "scale": {"type": "point", "padding": 0.35},
+            },
+            "color": color,
+        },
+        layer=layers,
+    )
+
+
 def scatter(n_points: int, n_classes: int) -> Spec:
     """Return points of an embedding, in Vega; the page adds its size, the data ``points`` and the signals of what is seen.
 
-    Points are ``x``, ``y`` and ``code``, the number of a class. Signals are the domains ``xs`` and ``ys``, and ``focus``: the class that is
-    seen alone, or −1.
+    Points are ``x``, ``y`` and ``code``, the number of a class. Signals are the domains ``xs`` and ``ys``; ``focus``, the class that is
+    seen alone, or −1; and ``first`` and ``end`` of the classes that are in colour where there is none: at most eight, which the eye can
+    tell apart; the others are ``grey``.
     """
-    symbols = [symbol for symbol, _ in CLASS_SYMBOLS]
+    coloured = "(focus < 0 ? datum.code >= first && datum.code < end : datum.code === focus)"
+    symbols = [shape.vega for shape in SHAPES]
     return {
         "$schema": VEGA,
         "padding": 0,
@@ -232,14 +451,15 @@ def scatter(n_points: int, n_classes: int) -> Spec:
                 "from": {"data": "points"},
                 "encode": {
                     "enter": {
-                        "shape": {"signal": f"{symbols}[floor(datum.code / {COLOURS_OF_THEME}) % {len(symbols)}]"},
+                        "shape": {"signal": f"{symbols}[floor(datum.code / {HIGHLIGHTED}) % {len(symbols)}]"},
                         "size": {"signal": f"clamp((width < 640 ? 40000 : 80000) / {n_points}, 6, 60)"},
                     },
                     "update": {
                         "x": {"scale": "x", "field": "x"},
                         "y": {"scale": "y", "field": "y"},
-                        "fill": {"scale": "colour", "field": "code"},
-                        "opacity": {"signal": "focus < 0 ? 0.85 : datum.code === focus ? 1 : 0.06"},
+                        "fill": {"signal": f"{coloured} ? scale('colour', datum.code) : grey"},
+                        "opacity": {"signal": f"{coloured} ? 0.9 : focus < 0 ? 0.25 : 0.06"},
+                        "zindex": {"signal": f"{coloured} ? 1 : 0"},
                     },
                 },
             }

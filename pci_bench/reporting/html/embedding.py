@@ -8,20 +8,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pci_bench.api.registry import natural_key
 from pci_bench.data.observations import obs_strings
 from pci_bench.reporting.headline import first_features
 from pci_bench.reporting.html.cells import Shown
-from pci_bench.reporting.html.charts import CLASS_SYMBOLS, COLOURS_OF_THEME, scatter
+from pci_bench.reporting.html.charts import scatter
+from pci_bench.reporting.palette import COLOURS, GREY, HIGHLIGHTED, ON_DARK, SHAPES, class_looks
 from pci_bench.runs.results import Result, parameters
-from pci_bench.system.drawing import COLOURS, distinct_colours, mixed
 
 if TYPE_CHECKING:
     import pandas as pd
 
-LARGEST = 24  # classes with a colour of their own; the rest share grey
 NO_CELL = 65535
-GREY = "#8a8a8a"
 
 
 def embeddings(results: Sequence[Result]) -> list[Result]:
@@ -64,8 +61,8 @@ def _view(
     what = "cell" if "cell" in table else str(table.columns[0])
     names = table[what].astype(str).to_numpy()
     labels = obs_strings(table, "label")
-    kinds, counts = np.unique(labels[labels != ""], return_counts=True)
-    named = sorted(map(str, kinds[np.argsort(-counts, kind="stable")][:LARGEST]), key=natural_key)
+    looks = class_looks(labels)
+    named = list(looks)
     has_others = bool((~np.isin(labels, named)).any())
     codes = {label: number for number, label in enumerate(named)}
     order = np.random.default_rng(0).permutation(len(table))  # so that no class hides behind another
@@ -76,7 +73,8 @@ def _view(
         else NO_CELL
         for i in order
     ]
-    light, dark = distinct_colours(len(named)), dark_colours(len(named))
+    points = table[["umap_1", "umap_2"]].to_numpy(float)
+    low, span = points.min(axis=0), _span(points)
     trust = result.metrics.get("trustworthiness")
     n_crops = sum(p != NO_CELL for p in positions)
     legend_labels = [*named, *(["others"] if has_others else [])]
@@ -85,34 +83,38 @@ def _view(
         "title": title,
         "what": what,
         "name": f"UMAP of {len(table)} {what}s: {title}",
-        "said": f"{len(table):,} {what}s, of which {n_crops:,} have a crop here. Distances are not to scale: a UMAP is a picture, not a "
-        "measurement." + ("" if trust is None else f" Trustworthiness of its neighbourhoods: {trust:.3f}."),
+        "said": f"{len(table):,} {what}s, of which {n_crops:,} have a crop here. Near points have similar features; distances between groups and the "
+        "groups' sizes mean nothing."
+        + ("" if trust is None else f" Trustworthiness of its neighbourhoods: {trust:.3f}."),
         "chart": scatter(len(table), len(legend_labels)),
         "labels": legend_labels,
-        "symbols": [CLASS_SYMBOLS[i // COLOURS_OF_THEME % len(CLASS_SYMBOLS)][1] for i in range(len(legend_labels))],
-        "light": [*light, *([GREY] if has_others else [])],
-        "dark": [*dark, *([GREY] if has_others else [])],
-        "xy": _packed(_scaled(table[["umap_1", "umap_2"]].to_numpy(float)[order]).ravel()),
+        "symbols": [
+            *(SHAPES[look.shape].letter for look in looks.values()),
+            *([SHAPES[0].letter] if has_others else []),
+        ],
+        "light": [*(look.on(COLOURS) for look in looks.values()), *([GREY] if has_others else [])],
+        "dark": [*(look.on(ON_DARK) for look in looks.values()), *([GREY] if has_others else [])],
+        "groups": [
+            [
+                f"{named[start]} to {named[min(start + HIGHLIGHTED, len(named)) - 1]}",
+                start,
+                min(start + HIGHLIGHTED, len(named)),
+            ]
+            for start in range(0, len(named), HIGHLIGHTED)
+        ],
+        "low": [float(v) for v in low],
+        "span": span,
+        "xy": _packed(np.rint(65535 * (points[order] - low) / span).ravel()),
         "codes": _packed(np.array([codes.get(labels[i], len(named)) for i in order])),
         "cells": _packed(np.array(positions)),
         "names": [] if what == "cell" else [str(names[i]) for i in order],
     }
 
 
-def _scaled(coordinates: np.ndarray) -> np.ndarray:
-    """Return coordinates as whole numbers from 0 to 65,535, one scale for both axes, so that shapes stay as they are."""
-    low = coordinates.min(axis=0)
-    span = float((coordinates.max(axis=0) - low).max()) or 1.0
-    whole: np.ndarray = np.rint(65535 * (coordinates - low) / span)
-    return whole
+def _span(points: np.ndarray) -> float:
+    """Return the larger extent of points (n, 2): one scale for both axes, so that shapes stay as they are."""
+    return float((points.max(axis=0) - points.min(axis=0)).max()) or 1.0
 
 
 def _packed(values: np.ndarray) -> str:
     return base64.b64encode(values.astype("<u2").tobytes()).decode()
-
-
-def dark_colours(n: int) -> list[str]:
-    """Return n colours for a dark ground: the palette with white for black, then lighter, then a little darker."""
-    palette = [mixed(c, 1, 0.15) for c in COLOURS[:-1]] + ["#ffffff"]
-    shades = [*palette, *(mixed(c, 1, 0.55) for c in palette[:-1]), *(mixed(c, 0, 0.35) for c in palette)]
-    return [shades[i % len(shades)] for i in range(n)]

@@ -15,6 +15,7 @@ from pci_bench.acquisition.fields import FieldOfView
 from pci_bench.acquisition.prepare import Prepared
 from pci_bench.acquisition.quality import KEPT, OUTCOMES, boundaries
 from pci_bench.data.cells import as_raw
+from pci_bench.reporting.palette import ON_DARK
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -26,9 +27,6 @@ LOW_HIGH = (1.0, 99.7)  # percentiles that are black and white
 GREYS = 48
 GLYPH = 7  # pixels of a symbol
 DASH = 3  # pixels
-
-# Of each outcome, as the page's charts have it in the dark theme.
-COLOURS = ("#56b4e9", "#ff9a5c", "#3fcf9f", "#e6a5c9", "#f5c04a", "#9fd4f5", "#f0e442", "#ffffff")
 
 
 @dataclass(frozen=True)
@@ -185,7 +183,8 @@ def png(pixels: np.ndarray) -> bytes:
     from PIL import Image
 
     greys = np.repeat(np.rint(np.linspace(0, 255, GREYS)).astype(int), 3).tolist()
-    colours = [int(colour[i : i + 2], 16) for colour in COLOURS for i in (1, 3, 5)]
+    # of each outcome, as the page's charts have it in the dark theme
+    colours = [int(colour[i : i + 2], 16) for colour in ON_DARK for i in (1, 3, 5)]
     image = Image.fromarray(pixels)
     image.putpalette(greys + colours)
     stream = io.BytesIO()

@@ -11,6 +11,7 @@ from pci_bench.reporting.figures.classification import LAYER
 from pci_bench.reporting.html.charts import DASHED, NETWORK_SYMBOLS, Point, curves
 from pci_bench.reporting.html.classes import METRIC, classified, featured
 from pci_bench.reporting.html.words import exclusion, setting
+from pci_bench.reporting.palette import family
 
 if TYPE_CHECKING:
     from pci_bench.runs.results import Result
@@ -64,7 +65,9 @@ def _view(title: str, layers: Sequence[str], points: Sequence[Point]) -> dict[st
     return {
         "title": title,
         "chart": curves(title, layers, points),
-        "networks": [[NETWORK_SYMBOLS[i % len(NETWORK_SYMBOLS)][1], name] for i, name in enumerate(networks)],
+        "networks": [
+            [NETWORK_SYMBOLS[i % len(NETWORK_SYMBOLS)][1], family(name).colour, name] for i, name in enumerate(networks)
+        ],
         "said": f"Bands: 95 % interval. {meaning}.",
         "columns": ["network", "neighbours", *layers],
         "rows": [[n, x, *(texts.get((n, x, layer), "–") for layer in layers)] for n in networks for x in neighbours],

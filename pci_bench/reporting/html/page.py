@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,6 +13,7 @@ from pci_bench.data.observations import obs_strings
 from pci_bench.data.pictures import channels_sentence, stratified
 from pci_bench.errors import UserError
 from pci_bench.reporting.html import record as run_record
+from pci_bench.reporting.html.answers import answer_views, picture, pictured
 from pci_bench.reporting.html.cells import (
     LARGEST_SAMPLE,
     Shown,
@@ -25,6 +27,7 @@ from pci_bench.reporting.html.neighbours import Galleries, galleries, gallery_vi
 from pci_bench.reporting.html.pictures import Picture, pictures
 from pci_bench.reporting.html.rendering import rendered_page
 from pci_bench.reporting.html.tables import paper_tables, result_tables
+from pci_bench.runs.frame import results_frame
 from pci_bench.runs.record import RunRecord
 from pci_bench.runs.results import Result, read_results, run_folders
 from pci_bench.system.files import atomic_file, check_replaceable, user_path
@@ -126,6 +129,7 @@ def rendered(runs: Sequence[Run], name: str, figures: Sequence[Picture], not_sho
     for number, (group, cells, gallery) in enumerate(zip(groups, opened_cells, group_galleries, strict=True)):
         run = runs_of_groups[number]
         views = {
+            "answers": answer_views(group),
             "classes": class_views(group, number, shown_cells),
             "layers": layer_views(group),
             "umaps": embedding_views(group, number, shown_cells, _cell_of_protein(cells, number, shown_cells)),
@@ -138,6 +142,7 @@ def rendered(runs: Sequence[Run], name: str, figures: Sequence[Picture], not_sho
                 "id": f"dataset-{number + 1}",
                 "title": f"{run.name}: {_title(group[0])}" if several else _title(group[0]),
                 "facts": _facts(group),
+                "picture": picture(cells, number, shown_cells),
                 "paper_tables": paper_tables(group, {dataset: run_record.reasons(run.record, dataset)}),
                 "result_tables": result_tables(group),
                 "crops": channels_sentence(cells) if isinstance(cells, Cells) else cells,
@@ -145,7 +150,8 @@ def rendered(runs: Sequence[Run], name: str, figures: Sequence[Picture], not_sho
                 "gallery_reasons": gallery.reasons,
                 "classes_reasons": _without_predictions(group),
                 "umap_reasons": without_coordinates(group),
-                **{key: bool(value) for key, value in views.items()},
+                **{key: bool(value) for key, value in views.items() if key != "answers"},
+                "answers": views["answers"],
             }
         )
     payload = {
@@ -178,6 +184,7 @@ def rendered(runs: Sequence[Run], name: str, figures: Sequence[Picture], not_sho
         figures=figures,
         not_shown=not_shown,
         weights=_weights(results),
+        all_numbers=csv_address(results_frame(results).to_csv(index=False, lineterminator="\n")),
         sprite=image,
     )
 
@@ -194,7 +201,7 @@ def of_the_same_cells(results: Sequence[Result]) -> list[list[Result]]:
 def chosen_cells(
     groups: Sequence[list[Result]], opened_cells: Sequence[Cells | str], group_galleries: Sequence[Galleries]
 ) -> Shown:
-    """Return which cells get a crop: those of galleries and confused pairs, then a sample of all labels; 4,000 in all."""
+    """Return which cells get a crop: the picture's, those of galleries and confused pairs, then a sample of all labels; 4,000 in all."""
     shown_cells = Shown()
     count = sum(isinstance(cells, Cells) for cells in opened_cells)
     for number, (group, cells, gallery) in enumerate(zip(groups, opened_cells, group_galleries, strict=True)):
@@ -202,6 +209,7 @@ def chosen_cells(
             continue
         share = LARGEST_SAMPLE // count
         known = set(cells.obs["cell"].astype(str))
+        shown_cells.give_tiles(number, pictured(cells), share)
         shown_cells.give_tiles(number, (n for n in gallery.names() if n in known), share // 2)
         shown_cells.give_tiles(number, (n for n in examples_wanted(group) if n in known), 3 * share // 4)
         shown_cells.give_tiles(number, stratified(cells, share), share)
@@ -220,6 +228,11 @@ def _cell_of_protein(cells: Cells | str, number: int, shown_cells: Shown) -> dic
         if dataset == number:
             first_cells.setdefault(protein[name], name)
     return first_cells
+
+
+def csv_address(text: str) -> str:
+    """Return a table as an address that a browser saves as a file, without a server and without a script."""
+    return f"data:text/csv;charset=utf-8;base64,{base64.b64encode(text.encode()).decode()}"
 
 
 def _title(result: Result) -> str:

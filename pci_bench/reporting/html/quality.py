@@ -29,7 +29,6 @@ from pci_bench.data.pictures import channels_sentence
 from pci_bench.reporting.html.cells import Shown, scattered, sprite
 from pci_bench.reporting.html.charts import Spec
 from pci_bench.reporting.html.field_pictures import (
-    COLOURS,
     GLYPH,
     LARGEST_PICTURE,
     LARGEST_SIDE,
@@ -41,6 +40,7 @@ from pci_bench.reporting.html.field_pictures import (
 )
 from pci_bench.reporting.html.quality_charts import counted, histogram, number, outcome_bars, spread_chart
 from pci_bench.reporting.html.rendering import rendered_page
+from pci_bench.reporting.palette import ON_DARK
 from pci_bench.reporting.tables.table import Cell, PageTable
 from pci_bench.system.files import atomic_file, check_replaceable
 
@@ -250,7 +250,7 @@ def _legend(outcomes: Mapping[str, Sequence[int]], *, drawn_objects: bool) -> li
     return [
         {
             "outcome": outcome if outcome == KEPT else f"dropped: {outcome}",
-            "colour": COLOURS[code],
+            "colour": ON_DARK[code],
             "outlined": drawn_objects,
             "dropped": outcome != KEPT,
             "symbol": _path(glyph(code)) if outcome != KEPT or not drawn_objects else "",

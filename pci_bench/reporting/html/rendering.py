@@ -7,10 +7,11 @@ from typing import Any
 
 from pci_bench import __version__
 from pci_bench.reporting.html.library import plot_library
+from pci_bench.reporting.palette import COLOURS, GREY, ON_DARK
 from pci_bench.system.text import json_in_html
 
 
-def rendered_page(template: str, data: Any, *, charts: bool, **values: Any) -> str:
+def rendered_page(template: str, data: dict[str, Any], *, charts: bool, **values: Any) -> str:
     """Return a page as HTML.
 
     Parameters
@@ -18,7 +19,7 @@ def rendered_page(template: str, data: Any, *, charts: bool, **values: Any) -> s
     template
         One that extends ``page.html.j2``.
     data
-        What the script reads, as JSON.
+        What the script reads, as JSON, beside the palette.
     charts
         Whether the page draws any, and so carries the plot library.
     **values
@@ -39,6 +40,6 @@ def rendered_page(template: str, data: Any, *, charts: bool, **values: Any) -> s
         style=(here / "report.css").read_text(encoding="utf-8"),
         script=(here / "report.js").read_text(encoding="utf-8"),
         library=plot_library() if charts else "",
-        data=json_in_html(data),
+        data=json_in_html({"palette": {"light": COLOURS, "dark": ON_DARK, "grey": GREY}} | data),
         **values,
     )

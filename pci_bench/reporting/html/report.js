@@ -2,10 +2,6 @@
 (() => {
   const data = JSON.parse(document.getElementById("data").textContent);
   const redraws = new Set(); // what to draw again when the theme changes
-  const PALETTE = {
-    light: ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8a6d00", "#222222"],
-    dark: ["#56B4E9", "#ff9a5c", "#3fcf9f", "#e6a5c9", "#f5c04a", "#9fd4f5", "#f0e442", "#ffffff"],
-  };
 
   // ---- small things -------------------------------------------------------------------------------------------------
   function make(tag, attributes = {}, ...children) {
@@ -60,11 +56,22 @@
   });
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", themed);
 
+  // ---- numbers as files ---------------------------------------------------------------------------------------------
+  const field = (value) => (/[",\n\r]/.test(value ?? "") ? `"${String(value).replaceAll('"', '""')}"` : String(value ?? ""));
+  function save(name, what, lines) { // a button that saves lines, which are made when it is pressed, as a CSV file
+    return make("button", { type: "button", class: "save", "aria-label": `Data of ${what} (CSV)`, onclick: () => {
+      const text = lines().map((line) => line.map(field).join(",")).join("\n") + "\n";
+      const link = make("a", { download: `${name.replace(/[^\w.-]+/g, "-")}.csv`, href: URL.createObjectURL(new Blob([text], { type: "text/csv;charset=utf-8" })) });
+      link.click();
+      setTimeout(() => URL.revokeObjectURL(link.href), 1000);
+    } }, "Data (CSV)");
+  }
+
   // ---- tables -------------------------------------------------------------------------------------------------------
   const natural = new Intl.Collator("en", { numeric: true });
   for (const table of document.querySelectorAll(".table")) {
     const body = table.querySelector("tbody");
-    const rows = [...body.rows];
+    const rows = [...(body?.rows ?? [])]; // none where a table could not be made
     const headers = [...table.querySelectorAll("thead th")];
     headers.forEach((header, column) => {
       header.firstElementChild.addEventListener("click", () => {
@@ -83,6 +90,11 @@
         body.append(...rows);
       });
     });
+    const texts = (row) => [...row.cells].map((cell) => cell.innerText.replace(/\s*[↕↑↓]$/, "").trim());
+    if (headers.length) {
+      const name = table.querySelector("h3, h4")?.textContent ?? "table";
+      table.append(save(name.slice(0, 60), `the table ${name}`, () => [...table.querySelectorAll("thead tr"), ...rows].map(texts)));
+    }
     const filter = table.querySelector("input");
     filter?.addEventListener("input", () => {
       const words = filter.value.toLowerCase().split(/\s+/).filter(Boolean);
@@ -96,7 +108,8 @@
   }
 
   // ---- charts -------------------------------------------------------------------------------------------------------
-  const colours = () => PALETTE[isDark() ? "dark" : "light"];
+  const colours = () => data.palette[isDark() ? "dark" : "light"];
+  const colourOf = (place) => (place === null ? data.palette.grey : colours()[place]); // null: grey
   const isNarrow = () => innerWidth < 640;
   function configuration() {
     const [ink, quiet, line] = ["ink", "quiet", "line"].map(colour);
@@ -105,10 +118,20 @@
       background: "transparent", font: "system-ui, sans-serif", view: { stroke: null },
       axis: { ...words, gridColor: line, domainColor: quiet, tickColor: quiet, labelLimit: 150 }, axisY: { labelLimit: isNarrow() ? 110 : 170 },
       legend: { ...words, labelLimit: 260 }, title: { color: ink }, mark: { color: colours()[0] }, tick: { color: ink },
-      rule: { color: ink }, range: { category: colours(), pair: [colours()[0], colours()[4]] },
+      rule: { color: ink }, text: { color: ink, fontSize: 12 }, style: { chance: { stroke: ink } }, range: { category: colours(), pair: [colours()[0], colours()[4]] },
     };
   }
-  async function draw(place, spec, tooltip = false) {
+  function paint(part) { // places in the palette become colours
+    if (Array.isArray(part)) part.forEach(paint);
+    else if (part && typeof part === "object") {
+      const range = part.color?.scale?.range;
+      if (Array.isArray(range)) part.color.scale.range = range.map(colourOf);
+      for (const [name, value] of Object.entries(part)) if (name !== "data") paint(value);
+    }
+  }
+  async function draw(place, given, tooltip = false) {
+    const spec = structuredClone(given);
+    paint(spec);
     place.view?.finalize();
     const { view } = await vegaEmbed(place, spec, { actions: false, renderer: "svg", config: configuration(), tooltip, logLevel: 1 });
     place.view = view;
@@ -120,6 +143,52 @@
     draw(place, fitting);
   }
 
+  function keyOf(entries) { // symbols with their names
+    const list = make("ul", { class: "key" });
+    const fill = () => list.replaceChildren(...entries.map(([letter, place, ...words]) => make("li", {}, make("span", { class: "glyph", "aria-hidden": "true", style: `color:${colourOf(place)}` }, letter), words.join(": "))));
+    fill();
+    redraws.add(fill);
+    return list;
+  }
+  const answerAt = (place) => data.datasets[place.dataset.dataset].answers[place.dataset.answer];
+  function rankedView(place) {
+    const { chart, title, reading, families, columns, rows } = answerAt(place);
+    const canvas = make("div", { class: "chart" });
+    place.append(canvas, keyOf(families.map(([colour, words]) => ["■", colour, words])),
+      make("figcaption", {}, `${reading} `, save(`ranking-${title}`, `the ranking, ${title}`, () => [columns, ...rows])));
+    const show = () => {
+      const spec = structuredClone(chart);
+      if (isNarrow()) { // names stand above their bars, which need the width
+        const { axis, scale } = spec.encoding.y;
+        Object.assign(axis, { labelAlign: "left", labelOffset: -13, labelPadding: 0, labelLimit: innerWidth - 30 });
+        spec.height = 42 * scale.domain.length;
+        spec.layer.forEach((layer) => { layer.mark.yOffset = 7; });
+        spec.layer[0].mark.height = 14;
+      }
+      draw(canvas, spec);
+    };
+    show();
+    redraws.add(show);
+    onResize(show);
+  }
+  function ladderView(place) {
+    const { title, ladder } = answerAt(place);
+    const canvas = make("div", { class: "chart" });
+    place.append(make("h4", {}, "The ladder: from the loosest comparison to the strictest"), canvas, keyOf(ladder.key),
+      make("figcaption", {}, `${ladder.reading} `, save(`ladder-${title}`, `the ladder, ${title}`, () => [ladder.columns, ...ladder.rows])));
+    const show = () => draw(canvas, ladder.chart);
+    show();
+    redraws.add(show);
+  }
+  let width = innerWidth;
+  const resized = new Set();
+  const onResize = (redraw) => resized.add(redraw);
+  addEventListener("resize", () => {
+    if (innerWidth < 640 === width < 640) return;
+    width = innerWidth;
+    for (const redraw of resized) redraw();
+  });
+
   function chartView(place) { // one chart whose marks say what they are
     const chart = make("div", { class: "chart" });
     place.append(chart);
@@ -129,6 +198,11 @@
       if (legend && isNarrow()) legend.columns = 1;
       draw(chart, spec, { theme: isDark() ? "dark" : "light" });
     };
+    const { values } = data.charts[place.dataset.chart].data ?? {};
+    if (values?.length) {
+      const columns = [...new Set(values.flatMap(Object.keys))];
+      place.append(save(`chart-${place.dataset.chart}`, place.closest("figure")?.querySelector("figcaption")?.textContent ?? "this chart", () => [columns, ...values.map((row) => columns.map((c) => row[c]))]));
+    }
     show();
     redraws.add(show);
   }
@@ -197,11 +271,13 @@
       const { name, bars, said, runs } = view.features[features];
       const results = bars.data.values;
       drawBars(chart, bars);
+      const about = (run) => [`confusion-${name}-${run.said}`, `the confusion matrix of ${name}, ${run.said}`, () => [["true \\ predicted", ...run.labels], ...run.counts.map((row, t) => [run.labels[t], ...row])]];
       below.replaceChildren(
-        make("p", { class: "quiet" }, said),
+        make("p", { class: "caption" }, `How many of a class's cells are found; the best class is on top. ${said} `,
+          save(`recall-${name}`, `recall of every class, ${name}`, () => [["class", "compared with", "recall (%)", "low", "high"], ...results.flatMap((r) => r.class.map((label, c) => [label, r.neighbours, r.value[c], r.low[c], r.high[c]]))])),
         numbers("The bars as a table", "Recall of every class", ["class", "cells", ...results.map((r) => `recall (%), ${r.neighbours}`)],
           results[0].class.map((label, c) => [label, String(runs[0].counts[c].reduce((a, b) => a + b, 0)), ...results.map((r) => r.text[c] ?? "–")])),
-        make("h4", {}, `Confusion matrix of ${name}`), make("p", { class: "quiet" }, "Numbers of cells; the shade is the share of the true class."),
+        make("h4", {}, `Confusion matrix of ${name}`), make("p", { class: "caption" }, "A row holds the cells of a true class, by the class they are taken for; the shade is the share of the row, and what is right lies on the diagonal. ", ...runs.map((r) => save(...about(r)))),
         make("div", { class: "matrices" }, ...runs.map((r) => matrix(r, name))),
         make("h4", {}, `Most confused pairs of ${name}`), ...runs.map(pairs));
     }
@@ -215,15 +291,15 @@
     let view = views[0];
     const chart = make("div", { class: "chart" });
     const names = make("ul", { class: "key", "aria-label": "Networks" });
-    const lines = make("p", { class: "quiet" });
+    const lines = make("p", { class: "caption" });
     const below = make("div", {});
     const redraw = () => {
       draw(chart, view.chart);
-      names.replaceChildren(...view.networks.map(([symbol, name], i) => make("li", {}, make("span", { class: "glyph", "aria-hidden": "true", style: `color:${colours()[i % 8]}` }, symbol), name)));
+      names.replaceChildren(...view.networks.map(([symbol, place, name]) => make("li", {}, make("span", { class: "glyph", "aria-hidden": "true", style: `color:${colourOf(place)}` }, symbol), name)));
     };
     const show = () => {
       redraw();
-      lines.textContent = view.said;
+      lines.replaceChildren(`From the first layer on the left to the last. ${view.said} `, save(`layers-${view.title}`, `the layers, ${view.title}`, () => [view.columns, ...view.rows]));
       below.replaceChildren(numbers("The curves as a table", "Balanced accuracy by layer", view.columns, view.rows, 2));
     };
     if (views.length > 1) {
@@ -245,7 +321,7 @@
   function umapView(place) {
     const views = data.datasets[place.dataset.dataset].umaps;
     const id = place.dataset.id;
-    let [view, points, focus, current, vega] = [null, [], -1, null, null];
+    let [view, points, focus, group, current, vega] = [null, [], -1, 0, null, null];
     let [centre, extent, span] = [[0, 0], [1, 1], 1]; // what is seen: around which point, of how much, what share of it
     const canvasPlace = make("div", {});
     const ring = make("div", { class: "ring", hidden: true });
@@ -253,7 +329,7 @@
     const said = make("p", { class: "unseen", "aria-live": "polite" });
     const plot = make("div", { class: "plot", tabindex: 0, role: "application", "aria-describedby": `${id}-keys` }, canvasPlace, ring, card);
     const legend = make("ul", { class: "legend", "aria-label": "Classes: press to highlight one" });
-    const about = make("p", { class: "quiet" });
+    const about = make("p", { class: "caption" });
     const size = () => {
       const w = plot.clientWidth;
       return [w, Math.round(Math.min(620, Math.max(300, (0.94 * w * extent[1]) / extent[0])))];
@@ -267,10 +343,15 @@
     const domains = () => size().map((length, k) => [centre[k] - length / 2 / scaleOf(), centre[k] + length / 2 / scaleOf()]);
     const zoom = (factor) => { span = Math.min(1.2, Math.max(0.01, span * factor)); moved(); };
     const reset = () => { centre = view.centre; span = 1; moved(); };
+    const signalsOf = (xs, ys) => {
+      const [, first, end] = view.groups[group] ?? ["", 0, 0];
+      return { xs, ys, focus, first, end, grey: data.palette.grey };
+    };
     function moved() {
       if (!vega) return;
       const [x, y] = domains();
-      vega.signal("xs", x).signal("ys", y).signal("focus", focus).runAsync();
+      for (const [name, value] of Object.entries(signalsOf(x, y))) vega.signal(name, value);
+      vega.runAsync();
       mark(current, false);
     }
     function mark(point, speak = true) {
@@ -348,7 +429,7 @@
       if (!plot.clientWidth) return;
       const [width, height] = size();
       vega?.finalize();
-      const signals = Object.entries({ xs: domains()[0], ys: domains()[1], focus }).map(([name, value]) => ({ name, value }));
+      const signals = Object.entries(signalsOf(...domains())).map(([name, value]) => ({ name, value }));
       const spec = { ...view.chart, width, height, signals, data: [{ name: "points", values: points }] };
       ({ view: vega } = await vegaEmbed(canvasPlace, spec, { mode: "vega", actions: false, renderer: "canvas", tooltip: false, config: { range: { category: classColours() } } }));
       legend.querySelectorAll(".glyph").forEach((glyph, code) => { glyph.style.color = classColours()[code]; });
@@ -361,7 +442,10 @@
       view.hasCrops = cells.some((c) => c !== NOBODY);
       extent = [0, 1].map((k) => points.reduce((most, p) => Math.max(most, k ? p.y : p.x), 0.02)); // both start at 0
       view.centre = extent.map((e) => e / 2);
-      [focus, current, centre, span] = [-1, null, view.centre, 1];
+      [focus, group, current, centre, span] = [-1, 0, null, view.centre, 1];
+      const several = view.groups.length > 1;
+      inColour.hidden = !several;
+      inColour.lastChild.replaceChildren(...view.groups.map(([words]) => make("option", {}, words)));
       legend.replaceChildren(...view.labels.map((label, code) => make("li", {}, make("button", { type: "button", "aria-pressed": "false", onclick: (event) => {
         focus = focus === code ? -1 : code;
         legend.querySelectorAll("button").forEach((b, c) => b.setAttribute("aria-pressed", String(c === focus)));
@@ -370,11 +454,13 @@
         event.stopPropagation();
       } }, make("span", { class: "glyph", "aria-hidden": "true" }, view.symbols[code]), label))));
       plot.setAttribute("aria-label", view.name);
-      about.textContent = view.said;
+      const nameOf = (p) => p.name ?? (p.cell === NOBODY ? "" : data.cells[p.cell][0]);
+      about.replaceChildren(`${view.said} `, save(`umap-${view.title}`, `the UMAP, ${view.title}`, () => [[view.what, "label", "umap_1", "umap_2"], ...points.map((p) => [nameOf(p), view.labels[p.code] ?? "", ...[p.x, p.y].map((v, k) => (view.low[k] + view.span * v).toPrecision(6))])]));
       mark(null);
       redraw();
     }
-    const controls = make("div", { class: "controls" }, views.length > 1 ? chooser("Embedding", views.map((v) => v.title), show, `${id}-view`) : make("strong", {}, views[0].title),
+    const inColour = chooser("Classes in colour", [], (i) => { group = i; moved(); }, `${id}-group`);
+    const controls = make("div", { class: "controls" }, views.length > 1 ? chooser("Embedding", views.map((v) => v.title), show, `${id}-view`) : make("strong", {}, views[0].title), inColour,
       make("fieldset", {}, make("legend", {}, "Zoom"), make("button", { type: "button", "aria-label": "Zoom in", onclick: () => zoom(0.7) }, "+"),
         make("button", { type: "button", "aria-label": "Zoom out", onclick: () => zoom(1 / 0.7) }, "−"), make("button", { type: "button", onclick: reset }, "All")));
     const keys = make("p", { class: "quiet", id: `${id}-keys` }, "Point at a cell, or tap it, to see its crop. With the keyboard: arrow keys go from cell to cell, + and − zoom, 0 shows all. With a mouse, drag to move.");
@@ -423,7 +509,7 @@
     show();
   }
 
-  const kinds = { classes: classView, layers: layerView, umap: umapView, gallery: galleryView, "chart-view": chartView };
+  const kinds = { ranked: rankedView, ladder: ladderView, classes: classView, layers: layerView, umap: umapView, gallery: galleryView, "chart-view": chartView };
   for (const place of document.querySelectorAll(".view")) kinds[place.classList[1]](place);
   theme.setAttribute("aria-pressed", String(isDark()));
   document.getElementById("no-script").remove();

@@ -141,25 +141,31 @@ class DatasetTable(FilledTable):
         return [self]
 
     def page_tables(self) -> list[PageTable]:
-        """Return the table with printed values as columns of their own; nothing where it has no number."""
+        """Return the table with printed values as columns of their own; nothing where it has no number.
+
+        The strictest column comes first, and rows are ranked by it; what does not compete follows, then what was not run.
+        """
         if not self.has_numbers:
             return []
+        order = sorted(range(len(self.headers)), key=lambda i: i != self.strictest)
+        headers, printed = self.header_texts(), self.printed
         columns = ["feature set"]
-        for text, has_printed in zip(self.header_texts(), self.printed, strict=True):
-            columns.append(text)
-            if has_printed:
-                columns.append(PRINTED)
+        for index in order:
+            columns += [headers[index], PRINTED] if printed[index] else [headers[index]]
+        by_kind = ranked(self.rows, self.strictest, higher_is_better=self.higher_is_better).values()
+        with_numbers = [row for of_kind in by_kind for row in of_kind]
         rows = []
-        for features, entries in self.rows:
+        for features, entries in [*with_numbers, *(row for row in self.rows if row not in with_numbers)]:
             row = [Cell(features)]
             if isinstance(entries, str):
                 row.append(Cell(f"not run: {entries}", columns=len(columns) - 1))
             else:
-                for entry, has_printed in zip(entries, self.printed, strict=True):
+                for index in order:
+                    entry = entries[index]
                     row.append(number_cell(entry))
-                    if has_printed:
-                        printed = "" if entry is None else entry.printed_text()
-                        row.append(Cell(printed, entry.paper) if entry and printed else Cell(""))
+                    if printed[index]:
+                        text = "" if entry is None else entry.printed_text()
+                        row.append(Cell(text, entry.paper) if entry and text else Cell(""))
             rows.append(row)
         return [PageTable(self.title, columns, rows, self.notes), *(p.page_table() for p in self.published)]
 
