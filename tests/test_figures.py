@@ -118,7 +118,8 @@ def of_one_protein(leaves=2, clades=2, protein="P", crops=True) -> Result:
 def inpainted(labels, examples=1) -> Result:
     panels = ("source GFP", "source RFP", "target RFP", "predicted GFP", "real GFP")
     said = [
-        {"label": label, "example": number, "target_label": LONG, "panel": panel}
+        {"pair": pair, "label": label, "example": number, "target_label": LONG, "mse": 0.0123, "panel": panel}
+        for pair in ("matched", "mismatched")
         for label in labels
         for number in range(examples)
         for panel in panels
@@ -282,6 +283,24 @@ def test_an_embedding_is_drawn_with_one_scale_for_both_axes(drawn):
     (axes,) = figure.axes
     (left, low), (right, high) = axes.transData.transform([(0, 0), (1, 1)])
     assert right - left == pytest.approx(high - low)
+
+
+def test_the_inpainting_figure_shows_the_task_first_with_its_error_and_mismatches_second(drawn):
+    figures = drawn([inpainted(["a", "b"])])
+    (first, task), (second, mismatched) = figures.items()
+    assert second == f"{first}-mismatched"
+    texts = [{t.get_text() for t in words(figure)} for figure in (task, mismatched)]
+    assert all("MSE 0.0123" in found for found in texts)
+    assert [any("→" in t for t in found) for found in texts] == [False, True]
+
+
+def test_examples_of_older_results_are_mismatches_without_an_error(drawn):
+    old = inpainted(["a"])
+    table = old.tables["examples"]
+    old.tables["examples"] = table[table["pair"] == "mismatched"].drop(columns=["pair", "mse"])
+    ((stem, figure),) = drawn([old]).items()
+    assert stem.endswith("-mismatched")
+    assert not any(t.get_text().startswith("MSE") for t in words(figure))
 
 
 def test_accuracy_by_class_is_the_share_of_the_class_that_is_found(drawn):

@@ -96,15 +96,33 @@ def test_an_error_is_the_mean_of_squares():
     assert squared_errors(a, b) == pytest.approx(expected)
 
 
-def test_examples_show_sources_of_every_label_and_targets_of_others(outcome):
+def test_examples_show_the_task_first_and_then_sources_of_every_label_for_targets_of_others(outcome):
     cells, found = outcome
     table = found.tables["examples"]
-    assert set(table["label"]) == set(cells.obs["label"])
-    assert (table["label"] != table["target_label"]).all()
-    planes = from_table(table, ["label", "example", "panel"])
-    source = table[(table["label"] == "i0") & (table["example"] == 0)]["source"].iloc[0]
-    position = cells.obs.index[cells.obs["cell"] == source][0]
-    np.testing.assert_allclose(planes["i0", 0, "source GFP"], cells.crops([position])[0, 0], atol=0.5 / 255 + 1e-6)
+    assert table["pair"].drop_duplicates().tolist() == ["matched", "mismatched"]
+    for pair, of_pair in table.groupby("pair"):
+        assert set(of_pair["label"]) == set(cells.obs["label"])
+        assert ((of_pair["label"] == of_pair["target_label"]) == (pair == "matched")).all()
+    images = dict(zip(cells.obs["cell"], cells.obs["image"], strict=True))
+    matched = table[table["pair"] == "matched"]
+    assert matched["source"].map(images).equals(matched["target"].map(images))
+    assert (matched["source"] != matched["target"]).all()
+    planes = from_table(table, ["pair", "label", "example", "panel"])
+    first = table[(table["pair"] == "mismatched") & (table["label"] == "i0") & (table["example"] == 0)].iloc[0]
+    position = cells.obs.index[cells.obs["cell"] == first["source"]][0]
+    np.testing.assert_allclose(
+        planes["mismatched", "i0", 0, "source GFP"], cells.crops([position])[0, 0], atol=0.5 / 255 + 1e-6
+    )
+
+
+def test_the_error_of_an_example_is_that_of_its_pictures(outcome):
+    _, found = outcome
+    table = found.tables["examples"]
+    planes = from_table(table, ["pair", "label", "example", "panel"])
+    for row in table.drop_duplicates(["pair", "label", "example"]).itertuples():
+        key = (row.pair, row.label, row.example)
+        difference = planes[*key, "predicted GFP"] - planes[*key, "real GFP"]
+        assert row.mse == pytest.approx((difference**2).mean(), abs=2e-3)
 
 
 def test_planes_survive_the_table():

@@ -272,7 +272,7 @@ def test_csv_gives_every_name_and_number_back(nasty):
     rows = list(csv.DictReader(io.StringIO(render(nasty, "csv"))))
     assert [r["feature set"] for r in rows] == [NASTY, "x_y"]
     assert float(rows[0]["k = 11"]) == 50.0
-    assert float(rows[0]["k = 11, other a_b|cs only"]) == 50.0
+    assert float(rows[0]["k = 11, other a b|cs only"]) == 50.0
     assert rows[1]["not run"] == "a_b & 5 % <c>"
 
 

@@ -100,7 +100,7 @@ class InpaintingError(Evaluator):
 
     meta = EvaluatorMeta(
         "inpainting-error",
-        "2",
+        "3",
         "Error of inpainting, beside simple guesses",
         "matched",
         other_metrics=Metric(decimals=4, higher_is_better=False),
@@ -183,35 +183,39 @@ class InpaintingError(Evaluator):
         names: np.ndarray,
         params: InpaintingParams,
     ) -> Any:
-        """Return, for sources of several labels, targets of images of other labels: what is predicted and what is there."""
+        """Return examples of the task, then of the same targets with a source of another label: what is predicted and what is there.
+
+        The column ``pair`` is ``matched`` where the source is a cell of the target's image, else ``mismatched``; ``mse`` is the error.
+        """
         proteins = network.config["proteins"]
         distinct, counts = np.unique(labels[labels != ""], return_counts=True)
         chosen = sorted(distinct[np.argsort(-counts, kind="stable")][: params.labels]) or [""]
         planes: list[np.ndarray] = []
         rows: list[dict[str, Any]] = []
-        for label in chosen:
-            selected = np.flatnonzero(labels[pairs.mismatched] == label)[: params.examples]
-            for number, (source, target) in enumerate(
-                zip(pairs.mismatched[selected], pairs.targets[selected], strict=True)
-            ):
-                crops = cells.crops(np.array([source, target]))
-                guess = predicted(network, crops[:1], crops[1:])[0]
-                panels = {
-                    **{f"source {c.name}": crops[0, i] for i, c in enumerate(cells.channels)},
-                    **{f"target {c.name}": crops[1, i] for i, c in enumerate(cells.channels) if i >= proteins},
-                    **{f"predicted {cells.channels[i].name}": guess[i] for i in range(proteins)},
-                    **{f"real {cells.channels[i].name}": crops[1, i] for i in range(proteins)},
-                }
-                words = {
-                    "label": label,
-                    "example": number,
-                    "source": names[source],
-                    "target": names[target],
-                    "target_label": labels[target] or several[target].replace(";", " and "),
-                }
-                for panel, plane in panels.items():
-                    planes.append(plane)
-                    rows.append({**words, "panel": panel})
+        for pair, sources in (("matched", pairs.sources), ("mismatched", pairs.mismatched)):
+            for label in chosen:
+                selected = np.flatnonzero(labels[sources] == label)[: params.examples]
+                for number, (source, target) in enumerate(zip(sources[selected], pairs.targets[selected], strict=True)):
+                    crops = cells.crops(np.array([source, target]))
+                    guess = predicted(network, crops[:1], crops[1:])
+                    panels = {
+                        **{f"source {c.name}": crops[0, i] for i, c in enumerate(cells.channels)},
+                        **{f"target {c.name}": crops[1, i] for i, c in enumerate(cells.channels) if i >= proteins},
+                        **{f"predicted {cells.channels[i].name}": guess[0, i] for i in range(proteins)},
+                        **{f"real {cells.channels[i].name}": crops[1, i] for i in range(proteins)},
+                    }
+                    words = {
+                        "pair": pair,
+                        "label": label,
+                        "example": number,
+                        "source": names[source],
+                        "target": names[target],
+                        "target_label": labels[target] or several[target].replace(";", " and "),
+                        "mse": round(float(squared_errors(guess, crops[1:, :proteins])[0]), 6),
+                    }
+                    for panel, plane in panels.items():
+                        planes.append(plane)
+                        rows.append({**words, "panel": panel})
         return as_table(planes, rows)
 
 

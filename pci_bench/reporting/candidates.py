@@ -8,6 +8,9 @@ from dataclasses import dataclass
 from pci_bench.runs.results import Result
 from pci_bench.system.files import escape
 
+# What cells share, from the finest to the coarsest; other columns are taken to be as fine as images.
+COARSENESS = ("cell", "crop", "field", "site", "image", "well", "protein", "compound", "plate", "batch", "replicate", "experiment", "cell_line", "donor", "laboratory")  # fmt: skip
+
 
 @dataclass(frozen=True)
 class Candidates:
@@ -34,9 +37,17 @@ class Candidates:
         return self == Candidates()
 
     @property
-    def strictness(self) -> int:
-        """How much of what a cell looks like for other reasons than its label is left out: 0, 1, or 2 with classes balanced."""
-        return 0 if self.everything else 1 + self.balanced
+    def strictness(self) -> tuple[int, int, bool]:
+        """A key that is larger the more is left out of what a cell looks like for other reasons than its label.
+
+        A coarser column leaves out more than a finer one, whether or not classes are balanced.
+
+        >>> sorted([Candidates("plate"), Candidates(), Candidates("image", True), Candidates("image")], key=lambda c: c.strictness)[-2:]
+        [Candidates(column='image', balanced=True), Candidates(column='plate', balanced=False)]
+        """
+        columns = self.column.split("+")
+        ranks = [COARSENESS.index(c) if c in COARSENESS else COARSENESS.index("image") for c in columns]
+        return max(ranks), len(columns), self.balanced
 
     @property
     def words(self) -> str:
@@ -59,9 +70,10 @@ class Candidates:
 def plural(column: str) -> str:
     """Return what the values of an obs column are called.
 
-    >>> plural("image"), plural("batch")
-    ('images', 'batches')
+    >>> plural("image"), plural("batch"), plural("cell_line")
+    ('images', 'batches', 'cell lines')
     """
+    column = column.replace("_", " ")
     return column + ("es" if column.endswith(("ch", "s", "sh", "x")) else "s")
 
 

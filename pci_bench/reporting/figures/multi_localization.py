@@ -53,11 +53,11 @@ def multi_localization_figures(results: Sequence[Result]) -> Iterator[tuple[str,
 
 
 def violins(results: Sequence[Result], *, text: str) -> Figure:
-    """Return a panel per feature set with a violin for each annotation, best separated first."""
+    """Return a panel per feature set with a violin for each annotation, best separated first, all on one scale."""
     columns = min(COLUMNS, len(results))
     rows = math.ceil(len(results) / COLUMNS)
     figure = new_figure(2.4 * columns + 0.2, 0.6 + 1.95 * rows)
-    panels = figure.subplots(rows, columns, squeeze=False)
+    panels = figure.subplots(rows, columns, squeeze=False, sharey=True)  # so that panels can be compared
     for axes, result in zip(panels.flat, results, strict=False):
         names = _draw_violins(axes, result)
         ticks = [_short(names[0]), "both", _short(names[2])]

@@ -368,7 +368,7 @@ def ladder(
         Of each level, or None.
     """
     names = [line.name for line in lines]
-    scale = {"domain": names, "range": [line.colour for line in lines]}
+    scale = {"domain": [*names, "chance"], "range": [*(line.colour for line in lines), None]}
     color = {"field": "name", "type": "nominal", "scale": scale, "legend": None}
     dash = {"domain": names, "range": [[1, 0] if line.colour is not None else [5, 4] for line in lines]}
     y = {"field": "value", "type": "quantitative", "title": metric, "scale": {"zero": True}}
@@ -379,7 +379,7 @@ def ladder(
         },
         {
             "transform": [{"filter": "isValid(datum.low)"}],
-            "mark": {"type": "rule", "strokeWidth": 1, "aria": False},
+            "mark": {"type": "rule", "strokeWidth": 1, "opacity": 0.6, "aria": False},
             "encoding": {"y": {"field": "low", "type": "quantitative"}, "y2": {"field": "high"}},
         },
         {
@@ -400,8 +400,8 @@ def ladder(
         layers.append(
             {
                 "data": {"values": known},
-                "mark": {"type": "line", "strokeDash": [1, 3], "aria": False, "style": "chance"},
-                "encoding": {"y": {"field": "chance", "type": "quantitative"}, "color": None},
+                "mark": {"type": "line", "strokeDash": [1, 3], "aria": False},
+                "encoding": {"y": {"field": "chance", "type": "quantitative"}, "color": {"datum": "chance"}},
             }
         )
     return vega_lite(

@@ -118,7 +118,7 @@
       background: "transparent", font: "system-ui, sans-serif", view: { stroke: null },
       axis: { ...words, gridColor: line, domainColor: quiet, tickColor: quiet, labelLimit: 150 }, axisY: { labelLimit: isNarrow() ? 110 : 170 },
       legend: { ...words, labelLimit: 260 }, title: { color: ink }, mark: { color: colours()[0] }, tick: { color: ink },
-      rule: { color: ink }, text: { color: ink, fontSize: 12 }, style: { chance: { stroke: ink } }, range: { category: colours(), pair: [colours()[0], colours()[4]] },
+      rule: { color: ink }, text: { color: ink, fontSize: 12 }, range: { category: colours(), pair: [colours()[0], colours()[4]] },
     };
   }
   function paint(part) { // places in the palette become colours
