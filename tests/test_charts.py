@@ -10,7 +10,7 @@ import pytest
 import vl_convert
 
 from pci_bench.reporting.html.charts import Point, Recalls, bars, curves, scatter
-from pci_bench.reporting.palette import family
+from pci_bench.reporting.palette import line_looks
 
 THEME = {"range": {"category": ["#111111", "#222222", "#333333"], "pair": ["#aa0000", "#00aa00"]}}
 CLASSES = ["ER", "Golgi", 'a "b" <c>']
@@ -98,7 +98,7 @@ def test_charts_have_no_colours_but_those_of_the_theme():
     assert not re.search(r"#[0-9a-fA-F]{3,6}\b", json.dumps(charts))
     assert {bar.get("fill") for bar in marks(charts[0], "bar")} == {"#aa0000", "#00aa00"}
     assert charts[1]["encoding"]["color"]["scale"]["range"] == [
-        family(n).colour for n in dict.fromkeys(p.network for p in POINTS)
+        look.colour for look in line_looks([p.network for p in POINTS]).values()
     ]
 
 

@@ -7,6 +7,7 @@ shape in figures and in the report, and so have the feature sets of a family.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -31,6 +32,14 @@ class Shape:
 
 
 SHAPES = (Shape("o", "circle", "●"), Shape("^", "triangle-up", "▲"), Shape("x", "cross", "✚"))
+LINE_SHAPES = (  # of the members of a family, whose lines share a colour
+    Shape("o", "circle", "●"),
+    Shape("s", "square", "■"),
+    Shape("^", "triangle-up", "▲"),
+    Shape("D", "diamond", "◆"),
+    Shape("P", "cross", "✚"),
+    Shape("v", "triangle-down", "▼"),
+)
 
 
 @dataclass(frozen=True)
@@ -105,3 +114,22 @@ def family(name: str) -> Family:
     if kind is Kind.supervised:
         return SUPERVISED
     return FAMILIES.get(re.split(r"[-:@]", name, maxsplit=1)[0], OTHER)
+
+
+def line_looks(names: Sequence[str]) -> dict[str, Look]:
+    """Return the look of the line of each feature set or network: its family's colour, and a symbol that it has alone there.
+
+    Symbols, of :data:`LINE_SHAPES`, come again after the sixth member of a family.
+
+    Examples
+    --------
+    >>> list(line_looks(["pci-conv3", "pci-conv4", "noise"]).values())
+    [Look(colour=0, shape=0), Look(colour=0, shape=1), Look(colour=None, shape=0)]
+    """
+    turns: dict[Family, int] = {}
+    looks = {}
+    for name in names:
+        found = family(name)
+        turns[found] = turns.get(found, -1) + 1
+        looks[name] = Look(found.colour, turns[found] % len(LINE_SHAPES))
+    return looks

@@ -12,15 +12,14 @@ from pci_bench.api.registry import natural_key
 from pci_bench.reporting.candidates import Candidates, balanced_where_known, ladder_of
 from pci_bench.reporting.figures.base import described, register_figures
 from pci_bench.reporting.headline import first_features, headline_k
+from pci_bench.reporting.palette import COLOURS, LINE_SHAPES, Look, line_looks
 from pci_bench.reporting.tables.ranking import mark_of
 from pci_bench.runs.results import Result, metric_of
 from pci_bench.system.drawing import (
     BEHIND,
-    COLOURS,
     FAINT,
     INK,
     SMALLEST,
-    distinct_colours,
     new_figure,
     shortened,
     title,
@@ -275,9 +274,9 @@ def layer_curves(results: Sequence[Result], *, text: str) -> Figure | None:
         1, len(by_layers), squeeze=False, sharey=True, width_ratios=[4 + len(n) for n in by_layers]
     )[0]
     for axes, (layers, members) in zip(panels, by_layers.items(), strict=True):
-        for network, colour in zip(sorted(members, key=natural_key), distinct_colours(len(members)), strict=True):
+        for network, look in line_looks(sorted(members, key=natural_key)).items():
             for kind, style in zip(kinds, STYLES, strict=False):
-                _draw_curve(axes, layers, networks[network], kind, style, colour)
+                _draw_curve(axes, layers, networks[network], kind, style, look)
         for kind in kinds:
             level = chance_percent([r for r in results if Candidates.of(r) == kind], "balanced_accuracy")
             axes.axhline(level, color=INK, linewidth=0.8, linestyle=":")
@@ -306,15 +305,16 @@ def _slanted(layers: Sequence[str]) -> bool:
 
 
 def _draw_curve(
-    axes: Axes, layers: tuple[str, ...], network: dict[str, list[Result]], kind: Candidates, style: str, colour: str
+    axes: Axes, layers: tuple[str, ...], network: dict[str, list[Result]], kind: Candidates, style: str, look: Look
 ) -> None:
     """Draw one network's values and intervals over its layers."""
     by_layer = {layer: r for layer in layers for r in network[layer] if Candidates.of(r) == kind}
     x = [layers.index(layer) for layer in by_layer]
     values = [100 * r.metrics["balanced_accuracy"] for r in by_layer.values()]
     low, high = ([100 * r.intervals["balanced_accuracy"][i] for r in by_layer.values()] for i in (0, 1))
+    colour, marker = look.on(COLOURS), LINE_SHAPES[look.shape].matplotlib
     axes.fill_between(x, low, high, color=colour, alpha=0.13, linewidth=0)
-    axes.plot(x, values, style, color=colour, marker="o", markersize=3.5, linewidth=1.4)
+    axes.plot(x, values, style, color=colour, marker=marker, markersize=3.5, linewidth=1.4)
 
 
 def _legend_of_curves(axes: Axes, members: Sequence[str], kinds: Sequence[Candidates], *, below: float) -> None:
@@ -324,8 +324,15 @@ def _legend_of_curves(axes: Axes, members: Sequence[str], kinds: Sequence[Candid
 
     ordered = sorted(members, key=natural_key)
     handles = [
-        Line2D([], [], color=colour, marker="o", markersize=3.5, label=shortened(network))
-        for network, colour in zip(ordered, distinct_colours(len(ordered)), strict=True)
+        Line2D(
+            [],
+            [],
+            color=look.on(COLOURS),
+            marker=LINE_SHAPES[look.shape].matplotlib,
+            markersize=3.5,
+            label=shortened(network),
+        )
+        for network, look in line_looks(ordered).items()
     ]
     if len(kinds) > 1:
         handles += [

@@ -10,7 +10,7 @@ import numpy as np
 
 from pci_bench.reporting.candidates import Candidates, ladder_of
 from pci_bench.reporting.figures.classification import chance_percent
-from pci_bench.reporting.palette import COLOURS, GREY, family
+from pci_bench.reporting.palette import COLOURS, GREY, LINE_SHAPES, line_looks
 from pci_bench.reporting.tables.ranking import mark_of
 from pci_bench.runs.results import Result, metric_of
 from pci_bench.system.drawing import FAINT, INK, shortened
@@ -19,7 +19,6 @@ from pci_bench.system.text import plot_text
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-MARKERS = "os^DPv"  # of the members of a family, which share a colour
 LINE = 0.042  # of the axes' height: what a name at the end of a line takes
 BESIDE, MOST_BESIDE = (
     0.03,
@@ -46,9 +45,8 @@ def draw_ladder(axes: Axes, results: Sequence[Result], metric: str) -> None:
     sign = -1 if form.higher_is_better else 1
     ends = {name: by_rung[max(by_rung)] for name, by_rung in lines.items()}
     names = sorted(ends, key=lambda name: sign * ends[name].metrics[metric])
-    looks = {name: family(name) for name in names}
+    looks = line_looks(names)
     colours = {name: COLOURS[look.colour] for name, look in looks.items() if look.colour is not None}
-    turns = {name: sum(looks[n] == looks[name] for n in names[: names.index(name)]) for name in names}
     reach = min(BESIDE * (len(names) - 1) / 2, MOST_BESIDE)
     offsets = np.linspace(-reach, reach, len(names)) if reach else np.zeros(len(names))
     for name, offset in zip(names, offsets, strict=True):
@@ -60,7 +58,7 @@ def draw_ladder(axes: Axes, results: Sequence[Result], metric: str) -> None:
             x + offset,
             y,
             style,
-            marker=MARKERS[turns[name] % len(MARKERS)],
+            marker=LINE_SHAPES[looks[name].shape].matplotlib,
             markersize=3.5,
             color=colour,
             linewidth=1.4,

@@ -12,7 +12,7 @@ from pci_bench.data.pictures import stratified
 from pci_bench.reporting.candidates import Candidates, balanced_where_known, ladder_of
 from pci_bench.reporting.headline import headline_k
 from pci_bench.reporting.html.cells import Shown
-from pci_bench.reporting.html.charts import NETWORK_SYMBOLS, Line, RankedRow, Rung, ladder, ranked_bars
+from pci_bench.reporting.html.charts import RankedRow, Rung, ladder, lines_of, ranked_bars
 from pci_bench.reporting.html.sentences import Answer, Column, sentences
 from pci_bench.reporting.html.words import evaluator_title
 from pci_bench.reporting.palette import FAMILIES, HIGHLIGHTED, family
@@ -177,7 +177,7 @@ def _ladder(answer: Answer) -> dict[str, Any] | None:
         return None
     strict = answer.strictest
     coloured = [s.name for s in strict.competing[:HIGHLIGHTED]]
-    lines = _lines([*coloured, *(s.name for s in strict.controls[:CONTROLS_DRAWN])])
+    lines = lines_of([*coloured, *(s.name for s in strict.controls[:CONTROLS_DRAWN])])
     rungs, texts = [], {line.name: ["–"] * len(answer.columns) for line in lines}
     levels = [textwrap.fill(column.words, IN_LABEL) for column in answer.columns]
     for place, column in enumerate(answer.columns):
@@ -206,17 +206,6 @@ def _ladder(answer: Answer) -> dict[str, Any] | None:
         "rows": [[r.name, unwrapped[r.level], r.value, r.low, r.high] for r in rungs],
         "reading": " ".join(filter(None, words)),
     }
-
-
-def _lines(names: Sequence[str]) -> list[Line]:
-    """Return the look of every line: the colour of its family, and a symbol that it has alone there while they last."""
-    turns: dict[str, int] = {}
-    lines = []
-    for name in names:
-        found = family(name)
-        turn = turns[found.words] = turns.get(found.words, -1) + 1
-        lines.append(Line(name, found.colour, *NETWORK_SYMBOLS[turn % len(NETWORK_SYMBOLS)]))
-    return lines
 
 
 def pictured(cells: Cells | str) -> list[str]:

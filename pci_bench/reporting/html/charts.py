@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pci_bench.reporting.palette import HIGHLIGHTED, SHAPES, family
+from pci_bench.reporting.palette import HIGHLIGHTED, LINE_SHAPES, SHAPES, line_looks
 
 Spec = dict[str, Any]
 
@@ -20,14 +20,6 @@ VEGA_LITE = "https://vega.github.io/schema/vega-lite/v6.json"
 VEGA = "https://vega.github.io/schema/vega/v6.json"
 DASHES = ([1, 0], [6, 4], [2, 3])
 DASHED = ("Full", "broken", "dotted")  # what they are called
-NETWORK_SYMBOLS = (
-    ("circle", "●"),
-    ("square", "■"),
-    ("triangle-up", "▲"),
-    ("diamond", "◆"),
-    ("cross", "✚"),
-    ("triangle-down", "▼"),
-)
 
 
 def bracketed(value: float, low_high: Sequence[float] | None = None) -> str:
@@ -162,7 +154,7 @@ def curves(title: str, layers: Sequence[str], points: Sequence[Point]) -> Spec:
     networks, neighbours = (
         list(dict.fromkeys(names)) for names in zip(*((p.network, p.neighbours) for p in points), strict=True)
     )
-    symbols = [symbol for symbol, _ in NETWORK_SYMBOLS]
+    lines = lines_of(networks)
     value, detail = {"field": "value", "type": "quantitative"}, {"field": "neighbours"}
     of_network = {"field": "network", "type": "nominal", "legend": None}
     band = {"field": "low", "type": "quantitative", "scale": {"domainMin": 0}, "title": "balanced accuracy (%)"}
@@ -184,7 +176,7 @@ def curves(title: str, layers: Sequence[str], points: Sequence[Point]) -> Spec:
                 "title": None,
                 "axis": {"labelAngle": -45 if len(layers) > 6 else 0},
             },
-            "color": of_network | {"scale": {"domain": networks, "range": [family(n).colour for n in networks]}},
+            "color": of_network | {"scale": {"domain": networks, "range": [line.colour for line in lines]}},
         },
         layer=[
             {
@@ -199,7 +191,7 @@ def curves(title: str, layers: Sequence[str], points: Sequence[Point]) -> Spec:
                 "mark": {"type": "point", "filled": True, "size": 60},
                 "encoding": {
                     "y": value,
-                    "shape": of_network | {"scale": {"domain": networks, "range": symbols}},
+                    "shape": of_network | {"scale": {"domain": networks, "range": [line.symbol for line in lines]}},
                     "detail": detail,
                     "description": {"field": "said"},
                 },
@@ -335,6 +327,15 @@ class Line:
     colour: int | None
     symbol: str
     letter: str
+
+
+def lines_of(names: Sequence[str]) -> list[Line]:
+    """Return how feature sets or networks are drawn, in their order."""
+    looks = line_looks(names)
+    return [
+        Line(name, look.colour, LINE_SHAPES[look.shape].vega, LINE_SHAPES[look.shape].letter)
+        for name, look in looks.items()
+    ]
 
 
 @dataclass(frozen=True)

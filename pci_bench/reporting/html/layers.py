@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from pci_bench.api.registry import natural_key
 from pci_bench.reporting.figures.classification import LAYER
-from pci_bench.reporting.html.charts import DASHED, NETWORK_SYMBOLS, Point, curves
+from pci_bench.reporting.html.charts import DASHED, Point, curves, lines_of
 from pci_bench.reporting.html.classes import METRIC, classified, featured
 from pci_bench.reporting.html.words import exclusion, setting
-from pci_bench.reporting.palette import family
 
 if TYPE_CHECKING:
     from pci_bench.runs.results import Result
@@ -65,9 +64,7 @@ def _view(title: str, layers: Sequence[str], points: Sequence[Point]) -> dict[st
     return {
         "title": title,
         "chart": curves(title, layers, points),
-        "networks": [
-            [NETWORK_SYMBOLS[i % len(NETWORK_SYMBOLS)][1], family(name).colour, name] for i, name in enumerate(networks)
-        ],
+        "networks": [[line.letter, line.colour, line.name] for line in lines_of(networks)],
         "said": f"Bands: 95 % interval. {meaning}.",
         "columns": ["network", "neighbours", *layers],
         "rows": [[n, x, *(texts.get((n, x, layer), "–") for layer in layers)] for n in networks for x in neighbours],
