@@ -96,6 +96,7 @@ def photographed() -> None:
             page = browser.new_page(viewport={"width": width, "height": height}, reduced_motion="reduce")
             page.goto(report.as_uri())
             page.wait_for_selector("html[data-ready]")
+            page.wait_for_selector(".ranked svg")
             if link:
                 page.get_by_role("link", name=link, exact=True).click()
                 page.wait_for_timeout(1000)  # crops are decoded after the section comes into view
