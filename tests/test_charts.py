@@ -94,7 +94,7 @@ def test_layers_stand_in_the_networks_order_and_better_ones_higher():
 
 
 def test_charts_have_no_colours_but_those_of_the_theme():
-    charts = [bars([ALL, OTHERS]), curves("loo-knn", ["conv1", "conv2", "conv10"], POINTS), scatter(3, 3)]
+    charts = [bars([ALL, OTHERS]), curves("loo-knn", ["conv1", "conv2", "conv10"], POINTS), scatter(3, 3, per_shape=3)]
     assert not re.search(r"#[0-9a-fA-F]{3,6}\b", json.dumps(charts))
     assert {bar.get("fill") for bar in marks(charts[0], "bar")} == {"#aa0000", "#00aa00"}
     assert charts[1]["encoding"]["color"]["scale"]["range"] == [
@@ -105,7 +105,7 @@ def test_charts_have_no_colours_but_those_of_the_theme():
 def test_an_embedding_has_a_point_for_each_and_fades_all_but_the_class_in_focus():
     points = [{"x": 0.1 * i, "y": 0.1 * i, "code": code} for i, code in enumerate((0, 1, 1, 9))]
     seen = {"xs": [0, 1], "ys": [0, 1], "focus": 1, "first": 0, "end": 8, "grey": "#888888"}
-    spec = scatter(len(points), 10) | {
+    spec = scatter(len(points), 10, per_shape=8) | {
         "width": 300,
         "height": 200,
         "signals": [{"name": name, "value": value} for name, value in seen.items()],

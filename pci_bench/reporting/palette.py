@@ -57,7 +57,7 @@ class Look:
 def class_looks(labels: np.ndarray) -> dict[str, Look]:
     """Return the look of each of the most frequent classes, in natural order; "" is no class.
 
-    Every eight classes have eight colours and one shape, so that they are what is highlighted at a time.
+    Classes come in groups of a shape and of different colours, of which one is highlighted at a time: :func:`in_groups`.
 
     Parameters
     ----------
@@ -67,13 +67,26 @@ def class_looks(labels: np.ndarray) -> dict[str, Look]:
     Examples
     --------
     >>> looks = class_looks(np.array([f"class {i}" for i in range(10)] + [""]))
-    >>> looks["class 0"], looks["class 9"]
+    >>> looks["class 0"], looks["class 6"]
     (Look(colour=0, shape=0), Look(colour=1, shape=1))
     """
     distinct, counts = np.unique(labels[labels != ""], return_counts=True)
     largest = distinct[np.argsort(-counts, kind="stable")][:MOST_CLASSES]
     named = sorted(map(str, largest), key=natural_key)
-    return {name: Look(i % len(COLOURS), i // len(COLOURS)) for i, name in enumerate(named)}
+    return {
+        name: Look(colour, shape) for shape, group in enumerate(in_groups(named)) for colour, name in enumerate(group)
+    }
+
+
+def in_groups(names: Sequence[str]) -> list[list[str]]:
+    """Return names in as few groups of at most eight as there can be, all about as large.
+
+    >>> [len(group) for group in in_groups("abcdefghijklmnopq")], in_groups([])
+    ([6, 6, 5], [])
+    """
+    n_groups = -(-len(names) // HIGHLIGHTED)
+    size = -(-len(names) // max(1, n_groups))
+    return [list(names[start : start + size]) for start in range(0, len(names), max(1, size))]
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pci_bench.reporting.figures.base import described, register_figures
-from pci_bench.reporting.palette import COLOURS, HIGHLIGHTED, SHAPES, class_looks
+from pci_bench.reporting.palette import COLOURS, SHAPES, class_looks, in_groups
 from pci_bench.runs.results import Result
 from pci_bench.system.drawing import FAINT, INK, new_figure, title
 from pci_bench.system.files import escape
@@ -49,9 +49,8 @@ def protein_figures(results: Sequence[Result]) -> Iterator[tuple[str, Figure]]:
 
 
 def _scatters(stem: str, text: str, results: Sequence[Result]) -> Iterator[tuple[str, Figure]]:
-    """Yield a figure for every eight classes, in which those are in colour: more cannot be told apart at a time."""
-    names = list(looks(_labels(results)))
-    groups = [names[start : start + HIGHLIGHTED] for start in range(0, len(names), HIGHLIGHTED)] or [[]]
+    """Yield a figure for every group of at most eight classes, in which those are in colour: more cannot be told apart at a time."""
+    groups = in_groups(list(looks(_labels(results)))) or [[]]
     for number, classes in enumerate(groups, 1):
         words = f"; in colour: {classes[0]} to {classes[-1]}" if len(groups) > 1 else ""
         figure = scatter(results, text=text + words, classes=classes)

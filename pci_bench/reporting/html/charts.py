@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pci_bench.reporting.palette import HIGHLIGHTED, LINE_SHAPES, SHAPES, line_looks
+from pci_bench.reporting.palette import LINE_SHAPES, SHAPES, line_looks
 
 Spec = dict[str, Any]
 
@@ -424,10 +424,10 @@ def ladder(
     )
 
 
-def scatter(n_points: int, n_classes: int) -> Spec:
+def scatter(n_points: int, n_classes: int, *, per_shape: int) -> Spec:
     """Return points of an embedding, in Vega; the page adds its size, the data ``points`` and the signals of what is seen.
 
-    Points are ``x``, ``y`` and ``code``, the number of a class. Signals are the domains ``xs`` and ``ys``; ``focus``, the class that is
+    So many classes share a shape. Points are ``x``, ``y`` and ``code``, the number of a class. Signals are the domains ``xs`` and ``ys``; ``focus``, the class that is
     seen alone, or −1; and ``first`` and ``end`` of the classes that are in colour where there is none: at most eight, which the eye can
     tell apart; the others are ``grey``.
     """
@@ -452,7 +452,7 @@ def scatter(n_points: int, n_classes: int) -> Spec:
                 "from": {"data": "points"},
                 "encode": {
                     "enter": {
-                        "shape": {"signal": f"{symbols}[floor(datum.code / {HIGHLIGHTED}) % {len(symbols)}]"},
+                        "shape": {"signal": f"{symbols}[floor(datum.code / {per_shape}) % {len(symbols)}]"},
                         "size": {"signal": f"clamp((width < 640 ? 40000 : 80000) / {n_points}, 6, 60)"},
                     },
                     "update": {

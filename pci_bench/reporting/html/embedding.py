@@ -12,7 +12,7 @@ from pci_bench.data.observations import obs_strings
 from pci_bench.reporting.headline import first_features
 from pci_bench.reporting.html.cells import Shown
 from pci_bench.reporting.html.charts import scatter
-from pci_bench.reporting.palette import COLOURS, GREY, HIGHLIGHTED, ON_DARK, SHAPES, class_looks
+from pci_bench.reporting.palette import COLOURS, GREY, ON_DARK, SHAPES, class_looks, in_groups
 from pci_bench.runs.results import Result, parameters
 
 if TYPE_CHECKING:
@@ -63,6 +63,7 @@ def _view(
     labels = obs_strings(table, "label")
     looks = class_looks(labels)
     named = list(looks)
+    groups = in_groups(named)
     has_others = bool((~np.isin(labels, named)).any())
     codes = {label: number for number, label in enumerate(named)}
     order = np.random.default_rng(0).permutation(len(table))  # so that no class hides behind another
@@ -86,7 +87,7 @@ def _view(
         "said": f"{len(table):,} {what}s, of which {n_crops:,} have a crop here. Near points have similar features; distances between groups and the "
         "groups' sizes mean nothing."
         + ("" if trust is None else f" Trustworthiness of its neighbourhoods: {trust:.3f}."),
-        "chart": scatter(len(table), len(legend_labels)),
+        "chart": scatter(len(table), len(legend_labels), per_shape=len(groups[0]) if groups else 1),
         "labels": legend_labels,
         "symbols": [
             *(SHAPES[look.shape].letter for look in looks.values()),
@@ -94,14 +95,7 @@ def _view(
         ],
         "light": [*(look.on(COLOURS) for look in looks.values()), *([GREY] if has_others else [])],
         "dark": [*(look.on(ON_DARK) for look in looks.values()), *([GREY] if has_others else [])],
-        "groups": [
-            [
-                f"{named[start]} to {named[min(start + HIGHLIGHTED, len(named)) - 1]}",
-                start,
-                min(start + HIGHLIGHTED, len(named)),
-            ]
-            for start in range(0, len(named), HIGHLIGHTED)
-        ],
+        "groups": [[f"{g[0]} to {g[-1]}", named.index(g[0]), named.index(g[0]) + len(g)] for g in groups],
         "low": [float(v) for v in low],
         "span": span,
         "xy": _packed(np.rint(65535 * (points[order] - low) / span).ravel()),
