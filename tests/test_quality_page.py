@@ -8,7 +8,6 @@ import io
 import json
 import re
 from collections import Counter
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -37,6 +36,7 @@ from pci_bench.datasets.prepared import prepare_dataset
 from pci_bench.reporting.html import field_pictures, quality_charts
 from pci_bench.reporting.html.cells import scattered
 from pci_bench.reporting.html.quality import write_quality_page
+from pci_bench.reporting.palette import ON_DARK
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +75,7 @@ def pictures(text: str) -> dict[str, np.ndarray]:
 
 
 def colour(code: int) -> list[int]:
-    return [int(field_pictures.COLOURS[code][i : i + 2], 16) for i in (1, 3, 5)]
+    return [int(ON_DARK[code][i : i + 2], 16) for i in (1, 3, 5)]
 
 
 def picture_of(text: str, plate: str, well: str) -> np.ndarray:
@@ -350,9 +350,10 @@ def test_drawn_crops_are_even_over_stains_and_come_from_different_images(make_ce
     assert max(int(name.removeprefix("cell")) for name in scattered(many, 24, "label")) > 100
 
 
-def test_pictures_have_the_colours_that_charts_have_in_the_dark_theme():
-    script = Path(field_pictures.__file__).with_name("report.js").read_text(encoding="utf-8")
-    dark = re.findall("#[0-9a-fA-F]{6}", re.search(r"dark: \[(.*?)\]", script)[1])
-    assert [c.lower() for c in dark[: len(quality.OUTCOMES)]] == list(field_pictures.COLOURS)
+def test_pictures_have_the_colours_that_charts_have_in_the_dark_theme(made):
+    dark = json.loads(
+        re.search(r'<script type="application/json" id="data">(.*?)</script>', made["masks"].text, re.S)[1]
+    )
+    assert dark["palette"]["dark"] == list(ON_DARK)
     assert quality_charts.outcome_color([])["scale"] == {"domain": list(quality.OUTCOMES), "range": "category"}
     assert len({field_pictures.glyph(code).tobytes() for code in range(len(quality.OUTCOMES))}) == len(quality.OUTCOMES)

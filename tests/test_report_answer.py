@@ -181,6 +181,20 @@ def test_where_less_is_better_the_least_is_best():
     assert "pci-conv4 is best" in said(results)[0]
 
 
+def test_an_embedding_is_an_answer_only_where_there_is_no_other():
+    umap = make_result(evaluator={"name": "umap", "params": {}}, metrics={"trustworthiness": 0.9})
+    assert [e.results[0].evaluator.name for e in evaluations([umap, planted("designed", 0.5)])] == ["loo-knn"]
+    assert [e.results[0].evaluator.name for e in evaluations([umap])] == ["umap"]
+
+
+def test_a_coarser_exclusion_is_stricter_than_balanced_classes():
+    results = [planted(name, share, params) for name in ("designed", "pci-conv4")
+               for share, params in ((0.9, ALL), (0.5, {"exclude": "cell_line"}), (0.7, BALANCED))]  # fmt: skip
+    (evaluation,) = evaluations(results)
+    assert [level.column for level in evaluation.levels] == ["cell", "image", "cell_line"]
+    assert "other cell lines only" in sentences(answer_of(evaluation))[0]
+
+
 def test_measured_chance_replaces_one_over_the_classes():
     one = planted("pci-conv4", 0.9)
     assert chance_level([one], "balanced_accuracy") == 1 / 4

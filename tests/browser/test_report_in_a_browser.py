@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import re
 from itertools import pairwise
 from pathlib import Path
@@ -241,3 +242,77 @@ def test_tables_can_be_read_without_scripts(browser, report):
 
 def test_the_words_about_missing_scripts_go_where_scripts_run(open_page):
     expect(open_page().get_by_text("Tables can be read without JavaScript")).to_have_count(0)
+
+
+def saved(page: Page, button) -> list[list[str]]:
+    """Return the rows of the file that a button saves."""
+    with page.expect_download() as download:
+        button.click()
+    with open(download.value.path(), encoding="utf-8", newline="") as file:
+        return list(csv.reader(file))
+
+
+def test_the_page_begins_with_the_answer(open_page):
+    page = open_page(PHONE)
+    tops = [
+        page.locator(f"#dataset-1 {selector}").first.bounding_box()["y"]
+        for selector in (".sentences", ".ranked svg", ".mosaic", ".ladder svg", ".table")
+    ]
+    assert tops == sorted(tops)
+    assert tops[0] < PHONE["height"]
+    sentences = page.locator(".answer").first.locator(".sentences li").all_inner_texts()
+    assert len(sentences) == 3
+    assert "where cells are compared with other images only, classes balanced" in sentences[0]
+    cells = page.locator(".mosaic .crop")
+    assert cells.count() == 16
+    assert cells.first.evaluate("e => getComputedStyle(e).backgroundImage").startswith('url("data:image')
+
+
+@pytest.mark.parametrize("viewport", [PHONE, DESKTOP], ids=["phone", "desktop"])
+def test_names_and_numbers_of_the_ranking_lie_within_the_chart(open_page, viewport):
+    page = open_page(viewport)
+    page.wait_for_selector(".ranked svg")
+    chart = page.locator(".ranked .chart").first.bounding_box()
+    boxes = [text.bounding_box() for text in page.locator(".ranked svg").first.locator("text").all()]
+    assert len(boxes) > 2 * len(FEATURES)
+    assert all(box["x"] >= chart["x"] - 1 for box in boxes)
+    assert all(box["x"] + box["width"] <= chart["x"] + chart["width"] + 1 for box in boxes)
+
+
+def test_words_in_charts_have_the_ink_of_the_theme(open_page):
+    page = open_page(scheme="dark")
+    page.wait_for_selector(".ladder svg")
+    inks = page.locator(".answer svg text").evaluate_all("ts => ts.map((t) => getComputedStyle(t).fill)")
+    assert set(inks) == {page.evaluate("getComputedStyle(document.body).color")}
+
+
+@pytest.mark.parametrize("section", ["ranked", "ladder", "classes", "layers", "umap"])
+def test_every_chart_has_its_data_one_click_away_and_a_caption(open_page, section):
+    page = open_page()
+    place = page.locator(f".view.{section}").first
+    rows = saved(page, place.locator(".save").first)
+    assert len(rows) > 3
+    assert len({len(row) for row in rows}) == 1
+    assert len(place.locator("figcaption, .caption").first.inner_text()) > 60
+    bars = place.locator("svg [aria-roledescription=bar], svg [aria-roledescription=point]")
+    if section in ("ranked", "ladder"):
+        assert len(rows) - 1 == bars.count()
+        assert all(row[0] in bars.nth(i).get_attribute("aria-label") for i, row in enumerate(rows[1:]))
+
+
+def test_a_table_and_all_results_are_saved_as_files(open_page):
+    page = open_page()
+    table = page.locator(".table", has_text="Leave-one-out k-nearest-neighbour").last
+    rows = saved(page, table.locator(".save"))
+    assert [row[0] for row in rows] == ["feature set", *first_column(table)]
+    results = saved(page, page.get_by_role("link", name="results.csv"))
+    assert len(results) == 1 + 6 * (len(FEATURES) + 3) + 1
+
+
+def test_on_a_phone_the_strictest_column_stands_beside_the_name(open_page):
+    page = open_page(PHONE)
+    table = page.locator(".table").first
+    strict = table.get_by_role("columnheader").nth(1)
+    assert "classes balanced" in strict.inner_text()
+    box = strict.bounding_box()
+    assert box["x"] + box["width"] <= PHONE["width"]

@@ -27,7 +27,7 @@ BESIDE, MOST_BESIDE = (
 
 
 def draw_ladder(axes: Axes, results: Sequence[Result], metric: str) -> None:
-    """Draw a metric over the kinds of candidates, the strictest on the right, where each line is named; what does not compete is grey.
+    """Draw a metric over the kinds of candidates, the strictest on the right, where each line is named; controls are grey.
 
     Parameters
     ----------
@@ -76,9 +76,7 @@ def draw_ladder(axes: Axes, results: Sequence[Result], metric: str) -> None:
         )
         axes.set_ylim(bottom=0)
     axes.set_xlim(-0.25, len(rungs) - 0.8)
-    _name_lines(
-        axes, names, [form.scale * ends[n].metrics[metric] for n in names], colours, len(rungs) - 1 + max(offsets)
-    )
+    _name_lines(axes, names, [form.scale * ends[n].metrics[metric] for n in names], len(rungs) - 1 + max(offsets))
     axes.set_xticks(range(len(rungs)), [textwrap.fill(plot_text(rung.words), 20) for rung in rungs], fontsize=8.5)
     unit = " (%)" if form.unit == "percent" else ""
     axes.set_ylabel(f"{plot_text(metric.replace('_', ' '))}{unit}", fontsize=8.5)
@@ -88,19 +86,19 @@ def draw_ladder(axes: Axes, results: Sequence[Result], metric: str) -> None:
     axes.set_axisbelow(True)
 
 
-def _name_lines(axes: Axes, names: Sequence[str], ends: Sequence[float], colours: dict[str, str], right: float) -> None:
+def _name_lines(axes: Axes, names: Sequence[str], ends: Sequence[float], right: float) -> None:
     """Write each line's name to the right of its end, moved apart where they would overlap, best first."""
     low, high = axes.get_ylim()
     wanted = (np.array(ends) - low) / (high - low)
     for name, height, y in zip(names, apart(wanted, LINE), ends, strict=True):
         axes.annotate(
-            f"{shortened(name, 34)}{'' if name in colours else f' ({mark_of(name)})'}",
+            f"{shortened(name, 34)}{f' ({mark})' if (mark := mark_of(name)) else ''}",
             (right, y),
             (1.02, height),
             textcoords="axes fraction",
             fontsize=7.5,
             va="center",
-            style="normal" if name in colours else "italic",
+            style="italic" if mark_of(name) else "normal",
             color=INK,
             annotation_clip=False,
             arrowprops={"arrowstyle": "-", "color": FAINT, "linewidth": 0.8, "shrinkA": 1, "shrinkB": 3},

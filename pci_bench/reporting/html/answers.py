@@ -60,10 +60,15 @@ def _settings(result: Result) -> dict[str, Any]:
 
 
 def evaluations(results: Sequence[Result]) -> list[Evaluation]:
-    """Return what is answered of the results of one dataset: one evaluation of each evaluator."""
+    """Return what is answered of the results of one dataset: one evaluation of each evaluator.
+
+    How true an embedding is to the features does not say how good they are, so that it is an answer only where there is no other.
+    """
     by_evaluator: dict[str, list[Result]] = {}
     for result in results:
         by_evaluator.setdefault(result.evaluator.name, []).append(result)
+    if others := {name: members for name, members in by_evaluator.items() if not name.endswith("umap")}:
+        by_evaluator = others
     return [e for members in by_evaluator.values() if (e := Evaluation.of(members)) is not None]
 
 

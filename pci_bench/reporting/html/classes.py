@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pci_bench.api.registry import natural_key
-from pci_bench.reporting.candidates import balanced_where_known
+from pci_bench.reporting.candidates import Candidates, balanced_where_known, ladder_of
 from pci_bench.reporting.headline import first_features, headline_k
 from pci_bench.reporting.html.cells import Shown
 from pci_bench.reporting.html.charts import Recalls, bars, bracketed
@@ -31,7 +31,7 @@ def classified(results: Sequence[Result]) -> list[Result]:
 def featured(results: Sequence[Result]) -> list[Result]:
     """Return the results that a page shows first: of each evaluator, those at its headline k, the benchmark's first feature set first.
 
-    Then by their headline metric; the exclusions of a feature set stay together.
+    Then by their headline metric in the strictest comparison; the exclusions of a feature set stay together.
     """
     chosen = []
     first = first_features(results)
@@ -39,10 +39,11 @@ def featured(results: Sequence[Result]) -> list[Result]:
         evaluator_results = [r for r in results if r.evaluator.name == evaluator]
         if (k := headline_k(evaluator_results)) is not None:
             evaluator_results = [r for r in evaluator_results if r.evaluator.params.get("k") == k]
-        best: dict[str, float] = {}
-        for r in evaluator_results:
-            score = r.metrics.get(METRIC, 0.0)
-            best[r.features.full_name] = max(score, best.get(r.features.full_name, 0.0))
+        strictest = ladder_of(evaluator_results)[-1]
+        best = {r.features.full_name: 0.0 for r in evaluator_results}
+        best |= {
+            r.features.full_name: r.metrics.get(METRIC, 0.0) for r in evaluator_results if Candidates.of(r) == strictest
+        }
         chosen += sorted(
             evaluator_results,
             key=lambda r: (

@@ -31,6 +31,7 @@ from pci_bench.runs.frame import results_frame
 from pci_bench.runs.record import RunRecord
 from pci_bench.runs.results import Result, read_results, run_folders
 from pci_bench.system.files import atomic_file, check_replaceable, user_path
+from pci_bench.system.text import csv_table
 
 
 @dataclass(frozen=True)
@@ -184,7 +185,7 @@ def rendered(runs: Sequence[Run], name: str, figures: Sequence[Picture], not_sho
         figures=figures,
         not_shown=not_shown,
         weights=_weights(results),
-        all_numbers=csv_address(results_frame(results).to_csv(index=False, lineterminator="\n")),
+        all_numbers=csv_address(csv_table(results_frame(results))),
         sprite=image,
     )
 

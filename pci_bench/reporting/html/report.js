@@ -57,7 +57,11 @@
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", themed);
 
   // ---- numbers as files ---------------------------------------------------------------------------------------------
-  const field = (value) => (/[",\n\r]/.test(value ?? "") ? `"${String(value).replaceAll('"', '""')}"` : String(value ?? ""));
+  const guarded = (text) => (/^[=+\-@\t]/.test(text) && Number.isNaN(Number(text)) ? `'${text}` : text); // or a spreadsheet runs it
+  const field = (value) => {
+    const text = guarded(String(value ?? ""));
+    return /[",\n\r]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
+  };
   function save(name, what, lines) { // a button that saves lines, which are made when it is pressed, as a CSV file
     return make("button", { type: "button", class: "save", "aria-label": `Data of ${what} (CSV)`, onclick: () => {
       const text = lines().map((line) => line.map(field).join(",")).join("\n") + "\n";

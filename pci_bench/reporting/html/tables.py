@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from pci_bench.benchmarks import BENCHMARKS
 from pci_bench.errors import PluginError
+from pci_bench.reporting.candidates import Candidates, ladder_of
+from pci_bench.reporting.headline import headline_k
 from pci_bench.reporting.html.words import evaluator_title, metric_title
 from pci_bench.reporting.tables.declaration import TABLES
 from pci_bench.reporting.tables.fill import Entry, interval_note, number_cell
 from pci_bench.reporting.tables.table import Cell, NotRun, PageTable
-from pci_bench.runs.results import Result, metric_of, parameters
+from pci_bench.runs.results import Result, headline, metric_of, parameters
 
 NO_REPRODUCTION = (
     "None of these numbers is a reproduction of the paper: that takes its dataset and its published weights."
@@ -49,7 +52,7 @@ def result_tables(results: Sequence[Result]) -> list[PageTable]:
     """Return one table per evaluator with every result as a row and every metric as a column, intervals in brackets."""
     tables = []
     for evaluator in dict.fromkeys(r.evaluator.name for r in results):
-        evaluator_results = [r for r in results if r.evaluator.name == evaluator]
+        evaluator_results = _strictest_first([r for r in results if r.evaluator.name == evaluator])
         metrics = list(dict.fromkeys(m for r in evaluator_results for m in r.metrics))
         columns = [
             "feature set",
@@ -68,6 +71,23 @@ def result_tables(results: Sequence[Result]) -> list[PageTable]:
             notes.append(NO_REPRODUCTION)
         tables.append(PageTable(f"{evaluator_title(evaluator_results[0])} ({evaluator})", columns, rows, notes))
     return tables
+
+
+def _strictest_first(results: Sequence[Result]) -> list[Result]:
+    """Return an evaluator's results ranked: the headline k and the strictest comparison first, there the best first."""
+    k = headline_k(results)
+
+    def place(result: Result) -> tuple[bool, int, float]:
+        metric = headline(result)
+        sign = -1 if metric_of(result, metric).higher_is_better else 1
+        return (
+            result.evaluator.params.get("k") != k,
+            -ladder.index(Candidates.of(result)),
+            sign * result.metrics[metric] if metric in result.metrics else math.inf,
+        )
+
+    ladder = ladder_of(results)
+    return sorted(results, key=place)
 
 
 def _metric(result: Result, metric: str) -> Cell:
