@@ -85,7 +85,7 @@ def test_the_rows_fall_in_the_strictest_column(run, tmp_path):
         assert values[name] == pytest.approx(100 * balanced[name], abs=0.05)
 
 
-def test_a_benchmark_in_a_file_that_names_no_table_is_ranked_too(run, tmp_path):
+def test_a_benchmark_in_a_file_that_names_no_table_is_ranked_too(run, tmp_path, own_registries):
     (tmp_path / "mine.toml").write_text(
         '[mine]\ntitle = "Mine"\ndatasets = []\nfeatures = ["noise", "classic-haralick"]\n'
         'evaluate = [{ name = "loo-knn", k = 3, exclude = ["cell", "image"] }]\n'

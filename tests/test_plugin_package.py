@@ -182,7 +182,7 @@ def test_an_installed_package_brings_a_benchmark_with_its_table_and_figure(
     python, tmp_path, write_crops, capsys, monkeypatch
 ):
     dataset, here = disc_and_rim(write_crops), {"cache": tmp_path / "cache", "cwd": tmp_path}
-    said = fresh(python, "run", "rings", "--dataset", dataset, "--device", "cpu", "--out", "out", **here)
+    said = fresh(python, "run", "rings", "--dataset", dataset, "--device", "cpu", "--out", "out", "--tables", **here)
     assert said.code == 0, said.err
     assert "Silhouettes of the classes" in said.out
     out = tmp_path / "out"

@@ -234,7 +234,7 @@ def test_each_kind_of_plug_in_has_faults():
 
 
 def test_code_of_a_plug_in_that_runs_in_an_unforeseen_place_is_the_plug_ins_fault(say, here):
-    title = "class Title(str):\n    def __format__(self, form):\n        1 / 0\n\n"
+    title = "class Title(str):\n    def __len__(self):\n        1 / 0\n\n"
     code = FEATURES.format(body="return crops", names='["a"]').replace("names=", "title=Title('mine'), names=")
     write(here, {"mine.py": code.replace("@register", f"{title}@register")})
     refused(say("list", "features", "--plugin", "mine.py", own=False), "The plug-in", "mine.py:", ZERO)

@@ -150,8 +150,8 @@ FAULTS = [
     Fault(
         "a column of texts",
         EVALUATE,
-        ("Note: 1 columns of f.csv hold no number and are metadata, not features: well.",),
-        columns(well="A1"),
+        ("Note: 1 columns of f.csv hold no number and are metadata, not features: comment.",),
+        columns(comment="blurred"),
         0,
     ),
     Fault("a cell twice in a table", EVALUATE, ("f.csv names a cell twice, for example 'c3'",), table("c3,x,9,9")),
@@ -470,7 +470,7 @@ def test_infinite_values_stay_infinite_and_nan_stays_nan():
 def test_the_notes_of_a_features_file_are_printed_in_a_run(say, here, write_crops):
     folder = write_crops(crops())
     cells = [f"w{i}/{c}" for i in range(4) for c in range(3)]
-    pd.DataFrame({"cell": cells, "a": range(12), "well": "A1"}).to_csv(here / "f.csv", index=False)
+    pd.DataFrame({"cell": cells, "a": range(12), "comment": "blurred"}).to_csv(here / "f.csv", index=False)
     said = say(*RUN, "--dataset", f"folder:{folder}", "--features", "file:f.csv", "--k", "1", own=False)
     assert said.code == 0, said.err
-    assert "hold no number and are metadata, not features: well" in " ".join(said.err.split())
+    assert "hold no number and are metadata, not features: comment" in " ".join(said.err.split())
