@@ -136,10 +136,7 @@ def weights_need(features: str) -> Need | None:
     if weights.find(family, name) is not None:
         return Need(full_name, Kind.weights, State.here)
     if name not in weights.declared().get(family, {}):
-        unpublished = (
-            "the paper's weights were not published, as far as we know; imported under this name, they would be used"
-        )
-        return Need(full_name, Kind.weights, State.not_published, reason=unpublished)
+        return Need(full_name, Kind.weights, State.not_published, reason=weights.how_to_get(family, name))
     files = weights.remote_files(family, name)
     missing = _missing(files)
     state = State.to_fetch if files else State.by_hand

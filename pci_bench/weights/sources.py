@@ -20,6 +20,8 @@ from pci_bench.weights.names import FETCHERS, IMPORTERS, declared, file_of, find
 if TYPE_CHECKING:
     from pci_bench.acquisition.download import Fetched
 
+OF_THE_PAPER = "lu2019-"  # begins the names of all weights that the paper trained
+
 _importing: ContextVar[Fetched | None] = ContextVar("importing", default=None)
 
 
@@ -164,6 +166,8 @@ def source_of(family: str, name: str, file: Path) -> str:
 def how_to_get(family: str, name: str) -> str:
     """Return why weights are not available and the command that gets them, with their size and licence where known."""
     declaration = declared().get(family, {}).get(name)
+    if declaration is None and name.startswith(OF_THE_PAPER):
+        return f"the paper's weights {family}@{name} were not published, as far as we know; imported under this name, they would be used"
     if declaration is None:
         return f"there are no weights {family}@{name} here. `pci-bench weights list` shows what there is"
     if "how" in declaration:
