@@ -319,3 +319,46 @@ def test_of_an_evaluator_that_last_digits_move_only_metrics_are_held(gate):
     said = gate()
     assert said.code == 0
     assert "36 numbers of 12 results compared: all the same." in words(said)
+
+
+def test_a_folder_of_ones_own_is_a_gate_with_its_own_tolerance_junit_and_json(
+    accepted, own_registries, capsys, monkeypatch, tmp_path
+):
+    folder = tmp_path / "mine"
+    shutil.copytree(accepted, folder)
+    painted.register()
+
+    def gate(*arguments):
+        return call(capsys, monkeypatch, "gate", "--expected", folder, "--workers", 1, *arguments)
+
+    assert gate().code == 0
+    record = json.loads((folder / "painted.json").read_text())
+    record["results"][0]["metrics"]["accuracy"] += 0.3
+    (folder / "painted.json").write_text(json.dumps(record))
+    said = gate("--format", "json", "--junit", tmp_path / "gate.xml")
+    assert said.code == 1
+    told = json.loads(said.out)
+    assert told["same"] is False
+    (changed,) = told["changed"]
+    assert changed["number"] == "accuracy"
+    assert changed["new"] - changed["old"] == pytest.approx(-0.3, abs=1e-6)
+    assert 'failures="1"' in (tmp_path / "gate.xml").read_text()
+    assert f"--expected {folder} --accept {folder}" in said.err
+    (folder / "tolerance.toml").write_text("absolute = 0.5\n")
+    assert gate().code == 0
+    (tmp_path / "narrow.toml").write_text("absolute = 0.0\ncells = 0\n")
+    assert gate("--tolerance", tmp_path / "narrow.toml").code == 1
+
+
+def test_a_gate_that_takes_features_from_the_users_cache_leaves_them_there(gate, cache):
+    assert gate("--use-cache").code == 0
+    assert list((cache / "features").iterdir())
+
+
+def test_a_folder_that_is_none_or_declares_nothing_is_a_sentence(capsys, monkeypatch, tmp_path):
+    said = call(capsys, monkeypatch, "gate", "--expected", tmp_path / "gone")
+    assert said.code == 2
+    assert "gone is no folder. It holds gate.toml" in said.err
+    said = call(capsys, monkeypatch, "gate", "--expected", tmp_path)
+    assert said.code == 2
+    assert "gate.toml cannot be read" in said.err

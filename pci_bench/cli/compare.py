@@ -7,12 +7,14 @@ from typing import Annotated, Any
 
 import typer
 
-from pci_bench.cli.app import WorkersOption, app
+from pci_bench.cli.app import PluginOption, WorkersOption, app, load_plugins
 from pci_bench.cli.terminal import err, out, say
 from pci_bench.errors import UserError
 from pci_bench.system.files import user_path
 from pci_bench.system.progress import ConsoleProgress
+from pci_bench.system.text import json_line
 
+FORMATS = ("terminal", "md", "json")
 MAX_LISTED = 20  # missing and new results in a terminal
 
 
@@ -24,26 +26,22 @@ def compare(
     new: Annotated[str, typer.Argument(help="The same.")],
     tolerance: Annotated[Path | None, typer.Option(help="TOML: absolute, cells, and a table metrics.")] = None,
     form: Annotated[
-        str, typer.Option("--format", help="terminal or md (for a comment on a pull request).")
+        str, typer.Option("--format", help="terminal, md (for a comment on a pull request) or json.")
     ] = "terminal",
     junit: Annotated[Path | None, typer.Option(help="Also write JUnit XML to this file.")] = None,
     everything: Annotated[bool, typer.Option("--all", help="Show unchanged numbers too.")] = False,
 ) -> None:
     """Say whether two sets of results are the same: exit code 0 the same, 1 changed or missing, 2 not comparable."""
-    from pci_bench.reporting import comparison as rendering
     from pci_bench.runs import comparison
     from pci_bench.runs.tolerance import read_tolerance
-    from pci_bench.system.files import atomic_file, check_replaceable
+    from pci_bench.system.files import check_replaceable
 
-    if form not in ("terminal", "md"):
-        raise UserError(f"There is no format '{form}'. Use terminal or md.")
+    _check_format(form)
     if junit is not None:
         check_replaceable(junit)
     allowed = read_tolerance(tolerance) if tolerance else None
     compared = comparison.compare(_results_of(old), _results_of(new), allowed)
-    if junit is not None:
-        with atomic_file(junit) as temporary:
-            temporary.write_text(rendering.junit(compared), encoding="utf-8", newline="\n")
+    _write_junit(compared, junit)
     _print_comparison(compared, form, everything=everything)
     if not compared.same:
         raise typer.Exit(1)
@@ -55,29 +53,68 @@ def gate(
         Path | None,
         typer.Option(help="Write the numbers found as the expected ones into this folder, instead of comparing."),
     ] = None,
+    expected: Annotated[
+        Path | None,
+        typer.Option(
+            help="A folder of your own: gate.toml, <dataset>.json as --accept writes them, and tolerance.toml."
+        ),
+    ] = None,
     dataset: Annotated[str | None, typer.Option(help="Only the runs on this dataset.")] = None,
+    tolerance: Annotated[Path | None, typer.Option(help="TOML: absolute, cells, and a table metrics.")] = None,
+    use_cache: Annotated[
+        bool,
+        typer.Option("--use-cache", help="Take features from your cache: quick, and blind to changes of extractors."),
+    ] = False,
     workers: WorkersOption = None,
-    form: Annotated[str, typer.Option("--format", help="terminal or md.")] = "terminal",
+    form: Annotated[str, typer.Option("--format", help="terminal, md or json.")] = "terminal",
+    junit: Annotated[Path | None, typer.Option(help="Also write JUnit XML to this file.")] = None,
+    plugin: PluginOption = None,
 ) -> None:
-    """Run the regression gate on bundled simulated data: exit code 0 where no number moved, 1 where one did."""
+    """Run the regression gate, on bundled simulated data or your own: exit code 0 where no number moved, 1 where one did."""
+    load_plugins(plugin)
     from pci_bench.runs import gate as gates
+    from pci_bench.runs.tolerance import read_tolerance
+    from pci_bench.system.files import cache_folder, check_replaceable
 
-    runs = [r for r in gates.declared_runs() if dataset in (None, r.dataset)]
-    if not runs:
+    _check_format(form)
+    if expected is not None and not expected.is_dir():
         raise UserError(
-            f"The gate has no run on {dataset}. It runs on {', '.join({r.dataset: 0 for r in gates.declared_runs()})}."
+            f"--expected {expected} is no folder. It holds gate.toml, and <dataset>.json once --accept wrote them."
         )
-    results = gates.gated_results(runs, workers=workers, progress=ConsoleProgress(err))
+    if junit is not None:
+        check_replaceable(junit)
+    allowed = read_tolerance(tolerance) if tolerance else gates.tolerance_in(expected)
+    declared = gates.declared_runs(expected)
+    runs = [r for r in declared if dataset in (None, r.dataset)]
+    if not runs:
+        raise UserError(f"The gate has no run on {dataset}. It runs on {', '.join({r.dataset: 0 for r in declared})}.")
+    cache = cache_folder() if use_cache else None
+    results = gates.gated_results(runs, place=expected, cache=cache, workers=workers, progress=ConsoleProgress(err))
     if accept is not None:
         for file in gates.write_expected(results, accept):
             say(f"Accepted: {file}")
         return
-    before = [r for name in dict.fromkeys(r.dataset for r in runs) for r in gates.expected(name)]
-    compared = gates.compared(before, results)
+    before = [r for name in dict.fromkeys(r.dataset for r in runs) for r in gates.expected(name, expected)]
+    compared = gates.compared(before, results, allowed, expected)
+    _write_junit(compared, junit)
     _print_comparison(compared, form)
     if not compared.same:
-        err.print(gates.HOW_TO_ACCEPT, markup=False, highlight=False, soft_wrap=True)
+        err.print(gates.how_to_accept(expected), markup=False, highlight=False, soft_wrap=True)
         raise typer.Exit(1)
+
+
+def _check_format(form: str) -> None:
+    if form not in FORMATS:
+        raise UserError(f"There is no format '{form}'. Use {', '.join(FORMATS)}.")
+
+
+def _write_junit(compared: Any, junit: Path | None) -> None:
+    from pci_bench.reporting import comparison as rendering
+    from pci_bench.system.files import atomic_file
+
+    if junit is not None:
+        with atomic_file(junit) as temporary:
+            temporary.write_text(rendering.junit(compared), encoding="utf-8", newline="\n")
 
 
 def _results_of(where: str) -> list[Any]:
@@ -98,6 +135,9 @@ def _print_comparison(compared: Any, form: str, *, everything: bool = False) -> 
 
     if form == "md":
         typer.echo(rendering.markdown(compared))
+        return
+    if form == "json":
+        typer.echo(json_line(rendering.as_json(compared), ascii_only=True))
         return
     rows = rendering.rows(compared, everything=everything)
     if rows:

@@ -50,6 +50,30 @@ def verdict(comparison: Comparison) -> str:
     return "".join(parts) + "."
 
 
+def as_json(comparison: Comparison) -> dict[str, Any]:
+    """Return the comparison as plain values: every number in the metric's own unit, shares between 0 and 1."""
+    return {
+        "same": comparison.same,
+        "verdict": verdict(comparison),
+        "changed": [
+            {
+                "result": d.key,
+                "number": d.what,
+                "old": d.old,
+                "new": d.new,
+                "allowed": d.allowed,
+                "interval": d.interval,
+                "direction": d.direction,
+            }
+            for d in sorted(comparison.changes, key=lambda d: -d.excess)
+        ],
+        "compared": len(comparison.differences),
+        "missing": list(map(str, comparison.missing)),
+        "new": list(map(str, comparison.new)),
+        "not_compared": list(map(str, comparison.notes)),
+    }
+
+
 def markdown(comparison: Comparison) -> str:
     """Return the comparison as Markdown, for a comment on a pull request."""
     changed = rows(comparison)

@@ -17,6 +17,7 @@ import pydantic
 from pci_bench.errors import UserError
 from pci_bench.runs import comparison, runner
 from pci_bench.runs.results import Result, validated
+from pci_bench.runs.tolerance import Tolerance, read_tolerance
 from pci_bench.system.files import escape, write_json
 from pci_bench.system.foreign import first_fault, json_value, toml_value
 from pci_bench.system.progress import Progress
@@ -28,6 +29,7 @@ MAX_TABLE_SHAPE = (80, 12)
 HOW_TO_ACCEPT = (
     "If the change is meant: pci-bench gate --accept tables/expected, and say in the commit why the numbers moved."
 )
+TOLERANCE = "tolerance.toml"
 
 
 class GatedRun(pydantic.BaseModel):
@@ -47,24 +49,41 @@ def folder() -> Traversable:
     return files("pci_bench_tables").joinpath("expected")
 
 
-def declared_runs() -> list[GatedRun]:
-    """Return the runs of the packaged ``gate.toml``."""
+def how_to_accept(place: Path | None) -> str:
+    """Return the command that makes the numbers of now the expected ones, as a sentence."""
+    return (
+        HOW_TO_ACCEPT.replace("--accept tables/expected", f"--expected {place} --accept {place}")
+        if place
+        else HOW_TO_ACCEPT
+    )
+
+
+def declared_runs(place: Path | None = None) -> list[GatedRun]:
+    """Return the runs of ``gate.toml`` in a folder, by default the packaged one."""
     try:
-        return [GatedRun(**r) for r in _declaration()["run"]]
+        return [GatedRun(**r) for r in _declaration(place)["run"]]
     except (KeyError, TypeError, pydantic.ValidationError) as error:
         what = (
             first_fault(error) if isinstance(error, pydantic.ValidationError) else f"it has no tables [[run]] ({error})"
         )
-        raise UserError(f"{folder().joinpath('gate.toml')} does not declare the gate's runs: {what}.") from error
+        raise UserError(
+            f"{(place or folder()).joinpath('gate.toml')} does not declare the gate's runs: {what}."
+        ) from error
 
 
-def metrics_only() -> set[str]:
+def metrics_only(place: Path | None = None) -> set[str]:
     """Return the evaluators of whose results only the metrics are held."""
-    return set(_declaration().get("metrics_only", ()))
+    return set(_declaration(place).get("metrics_only", ()))
 
 
-def _declaration() -> dict[str, Any]:
-    file = folder().joinpath("gate.toml")
+def tolerance_in(place: Path | None) -> Tolerance | None:
+    """Return what ``tolerance.toml`` in a folder says; None, for the packaged one, where there is no such file."""
+    file = place / TOLERANCE if place else None
+    return read_tolerance(file) if file is not None and file.is_file() else None
+
+
+def _declaration(place: Path | None) -> dict[str, Any]:
+    file = (place or folder()).joinpath("gate.toml")
     try:
         return toml_value(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
@@ -74,6 +93,7 @@ def _declaration() -> dict[str, Any]:
 def gated_results(
     runs: Iterable[GatedRun],
     *,
+    place: Path | None = None,
     cache: Path | None = None,
     workers: int | None = None,
     progress: Progress | None = None,
@@ -84,6 +104,8 @@ def gated_results(
     ----------
     runs
         As :func:`declared_runs` returns them.
+    place
+        The folder that declares them, by default the packaged one.
     cache
         Where datasets and features are made; by default a folder that starts empty and is removed, since the user's cache may
         hold features from before the code changed.
@@ -91,7 +113,7 @@ def gated_results(
         As in :func:`pci_bench.run`.
     """
     all_results: list[Result] = []
-    coarse = metrics_only()
+    coarse = metrics_only(place)
     with _making_everything_in(cache):
         for gated_run in runs:
             results = runner.run(
@@ -135,15 +157,15 @@ def _with_small_tables(result: Result) -> Result:
     return result.with_tables(result.predictions, small)
 
 
-def expected(dataset: str | None = None) -> list[Result]:
-    """Return the packaged results of one dataset, or of all.
+def expected(dataset: str | None = None, place: Path | None = None) -> list[Result]:
+    """Return the results of one dataset, or of all, that a folder holds, by default the packaged one.
 
     Raises
     ------
     UserError
         For a dataset without expected numbers, with those that have some.
     """
-    names = {f.name.removesuffix(".json"): f for f in folder().iterdir() if f.name.endswith(".json")}
+    names = {f.name.removesuffix(".json"): f for f in (place or folder()).iterdir() if f.name.endswith(".json")}
     if dataset is not None and escape(dataset) not in names:
         raise UserError(
             f"There are no expected numbers of {dataset}; there are of {', '.join(sorted(names)) or 'none'}."
@@ -171,8 +193,13 @@ def _read_record(record: dict[str, Any]) -> Result:
     return validated({**record, "run": {}, "intervals": {}}).with_tables(None, tables)
 
 
-def compared(before: Sequence[Result], results: Sequence[Result]) -> comparison.Comparison:
-    """Return expected numbers and results side by side.
+def compared(
+    before: Sequence[Result],
+    results: Sequence[Result],
+    tolerance: Tolerance | None = None,
+    place: Path | None = None,
+) -> comparison.Comparison:
+    """Return expected numbers and results side by side, by a tolerance (the packaged one); `place` is where they are expected.
 
     Raises
     ------
@@ -180,9 +207,9 @@ def compared(before: Sequence[Result], results: Sequence[Result]) -> comparison.
         Where they cannot be compared, for example because an evaluator has another version now; with how to accept them.
     """
     try:
-        return comparison.compare(before, results)
+        return comparison.compare(before, results, tolerance)
     except UserError as error:
-        raise UserError(f"{error} {HOW_TO_ACCEPT}") from error
+        raise UserError(f"{error} {how_to_accept(place)}") from error
 
 
 def write_expected(results: Iterable[Result], into: Path) -> list[Path]:
