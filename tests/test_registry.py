@@ -177,6 +177,34 @@ def test_a_plugin_file_adds_a_feature_set_and_may_be_loaded_twice(tmp_path, own_
     assert file.resolve() in plugin_files()
 
 
+NAMED_OUTPUT = """
+from pci_bench.api.extractor import Extractor, ExtractorMeta, register_extractor
+
+
+@register_extractor("shiny")
+class Shiny(Extractor):
+    meta = ExtractorMeta("shiny", "1", "The mean of each channel", outputs={"features": "means"}, rescale="raw")
+
+    def names(self, output, channels, weights=None):
+        return [channel.name for channel in channels]
+
+    def open(self, channels, weights, device):
+        return lambda crops, outputs: {"features": crops.mean(axis=(2, 3))}
+"""
+
+
+def test_a_family_of_one_output_with_a_name_is_found_by_its_own_name_too(tmp_path, own_registries):
+    file = tmp_path / "shiny.py"
+    file.write_text(NAMED_OUTPUT)
+    load_plugin(str(file))
+    assert [str(f) for f in select(["shiny"])] == [str(f) for f in select(["shiny-features"])] == ["shiny-features"]
+    with pytest.raises(UserError) as caught:
+        parse("shiny-feature")
+    suggested = str(caught.value).partition("Did you mean ")[2].partition("?")[0].split(" or ")
+    assert suggested == ["shiny-features", "shiny"]
+    assert {str(parse(name)) for name in suggested} == {"shiny-features"}  # what is suggested is known
+
+
 def test_a_plugin_file_that_takes_one_of_our_names_is_refused_with_both_places(tmp_path, own_registries):
     file = tmp_path / "clash.py"
     file.write_text(PLUGIN.replace('"brightest"', '"intensity"'))

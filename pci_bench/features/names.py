@@ -51,7 +51,7 @@ def known_feature_sets() -> dict[str, FeatureSet]:
 
 
 def groups() -> dict[str, list[FeatureSet]]:
-    """Return the groups: declared ones, every family of several outputs, and ``all`` (each family's headline).
+    """Return the groups: declared ones, every family whose outputs have names, and ``all`` (each family's headline).
 
     Families with replicates come once with each, but in ``all``.
     """
@@ -59,7 +59,7 @@ def groups() -> dict[str, list[FeatureSet]]:
     for feature_set in known_feature_sets().values():
         meta = feature_set.extractor().meta
         members = [replace(feature_set, weights=w) for w in meta.replicates] or [feature_set]
-        if len(meta.outputs) > 1:
+        if any(meta.outputs):
             by_group.setdefault(feature_set.family, []).extend(members)
         heads = meta.headline == feature_set.output or (meta.headline is None and len(meta.outputs) == 1)
         for group in meta.groups:
