@@ -8,6 +8,7 @@ from xml.etree import ElementTree
 import numpy as np
 import pandas as pd
 import pytest
+from command_line import call
 from factories import make_result
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -243,6 +244,11 @@ def test_folders_and_files_are_read_and_what_is_none_is_a_sentence(tmp_path):
     for where, sentence in (("empty", "no results in"), ("nowhere", "There is no")):
         with pytest.raises(UserError, match=sentence):
             read_any(tmp_path / where)
+    (tmp_path / "run" / "report.html").write_text("<!DOCTYPE html>")
+    with pytest.raises(
+        UserError, match=r"report\.html is not a result of pci-bench: expected a name that ends in \.json"
+    ):
+        read_any(tmp_path / "run" / "report.html")
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "coco.json").write_text(json.dumps({"images": []}))
     with pytest.raises(UserError, match="not a result of pci-bench"):
@@ -250,6 +256,20 @@ def test_folders_and_files_are_read_and_what_is_none_is_a_sentence(tmp_path):
     (tmp_path / "other" / "coco.json").write_text('{"schema": 1, "bench')
     with pytest.raises(UserError, match="cannot be read as JSON"):
         read_any(tmp_path / "other")
+
+
+def test_a_report_beside_folders_of_results_is_left_out_of_a_leaderboard(tmp_path, capsys, monkeypatch):
+    for name in ("pci-conv1", "pci-conv2"):
+        write_result(result(features=name), tmp_path / name / "results" / "planted" / "k=11.json")
+    page = tmp_path / "report.html"
+    page.write_text("<!DOCTYPE html>")
+    said = call(capsys, monkeypatch, "leaderboard", *sorted(tmp_path.iterdir()))
+    assert said.code == 0, said.err
+    assert f"Left out, since a report holds no results to rank: {page}" in said.err
+    assert "pci-conv1" in said.out
+    said = call(capsys, monkeypatch, "leaderboard", page)
+    assert said.code == 2
+    assert "report.html is not a result of pci-bench" in said.err
 
 
 def test_a_tolerance_is_read_from_toml_and_anything_else_is_a_sentence(tmp_path):

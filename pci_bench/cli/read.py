@@ -103,6 +103,11 @@ def leaderboard(
 
     if form not in ("terminal", "md", "csv"):
         raise UserError(f"There is no format '{form}'. Use terminal, md or csv.")
+    pages = [f for f in folders if f.suffix == ".html" and f.is_file()]  # `pci-bench report` writes them beside results
+    if pages and len(pages) < len(folders):
+        left_out = f"Left out, since a report holds no results to rank: {', '.join(map(str, pages))}"
+        err.print(left_out, markup=False, highlight=False, soft_wrap=True)
+        folders = [f for f in folders if f not in pages]
     results = boards.chosen(
         [r for folder in folders for r in comparison.read_any(folder)],
         evaluators=split_list(with_) if with_ else [],

@@ -100,6 +100,11 @@ def read_any(where: Path) -> list[Result]:
         Where there is none, or a file is damaged.
     """
     if where.is_file():
+        if where.suffix != ".json":
+            raise UserError(
+                f"{where} is not a result of pci-bench: expected a name that ends in .json. Name a folder that `pci-bench run` "
+                "wrote, or one of its result files."
+            )
         return [read_result(where)]
     if (where / "results").is_dir():
         return read_results(where)
