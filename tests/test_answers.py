@@ -98,6 +98,15 @@ def test_a_benchmark_in_a_file_that_names_no_table_is_ranked_too(run, tmp_path, 
     assert texture < controls < noise
 
 
+def test_distances_are_ranked_where_no_protein_is_named(run, tmp_path):
+    said = run("distances", "--features", "noise,intensity")
+    assert said.code == 0, said.err
+    results = {r.features.name: r for r in read_results(tmp_path / "out")}
+    assert {name: r.details["unit"] for name, r in results.items()} == {"noise": "image", "intensity": "image"}
+    assert results["intensity"].metrics["normalized_distance"] < results["noise"].metrics["normalized_distance"]
+    assert "Less is better." in said.out
+
+
 def test_without_a_dataset_a_neutral_benchmark_asks_for_one(capsys, monkeypatch):
     for name in ("knn", "classifiers", "distances", "umap"):
         assert BENCHMARKS.get(name).datasets == ()

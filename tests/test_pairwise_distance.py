@@ -483,6 +483,33 @@ def test_the_contracts_of_evaluators_are_kept_where_there_are_enough_proteins(na
         getattr(contracts, check)(trial)
 
 
+@pytest.mark.parametrize("column", [None, ""])
+def test_where_no_protein_is_named_images_of_one_label_take_their_place(column):
+    grid = {"minimum_proteins": 5, "pairs": 60}
+    (found,) = pci_bench.evaluate("pairwise-distance", human(protein=column), unit="protein-or-image", **grid)
+    named = human()
+    named.obs["protein"] = named.obs["image"]
+    (expected,) = pci_bench.evaluate("pairwise-distance", named, **grid)
+    assert (found.metrics, found.intervals) == (expected.metrics, expected.intervals)
+    assert found.details == expected.details | {"unit": "image"}
+    (proteins,) = pci_bench.evaluate("pairwise-distance", human(), unit="protein-or-image", **grid)
+    (alone,) = pci_bench.evaluate("pairwise-distance", human(), **grid)
+    assert (proteins.metrics, proteins.details) == (alone.metrics, alone.details)  # the column, where there is one
+
+
+def test_an_image_with_cells_of_two_labels_stands_once_for_each():
+    mixed = human(terms=2, proteins=6, lines=1, protein=None)
+    mixed.obs["image"] = [f"{i % 4}" for i in range(mixed.n_obs)]
+    images = mixed.obs.groupby("labels")["image"].nunique()
+    (found,) = pci_bench.evaluate("pairwise-distance", mixed, unit="protein-or-image", minimum_proteins=2, pairs=50)
+    assert {term: row["images"] for term, row in found.details["per_term"].items()} == images.to_dict()
+    assert found.details["left_out"]["cells"] == 0
+    with pytest.raises(
+        UserError, match=r"shared by at least 5 images that have one term only \(most: term0 4, term1 4\)"
+    ):
+        pci_bench.evaluate("pairwise-distance", mixed, unit="protein-or-image", minimum_proteins=5)
+
+
 # What cannot be run, and why
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pydantic
@@ -53,13 +53,23 @@ class PairwiseDistanceParams(pydantic.BaseModel):
     terms: str = pydantic.Field("labels", min_length=1, description="obs column of the ;-joined localization terms")
 
 
+class ProteinOrImageParams(PairwiseDistanceParams):
+    """Parameters of the distances between proteins, or between images where no protein is named."""
+
+    unit: Literal["protein", "protein-or-image"] = pydantic.Field(
+        "protein", description="what pairs are of: proteins; where the dataset names none, images"
+    )
+
+
 @register_evaluator("pairwise-distance")
 class PairwiseDistance(Evaluator):
     """How much closer images of proteins with the same localization term are than images of proteins with different ones.
 
     An image pair's distance is the mean Euclidean distance over all pairs of their cells, on features standardised over all
     evaluated cells. Evaluated are proteins with one localization term, of terms shared by at least ``minimum_proteins`` of
-    them. Pairs depend on the seed and the annotations only: every feature set is measured on the same ones.
+    them. Pairs depend on the seed and the annotations only: every feature set is measured on the same ones. With ``unit`` =
+    ``protein-or-image``, where a dataset names no proteins, an image's cells of one label take a protein's place: pairs of a
+    label are then of two images, and the details say so.
 
     Intervals are of proteins drawn within their terms: what all pairs of a protein do moves together, so that the variance
     of the draw of pairs counts once and that of the proteins is not missed. The permutation p has a sample of its own (at most
@@ -81,27 +91,30 @@ class PairwiseDistance(Evaluator):
             "p": Metric(higher_is_better=False),
         },
     )
-    Params = PairwiseDistanceParams
+    Params = ProteinOrImageParams
 
-    def dataset_reason(
-        self, obs: pd.DataFrame, dataset: DatasetProvenance, params: PairwiseDistanceParams
-    ) -> str | None:
+    def dataset_reason(self, obs: pd.DataFrame, dataset: DatasetProvenance, params: ProteinOrImageParams) -> str | None:
         """Return why there are no pairs to draw, or None."""
-        missing = missing_columns(obs, dataset, "protein", "image", params.terms)
+        protein = [] if _pairs_are_of_images(obs, params) else ["protein"]
+        missing = missing_columns(obs, dataset, *protein, "image", params.terms)
         if missing:
             return missing
-        return too_few_terms(dataset, _localized(obs, params), params.minimum_proteins)
+        unit = "proteins" if protein else "images"
+        return too_few_terms(dataset, _localized(obs, params), params.minimum_proteins, unit)
 
     def __call__(
-        self, adata: AnnData, param_sets: list[PairwiseDistanceParams], context: EvaluationContext
+        self, adata: AnnData, param_sets: list[ProteinOrImageParams], context: EvaluationContext
     ) -> Iterator[EvaluatorOutput]:
         """Yield one output per parameters: overall and per-term scores, ratios, intervals and permutation p."""
         measured: dict[tuple[Any, ...], _Measured] = {}
         for params in param_sets:
-            key = (params.pairs, params.minimum_proteins, params.terms)
+            key = (params.pairs, params.minimum_proteins, params.terms, params.unit)
             if key not in measured:
                 measured[key] = _measure(adata, _localized(adata.obs, params), params.pairs, context.seed)
-            yield _output(params, measured[key], context.seed)
+            output = _output(params, measured[key], context.seed)
+            if _pairs_are_of_images(adata.obs, params):
+                output.details["unit"] = "image"
+            yield output
 
 
 def missing_columns(obs: pd.DataFrame, dataset: DatasetProvenance, *columns: str) -> str | None:
@@ -115,7 +128,9 @@ def missing_columns(obs: pd.DataFrame, dataset: DatasetProvenance, *columns: str
     return None
 
 
-def too_few_terms(dataset: DatasetProvenance, proteins: LocalizedProteins, minimum: int) -> str | None:
+def too_few_terms(
+    dataset: DatasetProvenance, proteins: LocalizedProteins, minimum: int, unit: str = "proteins"
+) -> str | None:
     """Return why distances to other terms need more terms than are left, or None."""
     if len(proteins.terms) >= 2:
         return None
@@ -124,8 +139,8 @@ def too_few_terms(dataset: DatasetProvenance, proteins: LocalizedProteins, minim
     most = sorted(rare.items(), key=lambda item: (-item[1], item[0]))[:3]
     others = f" (most: {', '.join(f'{term} {count}' for term, count in most)})" if most else ""
     return (
-        f"in {dataset.display_name} {subject} shared by at least {minimum} proteins that have one term only{others}; "
-        "at least two terms are needed. Use a smaller minimum_proteins, or annotate more proteins"
+        f"in {dataset.display_name} {subject} shared by at least {minimum} {unit} that have one term only{others}; "
+        f"at least two terms are needed. Use a smaller minimum_proteins, or annotate more {unit}"
     )
 
 
@@ -146,8 +161,15 @@ def standard_distances(adata: AnnData, proteins: LocalizedProteins, pairs: np.nd
     return mean_distances(features, proteins.image, pairs, mean=mean, inverse=inverse)
 
 
-def _localized(obs: pd.DataFrame, params: PairwiseDistanceParams) -> LocalizedProteins:
+def _pairs_are_of_images(obs: pd.DataFrame, params: ProteinOrImageParams) -> bool:
+    """Return whether images take the place of proteins, since none is named."""
+    return params.unit == "protein-or-image" and not (obs_strings(obs, "protein") != "").any()
+
+
+def _localized(obs: pd.DataFrame, params: ProteinOrImageParams) -> LocalizedProteins:
     protein, image, terms = (obs_strings(obs, c) for c in ("protein", "image", params.terms))
+    if _pairs_are_of_images(obs, params):
+        protein = np.array([f"{i}\t{t}" if i and t else "" for i, t in zip(image, terms, strict=True)])
     return localized_proteins(protein, image, terms, None, minimum=params.minimum_proteins)
 
 
@@ -177,7 +199,7 @@ def _measure(adata: AnnData, proteins: LocalizedProteins, pairs: int, seed: int)
     return _Measured(proteins, drawn, starts, distances[: len(images)], tested, between)
 
 
-def _output(params: PairwiseDistanceParams, measured: _Measured, seed: int) -> EvaluatorOutput:
+def _output(params: ProteinOrImageParams, measured: _Measured, seed: int) -> EvaluatorOutput:
     """Return metrics, intervals and details of one draw."""
     import pandas as pd
 
