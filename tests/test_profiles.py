@@ -285,6 +285,15 @@ def test_the_command_line_gets_and_verifies_profiles(dataset, capsys, monkeypatc
     assert json.loads((store_folder(dataset) / "store.json").read_text())["profiles"] == dataset.names
 
 
+def test_the_answer_of_a_run_counts_profiles(dataset, tmp_path, capsys, monkeypatch, without_figures):
+    said = call(
+        capsys, monkeypatch, "run", "knn", "--dataset", "wells", "--features", "profiles,noise", "--out", tmp_path
+    )
+    assert said.code == 0, said.err
+    assert "wells, 24 profiles, " in said.out
+    assert "24 cells" not in said.out
+
+
 # ---- a user's own table
 
 

@@ -166,7 +166,10 @@ def _title(table: DatasetTable) -> str:
     percent = " in %" if printed_form(declaration, result, column.metric).unit == "percent" else ""
     header = f", {column.header}" if len(declaration.columns) == 1 and column.params else ""
     metric = column.metric.replace("_", " ")
-    return f"{table.dataset}, {facts.n_cells:,} cells{limited}{classes}: {metric}{percent} ({column.evaluator}{header})"
+    rows = "profiles" if any(r.features.name == "profiles" for r in table.shown) else "cells"
+    return (
+        f"{table.dataset}, {facts.n_cells:,} {rows}{limited}{classes}: {metric}{percent} ({column.evaluator}{header})"
+    )
 
 
 def _header(table: DatasetTable, index: int) -> str:
