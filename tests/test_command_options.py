@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import platform
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 from command_line import call, environment
 
+import pci_bench
 from pci_bench.runs.results import Result
 
 
@@ -24,6 +27,19 @@ def test_quiet_prints_results_and_nothing_while_working(capsys, monkeypatch, tmp
     assert call(
         capsys, monkeypatch, "--quiet", "extract", "noise", "--dataset", "nowhere", "--out", "f.npz"
     ).err.startswith("Error: ")
+
+
+@pytest.mark.parametrize("place", ["before", "after"])
+def test_verbose_first_says_versions_and_folders(capsys, monkeypatch, tmp_path, place):
+    monkeypatch.setenv("PCI_BENCH_CACHE", str(tmp_path))
+    monkeypatch.delenv("PCI_BENCH_DATA", raising=False)
+    command = ("list", "tables")
+    said = call(capsys, monkeypatch, *(("--verbose", *command) if place == "before" else (*command, "--verbose")))
+    versions, cache, data = said.err.splitlines()
+    assert f"pci-bench {pci_bench.__version__}, python {platform.python_version()}, numpy {np.__version__}" in versions
+    assert cache == f"Cache (PCI_BENCH_CACHE): {tmp_path}"
+    assert data == "Your copies of data (PCI_BENCH_DATA): not set"
+    assert said.out == call(capsys, monkeypatch, *command).out
 
 
 @pytest.mark.parametrize("how", ["option", "environment"])

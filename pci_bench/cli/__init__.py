@@ -26,7 +26,7 @@ from pci_bench.system.progress import ConsoleProgress
 from pci_bench.system.shortages import refusal
 from pci_bench.system.text import one_line
 
-ANYWHERE = ("--debug", "--quiet", "--no-color")  # options of pci-bench that may stand after a command too
+ANYWHERE = ("--debug", "--quiet", "--verbose", "--no-color")  # options of pci-bench that may stand after a command too
 INTERRUPTED = 130  # what a shell calls the end by Ctrl-C
 CRASHED = 70  # EX_SOFTWARE of sysexits.h; never 1, which means that a number moved or a contract is broken
 
@@ -45,14 +45,24 @@ def main() -> None:
     debug = "--debug" in sys.argv[1:] or os.environ.get("PCI_BENCH_DEBUG", "") not in ("", "0")
     ConsoleProgress.quiet = "--quiet" in sys.argv[1:]
     out.no_color = err.no_color = "--no-color" in sys.argv[1:] or bool(os.environ.get("NO_COLOR"))
-    code = _ended([argument for argument in sys.argv[1:] if argument not in ANYWHERE], debug=debug)
+    code = _ended(
+        [argument for argument in sys.argv[1:] if argument not in ANYWHERE],
+        debug=debug,
+        verbose="--verbose" in sys.argv[1:],
+    )
     if code:
         sys.exit(code)
 
 
-def _ended(arguments: list[str], *, debug: bool) -> int:
-    """Run a command and return its exit status; with `debug`, the traceback of what went wrong is printed before the sentence."""
+def _ended(arguments: list[str], *, debug: bool, verbose: bool) -> int:
+    """Run a command and return its exit status.
+
+    With `debug`, the traceback of what went wrong is printed before the sentence; with `verbose`, first what the command runs with.
+    """
     try:
+        if verbose:
+            for line in _surroundings():
+                err.print(line, markup=False, highlight=False, soft_wrap=True)
         code = app(arguments, standalone_mode=False, prog_name="pci-bench")
         if code == INTERRUPTED:  # typer turns Ctrl-C into this code; older ones, into Abort
             raise KeyboardInterrupt
@@ -79,6 +89,19 @@ def _ended(arguments: list[str], *, debug: bool) -> int:
             return 2
         err.print(_crash(error), markup=False, highlight=False, soft_wrap=True)
         return CRASHED
+
+
+def _surroundings() -> list[str]:
+    """Return the versions and folders that a command runs with, a line each."""
+    from pci_bench import __version__
+    from pci_bench.system.files import cache_folder
+    from pci_bench.system.machine import versions
+
+    return [
+        "Versions: " + ", ".join(f"{name} {v}" for name, v in {"pci-bench": __version__, **versions()}.items()),
+        f"Cache (PCI_BENCH_CACHE): {cache_folder()}",
+        f"Your copies of data (PCI_BENCH_DATA): {os.environ.get('PCI_BENCH_DATA') or 'not set'}",
+    ]
 
 
 def _crash(error: BaseException) -> str:

@@ -109,6 +109,10 @@ def _main(
     quiet: Annotated[
         bool, typer.Option("--quiet", help="Print results and errors, and nothing while working; also after a command.")
     ] = False,
+    verbose: Annotated[
+        bool,
+        typer.Option("--verbose", help="First say with which versions and folders it works; also after a command."),
+    ] = False,
     no_color: Annotated[
         bool, typer.Option("--no-color", help="Print without colours; also after a command, or by NO_COLOR=1.")
     ] = False,
