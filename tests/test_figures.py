@@ -285,6 +285,16 @@ def test_an_embedding_is_drawn_with_one_scale_for_both_axes(drawn):
     assert right - left == pytest.approx(high - low)
 
 
+@pytest.mark.parametrize(("panels", "rows", "columns"), [(2, 1, 2), (3, 1, 3), (4, 2, 2), (5, 2, 3), (7, 3, 3)])
+def test_panels_of_embeddings_fill_their_rows(drawn, panels, rows, columns):
+    (figure,) = drawn([embedded(["a", "b"] * 4, features=f"set{i}") for i in range(panels)]).values()
+    figure.draw_without_rendering()
+    places = [axes.get_position() for axes in figure.axes if axes.get_visible()]
+    assert len(places) == panels
+    assert len({round(place.y0, 3) for place in places}) == rows
+    assert len({round(place.x0, 3) for place in places}) == columns
+
+
 def test_the_inpainting_figure_shows_the_task_first_with_its_error_and_mismatches_second(drawn):
     figures = drawn([inpainted(["a", "b"])])
     (first, task), (second, mismatched) = figures.items()
@@ -301,6 +311,21 @@ def test_examples_of_older_results_are_mismatches_without_an_error(drawn):
     ((stem, figure),) = drawn([old]).items()
     assert stem.endswith("-mismatched")
     assert not any(t.get_text().startswith("MSE") for t in words(figure))
+
+
+def test_bars_of_accuracy_are_in_the_order_of_the_strictest_neighbours_and_say_so(drawn):
+    scores = {"pci-conv3": (0.9, 0.5), "pci-conv4": (0.8, 0.7), "noise": (0.7, 0.6)}
+    results = [classified(["a", "b"], name, exclude=e) for name in scores for e in ("cell", "image")]
+    for r, score in zip(results, np.ravel(list(scores.values())), strict=True):
+        r.metrics["balanced_accuracy"] = float(score)
+    figure = drawn(results)["accuracy-planted"]
+    (axes,) = figure.axes
+    assert [t.get_text() for t in axes.get_yticklabels()][::-1] == [
+        "pci-conv4@planted", "noise@planted (control)", "pci-conv3@planted",
+    ]  # fmt: skip
+    assert any("the legend's last colour" in t.get_text().replace("\n", " ") for t in words(figure))
+    alone = drawn([r for r in results if r.evaluator.params["exclude"] == "cell"])["accuracy-planted"]
+    assert not any("last colour" in t.get_text() for t in words(alone))
 
 
 def test_accuracy_by_class_is_the_share_of_the_class_that_is_found(drawn):

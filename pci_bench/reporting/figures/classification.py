@@ -43,6 +43,7 @@ LAYER = re.compile(r"(?P<network>.+)-(?P<layer>(block\d_)?conv\d+)")
 
 
 READING = "Black lines: 95 % intervals. Broken lines: chance, as permuted labels score in each column where that was measured."
+ORDER = " On top is the best by the legend's last colour."
 
 
 def _by_settings(results: Sequence[Result], *drawn: str) -> Iterator[tuple[str, str, list[Result]]]:
@@ -58,6 +59,11 @@ def _by_settings(results: Sequence[Result], *drawn: str) -> Iterator[tuple[str, 
         differing = (item for item in settings if any(item not in other for other in sets))
         text = ",".join(f"{name}={value}" for name, value in differing)
         yield (f"-{escape(text)}", f", {text}", group) if text else ("", "", group)
+
+
+def _reading(results: Sequence[Result]) -> str:
+    """Return how bars are read, and in which order the feature sets are where each has several."""
+    return READING + (ORDER if len(ladder_of(results)) > 1 else "")
 
 
 def _size(result: Result) -> str:
@@ -83,7 +89,7 @@ def _knn_figures(results: Sequence[Result], words: str) -> Iterator[tuple[str, F
     size = _size(at_k[0])
     text = f"Leave-one-out kNN, k = {k}, {dataset.name} ({size}){words}"
     bars = accuracy_bars(at_k, metric="balanced_accuracy", text=text)
-    yield f"accuracy-{escape(dataset.name)}", described(bars, at_k, READING)
+    yield f"accuracy-{escape(dataset.name)}", described(bars, at_k, _reading(at_k))
     strictest = [r for r in at_k if Candidates.of(r) == ladder_of(at_k)[-1]]
     best = max(strictest, key=lambda r: (r.features.name == first.get(r.benchmark), r.metrics["balanced_accuracy"]))
     chosen = [r for r in at_k if r.features.full_name == best.features.full_name]
@@ -119,7 +125,7 @@ def classifier_figures(results: Sequence[Result]) -> Iterator[tuple[str, Figure]
         what = f"{evaluator.replace('-', ' ').capitalize()}, cross-validated"
         text = f"{what}, {dataset.name} ({_size(group[0])}){words}"
         bars = accuracy_bars(group, metric="balanced_accuracy", text=text)
-        yield f"{evaluator}-{escape(dataset.name)}{suffix}", described(bars, group, READING)
+        yield f"{evaluator}-{escape(dataset.name)}{suffix}", described(bars, group, _reading(group))
 
 
 def chance_percent(results: Sequence[Result], metric: str) -> float:

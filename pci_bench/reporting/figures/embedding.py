@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from matplotlib.lines import Line2D
 
-COLUMNS = 3
+COLUMNS = 3  # at most
 # Eight colours that every eye tells apart, three shapes that stay apart where colours repeat.
 STYLES: tuple[dict[str, Any], ...] = (
     {"linewidths": 0},
@@ -92,9 +92,9 @@ def scatter(results: Sequence[Result], *, text: str, classes: Sequence[str]) -> 
     styles = {name: look for name, look in looks(labels).items() if name in classes}
     names = [textwrap.fill(name, IN_NAME) for name in styles]
     beside = 0.45 + 0.065 * max((len(line) for name in names for line in name.splitlines()), default=0)
-    columns = min(COLUMNS, len(results))
+    rows = -(-len(results) // COLUMNS)
+    columns = -(-len(results) // rows)  # four panels in two rows of two
     side = min(2.9, max(1.9, (7.4 - beside) / columns))
-    rows = -(-len(results) // columns)
     lines = sum(1 + name.count("\n") for name in names) + 1
     figure = new_figure(side * columns + beside, max((side + 0.35) * rows, 0.155 * lines) + 0.5)
     panels = figure.subplots(rows, columns, squeeze=False).ravel()
