@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
-from pci_bench.reporting.tables.declaration import TableDeclaration
+from pci_bench.reporting.tables.declaration import TableDeclaration, is_of_column
 from pci_bench.reporting.tables.fill import printed_form
 from pci_bench.reproduction.claims import Claim
 from pci_bench.reproduction.items import Item
@@ -159,10 +159,8 @@ def numbers_beside(
                 if (
                     printed != "none"
                     and (variant or r.dataset.name == table.dataset)
-                    and r.dataset.limit is None
                     and (r.features.full_name, r.evaluator.name) == (features, column.evaluator)
-                    and r.evaluator.params.get("exclude", "cell") == wanted.get("exclude", "cell")
-                    and all(r.evaluator.params.get(k) == v for k, v in wanted.items())
+                    and is_of_column(r, wanted)
                 ):
                     form = printed_form(table, r, column.metric)
                     yield Number(

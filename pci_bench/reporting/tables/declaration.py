@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
@@ -236,19 +236,30 @@ def _printed() -> dict[tuple[str, str, str], list[tuple[Column, float, str]]]:
     return by_features
 
 
+def is_of_column(result: Result, params: Mapping[str, Any]) -> bool:
+    """Return whether a result is of all cells, and with the parameters of a printed column.
+
+    An exclusion other than the cell itself is not the paper's where the column names none.
+    """
+    return (
+        result.dataset.limit is None
+        and has_params(result.evaluator.params, params)
+        and ("exclude" in params or Candidates.of(result).everything)
+    )
+
+
 def printed_value(result: Result) -> PaperRecord | None:
     """Return the number that the paper prints for exactly this: dataset, features, published weights, parameters; or None.
 
-    A limited dataset is not the paper's, nor one of which a part was fetched, nor is an exclusion other than the cell itself where the column names none.
+    A limited dataset is not the paper's, nor one of which a part was fetched (:func:`is_of_column`).
     """
-    if result.dataset.limit is not None or result.dataset.version.endswith(PART):
+    if result.dataset.version.endswith(PART):
         return None
-    everything = Candidates.of(result).everything
     key = (result.dataset.name, result.evaluator.name, result.features.full_name)
     matching = [
         (column.metric, value, source)
         for column, value, source in _printed().get(key, [])
-        if has_params(result.evaluator.params, column.params) and (everything or "exclude" in column.params)
+        if is_of_column(result, column.params)
     ]
     if not matching:
         return None
