@@ -8,12 +8,11 @@ from typing import Any
 
 import pytest
 
-import pci_bench
 from pci_bench.datasets import DATASETS
 from pci_bench.reproduction.items import ItemRun, items
-from pci_bench.reproduction.needs import Kind, Need, State, dataset_need, get_all, lacking, needs_of, weights_need
+from pci_bench.reproduction.needs import Kind, Need, State, dataset_need, get_for, lacking, needs_of, weights_need
 from pci_bench.reproduction.outcome import Outcome
-from pci_bench.reproduction.reproduce import compared, without_some
+from pci_bench.reproduction.reproduce import compared, output_of, without_some
 from pci_bench.runs.results import Result
 from pci_bench.system.progress import Progress
 
@@ -34,15 +33,16 @@ class Paper:
     beside: Callable[[str], None] = lambda sentence: None  # said in the summary: ours beside what the paper states
     ran: dict[Any, list[Result]] = field(default_factory=dict)
 
-    def _get(self, needs: Sequence[Need]) -> None:
-        """Fetch what can be fetched, where that was asked for, and say what could not."""
+    def _get(self, run: ItemRun) -> None:
+        """Fetch what can be fetched of what a run needs, where that was asked for, and say what could not."""
         if self.fetch:
-            to_fetch = [need for need in needs if need.state is State.to_fetch]
-            self.lacks([f"--fetch: {reason}" for reason in get_all(to_fetch, Progress()).values()])
+            to_fetch = {need.name for need in needs_of([run]) if need.state is State.to_fetch}
+            reasons = get_for([run], Progress())
+            self.lacks([f"--fetch: {reason}" for name, reason in reasons.items() if name in to_fetch])
 
     def need(self, dataset: str) -> None:
         """Skip the test and say what it lacks, where the dataset is not here (after trying to fetch it, where that was asked for)."""
-        self._get([dataset_need(dataset)])
+        self._get(ItemRun(benchmark="", dataset=dataset, needed=()))  # its cells alone
         if (need := dataset_need(dataset)).state is not State.here:
             self.lacks([sentence(need)])
             pytest.skip(f"[paper] lacks {dataset}")
@@ -82,7 +82,7 @@ class Paper:
         return self._ran(run)[1]
 
     def _ran(self, declared: ItemRun) -> tuple[ItemRun, list[Result]]:
-        self._get(needs_of([declared]))
+        self._get(declared)
         lacks = lacking(declared)
         missing = {lacks[f].name: sentence(lacks[f]) for f in declared.needed if f in lacks}
         if any(need.kind is Kind.dataset for need in lacks.values()):  # weights that lack as well are said too
@@ -101,14 +101,7 @@ class Paper:
         run = without_some(declared, lacks)
         key = run.model_dump_json()
         if key not in self.ran:
-            output = pci_bench.run(
-                run.benchmark,
-                dataset=run.dataset,
-                features=run.features,
-                parameters=run.parameters,
-                annotations=run.table or None,
-            )
-            self.ran[key] = list(output)
+            self.ran[key] = list(output_of(run))
         return run, self.ran[key]
 
     def outcome(self, name: str) -> Outcome:

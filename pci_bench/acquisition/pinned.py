@@ -15,6 +15,7 @@ from pci_bench.system.checksums import DamagedError
 from pci_bench.system.files import cache_folder, user_data_folder
 from pci_bench.system.progress import Progress
 from pci_bench.system.remote import RemoteFile, check_digest
+from pci_bench.system.room import megabytes
 
 ADDRESS = "https://raw.githubusercontent.com/{repository}/{commit}/{path}"
 
@@ -66,8 +67,8 @@ class PinnedFiles:
         if user_data_folder(self.dataset) is not None:
             names = ", ".join(Path(remote.name).name for remote in missing)
             return f"{folder} lacks {names}. Copy {'it' if len(missing) == 1 else 'them'} there from {_source(self.declaration)}"
-        megabytes = sum(remote.size or 0 for remote in missing) / 1e6
-        return f"`pci-bench data get {self.dataset}` fetches {len(missing)} files, {megabytes:.1f} MB, from {_source(self.declaration)}"
+        amount = megabytes(sum(remote.size or 0 for remote in missing))
+        return f"`pci-bench data get {self.dataset}` fetches {len(missing)} files, {amount}, from {_source(self.declaration)}"
 
     def fetch(self, progress: Progress) -> None:
         """Fetch the files that the cache lacks, unless a user has an own copy."""

@@ -195,16 +195,14 @@ def _shared_lacks(run: ItemRun, failed: Container[str] = ()) -> list[Need]:
 def get_for(runs: Sequence[ItemRun], progress: Progress, choices: Mapping[str, str] | None = None) -> dict[str, str]:
     """Get what runs need: datasets and annotations first, then the weights of those runs that have theirs.
 
-    Returns what :func:`get_all` returns. Where a dataset has another copy that is here, its runs count as having it.
+    Return, by its name, why something could not be had. Where a dataset has another copy that is here, its runs count as having it.
     """
-    reasons = get_all(
-        [need for need in needs_of(runs, choices or ()) if need.kind is not Kind.weights], progress, choices
-    )
+    reasons = _got([need for need in needs_of(runs, choices or ()) if need.kind is not Kind.weights], progress, choices)
     ready = [run for run in runs if all(need.stand_in for need in _shared_lacks(run, reasons))]
-    return reasons | get_all([need for need in needs_of(ready) if need.kind is Kind.weights], progress)
+    return reasons | _got([need for need in needs_of(ready) if need.kind is Kind.weights], progress)
 
 
-def get_all(needs: Sequence[Need], progress: Progress, choices: Mapping[str, str] | None = None) -> dict[str, str]:
+def _got(needs: Sequence[Need], progress: Progress, choices: Mapping[str, str] | None = None) -> dict[str, str]:
     """Get what can be fetched; return, by its name, why something could not be had.
 
     One that fails does not keep the others from being fetched. `choices` are as of :meth:`Need.get`.

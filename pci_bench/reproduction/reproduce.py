@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from pci_bench import weights
 from pci_bench.api.dataset import DATASETS, load_dataset
@@ -138,17 +139,7 @@ def reproduce(
         sets = f"{len(run.features)} feature set{'s' if len(run.features) > 1 else ''}"
         progress.say(f"{item.name}: {run.benchmark} on {run.dataset}, {sets}")
         try:
-            output = runner.run(
-                run.benchmark,
-                dataset=run.dataset,
-                features=run.features,
-                parameters=run.parameters,
-                annotations=run.table or None,
-                out=folder,
-                device=device,
-                workers=workers,
-                progress=progress,
-            )
+            output = output_of(run, out=folder, device=device, workers=workers, progress=progress)
         except UserError as error:  # others may be had all the same
             failures[f"{run.benchmark} on {run.dataset}"] = str(error)
             left_out |= dict.fromkeys(run.features, f"{run.benchmark} on {run.dataset} failed")
@@ -166,6 +157,18 @@ def reproduce(
     )
     write_outcome(outcome, out / item.name)
     return outcome
+
+
+def output_of(run: ItemRun, **options: Any) -> runner.RunOutput:
+    """Return what a run of an item gives; `options` are those of :func:`pci_bench.run` that an item does not say."""
+    return runner.run(
+        run.benchmark,
+        dataset=run.dataset,
+        features=run.features,
+        parameters=run.parameters,
+        annotations=run.table or None,
+        **options,
+    )
 
 
 def compared(
