@@ -40,6 +40,8 @@ if TYPE_CHECKING:
     from pci_bench.data.cells import Cells as Cells
     from pci_bench.data.cells import Channel as Channel
     from pci_bench.data.cells import DatasetMeta as DatasetMeta
+    from pci_bench.data.changes import CropChange as CropChange
+    from pci_bench.data.changes import changed as changed
     from pci_bench.data.provenance import Provenance as Provenance
     from pci_bench.errors import UserError as UserError
     from pci_bench.features.extraction import extract as extract
@@ -66,6 +68,7 @@ _PUBLIC = {
     "Channel": "pci_bench.data.cells",
     "Compute": "pci_bench.api.extractor",
     "ClassificationModel": "pci_bench.training.objectives.classification",
+    "CropChange": "pci_bench.data.changes",
     "Dataset": "pci_bench.api.dataset",
     "DatasetMeta": "pci_bench.data.cells",
     "EvaluationContext": "pci_bench.api.evaluator",
@@ -88,6 +91,7 @@ _PUBLIC = {
     "SegmenterMeta": "pci_bench.api.segmenter",
     "Skipped": "pci_bench.api.skipped",
     "UserError": "pci_bench.errors",
+    "changed": "pci_bench.data.changes",
     "evaluate": "pci_bench.runs.evaluation",
     "extract": "pci_bench.features.extraction",
     "import_timm": "pci_bench.system.timm_import",

@@ -341,7 +341,7 @@ def shortened(arguments: list[str]) -> list[str]:
 def test_the_commands_of_a_page_run_in_their_order(page, at_work, ran, capsys, monkeypatch):
     for block in blocks(page):
         if block.language == "python" and not PLUG_IN.match(block.text) and not block.text.startswith(tuple(ELSEWHERE)):
-            exec(compile(block.text, page, "exec"), {"__name__": "docs"})
+            exec(compile(block.text, page, "exec", dont_inherit=True), {"__name__": "docs"})
         for words in commands_of(block.text) if block.language == "bash" else ():
             if words[0] != "pci-bench" or page == GALLERY or reason_not_to_run(words[1:]):
                 continue

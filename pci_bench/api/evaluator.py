@@ -85,7 +85,8 @@ class EvaluatorMeta:
     order_invariant
         Whether the metrics are the same for any order of the cells, which ``pci-bench test`` then checks.
     needs
-        What it takes besides features: ``"cells"`` (their crops), ``"model"`` (the weights they were computed with).
+        What it takes besides features: ``"cells"`` (their crops), ``"model"`` (the weights they were computed with),
+        ``"extractor"`` (the same features of changed crops, ``context.features_of``; others are then not given to it).
     reusable
         Whether outputs follow from the features, the cells' table, the parameters and the seed alone, so that a run may take
         those of an earlier one (:mod:`pci_bench.runs.kept`); not where other files are read.
@@ -200,6 +201,9 @@ class EvaluationContext:
         The cells that the features belong to, in their order, or None where only features are known, as of profiles.
     weights
         The weights file that the features were computed with, or None.
+    features_of
+        Returns the features under evaluation of other cells, as of :func:`pci_bench.data.changes.changed` ones, through the
+        cache; None where they are not computed from crops.
 
     Examples
     --------
@@ -212,6 +216,7 @@ class EvaluationContext:
     progress: Progress = field(default_factory=Progress)
     cells: Cells | None = None
     weights: Path | None = None
+    features_of: Callable[[Cells], AnnData] | None = None
 
 
 Run = EvaluationContext  # as version 0.1 called it

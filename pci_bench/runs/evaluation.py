@@ -6,7 +6,7 @@ import itertools
 import time
 import warnings
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,10 +15,14 @@ import numpy as np
 
 from pci_bench import weights as weight_files
 from pci_bench.api.evaluator import EVALUATORS, DatasetReasons, EvaluationContext, Evaluator, features_reason, validated
+from pci_bench.api.extractor import Precomputed
+from pci_bench.api.skipped import Skipped
 from pci_bench.benchmarks import Evaluation
 from pci_bench.data.observations import resolve_exclude
 from pci_bench.data.provenance import DatasetProvenance, Provenance
 from pci_bench.errors import PluginError, UserError
+from pci_bench.features.extraction import ExtractionOptions, compute_features
+from pci_bench.features.names import parse
 from pci_bench.features.obsm import from_obsm
 from pci_bench.reporting.tables.declaration import printed_value
 from pci_bench.runs.results import DatasetRecord, EvaluatorRecord, FeaturesRecord, Result
@@ -236,10 +240,17 @@ def evaluated(
     benchmark: str | None,
     limit: int | None = None,
     cells: Cells | None = None,
+    options: ExtractionOptions | None = None,
 ) -> tuple[list[Result], list[str]]:
     """Return results, and the reasons of what could not be run, one for each set of parameters."""
     adata, missing = _imputed(adata)
     origin = Provenance.of(adata)
+    with_crops = cells if cells is not None and cells.has_crops else None
+    features_of = _again(origin, options) if with_crops is not None else None
+    if "extractor" in evaluator.meta.needs and features_of is None:
+        return [], [
+            f"it changes crops, and {origin.features.name or 'these features'} are not computed from crops that are here"
+        ]
     param_sets, reasons = [], []
     for params in itertools.chain.from_iterable(parameter_sets(evaluator, values) for values in grids):
         if (reason := of_cells.reason(evaluator, params) or features_reason(evaluator, adata, params)) is None:
@@ -260,8 +271,7 @@ def evaluated(
     results = []
     made: dict[str, Any] = {}
     name, features = evaluator.meta.name, origin.features.name or "these features"
-    with_crops = cells if cells is not None and cells.has_crops else None
-    context = EvaluationContext(seed, threads, progress, with_crops, _weights_of(origin))
+    context = EvaluationContext(seed, threads, progress, with_crops, _weights_of(origin), features_of)
     dataset = _dataset_record(adata, origin.dataset, limit)
     with EVALUATORS.code(name, f"on {features}", [name]):
         for output in evaluator(adata, param_sets, context):
@@ -299,6 +309,25 @@ def evaluated(
             [name],
         )
     return results, reasons
+
+
+def _again(origin: Provenance, options: ExtractionOptions | None) -> Callable[[Cells], AnnData] | None:
+    """Return what computes the same features of other cells, without NaN; None where they do not come from crops."""
+    known = origin.features
+    try:
+        features = parse(f"{known.name}@{known.weights}" if known.weights else known.name)
+    except UserError:
+        return None
+    if isinstance(features.extractor(), Precomputed):
+        return None
+
+    def features_of(cells: Cells) -> AnnData:
+        ((_, computed),) = compute_features([features], cells, options).items()
+        if isinstance(computed, Skipped):
+            raise UserError(f"{computed.features} cannot be had for {cells.meta.name}: {computed.reason}.")
+        return _imputed(computed)[0]
+
+    return features_of
 
 
 def _training_cells(

@@ -237,7 +237,7 @@ def run(
                         seed,
                         effective_limit,
                         output,
-                        anew=refresh == "always",
+                        options,
                     )
                 advance(1)
         if len([r for r in output.results if r.dataset.name == cells.meta.name]) == 0:
@@ -443,8 +443,7 @@ def _evaluate_all(
     seed: int,
     limit: int | None,
     output: RunOutput,
-    *,
-    anew: bool,
+    options: ExtractionOptions,
 ) -> None:
     """Evaluate one feature set with everything that the benchmark names, and write the results at once."""
     started = datetime.now(UTC).isoformat(timespec="seconds")
@@ -463,9 +462,12 @@ def _evaluate_all(
             benchmark=declared.name,
             limit=limit,
             cells=cells,
+            options=options,
         )
         try:
-            results, reasons = kept.evaluation(evaluator, adata, grids, settings, compute, anew=anew)
+            results, reasons = kept.evaluation(
+                evaluator, adata, grids, settings, compute, anew=options.refresh == "always"
+            )
         except PluginError as error:  # the other evaluators go on
             output.not_run.append(Skipped.failed(error, cells.meta.name, evaluator=name))
             results, reasons = [], []
