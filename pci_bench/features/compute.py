@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -19,6 +17,7 @@ from pci_bench.errors import PluginError
 from pci_bench.features.availability import code_of
 from pci_bench.features.jobs import Job, by_extractor, job_of, read_part, stage_name, whole_part, write_part
 from pci_bench.features.names import FeatureSet
+from pci_bench.system.machine import cpu_seconds
 from pci_bench.system.progress import Progress
 from pci_bench.system.threads import available_cores, machine_cores, set_threads
 from pci_bench.system.workers import shared
@@ -45,9 +44,9 @@ def computed(
             pool = _Pool.of(jobs, cores, device)
             opened = _opened(jobs, cells, device, pool.threads)
             while todo:
-                began = _cpu_seconds()
+                began = cpu_seconds()
                 _compute_part(opened, cells, todo.pop(0), device, pool, advance)
-                if workers > 1 and (_cpu_seconds() - began) * len(todo) > SECONDS_WORTH_PROCESSES:
+                if workers > 1 and (cpu_seconds() - began) * len(todo) > SECONDS_WORTH_PROCESSES:
                     break
         if todo:
             from joblib import delayed
@@ -68,11 +67,6 @@ def computed(
                 advance(min(size, len(cells) - start))
     for job in jobs:
         yield job, np.concatenate([read_part(job, start) for start in parts])
-
-
-def _cpu_seconds() -> float:
-    """Return the CPU time of this process and of the programs that it ran."""
-    return time.process_time() + sum(os.times()[2:4])
 
 
 def _opened(jobs: Sequence[Job], cells: Cells, device: str, threads: int) -> tuple[_Computation, ...]:

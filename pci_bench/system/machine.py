@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import subprocess
 import sys
+import time
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -61,6 +63,11 @@ def run_facts(*, device: str, threads: int, seed: int, seconds: float, started: 
         "peak_rss_bytes": peak_memory(),
         "started": started,
     }
+
+
+def cpu_seconds() -> float:
+    """Return the CPU time of this process and of the programs that it ran."""
+    return time.process_time() + sum(os.times()[2:4])
 
 
 def peak_memory() -> int | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -43,7 +43,31 @@ class Run:
     results: list[Result]
 
 
-def write_report(folder: Path | str | Sequence[Path | str], out: Path | None = None) -> Path:
+@dataclass(frozen=True)
+class Opening:
+    """What a page of several runs begins with.
+
+    Parameters
+    ----------
+    title
+        Of the page.
+    questions
+        What each run answers, by the run's name.
+    sentences
+        What follows from all of them: a sentence, and the name of the run that it follows from.
+    missing
+        What could not be run, and why.
+    """
+
+    title: str
+    questions: Mapping[str, str]
+    sentences: Sequence[tuple[str, str]]
+    missing: Sequence[tuple[str, str]] = ()
+
+
+def write_report(
+    folder: Path | str | Sequence[Path | str], out: Path | None = None, *, opening: Opening | None = None
+) -> Path:
     """Write the results of output folders as one HTML file, and return it.
 
     Parameters
@@ -54,6 +78,8 @@ def write_report(folder: Path | str | Sequence[Path | str], out: Path | None = N
         anew or fetched.
     out
         The file; by default ``report.html`` in the folder, of several in the current one.
+    opening
+        What the page begins with, where the runs are parts of one study.
 
     Raises
     ------
@@ -84,10 +110,10 @@ def write_report(folder: Path | str | Sequence[Path | str], out: Path | None = N
     names = _names(places)
     runs = [Run(name, run_record.recorded(p), read_results(p)) for name, p in zip(names, places, strict=True)]
     figures, not_shown = _pictures(runs, places)
-    title = ", ".join(dict.fromkeys(given.resolve().name for given in folders))
+    title = opening.title if opening else ", ".join(dict.fromkeys(given.resolve().name for given in folders))
     with atomic_file(file) as temporary:  # a folder's name need not be text
         temporary.write_text(
-            rendered(runs, title, figures, not_shown), encoding="utf-8", errors="replace", newline="\n"
+            rendered(runs, title, figures, not_shown, opening), encoding="utf-8", errors="replace", newline="\n"
         )
     return file
 
@@ -114,8 +140,14 @@ def _pictures(runs: Sequence[Run], places: Sequence[Path]) -> tuple[list[Picture
     return included, left
 
 
-def rendered(runs: Sequence[Run], name: str, figures: Sequence[Picture], not_shown: Sequence[str]) -> str:
-    """Return the page of some runs, the figures to show, and the names of other figures."""
+def rendered(
+    runs: Sequence[Run],
+    name: str,
+    figures: Sequence[Picture],
+    not_shown: Sequence[str],
+    opening: Opening | None = None,
+) -> str:
+    """Return the page of some runs, the figures to show, the names of other figures, and what it begins with."""
     groups, runs_of_groups = [], []
     for run in runs:
         for group in of_the_same_cells(run.results):
@@ -142,6 +174,8 @@ def rendered(runs: Sequence[Run], name: str, figures: Sequence[Picture], not_sho
             {
                 "id": f"dataset-{number + 1}",
                 "title": f"{run.name}: {_title(group[0])}" if several else _title(group[0]),
+                "run": run.name,
+                "question": opening.questions.get(run.name, "") if opening else "",
                 "facts": _facts(group),
                 "picture": picture(cells, number, shown_cells),
                 "paper_tables": paper_tables(group, {dataset: run_record.reasons(run.record, dataset)}),
@@ -170,6 +204,8 @@ def rendered(runs: Sequence[Run], name: str, figures: Sequence[Picture], not_sho
         name=name,
         benchmarks=list(dict.fromkeys(r.benchmark for r in results if r.benchmark)),
         n_results=len(results),
+        opening=opening,
+        section_of_run={section["run"]: section["id"] for section in reversed(sections)},
         reproductions=sum(r.paper is not None for r in results),
         sections=sections,
         tables_of_several=[t for run in runs for t in paper_tables(run.results, {}, several_datasets=True)],

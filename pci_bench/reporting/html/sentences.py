@@ -92,18 +92,18 @@ def sentences(answer: Answer) -> list[str]:
     return [best_sentence(answer), tied_sentence(answer), cost_sentence(answer)]
 
 
-def best_sentence(answer: Answer) -> str:
-    """Return which feature set is best in the strictest column, with its interval."""
+def best_sentence(answer: Answer, *, where: str | None = None) -> str:
+    """Return which feature set is best in the strictest column, with its interval; `where` says otherwise what it is a column of."""
     column = answer.strictest
-    where = f"where cells are compared with {column.words}"
+    where = f" where cells are compared with {column.words}" if where is None else where
     if not column.competing:
         kinds = [name for name, members in (*column.others, ("controls", column.controls)) if members]
-        return f"No feature set that needs no labels has a number {where}, so nothing is ranked: there are only {_listed(kinds) or 'rows without one'}."
+        return f"No feature set that needs no labels has a number{where}, so nothing is ranked: there are only {_listed(kinds) or 'rows without one'}."
     best = column.competing[0]
     number = f"{answer.metric} {_number(answer, best)}"
     if len(column.competing) == 1:
-        return f"One feature set that needs no labels was run, {best.name}, so nothing is ranked: {number} {where}."
-    return f"Of {len(column.competing)} feature sets that need no labels, {best.name} is best {where}: {number}."
+        return f"One feature set that needs no labels was run, {best.name}, so nothing is ranked: {number}{where}."
+    return f"Of {len(column.competing)} feature sets that need no labels, {best.name} is best{where}: {number}."
 
 
 def tied_sentence(answer: Answer) -> str:

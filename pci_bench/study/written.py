@@ -1,0 +1,43 @@
+"""A study as Markdown: what follows from it first, then every part with its tables."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from pci_bench.reporting.tables.render import render
+from pci_bench.system.text import markdown
+
+if TYPE_CHECKING:
+    from pci_bench.study.study import PartOutcome, Plan
+
+
+def as_markdown(planned: Plan, parts: Sequence[PartOutcome], title: str) -> str:
+    """Return a study as a page of Markdown; the command that made it stands at the top."""
+    quick = " --quick" if planned.quick else ""
+    features = f" --features {','.join(planned.features)}" if planned.features else ""
+    blocks = [f"# {markdown(title)}", f"Printed by `pci-bench study {planned.dataset}{quick}{features}`."]
+    if planned.quick:
+        blocks.append(
+            f"A quick look: about {planned.limit} cells and few feature sets. Intervals are wide, and the full study may differ."
+        )
+    blocks.append("## What follows")
+    for part in parts:
+        if part.said:
+            sentences = "\n".join(f"- {markdown(conclusion.text)}" for conclusion in part.said)
+            blocks += [f"**{markdown(part.part.question)}**", sentences]
+    for part in parts:
+        blocks.append(f"## {markdown(part.part.name.capitalize())}")
+        blocks.append(markdown(part.part.question))
+        if part.output is None:
+            blocks.append(f"Not run: {markdown(part.reason)}")
+            continue
+        blocks += [
+            render(table, "md").replace("\n## ", "\n### ").replace("## ", "### ", 1) for table in part.output.tables
+        ]
+        if not part.output.tables:
+            blocks.append(f"Its tables and figures lie in `{part.folder.name}`.")
+        blocks.append(
+            f"`pci-bench run {part.output.benchmark} --dataset {planned.dataset}`; {part.cpu_seconds / 60:.1f} CPU minutes in this run."
+        )
+    return "\n\n".join(blocks) + "\n"

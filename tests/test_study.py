@@ -1,0 +1,155 @@
+"""Studies: the plan, the parts that go on without each other, and sentences that follow from the numbers."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import pandas as pd
+import pytest
+from command_line import call
+from factories import make_result
+
+import pci_bench
+from pci_bench.benchmarks import BENCHMARKS
+from pci_bench.runs.results import Result, read_results
+from pci_bench.study import declared
+from pci_bench.study.conclusions import conclusions
+from pci_bench.study.declared import Part, Study, studies, study_of
+from pci_bench.study.study import Plan, study
+
+
+@pytest.fixture
+def two_parts(monkeypatch, toy_cache, without_figures) -> Study:
+    """A study of two benchmarks, of which the second has nothing to run on."""
+    parts = (
+        Part(name="ladder", question="Which?", benchmark="knn", parameters={"k": [3]}, minutes=2),
+        Part(name="impossible", question="And why?", benchmark="knn", parameters={"k": [5000]}),
+    )
+    made = Study(name="any", features=("intensity", "noise"), quick_features=("noise",), quick_limit=100, parts=parts)
+    monkeypatch.setattr(declared, "studies", lambda: {"any": made})
+    return made
+
+
+def classified(name: str, right: dict[str, float], seed: int = 0, n: int = 200) -> Result:
+    """A result in which a planted share of the cells of each of ten images is right."""
+    rng = np.random.default_rng(seed)
+    labels = np.repeat(["a", "b"], n)
+    correct = np.concatenate([rng.permutation(np.arange(n) < round(right[x] * n)) for x in "ab"])
+    predicted = np.where(correct, labels, np.where(labels == "a", "b", "a"))
+    table = pd.DataFrame(
+        {
+            "cell": [f"c{i}" for i in range(2 * n)],
+            "label": labels,
+            "predicted": predicted,
+            "image": np.tile(np.arange(10), n // 5),
+        }
+    )
+    value = float(np.mean(list(right.values())))
+    return make_result(
+        table,
+        dataset={"confounder": "image", "classes": {"a": n, "b": n}},
+        features={"name": name},
+        evaluator={
+            "params": {"k": 11, "exclude": "image"},
+            "headline": "balanced_accuracy",
+            "metrics": {"balanced_accuracy": {"unit": "percent"}},
+        },
+        metrics={"balanced_accuracy": value},
+        intervals={"balanced_accuracy": [value - 0.03, value + 0.03]},
+    )
+
+
+def texts(results: list[Result]) -> str:
+    return "\n".join(c.text for c in conclusions("ladder", results))
+
+
+def test_every_declared_study_names_benchmarks_and_features_that_exist():
+    for made in studies().values():
+        for part in made.parts:
+            assert part.benchmark in BENCHMARKS
+            Plan(made, "yeast-sim").features_of(part)
+    assert study_of("folder:somewhere") is studies()["any"]
+
+
+def test_it_is_said_who_is_ahead_and_by_how_much():
+    said = texts(
+        [classified("pci-conv4", {"a": 0.9, "b": 0.9}, 1), classified("autoencoder-conv3", {"a": 0.7, "b": 0.7}, 2)]
+    )
+    assert "pci-conv4) is ahead of the best other feature set without labels, autoencoder-conv3, by 20.0 [" in said
+    said = texts(
+        [classified("pci-conv4", {"a": 0.6, "b": 0.6}, 1), classified("autoencoder-conv3", {"a": 0.9, "b": 0.9}, 2)]
+    )
+    assert "pci-conv4) loses to the best other feature set without labels, autoencoder-conv3, by 30.0 [" in said
+
+
+def test_what_cannot_be_told_apart_is_said_so():
+    said = texts(
+        [classified("pci-conv4", {"a": 0.8, "b": 0.8}, 1), classified("autoencoder-conv3", {"a": 0.8, "b": 0.81}, 2)]
+    )
+    assert "cannot be told apart: autoencoder-conv3 is ahead by" in said
+
+
+def test_the_share_of_the_gap_to_the_supervised_row_follows_from_the_three_numbers():
+    rows = [("pci-conv4", 0.6, 1), ("contrastive", 0.75, 2), ("deeploc-fc2", 0.9, 3)]
+    said = texts([classified(name, {"a": share, "b": share}, seed) for name, share, seed in rows])
+    assert re.search(
+        r"deeploc-fc2, which learned from labels, is ahead of pci-conv4 by 30\.0 \[.*\] points; contrastive closes 50 % of that\.",
+        said,
+    )
+
+
+def test_a_part_that_cannot_be_run_is_said_and_the_others_go_on(two_parts, tmp_path):
+    made = study("toy-yeast", quick=True, out=tmp_path)
+    assert [bool(p.output) for p in made.parts] == [True, False]
+    assert "k = 5000 needs at least" in made.parts[1].reason
+    for file in (made.report, made.page):
+        assert "k = 5000 needs at least" in file.read_text(encoding="utf-8")
+
+
+def test_a_quick_study_takes_few_cells_and_features_and_says_so(two_parts, tmp_path):
+    made = study("toy-yeast", quick=True, out=tmp_path)
+    results = read_results(tmp_path / "01-ladder")
+    assert {r.features.name for r in results} == {"noise"}
+    assert {r.dataset.limit for r in results} == {100}
+    assert "A quick look: about 100 cells" in made.page.read_text(encoding="utf-8")
+
+
+def test_a_study_that_is_run_again_gives_the_same_page_from_what_was_kept(two_parts, tmp_path):
+    def page() -> str:
+        made = study("toy-yeast", quick=True, features="intensity,noise", out=tmp_path)
+        return re.sub(r"[\d.]+ CPU minutes", "", made.page.read_text(encoding="utf-8"))
+
+    assert page() == page()
+
+
+def test_the_plan_is_scaled_to_the_machine_and_says_what_nobody_measured(two_parts, monkeypatch):
+    from pci_bench.study import study as module
+
+    monkeypatch.setattr(module, "_slowness", lambda: 3.0)
+    monkeypatch.setattr(module, "available_cores", lambda: 2)
+    assert (
+        Plan(two_parts, "toy-yeast").text()
+        == "About 3 minutes on 2 cores where nothing is kept from earlier runs; 1 of 2 parts were not measured."
+    )
+    assert "was not measured" in Plan(two_parts, "toy-yeast", features=("intensity",)).text()
+
+
+def test_the_command_prints_the_plan_and_then_what_follows(two_parts, capsys, monkeypatch, tmp_path):
+    arguments = ["study", "toy-yeast", "--quick", "--out", tmp_path / "made"]
+    plan = call(capsys, monkeypatch, *arguments, "--dry-run")
+    assert plan.code == 0
+    assert "And why?" in plan.out
+    assert not (tmp_path / "made").exists()
+    made = call(capsys, monkeypatch, *arguments)
+    assert made.code == 0, made.err
+    assert "What follows" in made.out
+    assert "Not run: " in made.out
+    assert str(tmp_path / "made" / "study.html") in made.out
+
+
+def test_nothing_that_can_be_run_is_a_sentence(two_parts, monkeypatch, tmp_path):
+    only = two_parts.model_copy(update={"parts": two_parts.parts[1:]})
+    monkeypatch.setattr(declared, "studies", lambda: {"any": only})
+    with pytest.raises(pci_bench.UserError, match="No part of the study of toy-yeast could be run"):
+        study("toy-yeast", out=tmp_path)
