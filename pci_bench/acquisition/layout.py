@@ -144,6 +144,7 @@ class Description(_Part):
     confounder: str | None = "field"
     training: str | None = None
     label: str = "label"
+    levels: tuple[str, ...] = ()
 
 
 class Layout(_Part):
@@ -293,6 +294,7 @@ class Layout(_Part):
             d.confounder,
             d.training,
             d.label,
+            levels=d.levels,
         )
 
     def digest(self) -> str:

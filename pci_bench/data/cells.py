@@ -76,6 +76,10 @@ class DatasetMeta:
         What the paper counts of it, by what is counted: ``{"cells": 30889, "classes": 17}``; empty where it is not the paper's.
     variant_of
         The dataset that it is another copy of, in other files: nothing on it is a reproduction. Empty elsewhere.
+    levels
+        The obs columns by which a comparison is made stricter, the loosest first: ``("cell", "field", "plate", "cell_line")``.
+        Several joined by ``+`` are one level. Where none are declared, the well-known columns that divide the labelled cells are
+        the levels (:func:`pci_bench.data.observations.levels_of`).
 
     Examples
     --------
@@ -96,6 +100,11 @@ class DatasetMeta:
     simulated_masks: bool = False
     paper: Mapping[str, int] = field(default_factory=dict)
     variant_of: str = ""
+    levels: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Take levels as lists too, as JSON and TOML hold them."""
+        object.__setattr__(self, "levels", tuple(self.levels))
 
     @property
     def is_part(self) -> bool:

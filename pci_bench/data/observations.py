@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,6 +11,12 @@ from pci_bench.data.provenance import DatasetProvenance
 
 if TYPE_CHECKING:
     import pandas as pd
+
+LEVELS = "levels"  # as an exclusion: one evaluation for each level of strictness
+COARSER_LEVELS = "coarser-levels"  # for each but the cell itself
+
+# What cells share, from the finest to the coarsest; other columns are taken to be as fine as images.
+COARSENESS = ("cell", "crop", "field", "site", "image", "well", "protein", "compound", "plate", "batch", "replicate", "experiment", "screen", "cell_line", "donor", "laboratory")  # fmt: skip
 
 
 def obs_strings(obs: pd.DataFrame, column: str) -> np.ndarray:
@@ -31,6 +38,58 @@ def resolve_exclude(exclude: str, dataset: DatasetProvenance) -> str:
     """
     columns = [dataset.confounder if column == "confounder" else column for column in exclude.split("+")]
     return "+".join(columns) if all(columns) else ""
+
+
+def coarseness(column: str, levels: Sequence[str] = ()) -> int:
+    """Return a number that is larger the coarser a column's groups are, by a dataset's levels where it declares them.
+
+    The columns that the levels name take each other's places among the well-known ones, in the order of the levels.
+
+    >>> coarseness("protein") < coarseness("plate"), coarseness("protein", ("cell", "plate", "protein")) > coarseness("plate")
+    (True, True)
+    """
+    named = [c for c in levels if c in COARSENESS]
+    places = sorted(map(COARSENESS.index, named))
+    if column in named:
+        return places[named.index(column)]
+    return COARSENESS.index(column if column in COARSENESS else "image")
+
+
+def levels_of(obs: pd.DataFrame, dataset: DatasetProvenance) -> tuple[str, ...]:
+    """Return the levels of strictness of some cells, the loosest first: the cell itself, then columns whose values it must not share.
+
+    They are the dataset's where it declares them. Else those of the well-known columns, and the confounder, that divide the labelled
+    cells: into two groups at least, some class among them not in one group, and in another way than a finer column does.
+
+    >>> import pandas as pd
+    >>> obs = pd.DataFrame({"label": list("abab"), "image": list("1234"), "plate": list("xxyy"), "well": list("wwww")})
+    >>> levels_of(obs, DatasetProvenance("mine")), levels_of(obs, DatasetProvenance("mine", levels=("cell", "plate")))
+    (('cell', 'plate'), ('cell', 'plate'))
+    """
+    if dataset.levels:
+        return dataset.levels
+    kept = obs_codes(obs, "label") >= 0 if "label" in obs else np.ones(len(obs), bool)
+    labels = obs_codes(obs, "label")[kept] if "label" in obs else np.zeros(len(obs), np.int64)
+    known = [*COARSENESS[1:], *({dataset.confounder} - {"", *COARSENESS})]
+    levels, partitions = ["cell"], [int(kept.sum())]
+    for column in sorted((c for c in known if c in obs), key=coarseness):
+        groups = obs_codes(obs, column)[kept]
+        if (groups < 0).any():  # a column that is empty for some cells is no level of all
+            continue
+        count, by_class = len(np.unique(groups)), np.unique(np.stack([labels, groups]), axis=1)
+        if count < 2 or count == len(groups) or by_class.shape[1] == len(np.unique(labels)):
+            continue
+        if count in partitions and any(_same_groups(groups, obs_codes(obs, c)[kept]) for c in levels[1:]):
+            continue
+        levels.append(column)
+        partitions.append(count)
+    return tuple(levels)
+
+
+def _same_groups(groups: np.ndarray, others: np.ndarray) -> bool:
+    """Return whether two numberings (n,) int divide cells in the same way."""
+    pairs = len(np.unique(np.stack([groups, others]), axis=1).T)
+    return pairs == len(np.unique(groups)) and pairs == len(np.unique(others))
 
 
 def exclusion_columns(obs: pd.DataFrame, exclude: str) -> list[str]:

@@ -32,6 +32,8 @@ class DatasetProvenance:
         Classes of other vocabularies, and the class of this dataset that each is part of.
     ontology
         Where its ontology and annotations lie, ``"package:stem"`` or the name of a source, or empty.
+    levels
+        The obs columns by which a comparison is made stricter, the loosest first, as the dataset declares them.
     """
 
     name: str = ""
@@ -41,6 +43,7 @@ class DatasetProvenance:
     label: str = ""
     merged: dict[str, str] = field(default_factory=dict)
     ontology: str = ""
+    levels: tuple[str, ...] = ()
 
     @property
     def display_name(self) -> str:
@@ -50,7 +53,8 @@ class DatasetProvenance:
     @classmethod
     def of(cls, meta: DatasetMeta, sha256: str = "") -> DatasetProvenance:
         """Return what is known of a dataset."""
-        return cls(meta.name, meta.version, sha256, meta.confounder or "", meta.label, dict(meta.merged), meta.ontology)
+        merged, levels = dict(meta.merged), meta.levels
+        return cls(meta.name, meta.version, sha256, meta.confounder or "", meta.label, merged, meta.ontology, levels)
 
 
 @dataclass(frozen=True)
@@ -120,7 +124,8 @@ class Provenance:
     def attach(self, adata: AnnData) -> AnnData:
         """Return `adata`, which now carries this provenance (``uns["pci_bench"]``, plain data)."""
         features = {k: v for k, v in asdict(self.features).items() if v or k not in ("masks", "trained_on")}
-        adata.uns[KEY] = {"dataset": asdict(self.dataset), "features": features, "device": self.device, "key": self.key}
+        dataset = {**asdict(self.dataset), "levels": ",".join(self.dataset.levels)}  # a text, which any file holds
+        adata.uns[KEY] = {"dataset": dataset, "features": features, "device": self.device, "key": self.key}
         return adata
 
     def with_features(self, **changes: Any) -> Provenance:
@@ -152,6 +157,8 @@ def _read(kind: type[T], values: Mapping[str, Any]) -> T:
         value = values[attribute.name]
         if attribute.name in ("merged", "trained_on"):
             read[attribute.name] = {str(k): str(v) for k, v in dict(value).items()}
+        elif attribute.name == "levels":
+            read[attribute.name] = tuple(filter(None, str(value).split(",")))
         else:
             read[attribute.name] = bool(value) if attribute.name == "missing" else str(value)
     return kind(**read)

@@ -42,7 +42,14 @@ class Bbbc021(PinnedDataset):
     def __init__(self) -> None:
         d = declared()
         self.meta = DatasetMeta(
-            NAME, "1", d["title"], d["reference"], d["licence"], confounder="compound", label=d["label"]
+            NAME,
+            "1",
+            d["title"],
+            d["reference"],
+            d["licence"],
+            confounder="compound",
+            label=d["label"],
+            levels=("cell", "compound", "compound+batch"),
         )
         self.files = PinnedFiles(NAME, "bbbc021_files.csv", d["licence"])
 

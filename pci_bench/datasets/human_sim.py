@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 __all__ = ["Parameters", "easy_settings", "nuclear_masks", "simulate"]
 
 
+LEVELS = ("cell", "image", "plate", "cell_line", "protein")  # each protein is in two images, of two cell lines
+
+
 class SimulatedCollection(Dataset):
     """A collection that is drawn from a seed. Its content hash is that of version, seed and parameters; its pixels and masks,
     the same on every processor, have the checksum that ``checksums.toml`` ships.
@@ -49,6 +52,7 @@ class SimulatedCollection(Dataset):
             label="localization",
             ontology=self.ontology,
             simulated_masks=True,
+            levels=LEVELS,
         )
 
     def source_fingerprint(self) -> str:

@@ -55,6 +55,7 @@ class AuthorsDemonstration(Dataset):
             confounder="field",
             training=d["training"],
             label="protein",
+            levels=("cell", "field"),
         )
 
     @abstractmethod

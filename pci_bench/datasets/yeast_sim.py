@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from pci_bench.data.store import StoreWriter
 
 
+LEVELS = ("cell", "image", "plate", "protein")  # each protein is in two images, on two plates
+
+
 def simulate(screen: str, images: list[ImagePlan], settings: dict[str, Any] = SETTINGS) -> Cells:
     """Return the cells of some images of a screen in memory: about 24 kB a cell.
 
@@ -55,6 +58,7 @@ class SimulatedScreen(Dataset):
             training="yeast-sim-train",
             label="localization",
             simulated_masks=True,
+            levels=LEVELS,
         )
 
     def source_fingerprint(self) -> str:

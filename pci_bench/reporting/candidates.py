@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from pci_bench.data.observations import coarseness
 from pci_bench.runs.results import Result
 from pci_bench.system.files import escape
-
-# What cells share, from the finest to the coarsest; other columns are taken to be as fine as images.
-COARSENESS = ("cell", "crop", "field", "site", "image", "well", "protein", "compound", "plate", "batch", "replicate", "experiment", "cell_line", "donor", "laboratory")  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Candidates:
     """The column whose value compared cells do not share, and whether every class loses as many cells by that.
+
+    `levels` are the dataset's, which say what of its columns is the stricter one.
 
     >>> Candidates("image", balanced=True).words
     'other images only, classes balanced'
@@ -24,12 +24,14 @@ class Candidates:
 
     column: str = "cell"
     balanced: bool = False
+    levels: tuple[str, ...] = field(default=(), repr=False, compare=False)
 
     @classmethod
     def of(cls, result: Result) -> Candidates:
         """Return the candidates of a result; all other cells where its evaluator knows no exclusion."""
         params = result.evaluator.params
-        return cls(str(params.get("exclude", "cell")), params.get("candidates") == "balanced")
+        balanced = params.get("candidates") == "balanced"
+        return cls(str(params.get("exclude", "cell")), balanced, result.dataset.levels)
 
     @property
     def everything(self) -> bool:
@@ -46,8 +48,7 @@ class Candidates:
         [Candidates(column='image', balanced=True), Candidates(column='plate', balanced=False)]
         """
         columns = self.column.split("+")
-        ranks = [COARSENESS.index(c) if c in COARSENESS else COARSENESS.index("image") for c in columns]
-        return max(ranks), len(columns), self.balanced
+        return max(coarseness(c, self.levels) for c in columns), len(columns), self.balanced
 
     @property
     def words(self) -> str:

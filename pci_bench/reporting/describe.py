@@ -90,6 +90,7 @@ def _dataset(name: str) -> Description | None:
         ("version", meta.version),
         ("label", meta.label),
         ("confounder", meta.confounder or "none is known"),
+        ("levels", ", ".join(meta.levels) or "the well-known columns that divide its cells"),
         ("trained on", meta.training or "no screen is named"),
         ("reference", meta.reference),
         ("licence", meta.licence),

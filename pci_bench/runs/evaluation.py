@@ -18,7 +18,7 @@ from pci_bench.api.evaluator import EVALUATORS, DatasetReasons, EvaluationContex
 from pci_bench.api.extractor import Precomputed
 from pci_bench.api.skipped import Skipped
 from pci_bench.benchmarks import Evaluation
-from pci_bench.data.observations import resolve_exclude
+from pci_bench.data.observations import COARSER_LEVELS, LEVELS, levels_of, resolve_exclude
 from pci_bench.data.provenance import DatasetProvenance, Provenance
 from pci_bench.errors import PluginError, UserError
 from pci_bench.features.extraction import ExtractionOptions, compute_features
@@ -75,6 +75,8 @@ def evaluate(
         True shows what is done in a terminal or notebook; or a progress reporter. By default nothing is shown.
     **param_values
         Parameters; a list means one result for each of its values: ``k=[1, 5, 11], exclude=["cell", "field"]``.
+        ``exclude="levels"`` stands for every level of strictness that the cells have (:attr:`pci_bench.DatasetMeta.levels`), and
+        ``exclude="coarser-levels"`` for those but the cell itself.
 
     Raises
     ------
@@ -105,9 +107,10 @@ def evaluate(
         raise UserError(f"The parameter '{empty[0]}' is given no value.")
     named = Evaluation(name=evaluator)
     of_cells = DatasetReasons(adata.obs, Provenance.of(adata).dataset)
-    check_requested(of_cells, [named], [Evaluation(name=evaluator, **values)], values, adata=adata)
+    (asked,) = with_levels([Evaluation(name=evaluator, **values)], of_cells)
+    check_requested(of_cells, [named], [asked], values, adata=adata)
     results, reasons = evaluated(
-        EVALUATORS.get(evaluator), adata, [values], seed, reporter(progress), of_cells, benchmark=None, cells=cells
+        EVALUATORS.get(evaluator), adata, [asked.grid], seed, reporter(progress), of_cells, benchmark=None, cells=cells
     )
     if not results:
         raise UserError(f"{evaluator} cannot be run: {reasons[0] if reasons else 'an empty grid was given'}.")
@@ -116,6 +119,42 @@ def evaluate(
     for reason, count in Counter(reasons).items():
         warnings.warn(f"Not run: {evaluator}: {reason}{_count_said(count)}.", stacklevel=2)
     return results
+
+
+def with_levels(evaluations: Iterable[Evaluation], of_cells: DatasetReasons) -> list[Evaluation]:
+    """Return evaluations with the columns of the cells' levels of strictness in place of the names that stand for them.
+
+    Parameters
+    ----------
+    evaluations
+        ``exclude = "levels"`` stands for all of them, ``exclude = "coarser-levels"`` for those that are coarser than the cell.
+    of_cells
+        The cells, and their dataset.
+
+    Raises
+    ------
+    UserError
+        Where coarser levels are asked for and there are none.
+    """
+    changed = []
+    for evaluation in evaluations:
+        named = evaluation.grid.get("exclude", [])
+        if not {LEVELS, COARSER_LEVELS} & set(map(str, named)):
+            changed.append(evaluation)
+            continue
+        levels = levels_of(of_cells.obs, of_cells.dataset)
+        coarser = levels[1:] if levels[0] == "cell" else levels
+        if not coarser:
+            raise UserError(
+                f"{of_cells.dataset.display_name} has no level of strictness beyond the cell itself: none of its columns "
+                f"({', '.join(map(str, of_cells.obs.columns))}) is a known one, such as field, image or plate, that divides the cells of a "
+                "class. Add such a column to its table, or name one with --set exclude=COLUMN."
+            )
+        columns = [
+            c for name in named for c in (levels if name == LEVELS else coarser if name == COARSER_LEVELS else [name])
+        ]
+        changed.append(Evaluation(**{**evaluation.model_dump(), "exclude": list(dict.fromkeys(columns))}))
+    return changed
 
 
 def as_lists(values: Mapping[str, Any]) -> dict[str, list[Any]]:
@@ -376,6 +415,7 @@ def _dataset_record(adata: AnnData, dataset: DatasetProvenance, limit: int | Non
         classes={str(name): int(count) for name, count in counts.items()},
         limit=limit,
         confounder=dataset.confounder,
+        levels=levels_of(adata.obs, dataset),
     )
 
 

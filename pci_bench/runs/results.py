@@ -41,7 +41,8 @@ class _Part(pydantic.BaseModel):
 class DatasetRecord(_Part):
     """Which cells were evaluated.
 
-    ``confounder`` is the dataset's declared column, "" where it declares none; None in results that do not say it yet.
+    ``confounder`` is the dataset's declared column, "" where it declares none; None in results that do not say it yet. ``levels`` are
+    the columns by which a comparison is made stricter, the loosest first; empty in results that do not say it yet.
     """
 
     name: str
@@ -51,6 +52,7 @@ class DatasetRecord(_Part):
     classes: dict[str, Annotated[int, pydantic.Field(ge=0)]]
     limit: Annotated[int, pydantic.Field(ge=0)] | None = None
     confounder: str | None = None
+    levels: tuple[str, ...] = ()
 
 
 class FeaturesRecord(_Part):

@@ -39,6 +39,7 @@ from pci_bench.runs.evaluation import (
     evaluated,
     parameter_sets,
     shortfalls,
+    with_levels,
 )
 from pci_bench.runs.frame import results_frame
 from pci_bench.runs.outputs import (
@@ -209,9 +210,10 @@ def run(
         # The subset may have a few cells more or less.
         effective_limit = limit if limit is not None and limit < len(cells) else None
         cells = cells if effective_limit is None else subsample(cells, effective_limit, seed)
-        without = declared.evaluations_on(cells.meta.name)
-        evaluations = with_parameters(without, parameters)
         of_cells = DatasetReasons(cells.obs, DatasetProvenance.of(cells.meta, cells.sha256))
+        without = declared.evaluations_on(cells.meta.name)
+        evaluations = with_levels(with_parameters(without, parameters), of_cells)
+        without = with_levels(without, of_cells)
         check_something_to_evaluate(of_cells, evaluations)
         check_requested(of_cells, without, evaluations, parameters)
         if folder is not None:
