@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import pydantic
 
+from pci_bench.api.evaluator import EVALUATORS
 from pci_bench.api.registry import Origin, Registry
 from pci_bench.errors import UserError
 from pci_bench.system.files import user_path
@@ -59,6 +61,29 @@ class Benchmark(pydantic.BaseModel):
         return [
             Evaluation(**{**e.model_dump(), **{n: v for n, v in values.items() if n in e.grid}}) for e in self.evaluate
         ]
+
+    def with_evaluators(self, names: Iterable[str]) -> Benchmark:
+        """Return the benchmark with further evaluators, at their defaults; those that it has stay as it declares them.
+
+        One that may leave out what cells share is run with all other cells and without those of the dataset's confounder.
+
+        Raises
+        ------
+        UserError
+            For an unknown name.
+
+        Examples
+        --------
+        >>> [(e.name, e.grid) for e in BENCHMARKS.get("umap").with_evaluators(["logistic-regression", "umap"]).evaluate]
+        [('umap', {}), ('logistic-regression', {'exclude': ['cell', 'confounder']})]
+        """
+        evaluations = list(self.evaluate)
+        for name in names:
+            exclude = EVALUATORS.get(name).Params.model_fields.get("exclude")
+            grid = {"exclude": ["cell", "confounder"]} if exclude is not None and exclude.default == "cell" else {}
+            if name not in {e.name for e in evaluations}:
+                evaluations.append(Evaluation(name=name, **grid))
+        return self.model_copy(update={"evaluate": tuple(evaluations)})
 
 
 def register_benchmarks(file: Path) -> list[str]:

@@ -63,6 +63,13 @@ def run(
             r"A comma in a path is written with a backslash: 'intensity,file:plate\,1.csv'."
         ),
     ] = None,
+    with_: Annotated[
+        str | None,
+        typer.Option(
+            "--with",
+            help="Evaluators to run beside the benchmark's, separated by commas (`pci-bench list evaluators`); of a plug-in too.",
+        ),
+    ] = None,
     k: Annotated[str | None, typer.Option("--k", help="Numbers of neighbours, separated by commas.")] = None,
     set_: SetOption = None,
     limit: Annotated[
@@ -122,6 +129,7 @@ def run(
             benchmark,
             dataset=dataset,
             features=None if features is None else split_list(features),
+            with_evaluators=with_,
             k=whole_numbers(k, "--k") if k is not None else None,
             parameters=_settings(set_, k),
             limit=limit,

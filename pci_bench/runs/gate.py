@@ -40,6 +40,7 @@ class GatedRun(pydantic.BaseModel):
     benchmark: str
     dataset: str
     features: list[str]
+    with_evaluators: list[str] = []
     quick: list[str] = []
     parameters: dict[str, list[Any]] = {}
 
@@ -120,6 +121,7 @@ def gated_results(
                 gated_run.benchmark,
                 dataset=gated_run.dataset,
                 features=gated_run.features,
+                with_evaluators=gated_run.with_evaluators,
                 parameters=gated_run.parameters,
                 device="cpu",
                 workers=workers,

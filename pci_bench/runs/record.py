@@ -41,6 +41,7 @@ class RunArguments(pydantic.BaseModel):
         pydantic.Field(min_length=1)
     )
     features: list[str] = pydantic.Field(min_length=1)
+    with_evaluators: list[str] = []
     k: list[int] | None = None
     parameters: dict[str, list[Any]] = {}
     limit: int | None

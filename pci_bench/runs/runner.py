@@ -27,9 +27,12 @@ from pci_bench.data.provenance import DatasetProvenance
 from pci_bench.errors import PluginError, UserError
 from pci_bench.features.extraction import ExtractionOptions, Refresh, compute_features
 from pci_bench.features.names import select
+from pci_bench.reporting.candidates import balanced_where_known
 from pci_bench.reporting.ranking import rankings
 from pci_bench.reporting.tables import TABLES
+from pci_bench.reporting.tables.answer import ranking_of
 from pci_bench.reporting.tables.fill import DatasetTable
+from pci_bench.reporting.tables.table import FilledTable
 from pci_bench.runs import kept
 from pci_bench.runs.evaluation import (
     as_lists,
@@ -121,6 +124,7 @@ def run(
     *,
     dataset: Sequence[str] | str | None = None,
     features: Sequence[str] | str | None = None,
+    with_evaluators: Sequence[str] | str | None = None,
     k: Sequence[int] | None = None,
     parameters: Mapping[str, Any] | None = None,
     limit: int | None = None,
@@ -144,6 +148,9 @@ def run(
     features
         Names, groups or patterns, as a list or as one text with commas (``"pci,intensity"``); a path with a comma is given in a
         list. By default the benchmark's.
+    with_evaluators
+        Evaluators to run beside the benchmark's, as a list or as one text with commas, each at its defaults
+        (:meth:`pci_bench.benchmarks.Benchmark.with_evaluators`); each is ranked in a table of its own name.
     k
         Numbers of neighbours, where the benchmark has them; short for ``parameters={"k": …}``.
     parameters
@@ -178,7 +185,8 @@ def run(
     image balanced 0.107
     """
     progress = reporter(progress)
-    declared = BENCHMARKS.get(benchmark)
+    further = split_names(with_evaluators or ())
+    declared = BENCHMARKS.get(benchmark).with_evaluators(further)
     wanted = select(declared.features if features is None else split_names(features))
     parameters = as_lists(parameters or {}) | ({} if k is None else as_lists({"k": k}))
     _check_parameters(declared, parameters)
@@ -225,7 +233,9 @@ def run(
         computed = compute_features(wanted, cells, options, keep_going=True, progress=progress)
         resolved = list(computed)
         set_threads(available_cores())
-        with progress.stage(f"evaluating {', '.join(e.name for e in evaluations)}", len(computed)) as advance:
+        with progress.stage(
+            f"evaluating {', '.join(dict.fromkeys(e.name for e in evaluations))}", len(computed)
+        ) as advance:
             for adata in computed.values():
                 if isinstance(adata, Skipped):
                     output.not_run.append(adata)
@@ -252,6 +262,7 @@ def run(
         if skipped.features and skipped.dataset in not_run:
             not_run[skipped.dataset][skipped.features] = skipped.reason
     filled, failed = fill_tables(map(TABLES.get, declared.tables), output.results, not_run)
+    filled += ranking_of(_in_no_table(output.results, further, filled))
     by_feature_set = [table for made in filled for table in made.by_feature_set()]
     output.tables += [table for name in not_run for table in by_feature_set if table.dataset == name]
     output.not_run += failed
@@ -268,6 +279,7 @@ def run(
             benchmark=benchmark,
             dataset=[c.meta.name for c in used],
             features=[str(f) for f in (resolved if len(used) == 1 else wanted)],
+            with_evaluators=further,
             parameters=parameters,
             limit=limit,
             seed=seed,
@@ -362,6 +374,12 @@ def run_again(file: str | Path, *, out: str | Path | None = None, progress: Prog
     if package != __version__:
         progress.say(f"The recorded run is of pci-bench {package}, this is {__version__}.")
     return run(benchmark, **arguments, out=out, progress=progress)
+
+
+def _in_no_table(results: Sequence[Result], evaluators: Sequence[str], filled: Sequence[FilledTable]) -> list[Result]:
+    """Return the results of some evaluators that stand in no table."""
+    shown = {id(r) for table in filled for of_table in table.by_feature_set() for r in of_table.shown}
+    return [r for r in balanced_where_known(results) if r.evaluator.name in evaluators and id(r) not in shown]
 
 
 def _check_parameters(declared: Benchmark, parameters: Mapping[str, list[Any]]) -> None:
