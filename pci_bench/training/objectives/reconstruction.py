@@ -87,9 +87,13 @@ class Reconstruction(Objective):
         """Return a new network."""
         return self.model.build(self.cells.channels, self.recipe.width)
 
+    def draw(self, crops: np.ndarray, number: int) -> Epoch:
+        """Return an epoch's pairs as positions among the training cells; by default every partner is equally likely."""
+        return draw_epoch(self.images[self.training], self.recipe.seed, number)
+
     def batches(self, crops: np.ndarray, number: int) -> Batches:
         """Return the batches of an epoch: (sources, targets), rescaled and flipped."""
-        drawn = draw_epoch(self.images[self.training], self.recipe.seed, number)
+        drawn = self.draw(crops, number)
         epoch = Epoch(
             self.training[drawn.sources], self.training[drawn.targets], drawn.source_flips, drawn.target_flips
         )
@@ -97,10 +101,10 @@ class Reconstruction(Objective):
 
         def prepared(position: int) -> tuple[np.ndarray, np.ndarray]:
             where = slice(position * batch, (position + 1) * batch)
-            source = flipped(self._rescaled(crops, epoch.sources[where]), epoch.source_flips[where])
+            source = flipped(self.rescaled(crops, epoch.sources[where]), epoch.source_flips[where])
             if not self.model.meta.pairs:
                 return source, source
-            return source, flipped(self._rescaled(crops, epoch.targets[where]), epoch.target_flips[where])
+            return source, flipped(self.rescaled(crops, epoch.targets[where]), epoch.target_flips[where])
 
         return Batches(prepared, len(epoch.sources) // batch, batch)
 
@@ -141,7 +145,7 @@ class Reconstruction(Objective):
         means: dict[int, np.ndarray] = {}
         for image in np.unique(self.images[pairs[1]]):
             members = np.flatnonzero(self.images == image)
-            means[int(image)] = self._rescaled(crops, members)[:, protein].mean(axis=0)
+            means[int(image)] = self.rescaled(crops, members)[:, protein].mean(axis=0)
         copied, averaged, count = 0.0, 0.0, 0
         for number, (source, target) in enumerate(self._validation_batches(crops)):
             truth = target[:, protein]
@@ -153,13 +157,14 @@ class Reconstruction(Objective):
         references = {"the mean crop of the target's image": averaged / count}
         return {"copying the source": copied / count, **references} if of_pairs else references
 
-    def _rescaled(self, crops: np.ndarray, positions: np.ndarray) -> np.ndarray:
+    def rescaled(self, crops: np.ndarray, positions: np.ndarray) -> np.ndarray:
+        """Return the crops at these positions, min–max rescaled."""
         return rescaled(np.asarray(crops[positions]), self.cells.channels, "minmax")
 
     def _validation_batches(self, crops: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         for start in range(0, len(self.pairs[0]), CROPS_PER_PASS):
             sources, targets = (p[start : start + CROPS_PER_PASS] for p in self.pairs)
-            yield self._rescaled(crops, sources), self._rescaled(crops, targets)
+            yield self.rescaled(crops, sources), self.rescaled(crops, targets)
 
 
 def validation_pairs(images: np.ndarray, held_out: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
