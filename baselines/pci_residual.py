@@ -1,0 +1,84 @@
+"""Paired cell inpainting with a residual encoder and skip connections, so that the last layer is the one to use."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from pci_bench import Channel, Compute, ExtractorMeta, ModelMeta, register_extractor, register_model
+from pci_bench.inpainting.features import CROPS_PER_PASS, EncoderLayers
+from pci_bench.inpainting.model import PairedCellInpaintingModel
+from pci_bench.weights import network_in, read_header
+
+if TYPE_CHECKING:
+    from torch import nn
+
+FAMILY = "pci-residual"
+BLOCK_WIDTHS = {"block1": 128, "block2": 256, "block3": 256, "block4": 384, "block5": 384}
+LAST = "pooled"
+
+
+@register_model(FAMILY)
+class ResidualModel(PairedCellInpaintingModel):
+    """The paper's task for another network: a residual encoder, whose last layer is pooled before the decoder reads it.
+
+    The paper: "architectures with skip-connections can prevent the quality of self-supervised representations from degrading
+    in later layers … the final layer could always be chosen". The source cell reaches the decoder as one vector, the last
+    block's mean over space; the target's markers reach it by skip connections at every resolution, so that the vector need
+    not say where anything is. Depth, widths and number of operations differ from paired cell inpainting's, the loss does not.
+    """
+
+    meta = ModelMeta(FAMILY, "1", "Paired cell inpainting with a residual encoder and skip connections")
+
+    def build(self, channels: tuple[Channel, ...], width: float, classes: tuple[str, ...] = ()) -> nn.Module:
+        """Return a new network for these channels."""
+        from .networks.residual import ResidualInpainting
+
+        proteins = sum(c.role == "protein" for c in channels)
+        return ResidualInpainting(proteins, len(channels) - proteins, width)
+
+
+@register_extractor(FAMILY)
+class ResidualFeatures(EncoderLayers):
+    """The encoder's blocks, and what the decoder reads of a source cell."""
+
+    meta = ExtractorMeta(
+        FAMILY,
+        "1",
+        "Paired cell inpainting, residual",
+        {
+            block: f"residual block {block[-1]} of the source cell encoder, maximum over space ({width} features at full width)"
+            for block, width in BLOCK_WIDTHS.items()
+        }
+        | {
+            LAST: f"residual block 5, mean over space: what the decoder reads ({BLOCK_WIDTHS['block5']} features at full width)"
+        },
+        roles=("protein", "marker"),
+        headline=LAST,
+        weights=FAMILY,
+        batch=CROPS_PER_PASS,
+        concurrent=True,
+    )
+
+    def names(self, output: str, channels: tuple[Channel, ...], weights: Path | None = None) -> list[str]:
+        """Return block1_0, block1_1 and so on."""
+        return [f"{output}_{i}" for i in range(BLOCK_WIDTHS["block5" if output == LAST else output])]
+
+    def open(self, channels: tuple[Channel, ...], weights: Path | None, device: str) -> Compute:
+        """Return the encoder's pass with these weights."""
+        import torch
+
+        from .networks.residual import ResidualInpainting
+
+        assert weights is not None
+        config = read_header(weights).config
+        encoder = network_in(weights, lambda: ResidualInpainting(**config)).source_encoder.to(device)
+        encoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stubs lack it
+
+        def compute(crops: np.ndarray, outputs: set[str]) -> dict[str, np.ndarray]:
+            batch = torch.from_numpy(crops).to(device=device, memory_format=torch.channels_last)
+            return {layer: value.cpu().numpy() for layer, value in encoder.features(batch, outputs).items()}
+
+        return compute
