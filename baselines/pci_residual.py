@@ -5,10 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from pci_bench import Channel, Compute, ExtractorMeta, ModelMeta, register_extractor, register_model
-from pci_bench.inpainting.features import CROPS_PER_PASS, EncoderLayers
+from pci_bench.inpainting.features import CROPS_PER_PASS, EncoderLayers, encoder_compute
 from pci_bench.inpainting.model import PairedCellInpaintingModel
 from pci_bench.weights import network_in, read_header
 
@@ -68,17 +66,8 @@ class ResidualFeatures(EncoderLayers):
 
     def open(self, channels: tuple[Channel, ...], weights: Path | None, device: str) -> Compute:
         """Return the encoder's pass with these weights."""
-        import torch
-
         from .networks.residual import ResidualInpainting
 
         assert weights is not None
         config = read_header(weights).config
-        encoder = network_in(weights, lambda: ResidualInpainting(**config)).source_encoder.to(device)
-        encoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stubs lack it
-
-        def compute(crops: np.ndarray, outputs: set[str]) -> dict[str, np.ndarray]:
-            batch = torch.from_numpy(crops).to(device=device, memory_format=torch.channels_last)
-            return {layer: value.cpu().numpy() for layer, value in encoder.features(batch, outputs).items()}
-
-        return compute
+        return encoder_compute(network_in(weights, lambda: ResidualInpainting(**config)).source_encoder, device)

@@ -122,6 +122,7 @@ class ResidualInpainting(nn.Module):
     def __init__(self, proteins: int = 1, markers: int = 1, width: float = 1.0):
         super().__init__()
         self.config = {"proteins": proteins, "markers": markers, "width": width}
+        self.markers = markers
         of_markers, (first, second, third) = scaled(MARKER_WIDTHS, width), scaled(DECODER_WIDTHS, width)
         self.source_encoder = ResidualEncoder(proteins + markers, width)
         self.marker_encoder = ConvolutionStack(markers, of_markers, pooled=(0, 1))
@@ -133,11 +134,12 @@ class ResidualInpainting(nn.Module):
     def forward(self, source: Tensor, target_markers: Tensor) -> Tensor:
         """Return the predicted protein channels of the target cells, as :class:`PairedCellInpainting` does."""
         check_crops(source.shape, self.source_encoder.channels)
-        check_crops(target_markers.shape, self.marker_encoder.convs[0].in_channels)
+        check_crops(target_markers.shape, self.markers)
         fine, middle, coarse = (x for _, x in self.marker_encoder.activations(target_markers))
         code = self.source_encoder(source)[:, :, None, None].expand(-1, -1, *coarse.shape[2:])
         x = F.relu(self.decode_code(torch.cat([code, coarse], dim=1)))
         for upsample, skip, of_markers in zip(self.upsample, self.skips, (middle, fine), strict=True):
+            assert isinstance(upsample, nn.Conv2d)
             x = F.relu(upsampled_convolution(x, upsample.weight, upsample.bias) + skip(of_markers))
         predicted: Tensor = self.output(x)
         return predicted

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
 
 from pci_bench.api.extractor import Compute, Extractor, ExtractorMeta, register_extractor
 from pci_bench.data.cells import Cells, Channel
-
-if TYPE_CHECKING:
-    from pci_bench.inpainting.network import SourceEncoder
 
 WIDTHS = {"conv1": 96, "conv2": 256, "conv3": 384, "conv4": 384, "conv5": 256}
 OUTPUTS = {
@@ -40,12 +37,20 @@ def column_names(output: str) -> list[str]:
     return [f"{output}_{i}" for i in range(WIDTHS[output])]
 
 
-def encoder_compute(encoder: SourceEncoder, device: str) -> Compute:
-    """Return the function of (crops, layers) that runs an encoder once for all layers."""
+def encoder_compute(encoder: Any, device: str) -> Compute:
+    """Return the function of (crops, layers) that runs an encoder once for all layers.
+
+    Parameters
+    ----------
+    encoder
+        A module with ``features(crops, layers)``, as :class:`pci_bench.inpainting.network.SourceEncoder` has.
+    device
+        Where it runs.
+    """
     import torch
 
     encoder = encoder.to(device).eval()
-    encoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stubs lack it
+    encoder.to(memory_format=torch.channels_last)
 
     def compute(crops: np.ndarray, outputs: set[str]) -> dict[str, np.ndarray]:
         batch = torch.from_numpy(crops).to(device=device, memory_format=torch.channels_last)

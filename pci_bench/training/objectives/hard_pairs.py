@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from pci_bench.data.cells import Cells
@@ -45,14 +47,15 @@ class HardPairs(Reconstruction):
     def _of_training_cells(self, crops: np.ndarray) -> np.ndarray:
         """Return the standardised morphology of the training cells."""
         markers = [i for i, c in enumerate(self.cells.channels) if c.role == "marker"]
-        measured = np.concatenate(
+        measured: np.ndarray = np.concatenate(
             [
                 morphology(self.rescaled(crops, self.training[start : start + CELLS_PER_PASS])[:, markers])
                 for start in range(0, len(self.training), CELLS_PER_PASS)
             ]
         )
         spread = measured.std(axis=0)
-        return (measured - measured.mean(axis=0)) / np.where(spread > 0, spread, 1)
+        standardised: np.ndarray = (measured - measured.mean(axis=0)) / np.where(spread > 0, spread, 1)
+        return standardised
 
 
 def morphology(markers: np.ndarray) -> np.ndarray:
@@ -82,7 +85,7 @@ def morphology(markers: np.ndarray) -> np.ndarray:
     rows, columns = np.indices(crops.shape[2:])
     mass = np.maximum(crops.sum(axis=(2, 3)), np.finfo(float).tiny)
 
-    def expected(values: np.ndarray) -> np.ndarray:
+    def expected(values: Any) -> np.ndarray:
         return np.asarray((crops * values).sum(axis=(2, 3)) / mass)
 
     row, column = expected(rows)[..., None, None], expected(columns)[..., None, None]
