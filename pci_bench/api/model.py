@@ -65,6 +65,8 @@ class Objective(ABC):
         Which cells are held out, for the card.
     trained_on
         As in :func:`pci_bench.weights.save`.
+    crops_each
+        Crops that the network sees for each cell or pair of a batch, for the card: two views of a cell are two.
 
     Examples
     --------
@@ -90,6 +92,7 @@ class Objective(ABC):
     training: np.ndarray
     held_out: str
     trained_on: dict[str, str] | None = None
+    crops_each: int = 1
 
     @abstractmethod
     def build(self) -> torch.nn.Module:
@@ -110,6 +113,10 @@ class Objective(ABC):
     def references(self, crops: np.ndarray) -> dict[str, float]:
         """Return the held-out losses of guesses that any network must beat; none where nothing is held out."""
         return {}
+
+    def kept(self, network: torch.nn.Module) -> torch.nn.Module:
+        """Return what of a trained network is saved, with the ``config`` that it is constructed with; by default all of it."""
+        return network
 
 
 class Model(ABC):

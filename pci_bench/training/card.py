@@ -26,6 +26,8 @@ def card_text(weights: Path, facts: dict[str, Any]) -> str:
     """Return the card as Markdown."""
     dataset, recipe, last = facts["dataset"], facts["recipe"], facts["history"][-1]
     seen = recipe["epochs"] * (dataset["trained_on"] // recipe["batch"]) * recipe["batch"]
+    each = facts.get("crops_each", 1)  # older cards do not say it: one
+    crops = f" ({each} crops each: {each * seen:,})" if each > 1 else ""
     losses = [
         f"| held-out loss ({facts.get('loss', 'mean squared error')}) | |",
         "|---|---|",
@@ -36,7 +38,7 @@ def card_text(weights: Path, facts: dict[str, Any]) -> str:
         f"# {markdown(facts['model'])}@{markdown(facts['name'])}",
         "",
         f"Trained on {markdown(dataset['name'])} {dataset['version']} (sha256 `{dataset['sha256']}`), {dataset['trained_on']:,} of "
-        f"{dataset['n_cells']:,} cells, {dataset.get('held_out', 'the rest held out by image')}: {recipe['epochs']} epochs, {seen:,} cells seen in all, "
+        f"{dataset['n_cells']:,} cells, {dataset.get('held_out', 'the rest held out by image')}: {recipe['epochs']} epochs, {seen:,} cells seen in all{crops}, "
         f"{facts['seconds'] / 60:.1f} minutes on {facts['device']} ({facts['threads']} threads), "
         f"{last['pairs_per_second']:.0f} per second.",
         "",

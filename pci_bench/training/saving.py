@@ -71,6 +71,7 @@ def save_trained(
             "licence": cells.meta.licence,
         },
         "loss": objective.loss_name,
+        "crops_each": objective.crops_each,
         "recipe": recipe.model_dump(),
         "device": device_name(device),
         "threads": available_cores(),
@@ -95,7 +96,7 @@ def save_tensors(
     card: Mapping[str, bytes] | None = None,
 ) -> Path:
     """Save a network as it is after some epochs; weight arrays as float16, vectors (biases, batch norm) as float32."""
-    tensors = {}
+    tensors, network = {}, objective.kept(network)
     for key, value in network.state_dict().items():
         array = value.detach().cpu().contiguous().numpy()
         tensors[key] = array.astype(np.float16) if array.ndim > 1 else array
