@@ -77,8 +77,8 @@ class ContrastiveModel(AugmentedModel, ABC):
         import torch
 
         first, second, images, groups = batch
-        vectors = network(torch.cat([first, second]))
-        return nt_xent(*vectors.chunk(2), TEMPERATURE, self.not_compared(images, groups))
+        of_first, of_second = network(torch.cat([first, second])).chunk(2)
+        return nt_xent(of_first, of_second, TEMPERATURE, self.not_compared(images, groups))
 
     def guess(self, batch: tuple[Tensor, ...]) -> float:
         """Return the loss of a network that finds all views equally alike."""

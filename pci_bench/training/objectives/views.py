@@ -82,7 +82,7 @@ def views(crops: np.ndarray, rng: np.random.Generator, augmentation: Augmentatio
     >>> views(np.zeros((3, 2, 64, 64), np.float32), np.random.default_rng(0), Augmentation()).shape
     (3, 2, 48, 48)
     """
-    n, channels, side = crops.shape[:3]
+    n, side = len(crops), crops.shape[2]
     a, to = augmentation, side_of(crops.shape[2], augmentation)
     largest = min(math.log(a.zoom), math.log((side - 1) / (to - 1)))  # of the step between a view's points
     step = np.exp(rng.uniform(-math.log(a.zoom), largest, n))
