@@ -1,0 +1,33 @@
+"""Benchmarks of metrics beside accuracy, from the command to their tables, on a few simulated cells."""
+
+from __future__ import annotations
+
+import pytest
+
+import pci_bench
+
+
+@pytest.fixture(scope="module")
+def of(tmp_path_factory):
+    """Return what a benchmark prints of two feature sets: its tables, by name, as Markdown."""
+
+    def run(benchmark, **parameters):
+        folder = tmp_path_factory.mktemp(benchmark)
+        output = pci_bench.run(
+            benchmark,
+            dataset="yeast-sim",
+            features="intensity,noise",
+            limit=300,
+            parameters=parameters,
+            out=folder,
+        )
+        assert not output.not_run
+        return {file.stem: file.read_text() for file in folder.glob("tables/*.md")}
+
+    return run
+
+
+def test_metrics_ranks_feature_sets_with_chance_and_significance_beside(of):
+    table = of("metrics", permutations=49)["metrics"]
+    for text in ("| intensity ", "| noise ", "| by chance, other images only", "corrected p"):
+        assert text in table
