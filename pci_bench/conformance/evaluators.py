@@ -108,6 +108,11 @@ class EvaluatorTrial:
         if "model" in self.evaluator.meta.needs:
             network = {"name": "pci-conv4", "weights_family": "pci", "weights": "planted"}
             Provenance.of(self.adata).with_features(**network).attach(self.adata)
+        self.planted = self.adata
+        if "extractor" in self.evaluator.meta.needs:
+            cells = self._cells(self.adata)
+            assert cells is not None
+            self.adata = self.features_of(cells)
         self.once = Once()
         self.environment = dict(os.environ)
 
@@ -132,12 +137,23 @@ class EvaluatorTrial:
 
     def run(self, grid: list[Any], adata: AnnData, *, seed: int = 0) -> list[EvaluatorOutput]:
         """Return the outcomes of a grid."""
-        run = EvaluationContext(seed, available_cores(), cells=self._cells(adata), weights=self._weights())
+        features_of = self.features_of if "extractor" in self.evaluator.meta.needs else None
+        run = EvaluationContext(
+            seed, available_cores(), cells=self._cells(adata), weights=self._weights(), features_of=features_of
+        )
         return list(self.evaluator(adata, grid, run))
+
+    def features_of(self, cells: Cells) -> AnnData:
+        """Return features of cells' crops: the planted ones of cells of these names, plus means and SDs of their pixels."""
+        adata = self.planted[cells.obs["cell"].astype(str).to_numpy()].copy()
+        crops = cells.crops(slice(None), rescale="raw")
+        measured = np.concatenate([crops.mean(axis=(2, 3)), crops.std(axis=(2, 3))], axis=1)
+        adata.X[:, : measured.shape[1]] += 10 * measured
+        return adata
 
     def _cells(self, adata: AnnData) -> Cells | None:
         """Return cells to go with features, where the evaluator needs them."""
-        if not set(self.evaluator.meta.needs) & {"cells", "model"}:
+        if not set(self.evaluator.meta.needs) & {"cells", "model", "extractor"}:
             return None
         cells = planted(LAYOUTS["yeast"], self.adata.n_obs, size=32, awkward=False)
         return cells[[int(name.removeprefix("cell")) for name in adata.obs["cell"]]]
