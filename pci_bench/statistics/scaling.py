@@ -39,15 +39,22 @@ def impute_nan(values: np.ndarray) -> tuple[np.ndarray, dict[str, Any]]:
     return np.where(missing, means.astype(values.dtype), values), note
 
 
-def standardized(features: np.ndarray) -> np.ndarray:
+def standardized(features: np.ndarray, reference: np.ndarray | None = None) -> np.ndarray:
     """Return columns minus their mean over their SD (ddof 0), in float64; constant columns become zeros.
 
-    (n, d) -> (n, d). Paper: "centering and scaling features by their mean and standard deviation".
+    (n, d) -> (n, d). Paper: "centering and scaling features by their mean and standard deviation". Mean, SD and which columns are
+    constant are those of `reference` (m, d) where it is given.
+
+    >>> import numpy as np
+    >>> standardized(np.array([[3.0, 7.0]]), reference=np.array([[1.0, 5.0], [2.0, 5.0]])).tolist()
+    [[3.0, 0.0]]
     """
     values = np.asarray(features, dtype=np.float64)
-    constant = values.min(axis=0) == values.max(axis=0)
-    centred = values - values.mean(axis=0)
-    spread = centred.std(axis=0)
+    known = values if reference is None else np.asarray(reference, dtype=np.float64)
+    constant = known.min(axis=0) == known.max(axis=0)
+    mean = known.mean(axis=0)
+    centred = values - mean
+    spread = (centred if reference is None else known - mean).std(axis=0)
     centred[:, constant] = 0
     scaled: np.ndarray = centred / np.where(constant | (spread == 0), 1, spread)
     return scaled
