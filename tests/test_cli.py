@@ -426,7 +426,7 @@ def test_after_ctrl_c_the_next_run_continues_with_what_was_not_finished(tmp_path
     assert "Traceback" not in err
     assert out == ""
     assert leftovers(tmp_path) == []
-    assert [p.name for p in (tmp_path / "cache" / "features").rglob("*.npy")] == ["00000.npy"]
+    assert [p.name for p in (tmp_path / "cache" / "features").rglob("*.npy")] == ["00000000-00004096.npy"]
     assert not (tmp_path / "runs").exists()
 
     calls.unlink()

@@ -86,7 +86,7 @@ def counting(own_registries) -> Counting:
 
 @pytest.fixture
 def small_parts(monkeypatch) -> int:
-    monkeypatch.setattr(jobs, "CELLS_PER_PART", 8)
+    monkeypatch.setattr(jobs, "CELLS_PER_BLOCK", 8)
     return 8
 
 
@@ -98,13 +98,14 @@ def same_bits(one: np.ndarray, other: np.ndarray) -> bool:
 
 
 @pytest.mark.parametrize("name", ["pci-random-conv1", "pci-random-conv5", "intensity", "raw-pixels", "noise"])
-def test_a_cells_features_are_bit_equal_in_any_order_subset_and_limit(toy_cache, name):
+def test_a_cells_features_are_bit_equal_in_any_order_subset_and_limit(toy_cache, monkeypatch, tmp_path, name):
     rng = np.random.default_rng(0)
     cells = load_dataset("toy-yeast")[rng.permutation(1642)[:21]]
     whole = np.asarray(extract(name, cells).X)
     row = {cell: i for i, cell in enumerate(cells.obs["cell"])}
     views = [cells[::-1], cells[rng.permutation(21)], cells[3:20], cells[[20]], subsample(cells, 12, 1)]
     assert len({view.sha256 for view in views} | {cells.sha256}) == 6  # none comes from another's cache
+    monkeypatch.setenv("PCI_BENCH_CACHE", str(tmp_path / "another"))  # where nothing of the whole is kept
     for view in views:
         found = extract(name, view)
         assert same_bits(np.asarray(found.X), whole[[row[c] for c in found.obs_names]])
@@ -113,7 +114,7 @@ def test_a_cells_features_are_bit_equal_in_any_order_subset_and_limit(toy_cache,
 def test_parts_do_not_change_the_numbers(toy_cache, monkeypatch):
     cells = load_dataset("toy-human")[:21]
     whole = np.asarray(extract("pci-random-conv3", cells).X)
-    monkeypatch.setattr(jobs, "CELLS_PER_PART", 5)
+    monkeypatch.setattr(jobs, "CELLS_PER_BLOCK", 5)
     assert same_bits(np.asarray(extract("pci-random-conv3", cells, refresh="always").X), whole)
 
 
@@ -126,7 +127,7 @@ class Tiny(Dataset):
         return None
 
     def build(self, writer):
-        n = jobs.CELLS_PER_PART + 60
+        n = jobs.CELLS_PER_BLOCK + 60
         crops = np.random.default_rng(0).integers(0, 256, (n, 2, 4, 4), dtype=np.uint8)
         obs = pd.DataFrame({"cell": [f"c{i}" for i in range(n)], "image": "i"})
         writer.begin(obs, (GFP, RFP), crop_shape=(4, 4), dtype="uint8")
@@ -172,7 +173,7 @@ def test_several_workers_give_the_same_bits_as_one_also_in_another_cache_and_wit
             for f, a in compute_features(wanted, cells, ExtractionOptions(workers=workers)).items()
         }
     for name, values in found["one"].items():
-        assert len(values) > jobs.CELLS_PER_PART
+        assert len(values) > jobs.CELLS_PER_BLOCK
         assert same_bits(found["two"][name], values), name
         assert same_bits(found["three"][name], values), name
     raw = cells.crops(slice(None), rescale="raw")
@@ -250,6 +251,43 @@ def test_after_a_break_only_the_rest_is_computed(counting, small_parts, make_cel
         np.asarray(found.X), cells.crops(slice(None), rescale="raw").mean(axis=(2, 3)), rtol=1e-5
     )
     assert not list(cache.rglob("*.npy"))  # the parts are gone
+
+
+def test_work_is_kept_by_time_within_a_block_and_equal_for_outputs_of_which_one_lacks(
+    counting, make_cells, cache, monkeypatch
+):
+    monkeypatch.setattr(compute, "SECONDS_PER_PART", -1.0)  # every batch of 4 is a part
+    cells = make_cells(27)
+    both = [parse("counting-mean"), parse("counting-peak")]
+    counting.fail_after = 20
+    with pytest.raises(UserError, match="the power went off"):
+        compute_features(both, cells)
+    parts = sorted(f for f in cache.rglob("*.npy") if "mean" in str(f))
+    assert [f.name for f in parts] == [f"{i:08d}-{i + 4:08d}.npy" for i in range(0, 20, 4)]
+    parts[-1].unlink()  # as if it was killed after the first of two outputs was written
+    counting.fail_after, counting.seen = None, 0
+    monkeypatch.setattr(compute, "SECONDS_PER_PART", 1000.0)
+    found = compute_features(both, cells)
+    assert counting.seen == 27 - 16
+    for features, reduced in zip(both, (np.mean, np.max), strict=True):
+        expected = reduced(cells.crops(slice(None), rescale="raw"), axis=(2, 3))
+        np.testing.assert_allclose(np.asarray(found[features].X), expected, rtol=1e-5)
+    assert not list(cache.rglob("*.npy"))
+
+
+def test_a_part_of_the_cells_takes_what_is_kept_of_all(counting, make_cells, cache):
+    cells = make_cells(40)
+    whole = extract("counting-mean", cells)
+    few = subsample(cells, 12, 3)[::-1]
+    found = extract("counting-mean", few[2:9])
+    assert counting.seen == 40
+    assert list(found.obs_names) == list(few.obs["cell"])[2:9]
+    assert same_bits(np.asarray(found.X), np.asarray(whole[found.obs_names].X))
+    cached_file(cache).write_bytes(b"damaged")
+    heard = Heard()
+    compute_features([parse("counting-mean")], few, progress=heard)
+    assert counting.seen == 40 + len(few)
+    assert "It is not used." in heard.sentences[0]
 
 
 def shorter(content: bytes) -> bytes:
@@ -942,7 +980,7 @@ def test_little_work_is_done_without_starting_processes_and_much_is_shared_out(
     load_plugin(tmp_path / "mine.py")
     monkeypatch.setattr(compute, "available_cores", lambda: 2)
     monkeypatch.setattr(compute, "machine_cores", lambda: 2)
-    part = jobs.CELLS_PER_SMALL_PART
+    part = jobs.CELLS_PER_SMALL_BLOCK
     cells, ours = make_cells(2 * part + 9, (4, 4)), os.getpid() % 100_003
     assert set(np.asarray(extract("who", cells).X).ravel()) == {ours}
     assert ours not in np.asarray(extract("who", cells, refresh="always", workers=2).X)

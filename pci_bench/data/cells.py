@@ -199,6 +199,9 @@ class Cells:
         self._masks = masks
         self._profiles = profiles
         self._positions = np.arange(len(obs)) if positions is None else positions
+        self.part_of: tuple[str, np.ndarray] | None = (
+            None  # the hash of all cells, and the positions of these among them
+        )
 
     def __len__(self) -> int:
         return len(self.obs)
@@ -237,7 +240,7 @@ class Cells:
         if np.array_equal(positions, np.arange(len(self))):
             return self
         sha256 = hashlib.sha256(self.sha256.encode() + positions.astype("<i8").tobytes()).hexdigest()
-        return Cells(
+        part = Cells(
             self.obs.iloc[positions].reset_index(drop=True),
             self.channels,
             self.meta,
@@ -248,6 +251,9 @@ class Cells:
             positions=self._positions[positions],
             profiles=self._profiles,
         )
+        whole, among = (self.sha256, np.arange(len(self))) if self.part_of is None else self.part_of
+        part.part_of = whole, among[positions]
+        return part
 
     def with_obs(self, obs: pd.DataFrame, notes: tuple[str, ...] = ()) -> Cells:
         """Return the same crops with another table of the same cells in the same order, and further notes.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from pci_bench.api.segmenter import DEFAULT_SEGMENTER, SEGMENTERS
 from pci_bench.api.workers import WorkerSetup
 from pci_bench.errors import PluginError
 from pci_bench.features.availability import code_of
-from pci_bench.features.jobs import Job, by_extractor, job_of, read_part, stage_name, whole_part, write_part
+from pci_bench.features.jobs import Job, by_extractor, job_of, parts_from, read_part, stage_name, write_part
 from pci_bench.features.names import FeatureSet
 from pci_bench.system.machine import cpu_seconds
 from pci_bench.system.progress import Progress
@@ -25,6 +26,7 @@ from pci_bench.system.workers import shared
 if TYPE_CHECKING:
     from pci_bench.data.cells import Cells
 
+SECONDS_PER_PART = 30.0  # of work: no more of it is lost when it is interrupted
 SECONDS_WORTH_PROCESSES = 20.0  # of CPU time: less is done sooner and cheaper than processes are started
 
 
@@ -32,9 +34,14 @@ def computed(
     jobs: Sequence[Job], cells: Cells, device: str, workers: int | None, progress: Progress
 ) -> Iterator[tuple[Job, np.ndarray]]:
     """Compute the parts of a pass that are not there yet, and yield the values (n, d) of each feature set."""
-    parts, size = jobs[0].starts(len(cells)), jobs[0].cells_per_part
-    todo = [start for start in parts if not all(whole_part(job, start, len(cells)) for job in jobs)]
-    done = len(cells) - sum(min(size, len(cells) - start) for start in todo)
+    blocks = jobs[0].blocks(len(cells))
+    there = {block: parts_from(jobs, *block) for block in blocks}
+    todo = [
+        (parts[-1][1] if parts else start, stop)
+        for (start, stop), parts in there.items()
+        if not parts or parts[-1][1] < stop
+    ]
+    done = len(cells) - sum(stop - start for start, stop in todo)
     by_crop = jobs[0].extractor.meta.processes
     asked, workers = workers, min(workers or (available_cores() if by_crop else 1), len(todo), machine_cores()) or 1
     cores = 1 if by_crop else max(1, available_cores() // workers)
@@ -45,7 +52,7 @@ def computed(
             opened = _opened(jobs, cells, device, pool.threads)
             while todo:
                 began = cpu_seconds()
-                _compute_part(opened, cells, todo.pop(0), device, pool, advance)
+                _compute_block(opened, cells, todo.pop(0), device, pool, advance)
                 if workers > 1 and (cpu_seconds() - began) * len(todo) > SECONDS_WORTH_PROCESSES:
                     break
         if todo:
@@ -56,17 +63,17 @@ def computed(
                 delayed(_work)(
                     [j.features for j in jobs],
                     cells,
-                    start,
+                    block,
                     device,
                     jobs[0].segmenter or DEFAULT_SEGMENTER,
                     setup,
                 )
-                for start in todo
+                for block in todo
             )
-            for start in shared(tasks, workers, partial(_what_was_lost, jobs, cells, todo)):
-                advance(min(size, len(cells) - start))
+            for start, stop in shared(tasks, workers, partial(_what_was_lost, jobs, cells, todo)):
+                advance(stop - start)
     for job in jobs:
-        yield job, np.concatenate([read_part(job, start) for start in parts])
+        yield job, np.concatenate([read_part(job, *part) for block in blocks for part in parts_from([job], *block)])
 
 
 def _opened(jobs: Sequence[Job], cells: Cells, device: str, threads: int) -> tuple[_Computation, ...]:
@@ -85,17 +92,17 @@ def _opened(jobs: Sequence[Job], cells: Cells, device: str, threads: int) -> tup
     return tuple(opened)
 
 
-def _what_was_lost(jobs: Sequence[Job], cells: Cells, starts: Sequence[int]) -> str:
-    """Return the first part of cells that is not there, for a sentence, and how many are."""
-    size, n = jobs[0].cells_per_part, len(cells)
-    missing = [start for start in starts if not all(whole_part(job, start, n) for job in jobs)]
-    parts = len(jobs[0].starts(n))
-    first = missing[0] if missing else 0
+def _what_was_lost(jobs: Sequence[Job], cells: Cells, todo: Sequence[tuple[int, int]]) -> str:
+    """Return the first cells that are not there, for a sentence, and how many are."""
+    kept = sum(stop - start for block in jobs[0].blocks(len(cells)) for start, stop in parts_from(jobs, *block))
+    lacking = [
+        (start, stop) for start, stop in todo if sum(b - a for a, b in parts_from(jobs, start, stop)) < stop - start
+    ]
+    start, stop = lacking[0] if lacking else todo[0]
     names = cells.obs["cell"]
-    last = min(first + size, n) - 1
     return (
-        f"{stage_name(jobs)}, first in the cells '{names.iloc[first]}' to '{names.iloc[last]}' of {cells.meta.name}. "
-        f"{parts - len(missing)} of {parts} parts are kept."
+        f"{stage_name(jobs)}, first in the cells '{names.iloc[start]}' to '{names.iloc[stop - 1]}' of {cells.meta.name}. "
+        f"{kept:,} of {len(cells):,} cells are kept."
     )
 
 
@@ -151,36 +158,42 @@ class _Pool:
 def _work(
     wanted: list[FeatureSet],
     cells: Cells,
-    start: int,
+    block: tuple[int, int],
     device: str,
     segmenter: str,
     setup: WorkerSetup,
-) -> int:
-    """Compute one part in a worker process."""
+) -> tuple[int, int]:
+    """Compute one block in a worker process."""
     setup.begin()
     jobs = [job_of(features, cells, segmenter) for features in wanted]
     pool = _Pool.of(jobs, setup.cores, device)
-    _compute_part(_opened(jobs, cells, device, pool.threads), cells, start, device, pool, lambda n: None)
-    return start
+    _compute_block(_opened(jobs, cells, device, pool.threads), cells, block, device, pool, lambda n: None)
+    return block
 
 
-def _compute_part(
-    opened: Sequence[_Computation], cells: Cells, start: int, device: str, pool: _Pool, advance: Any
+def _compute_block(
+    opened: Sequence[_Computation],
+    cells: Cells,
+    block: tuple[int, int],
+    device: str,
+    pool: _Pool,
+    advance: Any,
 ) -> None:
-    """Compute the part of cells that begins at start, and write one file per output.
+    """Compute the cells of a block, and write one file per output for every part of it that is done.
 
+    A part ends with the block, or after some seconds of work: what was written is not computed again after an interruption.
     Every call gets exactly ``meta.batch`` crops, the last filled up with zeros, so that a cell's numbers do not depend on
     how many cells there are or where it stands among them.
     """
-    first_job = opened[0].jobs[0]
-    size, batch_size = first_job.cells_per_part, first_job.extractor.meta.batch
-    stop = min(start + size, len(cells))
+    (start, stop), first_job = block, opened[0].jobs[0]
+    batch_size = first_job.extractor.meta.batch
     collected: dict[FeatureSet, np.ndarray] = {}
     prepared = _prepared(
         first_job, cells, device, [str(job.features) for computation in opened for job in computation.jobs]
     )
     names = cell_names(cells, slice(start, stop))
     span = max(batch_size, 512 // batch_size * batch_size)  # read a few chunks of the store at once
+    kept, began = start, time.monotonic()
     for first in range(start, stop, span):
         crops = prepared(slice(first, min(first + span, stop)))
 
@@ -198,9 +211,11 @@ def _compute_part(
                 for job in computation.jobs:
                     _collect(job, by_output, collected, rows, stop - start, names[rows])
             advance(rows.stop - rows.start)
-    for computation in opened:
-        for job in computation.jobs:
-            write_part(job, cells, start, collected[job.features])
+            end = start + rows.stop
+            if end == stop or time.monotonic() - began > SECONDS_PER_PART:
+                for job in (job for computation in opened for job in computation.jobs):
+                    write_part(job, cells, kept, collected[job.features][kept - start : end - start])
+                kept, began = end, time.monotonic()
 
 
 def _collect(

@@ -289,7 +289,27 @@ def _precomputed(
 
 
 def _cached(job: Job, cells: Cells, progress: Progress) -> AnnData | None:
-    """Return the cached features, or None; a file that is not ours or is damaged is named and will be replaced."""
+    """Return the cached features, or None; of a part of the cells also from what is kept of all of them."""
+    found = _kept(job, cells.obs["cell"].astype(str).to_numpy(), None, progress)
+    if found is None and cells.part_of is not None:
+        whole, positions = cells.part_of
+        found = _kept(job.of(whole), cells.obs["cell"].astype(str).to_numpy(), positions, progress)
+    if found is None:
+        return None
+    # The same numbers serve the dataset under any of its names, so name and labels are the caller's.
+    return annotated(
+        np.asarray(found.X),
+        list(found.var_names),
+        cells,
+        replace(job.provenance, device=Provenance.of(found).device, key=job.key),
+    )
+
+
+def _kept(job: Job, names: np.ndarray, positions: np.ndarray | None, progress: Progress) -> AnnData | None:
+    """Return what a cache file holds, or the rows at some positions of it, which must be the cells of these names.
+
+    A file that is not ours or is damaged is named and will be replaced.
+    """
     import anndata
 
     file = job.file()
@@ -298,20 +318,16 @@ def _cached(job: Job, cells: Cells, progress: Progress) -> AnnData | None:
     try:
         check_seal(file)
         adata = anndata.read_h5ad(file)
-        origin = Provenance.of(adata)
-        if origin.key != job.key or not np.array_equal(adata.obs_names, cells.obs["cell"].astype(str)):
+        if Provenance.of(adata).key == job.key and positions is not None:
+            adata = adata[positions].copy()
+        if Provenance.of(adata).key != job.key or not np.array_equal(adata.obs_names, names):
             raise ValueError("it belongs to other cells or features")
     except Exception as error:  # HDF5 and AnnData raise many kinds
         raise_shortage(error)
-        progress.say(f"The cache file {file} is damaged or of another origin ({error}). It is made again.")
+        again = "It is made again." if positions is None else "It is not used."
+        progress.say(f"The cache file {file} is damaged or of another origin ({error}). {again}")
         return None
-    # The same numbers serve the dataset under any of its names, so name and labels are the caller's.
-    return annotated(
-        np.asarray(adata.X),
-        list(adata.var_names),
-        cells,
-        replace(job.provenance, device=origin.device, key=job.key),
-    )
+    return adata
 
 
 @contextmanager

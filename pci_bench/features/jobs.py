@@ -6,7 +6,7 @@ import hashlib
 import io
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,8 +27,8 @@ from pci_bench.system.shortages import raise_shortage
 if TYPE_CHECKING:
     from pci_bench.data.cells import Cells
 
-CELLS_PER_PART = 4096
-CELLS_PER_SMALL_PART = 256  # where processes share the parts of slow measurements
+CELLS_PER_BLOCK = 4096
+CELLS_PER_SMALL_BLOCK = 256  # where processes share the blocks of slow measurements
 PRECISION = "float32"
 
 
@@ -43,9 +43,9 @@ class Job:
     provenance: Provenance
 
     @property
-    def cells_per_part(self) -> int:
-        """How many cells are computed, stored and handed to a process at once."""
-        return CELLS_PER_SMALL_PART if self.extractor.meta.processes else CELLS_PER_PART
+    def cells_per_block(self) -> int:
+        """How many cells are handed to a process at once; what it computes of them is stored in parts, by time."""
+        return CELLS_PER_SMALL_BLOCK if self.extractor.meta.processes else CELLS_PER_BLOCK
 
     @property
     def key(self) -> str:
@@ -62,6 +62,11 @@ class Job:
             identity.append(code)
         return hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:20]
 
+    def of(self, sha256: str) -> Job:
+        """Return the same feature set of other cells of the dataset."""
+        dataset = replace(self.provenance.dataset, sha256=sha256)
+        return replace(self, provenance=replace(self.provenance, dataset=dataset))
+
     def file(self) -> Path:
         """Return the cache file of the whole feature set."""
         dataset = self.provenance.dataset
@@ -75,13 +80,18 @@ class Job:
         weights = None if self.weights is None else (meta.weights, self.features.weights)
         return weights, meta.rescale, meta.masks, self.segmenter, meta.batch, meta.processes, meta.concurrent
 
-    def part(self, number: int) -> Path:
-        """Return the file of one part."""
-        return self.file().with_suffix(".parts") / f"{number:05d}.npy"
+    @property
+    def parts(self) -> Path:
+        """The folder of what is computed and not joined yet."""
+        return self.file().with_suffix(".parts")
 
-    def starts(self, n: int) -> range:
-        """Return the first cell of every part of n cells."""
-        return range(0, n, self.cells_per_part)
+    def part(self, start: int, stop: int) -> Path:
+        """Return the file of the cells from `start` to before `stop`."""
+        return self.parts / f"{start:08d}-{stop:08d}.npy"
+
+    def blocks(self, n: int) -> list[tuple[int, int]]:
+        """Return the first cell of every block of n cells, and the one after its last."""
+        return [(start, min(start + self.cells_per_block, n)) for start in range(0, n, self.cells_per_block)]
 
 
 def job_of(features: FeatureSet, cells: Cells, segmenter: str) -> Job:
@@ -127,24 +137,36 @@ def stage_name(jobs: Sequence[Job]) -> str:
     return "; ".join(texts)
 
 
-def whole_part(job: Job, start: int, n: int) -> bool:
-    """Return whether the part of n cells that begins at start is there and undamaged."""
+def parts_from(jobs: Sequence[Job], start: int, stop: int) -> list[tuple[int, int]]:
+    """Return the parts of a block that all jobs have, undamaged, one after the other from its first cell on."""
+    found: list[tuple[int, int]] = []
+    while start < stop:
+        ends = set.intersection(*({int(f.stem[9:]) for f in job.parts.glob(f"{start:08d}-*.npy")} for job in jobs))
+        end = max((e for e in ends if e <= stop and all(_is_whole(job, start, e) for job in jobs)), default=None)
+        if end is None:
+            break
+        found.append((start, end))
+        start = end
+    return found
+
+
+def _is_whole(job: Job, start: int, stop: int) -> bool:
     try:
-        part = read_part(job, start)
-        return part.ndim == 2 and len(part) == min(job.cells_per_part, n - start)
+        part = read_part(job, start, stop)
+        return part.ndim == 2 and len(part) == stop - start
     except (OSError, ValueError, EOFError) as error:
         raise_shortage(error)
         return False
 
 
-def read_part(job: Job, start: int) -> np.ndarray:
-    """Return the values (cells, d) of the part that begins at start."""
-    values: np.ndarray = np.load(io.BytesIO(unsealed(job.part(start // job.cells_per_part))), allow_pickle=False)
+def read_part(job: Job, start: int, stop: int) -> np.ndarray:
+    """Return the values (cells, d) of one part."""
+    values: np.ndarray = np.load(io.BytesIO(unsealed(job.part(start, stop))), allow_pickle=False)
     return values
 
 
 def write_part(job: Job, cells: Cells, start: int, values: np.ndarray) -> None:
-    """Write one output of a part that begins at start, if its values are finite (or NaN where declared)."""
+    """Write one output of the part that begins at start, if its values are finite (or NaN where declared)."""
     wrong = np.isinf(values) if job.extractor.meta.allows_nan else ~np.isfinite(values)
     if wrong.any():
         bad = cells.obs["cell"].iloc[start + int(np.argwhere(wrong)[0][0])]
@@ -154,7 +176,7 @@ def write_part(job: Job, cells: Cells, start: int, values: np.ndarray) -> None:
         )
     content = io.BytesIO()
     np.save(content, values)  # straight into a file, NumPy does not say that the disk is full
-    with atomic_file(job.part(start // job.cells_per_part)) as temporary:
+    with atomic_file(job.part(start, start + len(values))) as temporary:
         temporary.write_bytes(content.getvalue())  # a view crashes Python 3.12 where the disk is full
         seal(temporary)
 
@@ -164,4 +186,4 @@ def discard_parts(jobs: Sequence[Job]) -> None:
     import shutil
 
     for job in jobs:
-        shutil.rmtree(job.part(0).parent, ignore_errors=True)
+        shutil.rmtree(job.parts, ignore_errors=True)

@@ -264,7 +264,7 @@ def test_a_feature_set_that_fails_does_not_take_the_others_with_it(say, here):
 def test_the_others_are_computed_where_one_fails_in_a_later_part(say, here, monkeypatch):
     from pci_bench.features import jobs
 
-    monkeypatch.setattr(jobs, "CELLS_PER_PART", 4)
+    monkeypatch.setattr(jobs, "CELLS_PER_BLOCK", 4)
     later = "calls.append(1)\n    if len(calls) > 1: 1 / 0\n    return crops[:, 0, :1, 0]"
     with_crops()(here)
     write(here, {"mine.py": "calls = []\n" + BOTH.replace("1 / 0", later)})
