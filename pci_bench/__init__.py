@@ -49,6 +49,8 @@ if TYPE_CHECKING:
     from pci_bench.reporting.tables.declaration import register_table as register_table
     from pci_bench.runs.evaluation import evaluate as evaluate
     from pci_bench.runs.frame import results_frame as results_frame
+    from pci_bench.runs.paired import PairedDifference as PairedDifference
+    from pci_bench.runs.paired import paired_difference as paired_difference
     from pci_bench.runs.results import Result as Result
     from pci_bench.runs.runner import run as run
     from pci_bench.system.timm_import import import_timm as import_timm
@@ -83,6 +85,7 @@ _PUBLIC = {
     "ModelMeta": "pci_bench.api.model",
     "Objective": "pci_bench.api.model",
     "Outcome": "pci_bench.api.evaluator",
+    "PairedDifference": "pci_bench.runs.paired",
     "Precomputed": "pci_bench.api.extractor",
     "Provenance": "pci_bench.data.provenance",
     "ReconstructionModel": "pci_bench.training.objectives.reconstruction",
@@ -96,6 +99,7 @@ _PUBLIC = {
     "extract": "pci_bench.features.extraction",
     "import_timm": "pci_bench.system.timm_import",
     "load_dataset": "pci_bench.api.dataset",
+    "paired_difference": "pci_bench.runs.paired",
     "register_dataset": "pci_bench.api.dataset",
     "register_evaluator": "pci_bench.api.evaluator",
     "register_extractor": "pci_bench.api.extractor",

@@ -23,6 +23,10 @@ if TYPE_CHECKING:
 
 T = TypeVar("T", bound="Evaluator")
 
+LEAVE_ONE_OUT = (
+    "leave-one-out"  # the table of an output that holds its headline without each unit: unit, stratum, value
+)
+
 
 @dataclass(frozen=True)
 class Metric:
@@ -151,7 +155,8 @@ class EvaluatorOutput:
         One row per evaluated cell (``cell``, and what was found of it), or None.
     tables
         Further tables by name. Those whose names begin with ``example``, and those with a column ``pixels``, show single cells
-        and are never compared.
+        and are never compared. ``leave-one-out`` holds the headline metric without each ``unit`` (image, plate) of a ``stratum``, in a
+        column of its name: from it the difference of two results gets its interval (:func:`pci_bench.paired_difference`).
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""The commands `compare` and `gate`: whether results moved."""
+"""The commands `compare` and `gate`, whether results moved, and `compare-features`, which of two feature sets is better."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from pci_bench.cli.app import PluginOption, WorkersOption, app, load_plugins
+from pci_bench.cli.app import PluginOption, SeedOption, WorkersOption, app, load_plugins
 from pci_bench.cli.terminal import err, out, say
 from pci_bench.errors import UserError
 from pci_bench.system.files import user_path
@@ -45,6 +45,32 @@ def compare(
     _print_comparison(compared, form, everything=everything)
     if not compared.same:
         raise typer.Exit(1)
+
+
+@app.command()
+def compare_features(
+    first: Annotated[str, typer.Argument(help="A feature set: pci-conv4, or with its weights pci-conv4@rxrx1.")],
+    second: Annotated[str, typer.Argument(help="The feature set that it is compared with.")],
+    results: Annotated[
+        list[Path], typer.Option("--results", help="A folder of results that has both; repeat it for several.")
+    ],
+    seed: SeedOption = 0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the differences as JSON.")] = False,
+) -> None:
+    """Say by how much one feature set is above another on the same cells, with intervals and McNemar's test, for every evaluation."""
+    from pci_bench.cli.terminal import show
+    from pci_bench.reporting import paired as rendering
+    from pci_bench.runs import comparison
+    from pci_bench.runs.paired import feature_differences
+
+    read = [r for folder in results for r in comparison.read_any(folder)]
+    found = feature_differences(read, first, second, seed=seed)
+    if as_json:
+        typer.echo(json_line(rendering.as_json(found), ascii_only=True))
+        return
+    for dataset, rows in rendering.rows(found).items():
+        show(rows, f"{dataset}: {found[0].names[0]} minus {found[0].names[1]}")
+    say(rendering.EXPLANATION)
 
 
 @app.command()
