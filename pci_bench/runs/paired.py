@@ -44,6 +44,13 @@ class PairedDifference:
         Of McNemar's exact test of these two numbers. It takes cells for independent, so it is a check and not the answer.
     n_cells, unit, n_units
         How many cells there are, what is drawn anew, and how many of them there are.
+
+    Examples
+    --------
+    >>> interval, none = (0.1, 0.3), None
+    >>> difference = PairedDifference("balanced_accuracy", 0.9, 0.7, interval, none, none, none, none, 400, "image", 40)
+    >>> round(difference.value, 3), difference.separable
+    (0.2, True)
     """
 
     metric: str
