@@ -55,6 +55,16 @@ def coarseness(column: str, levels: Sequence[str] = ()) -> int:
     return COARSENESS.index(column if column in COARSENESS else "image")
 
 
+def strictness(exclude: str, levels: Sequence[str] = ()) -> tuple[int, int]:
+    """Return a key that is larger the stricter an exclusion is, of one column or of several that are joined by ``+``.
+
+    >>> sorted(["plate", "compound+batch", "cell", "compound"], key=strictness)
+    ['cell', 'compound', 'plate', 'compound+batch']
+    """
+    columns = exclude.split("+")
+    return max(coarseness(column, levels) for column in columns), len(columns)
+
+
 def levels_of(obs: pd.DataFrame, dataset: DatasetProvenance) -> tuple[str, ...]:
     """Return the levels of strictness of some cells, the loosest first: the cell itself, then columns whose values it must not share.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from pci_bench.data.observations import coarseness
+from pci_bench.data.observations import strictness
 from pci_bench.runs.results import Result
 from pci_bench.system.files import escape
 
@@ -47,8 +47,7 @@ class Candidates:
         >>> sorted([Candidates("plate"), Candidates(), Candidates("image", True), Candidates("image")], key=lambda c: c.strictness)[-2:]
         [Candidates(column='image', balanced=True), Candidates(column='plate', balanced=False)]
         """
-        columns = self.column.split("+")
-        return max(coarseness(c, self.levels) for c in columns), len(columns), self.balanced
+        return *strictness(self.column, self.levels), self.balanced
 
     @property
     def words(self) -> str:

@@ -11,6 +11,7 @@ import numpy as np
 from pci_bench.api.registry import natural_key
 from pci_bench.reporting.candidates import Candidates, balanced_where_known, ladder_of
 from pci_bench.reporting.figures.base import described, register_figures
+from pci_bench.reporting.figures.ladder import SLOPES, chance_percent, ladder_chart
 from pci_bench.reporting.headline import first_features, headline_k
 from pci_bench.reporting.palette import COLOURS, LINE_SHAPES, Look, line_looks
 from pci_bench.reporting.tables.ranking import mark_of
@@ -42,6 +43,7 @@ STYLES: tuple[Literal["-", "--", ":"], ...] = ("-", "--", ":")
 LAYER = re.compile(r"(?P<network>.+)-(?P<layer>(block\d_)?conv\d+)")
 
 
+LADDER = 3  # levels of strictness, from which on they are drawn as a slope chart too
 READING = "Black lines: 95 % intervals. Broken lines: chance, as permuted labels score in each column where that was measured."
 ORDER = " On top is the best by the legend's last colour."
 
@@ -107,6 +109,9 @@ def _knn_figures(results: Sequence[Result], words: str) -> Iterator[tuple[str, F
                 "Share of a class's cells that are classified as it; best feature set on the left.",
             ),
         )
+    if len(ladder_of(at_k)) >= LADDER:
+        text = f"Leave-one-out kNN by level of strictness, k = {k}, {dataset.name} ({size}){words}"
+        yield f"ladder-{escape(dataset.name)}", described(ladder_chart(at_k, "balanced_accuracy", text), at_k, SLOPES)
     text = f"Leave-one-out kNN by layer, k = {k}, {dataset.name} ({size})"
     if curves := layer_curves(at_k, text=text):
         layered = [r for r in at_k if LAYER.fullmatch(r.features.name)]
@@ -126,12 +131,10 @@ def classifier_figures(results: Sequence[Result]) -> Iterator[tuple[str, Figure]
         text = f"{what}, {dataset.name} ({_size(group[0])}){words}"
         bars = accuracy_bars(group, metric="balanced_accuracy", text=text)
         yield f"{evaluator}-{escape(dataset.name)}{suffix}", described(bars, group, _reading(group))
-
-
-def chance_percent(results: Sequence[Result], metric: str) -> float:
-    """Return the chance level in percent: the mean score of permuted labels where it was measured, else one over the classes."""
-    levels = [r.details["chance"][metric]["mean"] for r in results if metric in r.details.get("chance", {})]
-    return 100 * float(np.mean(levels)) if levels else 100 / max(1, len(results[0].dataset.classes))
+        if len(ladder_of(group)) >= LADDER:
+            text = f"{what}, by level of strictness, {dataset.name} ({_size(group[0])}){words}"
+            chart = ladder_chart(group, "balanced_accuracy", text)
+            yield f"{evaluator}-ladder-{escape(dataset.name)}{suffix}", described(chart, group, SLOPES)
 
 
 def accuracy_bars(results: Sequence[Result], *, metric: str, text: str) -> Figure:

@@ -1,24 +1,32 @@
-"""The ladder: how a number changes from all other cells to the strictest comparison, a line for each feature set."""
+"""The ladder: a slope chart of how a number changes from all other cells to the strictest comparison, a line for each feature set."""
 
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from pci_bench.reporting.candidates import Candidates, ladder_of
-from pci_bench.reporting.figures.classification import chance_percent
+from pci_bench.reporting.figures.base import described, register_figures
 from pci_bench.reporting.palette import COLOURS, GREY, LINE_SHAPES, line_looks
 from pci_bench.reporting.tables.ranking import mark_of
 from pci_bench.runs.results import Result, metric_of
-from pci_bench.system.drawing import FAINT, INK, shortened
+from pci_bench.system.drawing import FAINT, INK, new_figure, shortened, title
+from pci_bench.system.files import escape
 from pci_bench.system.text import plot_text
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
+WIDTH = 7.2  # inches
+SLOPES = (
+    "Vertical lines: 95 % intervals. Thin broken lines: controls, and features that learned labels. Grey dashes: chance at each level, as "
+    "permuted labels score where that was measured. The numbers, with what is lost from level to level, are in the tables of the run."
+)
+DASH = 0.12  # half of what marks chance at a level
 LINE = 0.042  # of the axes' height: what a name at the end of a line takes
 BESIDE, MOST_BESIDE = (
     0.03,
@@ -26,8 +34,43 @@ BESIDE, MOST_BESIDE = (
 )  # between the lines of two feature sets, so that intervals do not hide each other; of all, to each side
 
 
+def chance_percent(results: Sequence[Result], metric: str) -> float:
+    """Return the chance level in percent: the mean score of permuted labels where it was measured, else one over the classes."""
+    levels = [r.details["chance"][metric]["mean"] for r in results if metric in r.details.get("chance", {})]
+    return 100 * float(np.mean(levels)) if levels else 100 / max(1, len(results[0].dataset.classes))
+
+
+def ladder_chart(results: Sequence[Result], metric: str, text: str) -> Figure:
+    """Return a metric over the levels of strictness as a figure (:func:`draw_ladder`), under a text."""
+    names = {r.features.full_name for r in results}
+    figure = new_figure(WIDTH, max(3.8, 1.1 + 0.17 * len(names)))
+    draw_ladder(figure.subplots(), results, metric)
+    title(figure, text)
+    return figure
+
+
+@register_figures("level-distances")
+def distance_ladders(results: Sequence[Result]) -> Iterator[tuple[str, Figure]]:
+    """Yield the normalized distances over the levels of strictness, for each of the other parameters."""
+    sets: dict[str, list[Result]] = {}
+    for result in results:
+        params = {n: v for n, v in result.evaluator.params.items() if n != "exclude"}
+        sets.setdefault(",".join(f"{n}={v}" for n, v in params.items()), []).append(result)
+    for settings, group in sets.items():
+        dataset, several = group[0].dataset, len(sets) > 1
+        words = f"Distances of cells of a class relative to other classes, {dataset.name} ({dataset.n_cells:,} cells)"
+        chart = ladder_chart(group, "normalized_distance", f"{words}{f', {settings}' if several else ''}")
+        stem = f"level-distances-{escape(dataset.name)}{f'-{escape(settings)}' if several else ''}"
+        yield (
+            stem,
+            described(chart, group, f"Lower: cells of a class are nearer to each other; 0: not nearer. {SLOPES}"),
+        )
+
+
 def draw_ladder(axes: Axes, results: Sequence[Result], metric: str) -> None:
-    """Draw a metric over the kinds of candidates, the strictest on the right, where each line is named; controls are grey.
+    """Draw a metric over the kinds of candidates, the strictest on the right, where each line is named.
+
+    Controls are thin, grey and broken; grey dashes beside each level are chance.
 
     Parameters
     ----------
@@ -61,7 +104,7 @@ def draw_ladder(axes: Axes, results: Sequence[Result], metric: str) -> None:
             marker=LINE_SHAPES[looks[name].shape].matplotlib,
             markersize=3.5,
             color=colour,
-            linewidth=1.4,
+            linewidth=1.4 if name in colours else 0.7,
         )
         for rung, place in zip(x, x + offset, strict=True):
             if metric in by_rung[rung].intervals:
@@ -70,7 +113,7 @@ def draw_ladder(axes: Axes, results: Sequence[Result], metric: str) -> None:
                 )
     if form.unit == "percent":
         levels = [chance_percent([r for r in results if Candidates.of(r) == rung], metric) for rung in rungs]
-        axes.plot(range(len(rungs)), levels, ":", color=INK, linewidth=1)
+        axes.hlines(levels, np.arange(len(rungs)) - DASH, np.arange(len(rungs)) + DASH, color=GREY, linewidth=2.2)
         axes.annotate(
             "chance", (0, levels[0]), (0, -3), textcoords="offset points", fontsize=7.5, ha="center", va="top"
         )
