@@ -5,11 +5,12 @@ import pytest
 from pci_bench import UserError
 from pci_bench.benchmarks import BENCHMARKS
 from pci_bench.datasets import DATASETS
+from pci_bench.features.estimate import rates
 from pci_bench.features.names import parse
 from pci_bench.reporting.tables.declaration import TABLES, TableDeclaration
 from pci_bench.reproduction import written
 from pci_bench.reproduction.claims import CLAIMS, Claim, claims_of
-from pci_bench.reproduction.estimate import Estimate, estimated, passes_of, rates
+from pci_bench.reproduction.estimate import Estimate, estimated, passes_of
 from pci_bench.reproduction.items import Item, ItemRun, chosen, items
 from pci_bench.reproduction.needs import Need, State, get_for, lacking, needs_of, weights_need
 from pci_bench.reproduction.outcome import Number, Outcome, Verdict, code_of

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,6 +21,7 @@ from pci_bench.errors import PluginError, UserError
 from pci_bench.features.availability import code_of, resolve_weights, unavailable_reason
 from pci_bench.features.columns import described_columns
 from pci_bench.features.compute import cell_names, checked_numbers, computed
+from pci_bench.features.estimate import Work, extraction, sentence
 from pci_bench.features.files import write_h5ad
 from pci_bench.features.jobs import Job, by_extractor, discard_parts, job_of
 from pci_bench.features.names import FeatureSet, parse
@@ -73,6 +74,7 @@ def compute_features(
     options: ExtractionOptions | None = None,
     *,
     keep_going: bool = False,
+    further: Callable[[Sequence[FeatureSet]], Iterable[Work]] = lambda features: (),
     progress: Progress | None = None,
 ) -> dict[FeatureSet, AnnData | Skipped]:
     """Return the features of every feature set, computing what the cache lacks.
@@ -89,6 +91,9 @@ def compute_features(
         Device, workers, segmenter, and what the cache is used for.
     keep_going
         Compute the others where one fails, which is then a :class:`Skipped` with its error.
+    further
+        What will be done with those of these feature sets that can be had: where all of it takes more than a minute, about how
+        long is said before anything is computed.
     progress
         The progress reporter.
 
@@ -125,6 +130,14 @@ def compute_features(
         else:
             job = job_of(features, cells, segmenter)
             passes.setdefault(job.preparation, []).append(job)
+    if options.refresh != "never":
+        anew = options.refresh == "always"
+        jobs = [job for of_pass in passes.values() for job in of_pass if anew or not job.file().exists()]
+        had = [features for features, result in results.items() if not (isinstance(result, Skipped) and result.reason)]
+        if jobs or had:
+            said = sentence([*extraction(jobs, cells), *further(had)], options.device)
+            if said is not None:
+                progress.say(said)
     for jobs in passes.values():
         with _locked(jobs, progress):
             missing = []

@@ -52,6 +52,33 @@ RECORD = "kept.json"
 Evaluated = tuple[list[Result], list[str]]
 
 
+def _place(dataset: str, features: str, evaluator: Evaluator) -> Path:
+    """Return the folder of all that is kept of an evaluator on one feature set."""
+    names = (dataset or "unnamed", features or "unnamed", evaluator.meta.name)
+    return cache_folder() / "evaluations" / Path(*map(escape, names))
+
+
+def _asked(evaluator: Evaluator, grids: Sequence[Mapping[str, Sequence[Any]]], settings: Mapping[str, Any]) -> str:
+    """Return the first part of a key: of what an evaluator is asked, and of its code."""
+    code = code_digest(EVALUATORS.origin(evaluator.meta.name).file)
+    meta = evaluator.meta
+    return _digest([meta.name, meta.version, [dict(grid) for grid in grids], dict(settings), code], "")[:12]
+
+
+def probably(
+    evaluator: Evaluator,
+    dataset: str,
+    features: str,
+    grids: Sequence[Mapping[str, Sequence[Any]]],
+    settings: Mapping[str, Any],
+) -> bool:
+    """Return whether such an evaluation of features of these names is kept; whether it is of the same numbers is not looked at."""
+    return any(
+        (folder / RECORD).is_file()
+        for folder in _place(dataset, features, evaluator).glob(f"{_asked(evaluator, grids, settings)}-*")
+    )
+
+
 def evaluation(
     evaluator: Evaluator,
     adata: AnnData,
@@ -81,20 +108,8 @@ def evaluation(
     if not evaluator.meta.reusable:
         return compute()
     origin = Provenance.of(adata)
-    place = [origin.dataset.name or "unnamed", origin.features.name or "unnamed", evaluator.meta.name]
-    code = code_digest(EVALUATORS.origin(evaluator.meta.name).file)
-    key = _digest(
-        [
-            evaluator.meta.name,
-            evaluator.meta.version,
-            [dict(grid) for grid in grids],
-            dict(settings),
-            _environment(),
-            code,
-        ],
-        _content_of(adata),
-    )
-    folder = cache_folder() / "evaluations" / Path(*map(escape, place)) / key
+    key = f"{_asked(evaluator, grids, settings)}-{_digest([_environment()], _content_of(adata))}"
+    folder = _place(origin.dataset.name, origin.features.name, evaluator) / key
     if not anew and (kept := _read(folder)) is not None:
         return kept
     results, reasons = compute()

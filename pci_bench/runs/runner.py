@@ -25,8 +25,9 @@ from pci_bench.data.annotations import annotate
 from pci_bench.data.cells import Cells, subsample
 from pci_bench.data.provenance import DatasetProvenance
 from pci_bench.errors import PluginError, UserError
+from pci_bench.features.estimate import Work, evaluation_seconds
 from pci_bench.features.extraction import ExtractionOptions, Refresh, compute_features
-from pci_bench.features.names import select
+from pci_bench.features.names import FeatureSet, select
 from pci_bench.reporting.candidates import balanced_where_known
 from pci_bench.reporting.ranking import rankings
 from pci_bench.reporting.tables import TABLES
@@ -230,7 +231,21 @@ def run(
         planned.append((cells, effective_limit, evaluations, of_cells))
     for cells, effective_limit, evaluations, of_cells in planned:
         options = ExtractionOptions(device, workers, refresh, segmenter)
-        computed = compute_features(wanted, cells, options, keep_going=True, progress=progress)
+        computed = compute_features(
+            wanted,
+            cells,
+            options,
+            keep_going=True,
+            further=partial(
+                _evaluation,
+                evaluations,
+                of_cells,
+                len(cells),
+                _settings(declared, seed, effective_limit),
+                anew=refresh == "always",
+            ),
+            progress=progress,
+        )
         resolved = list(computed)
         set_threads(available_cores())
         with progress.stage(
@@ -454,6 +469,43 @@ def _taken(cells: Cells, unavailable: Sequence[str]) -> str:
     return f"{cells.meta.name}, {len(cells):,} cells{drawn}{others}"
 
 
+def _evaluation(
+    evaluations: Sequence[Evaluation],
+    of_cells: DatasetReasons,
+    n_cells: int,
+    settings: Mapping[str, Any],
+    features: Sequence[FeatureSet],
+    *,
+    anew: bool,
+) -> list[Work]:
+    """Return what evaluating some feature sets takes; what is kept of an earlier run is not counted, unless it is done anew."""
+    seconds, unknown = 0.0, []
+    for name, grids in _grids(evaluations).items():
+        evaluator, dataset = EVALUATORS.get(name), of_cells.dataset.name
+        todo = [f for f in features if anew or not kept.probably(evaluator, dataset, f.base, grids, settings)]
+        sets = [params for grid in grids for params in parameter_sets(evaluator, grid)]
+        possible = [p.model_dump(exclude={"k"}) for p in sets if of_cells.reason(evaluator, p) is None]
+        combinations = len({str(params) for params in possible})  # numbers of neighbours share one search
+        of_one = evaluation_seconds(name, n_cells)
+        if of_one is not None:
+            seconds += of_one * len(todo) * combinations
+        elif todo and combinations:
+            unknown.append(Work(f"evaluation by {name}", None))
+    return [Work("evaluation", seconds), *unknown]
+
+
+def _grids(evaluations: Sequence[Evaluation]) -> dict[str, list[dict[str, list[Any]]]]:
+    """Return every evaluator's grids, which share its work."""
+    return {
+        name: [e.grid for e in evaluations if e.name == name] for name in dict.fromkeys(e.name for e in evaluations)
+    }
+
+
+def _settings(declared: Benchmark, seed: int, limit: int | None) -> dict[str, Any]:
+    """Return what an evaluation's numbers follow from beside features, parameters and code."""
+    return {"benchmark": declared.name, "seed": seed, "limit": limit}
+
+
 def _evaluate_all(
     adata: AnnData,
     cells: Cells,
@@ -467,10 +519,9 @@ def _evaluate_all(
 ) -> None:
     """Evaluate one feature set with everything that the benchmark names, and write the results at once."""
     started = datetime.now(UTC).isoformat(timespec="seconds")
-    settings = {"benchmark": declared.name, "seed": seed, "limit": limit}
-    for name in dict.fromkeys(e.name for e in evaluations):  # grids of one evaluator share its work
+    settings = _settings(declared, seed, limit)
+    for name, grids in _grids(evaluations).items():
         evaluator = EVALUATORS.get(name)
-        grids = [e.grid for e in evaluations if e.name == name]
         compute = partial(
             evaluated,
             evaluator,

@@ -13,6 +13,7 @@ from pci_bench import weights as weight_files
 from pci_bench.api.model import MODELS, Objective
 from pci_bench.data.cells import Cells
 from pci_bench.errors import UserError
+from pci_bench.features.estimate import MINUTE, duration, sentence, training
 from pci_bench.system.devices import resolve_device
 from pci_bench.system.files import cache_folder, escape, lock
 from pci_bench.system.interruption import advising
@@ -138,6 +139,16 @@ def train(
             optimizer.load_state_dict(state["optimizer"])
             history = state["history"]
             progress.say(f"Resuming {model}@{name} after epoch {len(history)} of {recipe.epochs}.")
+        work = training(
+            model,
+            recipe.epochs - (len(state["history"]) if state is not None else 0),
+            len(objective.training),
+            cells.crop_shape,
+            recipe.width,
+            bfloat16=recipe.precision == "bfloat16",
+        )
+        if said := sentence([work], device):
+            progress.say(said)
         references = objective.references(crops)
         if references:
             guesses = ", ".join(f"{what}: {value:.5f}" for what, value in references.items())
@@ -146,9 +157,11 @@ def train(
             (folder / "checkpoint.pt").unlink(missing_ok=True)
         for epoch in range(len(history), recipe.epochs):
             record = _train_epoch(objective, network, optimizer, crops, epoch, recipe, device, progress)
+            validated = time.perf_counter()
             measured = objective.validate(network, crops, device)
             record |= measured
             history.append(record)
+            left = (recipe.epochs - epoch - 1) * (record["seconds"] + time.perf_counter() - validated)
             also = "".join(
                 f", validation {v:.5f}" if k == "validation_loss" else f", {k.replace('_', ' ')} {v:.3f}"
                 for k, v in measured.items()
@@ -156,7 +169,7 @@ def train(
             progress.say(
                 f"  epoch {epoch + 1}/{recipe.epochs}: loss {record['loss']:.5f}{also}, "
                 f"{record['pairs_per_second']:.0f} {objective.unit}/s (loader alone {record['loader_pairs_per_second']:.0f}, "
-                f"waited {100 * record['waited']:.1f} %)"
+                f"waited {100 * record['waited']:.1f} %)" + (f", about {duration(left)} left" if left > MINUTE else "")
             )
             write_checkpoint(folder / "checkpoint.pt", identity, network, optimizer, history)
             if epoch + 1 in keep:

@@ -1,9 +1,9 @@
-"""CPU seconds of what `pci-bench reproduce` runs, and the rate of this machine's matrix multiplication: the file that its estimates are from.
+"""CPU seconds of what commands run, and the rate of this machine's matrix multiplication: the file that estimates of time are from.
 
-    python speed/reproduction_rates.py [--cells 96] > pci_bench/reproduction/rates.toml
+    python speed/rates.py [--cells 96] > pci_bench/features/rates.toml
 
 Feature sets are computed from simulated yeast by networks of the published sizes with random weights, evaluators on planted features of
-the paper's width; one core each, in CPU seconds, so that a busy machine says the same.
+the paper's width, trainings for a few batches at width 0.25; one core each, in CPU seconds, so that a busy machine says the same.
 """
 
 import argparse
@@ -19,10 +19,11 @@ import numpy as np
 import pci_bench
 from pci_bench import weights
 from pci_bench.api.evaluator import EVALUATORS
+from pci_bench.features.estimate import matmul_gflops
 from pci_bench.features.extraction import ExtractionOptions, compute_features
 from pci_bench.features.names import select
 from pci_bench.inpainting.network import PairedCellInpainting
-from pci_bench.reproduction.estimate import matmul_gflops
+from pci_bench.training.loop import recipe_of, train
 
 POINTS, WIDTH, CLASSES = 3000, 384, 17
 EVALUATIONS = {  # of what, and to which power of the number of cells their time grows
@@ -31,6 +32,10 @@ EVALUATIONS = {  # of what, and to which power of the number of cells their time
     "random-forest": (1.2, {}),
     "umap": (1.1, {}),
 }
+TRAINED = ("pci", "autoencoder", "deeploc")  # at this width, on so many cells:
+TRAINED_WIDTH, TRAINED_CELLS = 0.25, 640
+# Networks' times grow with about these powers of their width (measured between 0.25 and 1); bfloat16 is as much faster with AVX512-BF16.
+WIDTH_POWER, TRAINING_WIDTH_POWER, BFLOAT16 = 1.6, 1.5, 1.8
 
 
 def random_weights() -> None:
@@ -69,10 +74,12 @@ def main() -> None:
     parser.add_argument("--cells", type=int, default=96)
     cells = pci_bench.load_dataset("yeast-sim")[: parser.parse_args().cells]
     random_weights()
-    print(
-        "# CPU seconds of one core that multiplies matrices at `gflops` (float32): python speed/reproduction_rates.py"
-    )
-    print(f"gflops = {matmul_gflops(1.0):.0f}\n\n[seconds_per_cell]")
+    print("# CPU seconds of one core that multiplies matrices at `gflops` (float32): python speed/rates.py")
+    print(f"gflops = {matmul_gflops(1.0):.0f}")
+    print(f"crop = {list(cells.crop_shape)} # pixels of a cell that was measured")
+    print('resized = ["vgg16", "cytoimagenet", "efficientnet-lite0"] # whose times do not grow with the crop')
+    print(f"width_power = {WIDTH_POWER}\ntraining_width_power = {TRAINING_WIDTH_POWER}\nbfloat16 = {BFLOAT16}")
+    print("\n[seconds_per_cell]")
     layers = ["block1_conv1", "block4_conv1", "block5_conv3"]
     passes = {
         "pci": [f"pci-conv{i}@random" for i in range(1, 6)],
@@ -82,10 +89,20 @@ def main() -> None:
         "deeploc": ["deeploc-fc2@random"],
         "designed": ["designed"],
         "classic-haralick": ["classic-haralick"],
+        "efficientnet-lite0": ["efficientnet-lite0"],
+        "cellprofiler": ["cellprofiler"],
+        "intensity": ["intensity"],
+        "raw-pixels": ["raw-pixels"],
+        "noise": ["noise"],
     }
     for name, features in passes.items():
         few = cells[:16] if name == "vgg16-fc2-224" else cells
-        print(f'"{name}" = {seconds_per_cell(features, few):.2g}', flush=True)
+        seconds = f"{seconds_per_cell(features, few):.2g}"
+        print(f'"{name}" = {seconds}', flush=True)
+        if name == "pci":  # the same encoder, with other weights or another input
+            for twin in ("autoencoder", "marker-only"):
+                print(f'"{twin}" = {seconds}')
+    print('"cellprofiler-chong2015" = 0 # read, not measured')
     rng = np.random.default_rng(0)
     labels = rng.integers(0, CLASSES, POINTS)
     import anndata
@@ -103,6 +120,16 @@ def main() -> None:
             pci_bench.evaluate(name, anndata.AnnData(x, obs), **parameters)
         print(
             f"{name} = {{ seconds = {time.process_time() - started:.2g}, cells = {POINTS}, power = {power} }}",
+            flush=True,
+        )
+    print("\n[training] # seconds for a cell, or a pair of cells, of an epoch at width 1")
+    cells = pci_bench.load_dataset("yeast-sim")[:TRAINED_CELLS]
+    for model in TRAINED:
+        recipe = recipe_of(model, epochs=1, width=TRAINED_WIDTH, precision="float32")
+        started = time.process_time()
+        train(model, cells, recipe, name="rate", restart=True, overwrite=True)
+        print(
+            f"{model} = {(time.process_time() - started) / TRAINED_CELLS / TRAINED_WIDTH**TRAINING_WIDTH_POWER:.2g}",
             flush=True,
         )
 
