@@ -6,6 +6,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,10 +16,12 @@ from pci_bench.acquisition.fields import FoundFields, find_fields
 from pci_bench.acquisition.file_names import Naming, naming_of, values_of
 from pci_bench.acquisition.images import READABLE, ImageDescription, describe_image, list_images, read_plane
 from pci_bench.acquisition.layout import NOT_OF_A_FIELD, Layout, layout_of
+from pci_bench.acquisition.spatial_data import elements
 from pci_bench.errors import UserError
 from pci_bench.system.files import atomic_file, make_folder, user_path
 from pci_bench.system.foreign import toml_value
 from pci_bench.system.progress import Progress
+from pci_bench.system.text import enumerated
 
 MOST_HEADERS = 2000  # files whose headers are read, evenly spread where there are more
 PLANES_EACH = 3  # of each channel, whose largest value is looked at
@@ -139,6 +142,9 @@ def propose_layout(folder: Path, root: str | None = None, progress: Progress | N
         raise UserError(
             f"There is no image below {folder}. Expected files that end in {', '.join(READABLE)}, or OME-Zarr images."
         )
+    images, labels = elements(folder, images)
+    if not images:
+        raise UserError(f"{folder} holds label images, and no image of a field of view: {enumerated(labels[:3])}.")
     naming = naming_of(images)
     values = values_of(naming.pattern, images)
     described, unreadable = _described(folder, images, progress or Progress())
@@ -148,15 +154,24 @@ def propose_layout(folder: Path, root: str | None = None, progress: Progress | N
         raise UserError(f"None of the images below {folder} that were looked at can be read. The first: {reason}")
     channels = _channels(folder, naming, values, images, fitting)
     bits, about_bits = _bits(folder, naming, channels, fitting, unreadable)
-    toml = _toml(
-        folder, root or folder.resolve().as_posix(), naming, values, channels, fitting, bits, about_bits, len(images)
-    )
-    layout = layout_of(toml_value(toml), "proposed")
-    found = find_fields(layout, folder)
+
+    def proposed(masks: str | None) -> tuple[str, Layout, FoundFields]:
+        toml = _toml(
+            folder, root or folder.resolve().as_posix(), naming, values, channels, fitting, bits, about_bits, masks, len(images)
+        )  # fmt: skip
+        layout = layout_of(toml_value(toml), "proposed")
+        return toml, layout, find_fields(layout, folder)
+
+    toml, layout, found = proposed(None)
+    if len(labels) == len(found.fields):  # else a segmenter is proposed, and a note says that there are label images
+        with suppress(UserError):
+            with_masks = proposed(naming_of(labels).pattern)
+            if len(with_masks[2].fields) == len(labels):
+                toml, layout, found = with_masks
     return Proposal(
         toml,
         layout,
-        naming.title,
+        "SpatialData" if labels else naming.title,
         found,
         values,
         _kinds(fitting),
@@ -335,6 +350,7 @@ def _toml(
     fitting: Mapping[str, ImageDescription],
     bits: int | None,
     about_bits: str,
+    masks: str | None,
     images: int,
 ) -> str:
     """Return the layout as TOML."""
@@ -365,7 +381,11 @@ def _toml(
         lines += ["", "[obs]", *(f"{name} = {_text(text)}" for name, text in obs.items())]
     segmented = channels[1] if len(channels) > 1 else channels[0]
     guess = "  # a guess, as above" if len(channels) > 1 else ""
-    lines += ["", "[segment]", f"channel = {_text(segmented.name)}{guess}"]
+    lines += ["", "[segment]"]
+    if masks is None:
+        lines.append(f"channel = {_text(segmented.name)}{guess}")
+    else:
+        lines.append(f"masks = {_text(masks)}  # label images, in place of a segmenter")
     if min(min(description.shape) for description in fitting.values()) < SMALLEST_FIELD:
         lines += ["", "[crop]", 'edge = "pad"  # fields are smaller than crops']
     lines += ["", "[dataset]", f"title = {_text(f'Cells of {folder.resolve().name}')}", ""]
