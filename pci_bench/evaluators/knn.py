@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
 
-__all__ = ["LooKnn", "LooKnnParams", "loo_neighbors", "majority_vote", "neighborhoods"]
+__all__ = ["LooKnn", "LooKnnParams", "loo_neighbors", "majority_vote", "neighborhoods", "neighbours_of"]
 
 MAX_EXAMPLES, NEIGHBOURS_SHOWN = 40, 8
 SCALES = ("all", "none")
@@ -230,6 +230,38 @@ class LooKnn(Evaluator):
                 nearest = neighbors.lists[examples, : min(params.k, NEIGHBOURS_SHOWN)]
                 output.tables[NEIGHBOURS] = _neighbours(cells, predicted, examples, nearest)
             yield output
+
+
+def neighbours_of(adata: AnnData, params: LooKnnParams, names: Sequence[str]) -> pd.DataFrame:
+    """Return the nearest neighbours of some labelled cells, in the form of the table ``example-neighbours``.
+
+    Parameters
+    ----------
+    adata
+        The features of all cells.
+    params
+        Of an evaluation, with the exclusion resolved; all other cells are candidates (``candidates="all"``).
+    names
+        The cells.
+
+    Examples
+    --------
+    >>> import pci_bench
+    >>> features = pci_bench.extract("intensity", pci_bench.load_dataset("yeast-sim")[::4])
+    >>> table = neighbours_of(features, LooKnnParams(k=3), list(features.obs_names[:2]))
+    >>> table["rank"].tolist()
+    [1, 2, 3, 1, 2, 3]
+    """
+    from pci_bench.statistics.compiled.neighbors import nearest_of
+
+    cells = LabelledCells.of(adata, params.subset)
+    place = {name: i for i, name in enumerate(cells.names)}
+    wanted = np.array([place[name] for name in names], np.int64)
+    groups = _groups(adata.obs, params.exclude)[:, labelled(adata.obs, params.subset)]
+    nearest = nearest_of(directions(_scaled(cells, params.scale), params.metric), wanted, params.k, groups)
+    predicted = np.full(len(cells.labels), -1)
+    predicted[wanted] = majority_vote(np.where(nearest >= 0, cells.labels[nearest], -1), len(cells.classes))
+    return _neighbours(cells, predicted, wanted, nearest[:, :NEIGHBOURS_SHOWN])
 
 
 def _groups(obs: pd.DataFrame, exclude: str) -> np.ndarray:
