@@ -31,3 +31,9 @@ def test_metrics_ranks_feature_sets_with_chance_and_significance_beside(of):
     table = of("metrics", permutations=49)["metrics"]
     for text in ("| intensity ", "| noise ", "| by chance, other images only", "corrected p"):
         assert text in table
+
+
+def test_no_agreement_with_clusters_stands_without_that_of_shuffled_labels(of):
+    header = of("metrics", permutations=49)["clusters"].splitlines()[2]
+    for measure in ("NMI", "ARI", "silhouette"):
+        assert f"| {measure}, shuffled labels " in header
