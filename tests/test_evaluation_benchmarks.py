@@ -37,3 +37,7 @@ def test_no_agreement_with_clusters_stands_without_that_of_shuffled_labels(of):
     header = of("metrics", permutations=49)["clusters"].splitlines()[2]
     for measure in ("NMI", "ARI", "silhouette"):
         assert f"| {measure}, shuffled labels " in header
+
+
+def test_mixing_of_batches_stands_beside_that_of_shuffled_ones(of):
+    assert "| iLISI, shuffled " in of("metrics", permutations=49, k=5)["mixing"]
