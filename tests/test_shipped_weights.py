@@ -25,12 +25,13 @@ SHIPPED = {  # name: the training screen, its channels, the table on its card
     "pci-conv4@rxrx1": ("rxrx1-organelles-train", YEAST, "organelles-knn"),
     "autoencoder-conv4@rxrx1": ("rxrx1-organelles-train", YEAST, "organelles-knn"),
     "deeploc-fc2@rxrx1": ("rxrx1-organelles-train", YEAST, "organelles-knn"),
+    "image-identity-conv4@rxrx1": ("rxrx1-organelles-train", YEAST, "organelles-knn"),
 }
 
 
 def file_of(features):
     output, _, name = features.partition("@")
-    file = weights.find(output.partition("-")[0], name)
+    file = weights.find(output.rpartition("-")[0], name)
     assert file is not None
     return file
 
@@ -62,7 +63,7 @@ def test_a_shipped_file_is_small_and_comes_with_a_card_its_numbers_and_its_curve
     assert shipped in card
 
 
-@pytest.mark.parametrize("features", ["pci-conv4@rxrx1", "autoencoder-conv4@rxrx1", "deeploc-fc2@rxrx1"])
+@pytest.mark.parametrize("features", [f for f in SHIPPED if f.endswith("@rxrx1")])
 def test_cards_of_networks_trained_on_real_images_name_their_licence(features):
     card, meta = (
         file_of(features).with_suffix(".md").read_text(encoding="utf-8"),
