@@ -43,13 +43,14 @@ def kind_of(row: str) -> Kind:
         meta = (feature_set.extractor() if feature_set else EXTRACTORS.get(name)).meta
     except UserError:  # of a plug-in that is not loaded, or a file's
         return Kind.features
-    if "controls" in meta.groups:
+    if CONTROL_GROUPS & set(meta.groups):
         return Kind.control
     if meta.weights is not None and meta.weights in MODELS and MODELS.get(meta.weights).meta.supervised:
         return Kind.supervised
     return Kind.true_masks if meta.simulated_masks else Kind.features
 
 
+CONTROL_GROUPS = {"controls", "context-controls"}
 MARKS = {Kind.supervised: "learned labels", Kind.true_masks: "simulation's masks", Kind.control: "control"}
 
 
