@@ -127,8 +127,8 @@ def test_a_run_says_it_before_it_begins_and_not_of_what_is_in_the_cache(painted_
 def test_parts_that_are_there_are_not_counted(painted_cells):
     (before,) = extraction(jobs(painted_cells, "raw-pixels"), painted_cells)
     (job,) = jobs(painted_cells, "raw-pixels")
-    job.part(0).parent.mkdir(parents=True)
-    job.part(0).write_bytes(b"a part")
+    job.parts.mkdir(parents=True)
+    job.part(0, len(painted_cells)).write_bytes(b"a part")
     (after,) = extraction([job], painted_cells)
     assert before.seconds > 0
     assert after.seconds == 0

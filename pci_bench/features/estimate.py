@@ -115,8 +115,7 @@ def extraction(jobs: Sequence[Job], cells: Cells) -> list[Work]:
     work = []
     for of_extractor in by_extractor(jobs).values():
         first = of_extractor[0]
-        starts = first.starts(len(cells))
-        done = sum(all(job.part(i).exists() for job in of_extractor) for i in range(len(starts))) / len(starts)
+        done = min(job.cells_in_parts() for job in of_extractor) / len(cells)
         rate = None if _foreign(first) else rate_of(first.features.base)
         seconds = None
         if rate is not None:

@@ -89,6 +89,11 @@ class Job:
         """Return the file of the cells from `start` to before `stop`."""
         return self.parts / f"{start:08d}-{stop:08d}.npy"
 
+    def cells_in_parts(self) -> int:
+        """Return how many cells there are parts of, whole or not: for an estimate."""
+        spans = (file.stem.split("-") for file in self.parts.glob("*-*.npy"))
+        return sum(int(stop) - int(start) for start, stop in spans)
+
     def blocks(self, n: int) -> list[tuple[int, int]]:
         """Return the first cell of every block of n cells, and the one after its last."""
         return [(start, min(start + self.cells_per_block, n)) for start in range(0, n, self.cells_per_block)]

@@ -10,8 +10,8 @@ from typing import Any
 
 from pci_bench.api.dataset import DATASETS
 from pci_bench.errors import UserError
+from pci_bench.features.estimate import duration, matmul_gflops, rates
 from pci_bench.reporting.html.page import Opening, write_report
-from pci_bench.reproduction.estimate import duration, matmul_gflops, rates
 from pci_bench.runs.runner import RunOutput, run
 from pci_bench.runs.runner import default_folder as folder_of_run
 from pci_bench.study.conclusions import Conclusion, conclusions
