@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from pci_bench.reporting.html.answers import Evaluation, answer_of, evaluations
+from pci_bench.errors import UserError
+from pci_bench.reporting.candidates import Candidates, ladder_of
+from pci_bench.reporting.html.answers import Evaluation, answer_of
 from pci_bench.reporting.html.sentences import best_sentence, cost_sentence, tied_sentence
 from pci_bench.reporting.html.words import evaluator_title
 from pci_bench.reporting.palette import FAMILIES, family
 from pci_bench.reporting.tables.ranking import Kind, kind_of
-from pci_bench.runs.paired import paired_interval
+from pci_bench.runs.ladder import Ladder, ladders
+from pci_bench.runs.paired import paired_difference
 from pci_bench.runs.results import Result, metric_of
 
 
@@ -24,57 +27,72 @@ class Conclusion:
 
 def conclusions(part: str, results: Sequence[Result]) -> list[Conclusion]:
     """Return what the results of one part say: of every evaluator its own sentences, else which feature set is best."""
+    by_evaluator: dict[str, list[Result]] = {}
+    for result in results:
+        by_evaluator.setdefault(result.evaluator.name, []).append(result)
     said: list[str] = []
-    found = evaluations(results)
-    for evaluation in found:
-        sentences = SENTENCES.get(evaluation.results[0].evaluator.name, _ranked)(evaluation)
-        by = f"{evaluator_title(evaluation.results[0])}: " if len(found) > 1 else ""
-        said += [f"{by}{text}" for text in sentences if text]
+    for name, members in by_evaluator.items():
+        by = f"{evaluator_title(members[0])}: " if len(by_evaluator) > 1 else ""
+        said += [f"{by}{text}" for text in SENTENCES.get(name, ranked)(members) if text]
     return [Conclusion(part, text) for text in said]
 
 
-def _ranked(evaluation: Evaluation) -> list[str]:
+def ranked(results: Sequence[Result]) -> list[str]:
     """Return which feature set is best, in the strictest column where there are several, and which cannot be told apart from it."""
+    evaluation = Evaluation.of(results)
+    if evaluation is None:
+        return []
     answer = answer_of(evaluation)
-    if "exclude" in evaluation.results[0].evaluator.params:
-        return [f"{best_sentence(answer)} {tied_sentence(answer)}"]
-    return [f"{best_sentence(answer, where='')} {tied_sentence(answer)}"]
+    where = None if "exclude" in results[0].evaluator.params else ""
+    return [f"{best_sentence(answer, where=where)} {tied_sentence(answer)}"]
 
 
-def _classified(evaluation: Evaluation) -> list[str]:
-    """Return the ranking, what strictness costs, and where paired cell inpainting and the supervised reference stand."""
-    return [*_ranked(evaluation), cost_sentence(answer_of(evaluation)), *_of_the_method(evaluation)]
+def classified(results: Sequence[Result]) -> list[str]:
+    """Return the ranking, what strictness costs whom, and where paired cell inpainting and the supervised reference stand."""
+    evaluation = Evaluation.of(results)
+    if evaluation is None:
+        return []
+    return [*ranked(results), cost_sentence(answer_of(evaluation)), *fallen(results), *of_the_method(evaluation)]
 
 
-def _of_the_method(evaluation: Evaluation) -> list[str]:
+def fallen(results: Sequence[Result]) -> list[str]:
+    """Return which feature sets lose least and most from the loosest comparison to the strictest, of those well above chance."""
+    found = [x for x in ladders(results) if x.candidates == "balanced"] or ladders(results)
+    competing = [x for x in found if _competes(x.levels[0]) and x.settings == found[0].settings and _knows(x)]
+    if len(competing) < 2:
+        return []
+    losses = sorted(competing, key=lambda x: x.drops[-1].value)
+    first, last = (Candidates.of(losses[0].levels[i]).words for i in (0, -1))
+    return [
+        f"From {first} to {last}, {losses[0].features} loses least, {_drop(losses[0])}, and {losses[-1].features} most, "
+        f"{_drop(losses[-1])}, of the {len(losses)} without labels that are above chance."
+    ]
+
+
+def _knows(x: Ladder) -> bool:
+    """Return whether a feature set is clearly above chance in the loosest comparison; what knows nothing cannot fall."""
+    low = x.levels[0].intervals.get(x.metric, (x.levels[0].metrics[x.metric],))[0]
+    return x.chance[0] is None or low > x.chance[0]
+
+
+def _drop(x: Ladder) -> str:
+    drop = x.drops[-1]
+    return f"{_value(x.form.text(drop.value), drop.interval, x.form.text)}{_points(x.levels[0], x.metric)}"
+
+
+def of_the_method(evaluation: Evaluation) -> list[str]:
     """Return where the paper's method stands, against the best that needs no labels and against what learned from labels."""
-    strictest = evaluation.at(evaluation.levels[-1])
-    by_kind: dict[Kind, list[Result]] = {}
-    for result in strictest:
-        by_kind.setdefault(kind_of(result.features.full_name), []).append(result)
-    competing = by_kind.get(Kind.features, [])
+    metric, strictest = evaluation.metric, evaluation.at(evaluation.levels[-1])
+    competing = [r for r in strictest if _competes(r)]
     own = [r for r in competing if family(r.features.full_name) == FAMILIES["pci"]]
     others = [r for r in competing if r not in own]
     if not own or not others:
         return []
-    ours, rival = _best(own, evaluation.metric), _best(others, evaluation.metric)
-    said = [_against(ours, rival, evaluation.metric)]
-    if supervised := by_kind.get(Kind.supervised):
-        said.append(_gap(ours, rival, _best(supervised, evaluation.metric), evaluation.metric))
+    ours, rival = best_of(own, metric), best_of(others, metric)
+    said = [_against(ours, rival, metric)]
+    if supervised := [r for r in strictest if kind_of(r.features.full_name) is Kind.supervised]:
+        said.append(_gap(ours, rival, best_of(supervised, metric), metric))
     return said
-
-
-def _best(results: Sequence[Result], metric: str) -> Result:
-    sign = 1 if metric_of(results[0], metric).higher_is_better else -1
-    return max(results, key=lambda r: (sign * r.metrics[metric], r.features.full_name))
-
-
-def difference_text(old: Result, new: Result, metric: str) -> str:
-    """Return how much higher the new result's metric is, with the paired interval where there is one: ``12.3 [8.1, 16.4]``."""
-    form = metric_of(new, metric)
-    interval = paired_interval(old, new) if metric == "balanced_accuracy" else None
-    value = form.text(new.metrics[metric] - old.metrics[metric])
-    return value if interval is None else f"{value} [{form.text(interval[0])}, {form.text(interval[1])}]"
 
 
 def _against(ours: Result, rival: Result, metric: str) -> str:
@@ -82,27 +100,150 @@ def _against(ours: Result, rival: Result, metric: str) -> str:
     sign = 1 if metric_of(ours, metric).higher_is_better else -1
     ahead = sign * (ours.metrics[metric] - rival.metrics[metric]) >= 0
     better, worse = (ours, rival) if ahead else (rival, ours)
-    interval = paired_interval(worse, better) if metric == "balanced_accuracy" else None
-    points = " points" if metric_of(ours, metric).unit == "percent" else ""
-    if interval is not None and interval[0] <= 0:
-        return (
-            f"Paired cell inpainting ({ours.features.full_name}) and the best other feature set without labels, "
-            f"{rival.features.full_name}, cannot be told apart: {better.features.full_name} is ahead by {difference_text(worse, better, metric)}{points}."
-        )
-    verb = "is ahead of" if ahead else "loses to"
-    return (
-        f"Paired cell inpainting ({ours.features.full_name}) {verb} the best other feature set without labels, "
-        f"{rival.features.full_name}, by {difference_text(worse, better, metric)}{points}."
-    )
+    text, separable = difference(better, worse, metric)
+    who = f"Paired cell inpainting ({ours.features.full_name})"
+    other = f"the best other feature set without labels, {rival.features.full_name},"
+    if separable is False:
+        return f"{who} and {other} cannot be told apart: {better.features.full_name} is ahead by {text}."
+    return f"{who} {'is ahead of' if ahead else 'loses to'} {other} by {text}."
 
 
 def _gap(ours: Result, rival: Result, supervised: Result, metric: str) -> str:
     """Return how far the supervised reference is ahead, and which part of that a rival closes."""
-    points = " points" if metric_of(ours, metric).unit == "percent" else ""
     gap = supervised.metrics[metric] - ours.metrics[metric]
-    said = f"{supervised.features.full_name}, which learned from labels, is ahead of {ours.features.full_name} by {difference_text(ours, supervised, metric)}{points}"
     closed = (rival.metrics[metric] - ours.metrics[metric]) / gap if gap else 0
+    said = (
+        f"{supervised.features.full_name}, which learned from labels, is ahead of {ours.features.full_name} by "
+        f"{difference(supervised, ours, metric)[0]}"
+    )
     return f"{said}; {rival.features.full_name} closes {100 * closed:.0f} % of that." if closed > 0 else f"{said}."
 
 
-SENTENCES: dict[str, Callable[[Evaluation], list[str]]] = {"loo-knn": _classified}
+def clustered(results: Sequence[Result]) -> list[str]:
+    """Return whose clusters agree best with the labels beyond shuffled ones, and whether the bare value ranks alike."""
+    chosen = [r for r in _of_first_setting(results) if _competes(r)]
+    if not chosen:
+        return []
+    best, bare = best_of(chosen, "nmi_excess"), best_of(chosen, "nmi")
+    m = best.metrics
+    said = (
+        f"Clusters agree best with labels for {best.features.full_name}: normalised mutual information {m['nmi']:.3f}, of which "
+        f"{m['nmi_null']:.3f} is what shuffled labels score."
+    )
+    if bare is not best:
+        said += f" The bare value would have named {bare.features.full_name}."
+    return [said]
+
+
+def mixed(results: Sequence[Result]) -> list[str]:
+    """Return where batches mix best and worst among neighbours of the same class."""
+    chosen = [r for r in _of_first_setting(results) if _competes(r)]
+    if len(chosen) < 2:
+        return []
+    best, worst = best_of(chosen, "mixing"), best_of(chosen, "mixing", reverse=True)
+    batch = str(best.evaluator.params.get("batch", "batch")).replace("_", " ")
+    return [
+        f"Among neighbours of the same class, {batch}s mix best for {best.features.full_name}, {_number(best, 'mixing')} of what shuffled "
+        f"ones would, and worst for {worst.features.full_name}, {_number(worst, 'mixing')}."
+    ]
+
+
+def probed(results: Sequence[Result]) -> list[str]:
+    """Return, for every nuisance, which competing feature sets know most and least of it beyond chance."""
+    said = []
+    for target in dict.fromkeys(str(r.evaluator.params["target"]) for r in results):
+        chosen = [r for r in results if r.evaluator.params["target"] == target and _competes(r)]
+        if len(chosen) < 2:
+            continue
+        least, most = best_of(chosen, "excess"), best_of(chosen, "excess", reverse=True)
+        said.append(
+            f"The {target.replace('_', ' ')} is told best by {most.features.full_name}, {_number(most, 'excess')} points above what the class "
+            f"alone tells, and least by {least.features.full_name}, {_number(least, 'excess')}."
+        )
+    return said
+
+
+def swapped(results: Sequence[Result]) -> list[str]:
+    """Return whom a background of another class costs most and least, in the strictest comparison."""
+    strictest = ladder_of(results)[-1]
+    chosen = [r for r in _of_first_setting([r for r in results if Candidates.of(r) == strictest]) if _competes(r)]
+    if len(chosen) < 2:
+        return []
+    metric = "background_effect"
+    least, most = best_of(chosen, metric), best_of(chosen, metric, reverse=True)
+    return [
+        f"A background of another class in place of one of the same class costs {most.features.full_name} most, {_number(most, metric)} points "
+        f"({strictest.words}), and {least.features.full_name} least, {_number(least, metric)}."
+    ]
+
+
+def distorted(results: Sequence[Result]) -> list[str]:
+    """Return who stays best under distortions, and which of them costs the best most."""
+    said = ranked(results)
+    strictest = ladder_of(results)[-1]
+    chosen = [r for r in results if Candidates.of(r) == strictest and _competes(r)]
+    if not chosen:
+        return said
+    best = best_of(chosen, "mean_area")
+    areas = {name.removeprefix("area_"): value for name, value in best.metrics.items() if name.startswith("area_")}
+    worst = min(areas, key=lambda name: areas[name])
+    return [
+        *said,
+        f"Distorted, {best.features.full_name} loses {_number(best, 'lost')} points of its accuracy on average; most by {worst}.",
+    ]
+
+
+def best_of(results: Sequence[Result], metric: str, *, reverse: bool = False) -> Result:
+    """Return the best result by a metric, or the worst; of equal ones the first name."""
+    sign = (1 if metric_of(results[0], metric).higher_is_better else -1) * (-1 if reverse else 1)
+    return min(
+        (r for r in results if metric in r.metrics), key=lambda r: (-sign * r.metrics[metric], r.features.full_name)
+    )
+
+
+def difference(better: Result, worse: Result, metric: str) -> tuple[str, bool | None]:
+    """Return by how much one is ahead, ``12.3 [8.1, 16.4] points``, and whether that leaves out 0; None where nobody knows."""
+    text = metric_of(better, metric).text
+    value, interval = abs(better.metrics[metric] - worse.metrics[metric]), None
+    try:
+        paired = paired_difference(better, worse)
+    except UserError:
+        paired = None
+    if paired is not None and paired.metric == metric and paired.interval is not None:
+        low, high = paired.interval
+        interval = (low, high) if paired.value >= 0 else (-high, -low)
+    said = f"{_value(text(value), interval, text)}{_points(better, metric)}"
+    return said, None if interval is None else interval[0] > 0
+
+
+def _competes(result: Result) -> bool:
+    return kind_of(result.features.full_name) is Kind.features
+
+
+def _of_first_setting(results: Sequence[Result]) -> list[Result]:
+    """Return the results with the parameters of the first."""
+    return [r for r in results if r.evaluator.params == results[0].evaluator.params] if results else []
+
+
+def _points(result: Result, metric: str) -> str:
+    return " points" if metric_of(result, metric).unit == "percent" else ""
+
+
+def _number(result: Result, metric: str) -> str:
+    """Return a metric with its interval, where it has one: ``12.3 [8.1, 16.4]``."""
+    text = metric_of(result, metric).text
+    return _value(text(result.metrics[metric]), result.intervals.get(metric), text)
+
+
+def _value(value: str, interval: tuple[float, float] | None, text: Callable[[float], str]) -> str:
+    return value if interval is None else f"{value} [{text(interval[0])}, {text(interval[1])}]"
+
+
+SENTENCES: dict[str, Callable[[Sequence[Result]], list[str]]] = {
+    "loo-knn": classified,
+    "clustering-agreement": clustered,
+    "batch-mixing": mixed,
+    "nuisance-probe": probed,
+    "background-swap": swapped,
+    "robustness": distorted,
+}
