@@ -12,7 +12,7 @@ from pci_bench import UserError
 from pci_bench.data.cells import Channel
 from pci_bench.system.progress import Progress
 from pci_bench.training.loop import Recipe, train
-from pci_bench.training.objectives.reconstruction import validation_pairs
+from pci_bench.training.objectives.reconstruction import Reconstruction, validation_pairs
 from pci_bench.training.pairs import draw_epoch, draw_targets, flipped, held_out_images
 
 SMALL = Recipe(epochs=3, width=1 / 24, batch=8, learning_rate=2e-3, held_out=0.2)
@@ -169,6 +169,41 @@ def test_resuming_equals_a_training_that_was_never_interrupted(monkeypatch):
     parts = load_file(train("pci", cells, SMALL, name="parts", resume=True).file)
     for key, value in whole.items():
         np.testing.assert_array_equal(parts[key], value, err_msg=key)
+
+
+def test_resuming_within_an_epoch_equals_a_training_that_was_never_interrupted(monkeypatch):
+    from safetensors.numpy import load_file
+
+    from pci_bench.training import loop
+
+    cells, steps = make_cells(), []
+    whole = train("pci", cells, SMALL, name="whole")
+    original = Reconstruction.loss
+
+    def counted(self, network, batch):
+        steps.append(len(batch[0]))
+        if len(steps) == stop:
+            raise StopHereError
+        return original(self, network, batch)
+
+    monkeypatch.setattr(loop, "SECONDS_PER_CHECKPOINT", -1.0)
+    per_epoch = 48 // SMALL.batch  # of 60 cells, those of two of ten images are held out
+    with monkeypatch.context() as patch:
+        patch.setattr(Reconstruction, "loss", counted)
+        stop = per_epoch + 3  # in the second epoch
+        with pytest.raises(StopHereError):
+            train("pci", cells, SMALL, name="parts")
+        steps.clear()
+        stop = 2  # one step further
+        with pytest.raises(StopHereError):
+            train("pci", cells, SMALL, name="parts", resume=True)
+        steps.clear()
+        stop = -1
+        parts = train("pci", cells, SMALL, name="parts", resume=True)
+    assert len([n for n in steps if n == SMALL.batch]) >= 2 * per_epoch - 3
+    assert [h["loss"] for h in parts.history] == [h["loss"] for h in whole.history]
+    for key, value in load_file(whole.file).items():
+        np.testing.assert_array_equal(load_file(parts.file)[key], value, err_msg=key)
 
 
 def test_a_checkpoint_from_before_an_option_existed_is_resumed_as_if_it_had_the_default(monkeypatch):

@@ -1,9 +1,10 @@
-"""Checkpoints of unfinished trainings: written after every epoch, read only where they fit what is trained now."""
+"""Checkpoints of unfinished trainings: written by time and after every epoch, read only where they fit what is trained now."""
 
 from __future__ import annotations
 
 import io
 import json
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,14 @@ if TYPE_CHECKING:
     import torch
 
 CHECKPOINT_SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class Begun:
+    """How far an epoch has come that is not whole: its steps, and the sum of their losses."""
+
+    steps: int = 0
+    loss: float = 0.0
 
 
 def read_checkpoint(file: Path, identity: dict[str, Any], resume: bool, restart: bool) -> dict[str, Any] | None:
@@ -67,8 +76,9 @@ def write_checkpoint(
     network: torch.nn.Module,
     optimizer: torch.optim.Optimizer,
     history: list[dict[str, float]],
+    begun: Begun,
 ) -> None:
-    """Write the state after a whole epoch, as :func:`read_checkpoint` reads it."""
+    """Write the state after some whole epochs and steps of the next, as :func:`read_checkpoint` reads it."""
     import torch
 
     state = {
@@ -76,6 +86,7 @@ def write_checkpoint(
         "network": network.state_dict(),
         "optimizer": optimizer.state_dict(),
         "history": history,
+        "begun": asdict(begun),
     }
     with atomic_file(file) as temporary:
         torch.save(state, temporary)

@@ -79,6 +79,8 @@ class Batches:
 
     Attributes
     ----------
+    first
+        The position that it begins with, after an epoch that was interrupted there.
     prepared, busy
         Cells or pairs prepared and the seconds that took: the loader's own rate.
     waited
@@ -91,6 +93,7 @@ class Batches:
         self._prepared_batch, self._count, self._batch = prepared_batch, count, batch
         self._ready: queue.Queue[tuple[np.ndarray, ...] | BaseException] = queue.Queue(maxsize=ahead)
         self._stop = threading.Event()
+        self.first = 0
         self.prepared, self.busy, self.waited = 0, 0.0, 0.0
 
     def __len__(self) -> int:
@@ -101,7 +104,7 @@ class Batches:
         thread = threading.Thread(target=self._prepare, daemon=True)
         thread.start()
         try:
-            for _ in range(len(self)):
+            for _ in range(self.first, len(self)):
                 started = time.perf_counter()
                 item = self._ready.get()
                 self.waited += time.perf_counter() - started
@@ -114,7 +117,7 @@ class Batches:
 
     def _prepare(self) -> None:
         try:
-            for position in range(len(self)):
+            for position in range(self.first, len(self)):
                 started = time.perf_counter()
                 arrays = self._prepared_batch(position)
                 self.busy += time.perf_counter() - started

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,13 +21,15 @@ from pci_bench.system.progress import Progress
 from pci_bench.system.reporter import reporter
 from pci_bench.system.threads import available_cores, set_threads
 from pci_bench.training.card import TRAINED_NETWORK
-from pci_bench.training.checkpoint import CHECKPOINT_SCHEMA, read_checkpoint, write_checkpoint
+from pci_bench.training.checkpoint import CHECKPOINT_SCHEMA, Begun, read_checkpoint, write_checkpoint
 from pci_bench.training.crops import stored_crops, tensor
 from pci_bench.training.recipe import Recipe
 from pci_bench.training.saving import Trained, rounded_to_float16, save_tensors, save_trained
 
 if TYPE_CHECKING:
     import torch
+
+SECONDS_PER_CHECKPOINT = 60.0  # no more work is lost when a training is interrupted
 
 
 def recipe_of(model: str, **wanted: Any) -> Recipe:
@@ -62,7 +64,7 @@ def train(
     name
         What the weights are called; by default the dataset's name, or its folder's.
     resume
-        Continue from the last whole epoch; equal to a training that was never interrupted, on the same device. The recipe
+        Continue from the last checkpoint, which is written every minute and after every epoch; equal to a training that was never interrupted, on the same device. The recipe
         must be the same, with as many epochs, since schedules depend on their number: a longer training is a new one.
     restart
         Discard an unfinished training of this name.
@@ -111,10 +113,15 @@ def train(
         "recipe": recipe.model_dump(),
     }
     history: list[dict[str, float]] = []
+    begun = Begun()
+
+    def keep_steps(now: Begun) -> None:
+        write_checkpoint(folder / "checkpoint.pt", identity, network, optimizer, history, now)
+
     with (
         lock(folder / "training", progress.say),
         weight_files.overwriting(overwrite),
-        advising(lambda: _how_to_go_on(history)),
+        advising(lambda: _how_to_go_on(folder / "checkpoint.pt", history)),
     ):
         check_name(model, name)  # once more: another process may have finished a training of this name meanwhile
         state = read_checkpoint(folder / "checkpoint.pt", identity, resume, restart)
@@ -138,7 +145,9 @@ def train(
             network.load_state_dict(state["network"])
             optimizer.load_state_dict(state["optimizer"])
             history = state["history"]
-            progress.say(f"Resuming {model}@{name} after epoch {len(history)} of {recipe.epochs}.")
+            begun = Begun(**state.get("begun", {}))  # checkpoints of before had whole epochs only
+            further = f" and {begun.steps:,} steps of the next" if begun.steps else ""
+            progress.say(f"Resuming {model}@{name} after epoch {len(history)} of {recipe.epochs}{further}.")
         work = training(
             model,
             recipe.epochs - (len(state["history"]) if state is not None else 0),
@@ -156,11 +165,14 @@ def train(
         if restart:
             (folder / "checkpoint.pt").unlink(missing_ok=True)
         for epoch in range(len(history), recipe.epochs):
-            record = _train_epoch(objective, network, optimizer, crops, epoch, recipe, device, progress)
+            record = _train_epoch(
+                objective, network, optimizer, crops, epoch, recipe, device, progress, begun, keep_steps
+            )
             validated = time.perf_counter()
             measured = objective.validate(network, crops, device)
             record |= measured
             history.append(record)
+            begun = Begun()
             left = (recipe.epochs - epoch - 1) * (record["seconds"] + time.perf_counter() - validated)
             also = "".join(
                 f", validation {v:.5f}" if k == "validation_loss" else f", {k.replace('_', ' ')} {v:.3f}"
@@ -171,7 +183,7 @@ def train(
                 f"{record['pairs_per_second']:.0f} {objective.unit}/s (loader alone {record['loader_pairs_per_second']:.0f}, "
                 f"waited {100 * record['waited']:.1f} %)" + (f", about {duration(left)} left" if left > MINUTE else "")
             )
-            write_checkpoint(folder / "checkpoint.pt", identity, network, optimizer, history)
+            keep_steps(begun)
             if epoch + 1 in keep:
                 save_tensors(trainable.meta, objective, network, cells, f"{name}-epoch{epoch + 1}", epoch + 1)
         rounded_to_float16(network)
@@ -183,13 +195,13 @@ def train(
         )
 
 
-def _how_to_go_on(history: list[dict[str, float]]) -> str:
+def _how_to_go_on(checkpoint: Path, history: list[dict[str, float]]) -> str:
     """Return what to do after an interruption, when some epochs are done."""
-    if not history:
-        return "No epoch was whole yet: run the same command again."
+    if not checkpoint.exists():
+        return "Nothing was kept yet: run the same command again."
     return (
-        f"It was in epoch {len(history) + 1}; {len(history)} whole epochs are kept: the same command with --resume (and without "
-        "--restart) continues after them."
+        f"It was in epoch {len(history) + 1}. What was done up to a minute before is kept: the same command with --resume (and without "
+        "--restart) continues there."
     )
 
 
@@ -224,8 +236,10 @@ def _train_epoch(
     recipe: Recipe,
     device: str,
     progress: Progress,
+    begun: Begun,
+    keep_steps: Callable[[Begun], None],
 ) -> dict[str, float]:
-    """Run one epoch and return its mean loss and rates.
+    """Run one epoch, or what is left of it, and return its mean loss and rates; every minute, keep how far it has come.
 
     Raises
     ------
@@ -237,10 +251,12 @@ def _train_epoch(
     batches = objective.batches(crops, number)
     steps = len(batches) * recipe.epochs
     network.train()
-    total = torch.zeros((), dtype=torch.float64, device=device)
-    started = time.perf_counter()
+    total = torch.full((), begun.loss, dtype=torch.float64, device=device)
+    started = kept = time.perf_counter()
+    batches.first = begun.steps
     with progress.stage(f"epoch {number + 1}", len(batches) * recipe.batch) as advance:
-        for step, arrays in enumerate(batches):
+        advance(begun.steps * recipe.batch)
+        for step, arrays in enumerate(batches, begun.steps):
             for group in optimizer.param_groups:
                 group["lr"] = recipe.rate(number * len(batches) + step, steps)
             with _precision(recipe.precision, device):
@@ -255,10 +271,13 @@ def _train_epoch(
                     "is probably too high. The last checkpoint is whole; train again with a smaller --learning-rate and --restart."
                 )
             advance(recipe.batch)
+            if time.perf_counter() - kept > SECONDS_PER_CHECKPOINT and torch.isfinite(total):
+                keep_steps(Begun(step + 1, float(total)))
+                kept = time.perf_counter()
     seconds = time.perf_counter() - started
     return {
         "loss": float(total) / len(batches),
-        "pairs_per_second": len(batches) * recipe.batch / seconds,
+        "pairs_per_second": (len(batches) - begun.steps) * recipe.batch / seconds,
         "loader_pairs_per_second": batches.prepared / max(batches.busy, 1e-9),
         "waited": batches.waited / seconds,
         "seconds": seconds,
