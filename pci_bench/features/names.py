@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pci_bench.api.extractor import EXTRACTORS, Extractor
 from pci_bench.api.registry import natural_key
 from pci_bench.errors import UserError
+from pci_bench.weights.names import availability, declared
 
 
 @dataclass(frozen=True)
@@ -105,6 +106,20 @@ def without_seed(full_name: str) -> str:
     return f"{base}{at}{shared}" if shared else base
 
 
+def seeds_of(full_name: str) -> tuple[str, bool]:
+    """Return what a feature set shares with those that differ in nothing but the seed of their weights, and whether it has a seed.
+
+    Weights whose name tells no seed are no replicate of those that do, whatever else they are called.
+
+    Examples
+    --------
+    >>> seeds_of("pci-conv4@rxrx1-seed1"), seeds_of("pci-conv4@rxrx1")
+    (('pci-conv4@rxrx1', True), ('pci-conv4@rxrx1', False))
+    """
+    shared = without_seed(full_name)
+    return shared, shared != full_name
+
+
 def with_weights(weights: str) -> str:
     """Return the headline feature set that weights FAMILY@NAME serve.
 
@@ -144,7 +159,8 @@ def select(tokens: Sequence[str]) -> list[FeatureSet]:
     ----------
     tokens
         Names (``intensity``, ``pci-conv4@lu2019-yeast``, ``file:F``), groups (``controls``, ``pci@my-weights``), or
-        patterns (``pci-conv*``).
+        patterns (``pci-conv*``). Weights may be a pattern too, of names that are here or declared (``pci-conv4@mine-seed*``); and
+        numbers after a name that ends in a seed are further seeds (``["pci-conv4@mine-seed0", "1", "2"]``).
 
     Raises
     ------
@@ -153,7 +169,7 @@ def select(tokens: Sequence[str]) -> list[FeatureSet]:
     """
     known, named_groups = known_feature_sets(), groups()
     selected: dict[FeatureSet, None] = {}
-    for token in filter(None, (t.strip() for t in tokens)):
+    for token in _further_seeds([t.strip() for t in tokens if t.strip()]):
         prefix, colon, _ = token.partition(":")
         if colon and prefix in EXTRACTORS.prefixes():
             selected[_with_argument(token)] = None
@@ -173,11 +189,42 @@ def select(tokens: Sequence[str]) -> list[FeatureSet]:
             takers = [f for f in matches if f.extractor().meta.weights]
             if not takers:
                 raise UserError(f"'{token}' names weights, but {base} uses none. Leave out '@{weights}'.")
-            matches = [replace(f, weights=weights) for f in takers]
+            matches = [replace(f, weights=w) for f in takers for w in _weights_named(weights, f, token)]
         selected.update(dict.fromkeys(matches))
     if not selected:
         raise UserError("No feature set was named. `pci-bench list features` shows all of them.")
     return list(selected)
+
+
+def _further_seeds(tokens: Sequence[str]) -> list[str]:
+    """Return tokens in which a number after a name that ends in a seed is that name with another seed."""
+    whole: list[str] = []
+    for token in tokens:
+        seeded = re.fullmatch(r"(.*@(?:.*-)?seed)\d+", whole[-1]) if whole and token.isdecimal() else None
+        whole.append(f"{seeded[1]}{token}" if seeded else token)
+    return whole
+
+
+def _weights_named(weights: str, feature_set: FeatureSet, token: str) -> list[str]:
+    """Return the names of a family's weights that a name or pattern stands for, in natural order.
+
+    Raises
+    ------
+    UserError
+        For a pattern that fits none.
+    """
+    if not set("*?[") & set(weights):
+        return [weights]
+    meta = feature_set.extractor().meta
+    family = meta.weights or ""
+    known = {*meta.replicates, *declared().get(family, {}), *(name for of, name in availability() if of == family)}
+    fitting = sorted((name for name in known if fnmatch.fnmatchcase(name, weights)), key=natural_key)
+    if not fitting:
+        raise UserError(
+            f"'{token}' fits no weights of {family}: there are {', '.join(sorted(known, key=natural_key)) or 'none'}. "
+            "`pci-bench weights list` shows all of them."
+        )
+    return fitting
 
 
 def _with_argument(token: str) -> FeatureSet:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import mean
 
-from pci_bench.features.names import without_seed
+from pci_bench.features.names import seeds_of
 from pci_bench.runs.paired import separable
 from pci_bench.runs.results import Result, metric_of
 
@@ -44,12 +44,12 @@ def standings(results: Sequence[Result], metric: str) -> list[Standing]:
     metric
         A metric of theirs; results without it are left out.
     """
-    by_name: dict[str, list[Result]] = {}
+    by_name: dict[tuple[str, bool], list[Result]] = {}
     for result in results:
         if metric in result.metrics:
-            by_name.setdefault(without_seed(result.features.full_name), []).append(result)
+            by_name.setdefault(seeds_of(result.features.full_name), []).append(result)
     found = []
-    for shared, members in by_name.items():
+    for (shared, _), members in by_name.items():
         values = [r.metrics[metric] for r in members]
         if len(members) > 1:
             found.append(Standing(shared, mean(values), min(values), max(values), len(members)))

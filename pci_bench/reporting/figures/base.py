@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pci_bench.api.registry import Registry, origin_of
-from pci_bench.features.names import without_seed
+from pci_bench.features.names import seeds_of
 from pci_bench.runs.results import Result
 
 if TYPE_CHECKING:
@@ -95,14 +95,14 @@ def _drawn(evaluator: str, results: Sequence[Result]) -> Iterator[tuple[str, Fig
 
 def first_of_seeds(results: Sequence[Result]) -> list[Result]:
     """Return results without those of a second, third … seed of a network's weights."""
-    first: dict[tuple[str, str, str], str] = {}
+    first: dict[tuple[str, str, tuple[str, bool]], str] = {}
     for result in results:
         features = result.features.full_name
-        first.setdefault((result.dataset.name, result.evaluator.name, without_seed(features)), features)
+        first.setdefault((result.dataset.name, result.evaluator.name, seeds_of(features)), features)
     return [
         r
         for r in results
-        if first[r.dataset.name, r.evaluator.name, without_seed(r.features.full_name)] == r.features.full_name
+        if first[r.dataset.name, r.evaluator.name, seeds_of(r.features.full_name)] == r.features.full_name
     ]
 
 
@@ -141,7 +141,7 @@ def provenance_of(results: Sequence[Result]) -> str:
     packages = dict.fromkeys(f"pci-bench {r.run['package']}" for r in results if "package" in r.run)
     untrained = any("random" in r.features.name for r in results)
     note = " Networks named random are untrained." if untrained else ""
-    if any(without_seed(r.features.full_name) != r.features.full_name for r in results):
+    if any(seeds_of(r.features.full_name)[1] for r in results):
         note += " Of several seeds the first is drawn."
     made = [*evaluators, *([f"seed {', '.join(seeds)}"] if seeds else []), *packages]
     trained = ", ".join(weights.values()) or "none"

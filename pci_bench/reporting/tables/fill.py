@@ -13,7 +13,7 @@ from statistics import mean, stdev
 from typing import TYPE_CHECKING, Any
 
 from pci_bench.api.evaluator import Metric
-from pci_bench.features.names import without_seed
+from pci_bench.features.names import seeds_of
 from pci_bench.reporting.candidates import Candidates, balanced_where_known
 from pci_bench.reporting.headline import headline_k
 from pci_bench.reporting.tables.published import PublishedNumbers, published_on
@@ -307,13 +307,14 @@ Row = tuple[str, list["Entry | None"] | str]
 
 def _with_means_over_seeds(rows: list[Row]) -> list[Row]:
     """Return rows in which those that differ in nothing but the seed of their weights are one, at the first one's place."""
-    by_name: dict[str, list[Row]] = {}
+    by_name: dict[tuple[str, bool], list[Row]] = {}
     for name, entries in rows:
         features, comma, rest = name.partition(",")
-        shared = name if isinstance(entries, str) else f"{without_seed(features)}{comma}{rest}"
-        by_name.setdefault(shared, []).append((name, entries))
+        shared, seeded = seeds_of(features)
+        key = (name, False) if isinstance(entries, str) else (f"{shared}{comma}{rest}", seeded)
+        by_name.setdefault(key, []).append((name, entries))
     merged: list[Row] = []
-    for shared, members in by_name.items():
+    for (shared, _), members in by_name.items():
         if len(members) == 1:
             merged += members
             continue

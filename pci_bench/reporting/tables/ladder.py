@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from statistics import mean, stdev
 from typing import Any
 
-from pci_bench.features.names import without_seed
+from pci_bench.features.names import seeds_of
 from pci_bench.reporting.candidates import Candidates, plural
 from pci_bench.reporting.tables.declaration import Texts, register_table
 from pci_bench.reporting.tables.fill import CHANCE_ROW, Entry, interval_words
@@ -67,11 +67,11 @@ class LadderTable:
 
     def rows(self) -> list[Row]:
         """Return the feature sets, the best at the strictest level first; what does not compete stands below."""
-        by_name: dict[str, list[Ladder]] = {}
+        by_name: dict[tuple[str, bool], list[Ladder]] = {}
         for ladder in self.ladders:
-            by_name.setdefault(without_seed(ladder.features), []).append(ladder)
+            by_name.setdefault(seeds_of(ladder.features), []).append(ladder)
         made = []
-        for shared, members in by_name.items():
+        for (shared, _), members in by_name.items():
             if len(members) == 1:
                 made.append(Row(members[0].features, tuple(_entries(members[0]))))
                 continue
@@ -116,9 +116,10 @@ class LadderTable:
                 if coarser
                 else " are taken as given"
             )
+            factor = any((r.evaluator.training_variance or (1, 1)) != (1, 1) for r in self.first.levels)
+            learned = ", the variance is multiplied for the cells learned from" if factor else ""
             notes.append(
-                f"Drops: paired; whole {unit} are left out of both levels at once, the variance is multiplied as the levels' for the cells "
-                f"learned from; the features and their scaling{given}."
+                f"Drops: paired; whole {unit} are left out of both levels at once{learned}; the features and their scaling{given}."
             )
         if self.first.candidates == "balanced":
             notes.append(
