@@ -4,7 +4,7 @@
 
 Data are drawn anew from a generator in every replication; the truth is the mean of an estimate over the replications (for paired
 differences of two equally good feature sets: 0), and the ideal width 2 · 1.96 standard deviations of the estimate over them. Images,
-or proteins, differ at random, so cells of one are alike. Coverage itself is known to ± 2 · √(0.05 · 0.95 / replications).
+plates or proteins differ at random, so cells of one are alike. Coverage stands with its Monte-Carlo error, √(p · (1 − p) / replications).
 """
 
 from __future__ import annotations
@@ -32,6 +32,13 @@ class Row(NamedTuple):
     setting: str
     coverage: float
     width_over_ideal: float
+    replications: int = 0
+
+    @property
+    def error(self) -> float:
+        """The Monte-Carlo standard error of the coverage, of one case more and less where all or none are covered."""
+        share = min(max(self.coverage, 1 / self.replications), 1 - 1 / self.replications)
+        return float(np.sqrt(share * (1 - share) / self.replications))
 
 
 class Images(NamedTuple):
@@ -111,13 +118,73 @@ def of_result(result: Any, prefix: str, metrics: tuple[str, ...] = ()) -> Estima
 
 def classification(evaluator: str, images: Images, exclude: str, **params: Any) -> Callable[..., Estimates]:
     """Return what draws images, evaluates two equally good feature sets, and gives intervals of one and of their difference."""
-    from pci_bench.runs.paired import paired_interval
+    from pci_bench.runs.paired import paired_difference
 
     def replicate(rng: np.random.Generator) -> Estimates:
         first, second = (evaluated(evaluator, a, exclude=exclude, **params) for a in images.annotated(rng, 2))
-        low, high = paired_interval(first, second)
-        value = second.metrics["balanced_accuracy"] - first.metrics["balanced_accuracy"]
-        return {**of_result(first, evaluator), f"{evaluator}: paired difference": (value, low, high)}
+        difference = paired_difference(first, second)
+        return {
+            **of_result(first, evaluator),
+            f"{evaluator}: paired difference": (difference.value, *difference.interval),
+            f"{evaluator}: paired difference, bootstrap": (difference.value, *difference.bootstrap),
+        }
+
+    return replicate
+
+
+class Plates(NamedTuple):
+    """Images of cells on plates: how many of each a class has, and how much plates, and a class's looks on a plate, differ.
+
+    Where plates are drawn anew, whole plates are what intervals draw; where they are fixed, images are, and the plates are given.
+    """
+
+    classes: int = 5
+    plates: int = 8
+    images: int = 2
+    cells: int = 8
+    features: int = 10
+    apart: float = 2.0
+    image_sd: float = 0.7
+    plate_sd: float = 0.7
+    redrawn: bool = True
+
+    def __str__(self) -> str:
+        plates = f"{self.plates} plates {'drawn anew' if self.redrawn else 'given'}"
+        return f"{plates} × {self.images} images of a class × {self.cells} cells, SD of images {self.image_sd}, of plates {self.plate_sd}"
+
+    def annotated(self, rng: np.random.Generator) -> Any:
+        """Return features (AnnData) with the levels cell, image and plate."""
+        centres = np.random.default_rng(99).normal(size=(self.classes, self.features)) * self.apart / self.features**0.5
+        of_plates = rng if self.redrawn else np.random.default_rng(98)
+        image = np.repeat(np.arange(self.classes * self.plates * self.images), self.cells)
+        label, plate = image // (self.plates * self.images), image // self.images % self.plates
+        values = centres[label] + rng.normal(size=(len(image), self.features))
+        values += self.plate_sd * of_plates.normal(size=(self.plates, self.features))[plate]
+        values += 0.7 * self.plate_sd * of_plates.normal(size=(self.classes, self.plates, self.features))[label, plate]
+        values += self.image_sd * rng.normal(size=(image.max() + 1, self.features))[image]
+        columns = {"label": label, "image": image, "plate": plate}
+        named = {name: np.char.add(f"{name} ", codes.astype(str)) for name, codes in columns.items()}
+        return annotated(values, named, "plate" if self.redrawn else "image")
+
+
+def drops(evaluator: str, plates: Plates, **params: Any) -> Callable[..., Estimates]:
+    """Return what draws a screen, evaluates its levels of strictness, and gives the intervals of levels and of drops."""
+    from pci_bench.runs.ladder import ladders
+
+    def replicate(rng: np.random.Generator) -> Estimates:
+        adata, results = plates.annotated(rng), []
+        for level in ("cell", "image", "plate"):
+            own = {n: v for n, v in params.items() if level != "cell" or n != "candidates"}  # the cell itself has none
+            results.append(evaluated(evaluator, adata, exclude=level, **own))
+        (ladder,) = ladders(results)[-1:]
+        estimates: Estimates = {}
+        for result in results:
+            level = result.evaluator.params["exclude"]
+            estimates[f"{evaluator}: level {level}"] = (result.metrics[ladder.metric], *result.intervals[ladder.metric])
+        for drop in ladder.drops:
+            names = f"{ladder.columns[drop.loose]} → {ladder.columns[drop.strict]}"
+            estimates[f"{evaluator}: drop {names}"] = (drop.value, *drop.interval)
+        return estimates
 
     return replicate
 
@@ -285,6 +352,13 @@ def settings(small: bool = False) -> Iterator[tuple[str, str, Callable[..., Esti
             yield "logistic regression", setting, classification("logistic-regression", images, exclude)
             if images in ((few, Images()) if not small or exclude == "image" else ()):
                 yield "random forest", setting, classification("random-forest", images, exclude, **forest)
+    for plates in (Plates(), Plates(redrawn=False)) if not small else (Plates(classes=3, plates=6, cells=5),):
+        setting = str(plates)
+        yield "ladder", setting, drops("loo-knn", plates, k=11)
+        yield "ladder", setting, drops("level-distances", plates)
+        if not small:
+            yield "ladder", f"{setting}, classes balanced", drops("loo-knn", plates, k=11, candidates="balanced")
+            yield "ladder", setting, drops("logistic-regression", plates)
     alone = Images(images=100, cells=1)
     if not small:
         for name, evaluator, more in (
@@ -320,7 +394,7 @@ def measured(replicate: Callable[..., Estimates], setting: str, replications: in
         spread = np.sqrt(np.square(value - truth).sum() / (len(value) - 1))
         with np.errstate(divide="ignore", invalid="ignore"):
             width = (high - low).mean() / (2 * 1.96 * spread)
-        rows.append(Row(name, setting, float(((low <= truth) & (truth <= high)).mean()), float(width)))
+        rows.append(Row(name, setting, float(((low <= truth) & (truth <= high)).mean()), float(width), replications))
     return rows
 
 
@@ -334,7 +408,8 @@ def study(replications: int, only: str = "") -> Iterator[Row]:
         spec = importlib.util.spec_from_file_location("coverage_knn", file)
         module = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(module)
-        yield from (Row(*row) for row in module.study(replications))
+        for row in module.study(replications):
+            yield Row(row["interval"], row["setting"], row["coverage"], row["width_over_ideal"], replications)
 
 
 def main() -> None:
@@ -345,7 +420,8 @@ def main() -> None:
     warnings.filterwarnings("ignore")
     print("| interval | setting | coverage | width / ideal |\n|---|---|---|---|")
     for row in study(options.replications, options.only):
-        print(f"| {row.interval} | {row.setting} | {row.coverage:.3f} | {row.width_over_ideal:.2f} |", flush=True)
+        coverage = f"{row.coverage:.3f} ± {row.error:.3f}"
+        print(f"| {row.interval} | {row.setting} | {coverage} | {row.width_over_ideal:.2f} |", flush=True)
 
 
 if __name__ == "__main__":
