@@ -127,6 +127,13 @@ def inpainted(labels, examples=1) -> Result:
     return result("inpainting-error", tables={"examples": as_table([np.eye(8)] * len(said), said)})
 
 
+def swapped(features, effect=0.2, *, exclude="cell", brightness="raw", **params) -> Result:
+    drops = {f"drop_{name}": effect / 2 for name in ("same_class", "other_class", "cell_free", "mean", "zero")}
+    params = {"k": 11, "margin": 0, "exclude": exclude, "brightness": brightness} | params
+    metrics = {"background_effect": effect, **drops}
+    return result("background-swap", features, weights=None, params=params, metrics=metrics)
+
+
 def proteins(n=3, k=1, label="", **columns):
     values = np.random.default_rng(0).normal(size=(2 * n, 2))
     columns = {"protein": [f"P{i // 2:02d}" for i in range(2 * n)], "label": label} | columns
@@ -152,6 +159,12 @@ AWKWARD = {
     "dendrogram of two cells": lambda: [of_one_protein()],
     "dendrogram without crops": lambda: [of_one_protein(crops=False, protein=LONG)],
     "dendrogram of 12 clades": lambda: [of_one_protein(leaves=150, clades=12)],
+    "backgrounds of one set": lambda: [swapped(LONG)],
+    "backgrounds of many sets": lambda: [
+        swapped(f"set number {i}", brightness=b, exclude=e)
+        for i, b, e in itertools.product(range(9), ("raw", "matched"), ("cell", "image"))
+    ],
+    "backgrounds of two margins": lambda: [swapped("intensity", margin=margin) for margin in (0, 4.5)],
     "inpainting without labels": lambda: [inpainted([""])],
     "inpainting of many labels": lambda: [inpainted([LONG, *MANY[:11]], 2)],
     "heat map of one cluster": lambda: proteins(),
@@ -336,6 +349,13 @@ def test_accuracy_by_class_is_the_share_of_the_class_that_is_found(drawn):
     values = figure.axes[0].images[0].get_array()
     np.testing.assert_allclose(np.asarray(values).ravel(), [87.5, 75, 100])
     assert {"88", "75", "100"} <= {t.get_text() for t in figure.axes[0].texts}
+
+
+def test_of_other_backgrounds_the_set_that_loses_least_is_on_top_beside_its_effect(drawn):
+    (figure,) = drawn([swapped("much", 0.4), swapped("little", 0.05), swapped("some", 0.1)]).values()
+    (axes,) = figure.axes
+    assert [t.get_text() for t in axes.get_yticklabels()] == ["much", "some", "little"]
+    assert [t.get_text() for t in axes.texts] == ["40.0", "10.0", "5.0"]
 
 
 def test_the_highest_score_is_on_top_of_its_image(drawn):
