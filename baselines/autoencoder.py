@@ -14,10 +14,12 @@ from pci_bench import (
     register_extractor,
     register_model,
 )
-from pci_bench.inpainting.features import CROPS_PER_PASS, OUTPUTS, EncoderLayers, encoder_compute
+from pci_bench.inpainting.features import CROPS_PER_PASS, OUTPUTS, EncoderLayers, encoder_compute, encoder_function
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
+
+    from pci_bench.api.extractor import TorchFunction
 
 
 @register_model("autoencoder")
@@ -68,3 +70,10 @@ class AutoencoderFeatures(EncoderLayers):
 
         assert weights is not None
         return encoder_compute(load_network(weights, Autoencoder).source_encoder, device)
+
+    def differentiable(self, output: str, channels: tuple[Channel, ...], weights: Path | None) -> TorchFunction:
+        """Return a layer with these weights."""
+        from pci_bench.inpainting.network import Autoencoder, load_network
+
+        assert weights is not None
+        return encoder_function(load_network(weights, Autoencoder).source_encoder, output)

@@ -24,6 +24,8 @@ from pci_bench.datasets.chong2015_copies import DECLARATION
 if TYPE_CHECKING:
     from torch import nn
 
+    from pci_bench.api.extractor import TorchFunction
+
 CROP = 64
 CLASSES = tuple(DECLARATION["classes"])  # of the published network, in the order of its outputs
 ONE_COUNT = 1 / 65535  # of a 16-bit camera, in raw values
@@ -134,3 +136,11 @@ class DeepLocFeatures(Extractor):
         assert weights is not None
         network = load(weights).to(device)
         return lambda crops, outputs: network.of_cells(crops, outputs, device)
+
+    def differentiable(self, output: str, channels: tuple[Channel, ...], weights: Path | None) -> TorchFunction:
+        """Return an output of the network; the percentiles by which a crop is stretched count as constants."""
+        from .networks.deeploc import load
+
+        assert weights is not None
+        network = load(weights).requires_grad_(False)
+        return lambda crops: network.outputs_of(network.prepared(crops), [output])[output]

@@ -27,10 +27,16 @@ def stretched(crops: np.ndarray, smallest_range: float) -> np.ndarray:
     Values above the 99.9 percentile are set to it, and the 0.1 percentile is subtracted, so that values below it become
     negative; then the channel is divided by the range between the two, where that exceeds `smallest_range`.
     """
-    low, high = np.percentile(crops, PERCENTILES, axis=(2, 3), keepdims=True)
+    low, high = bounds(crops)
     span = high - low
     divided: np.ndarray = (np.minimum(crops, high) - low) / np.where(span > smallest_range, span, 1)
     return divided.astype(np.float32)
+
+
+def bounds(crops: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the percentiles of each crop's channels between which DeepLoc stretches them (b, channels, 1, 1) each."""
+    low, high = np.percentile(crops, PERCENTILES, axis=(2, 3), keepdims=True)
+    return low, high
 
 
 def augmented(crops: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -163,17 +169,32 @@ class DeepLoc(nn.Module):
             Where the network is.
         """
         parts = five_parts(stretched(crops, self.config["smallest_range"]))
-        batch = torch.from_numpy(parts.reshape(-1, *parts.shape[2:]))
         with torch.inference_mode():
-            fc2 = self.fc2(batch.to(device=device, memory_format=torch.channels_last))
-            by_cell = fc2.unflatten(0, (-1, len(FIVE)))
-            computed = {}
-            for output in outputs:
-                if output == "predictions":
-                    computed[output] = self.logits(fc2).softmax(dim=1).unflatten(0, (-1, len(FIVE))).mean(dim=1)
-                else:
-                    computed[output] = by_cell[:, 0] if output == "fc2-centre" else by_cell.mean(dim=1)
+            batch = torch.from_numpy(parts).to(device=device)
+            computed = self.outputs_of(batch, outputs)
         return {output: value.float().cpu().numpy() for output, value in computed.items()}
+
+    def outputs_of(self, parts: Tensor, outputs: Iterable[str]) -> dict[str, Tensor]:
+        """Return what it gives for the five parts (b, 5, channels, 60, 60) of cells, as :meth:`of_cells` does."""
+        fc2 = self.fc2(parts.flatten(0, 1).contiguous(memory_format=torch.channels_last))
+        by_cell = fc2.unflatten(0, (-1, len(FIVE)))
+        computed = {}
+        for output in outputs:
+            if output == "predictions":
+                computed[output] = self.logits(fc2).softmax(dim=1).unflatten(0, (-1, len(FIVE))).mean(dim=1)
+            else:
+                computed[output] = by_cell[:, 0] if output == "fc2-centre" else by_cell.mean(dim=1)
+        return computed
+
+    def prepared(self, crops: Tensor) -> Tensor:
+        """Return the stretched parts (b, 5, channels, 60, 60) of raw crops (b, channels, 64, 64), for gradients.
+
+        The percentiles count as constants.
+        """
+        low, high = (torch.from_numpy(p).to(crops) for p in bounds(crops.detach().numpy()))
+        span = high - low
+        divided = (torch.minimum(crops, high) - low) / torch.where(span > self.config["smallest_range"], span, 1)
+        return torch.stack([divided[:, :, r : r + INPUT, c : c + INPUT] for r, c in FIVE], dim=1)
 
 
 def load(file: Path) -> DeepLoc:

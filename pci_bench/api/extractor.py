@@ -14,11 +14,13 @@ from pci_bench.data.cells import Channel, Rescale
 
 if TYPE_CHECKING:
     import numpy as np
+    from torch import Tensor
 
     from pci_bench.data.cells import Cells
 
 T = TypeVar("T", bound="Extractor")
 Compute = Callable[["np.ndarray", set[str]], dict[str, "np.ndarray"]]
+TorchFunction = Callable[["Tensor"], "Tensor"]
 
 
 @dataclass(frozen=True)
@@ -129,6 +131,13 @@ class Extractor(ABC):
     @abstractmethod
     def open(self, channels: tuple[Channel, ...], weights: Path | None, device: str) -> Compute:
         """Return a function of (crops (b, channels, rows, columns) float32, wanted outputs) -> {output: (b, d) float32}."""
+
+    def differentiable(self, output: str, channels: tuple[Channel, ...], weights: Path | None) -> TorchFunction | None:
+        """Return an output as a function of torch tensors that gradients pass through, where it is one; by default none is.
+
+        Crops (b, channels, rows, columns) float as ``open``'s function gets them, on the CPU -> (b, d), the same numbers.
+        """
+        return None
 
     def default_weights(self) -> str | None:
         """Return the name of the weights for who names none, where it follows from the argument; None is the dataset's default."""

@@ -144,12 +144,20 @@ class EvaluatorTrial:
         return list(self.evaluator(adata, grid, run))
 
     def features_of(self, cells: Cells) -> AnnData:
-        """Return features of cells' crops: the planted ones of cells of these names, plus means and SDs of their pixels."""
-        adata = self.planted[cells.obs["cell"].astype(str).to_numpy()].copy()
+        """Return features of cells' crops: the planted ones of cells of these names, plus means and SDs of their pixels.
+
+        A cell that was made of another one, as by covering a part of it, is named by that one and more words.
+        """
+        from anndata import AnnData
+
+        names = cells.obs["cell"].astype(str)
+        rows = self.planted.obs_names.get_indexer(names.str.partition(" ")[0])
         crops = cells.crops(slice(None), rescale="raw")
+        values = self.planted.X[rows].copy()
         measured = np.concatenate([crops.mean(axis=(2, 3)), crops.std(axis=(2, 3))], axis=1)
-        adata.X[:, : measured.shape[1]] += 10 * measured
-        return adata
+        values[:, : measured.shape[1]] += 10 * measured
+        obs = self.planted.obs.iloc[rows].assign(cell=names.to_numpy()).set_axis(names.to_numpy(), axis=0)
+        return Provenance.of(self.planted).attach(AnnData(X=values, obs=obs, var=self.planted.var))
 
     def _cells(self, adata: AnnData) -> Cells | None:
         """Return cells to go with features, where the evaluator needs them."""

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pci_bench.api.extractor import Compute, Extractor, ExtractorMeta, register_extractor
+from pci_bench.api.extractor import Compute, Extractor, ExtractorMeta, TorchFunction, register_extractor
 from pci_bench.data.cells import Cells, Channel
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from pci_bench.inpainting.network import SourceEncoder
 
 WIDTHS = {"conv1": 96, "conv2": 256, "conv3": 384, "conv4": 384, "conv5": 256}
 OUTPUTS = {
@@ -59,6 +65,19 @@ def encoder_compute(encoder: Any, device: str) -> Compute:
     return compute
 
 
+def encoder_function(encoder: SourceEncoder, layer: str) -> TorchFunction:
+    """Return a layer's features as a function of crops that gradients pass through."""
+    from pci_bench.inpainting.network import LAYERS, maximum_over_space
+
+    encoder = encoder.eval().requires_grad_(False)
+
+    def function(crops: Tensor) -> Tensor:
+        *_, (_, activation) = islice(encoder.activations(crops), LAYERS.index(layer) + 1)
+        return maximum_over_space(activation)
+
+    return function
+
+
 class EncoderLayers(Extractor):
     """What every extractor of the encoder's five layers has in common: which crops fit, and the columns' names."""
 
@@ -94,3 +113,10 @@ class PairedCellInpaintingFeatures(EncoderLayers):
 
         assert weights is not None
         return encoder_compute(load_network(weights).source_encoder, device)
+
+    def differentiable(self, output: str, channels: tuple[Channel, ...], weights: Path | None) -> TorchFunction:
+        """Return a layer with these weights."""
+        from pci_bench.inpainting.network import load_network
+
+        assert weights is not None
+        return encoder_function(load_network(weights).source_encoder, output)
