@@ -59,6 +59,17 @@ def test_a_cell_is_distorted_alike_whichever_others_are_measured(kind):
 
 
 @pytest.mark.parametrize("kind", ALL)
+def test_crops_of_integers_have_the_same_integers_afterwards_and_others_none(kind):
+    integers = np.random.default_rng(1).integers(0, 200, (6, 2, 16, 16), dtype=np.uint8)
+    floats = make_cells(crops=integers.astype(np.float32) / np.float32(255))
+    change = kind(kind.strengths[2])
+    rounded, exact = raw(make_cells(crops=integers), change), raw(floats, change)
+    np.testing.assert_array_equal(rounded, np.rint(255 * rounded).astype(np.float32) / np.float32(255))
+    np.testing.assert_allclose(rounded, np.clip(exact, 0, 1), atol=0.5001 / 255)
+    assert kind is Shift or len(np.unique(exact)) > 256
+
+
+@pytest.mark.parametrize("kind", ALL)
 def test_values_stay_finite_and_within_what_the_crop_or_the_file_can_hold(kind):
     crops = np.random.default_rng(2).uniform(0, 1, (4, 2, 16, 16)).astype(np.float32)
     crops[0, 0], crops[1, 1] = 0.25, 0

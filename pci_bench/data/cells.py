@@ -223,6 +223,11 @@ class Cells:
         return (int(self._source.shape[2]), int(self._source.shape[3]))
 
     @property
+    def dtype(self) -> np.dtype:
+        """The type in which crops are stored: uint8, uint16 or float32."""
+        return np.dtype(self._source.dtype)
+
+    @property
     def has_crops(self) -> bool:
         """Whether there are crops, or else measured profiles alone."""
         return self._profiles is None

@@ -1,7 +1,8 @@
 """Distorted crops: noise, blur, uneven light, contrast, rotation, resolution and shift, each by a strength of which 0 is none.
 
-All work on raw crops as float32 (integers divided by their type's maximum, floats as they are), on all channels alike, and their
-results are not rounded to integers again. What is random (the noise, directions, the sense of a rotation) is drawn from the cell's
+All work on raw crops as float32 (integers divided by their type's maximum, floats as they are) and on all channels alike. Where crops
+are stored as integers, results are clipped to [0, 1] and rounded to these integers again, as a camera would: what has values between
+them is told from every real crop by that alone, by texture of grey levels for example. What is random (the noise, directions, the sense of a rotation) is drawn from the cell's
 name alone and is the same for every strength, so that a curve over strengths follows one draw. Strength 0 returns the same bits.
 """
 
@@ -14,7 +15,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from pci_bench.data.cells import Cells
+from pci_bench.data.cells import Cells, as_raw
 from pci_bench.data.changes import CropChange
 
 
@@ -37,7 +38,7 @@ class Distortion(CropChange):
 
     strength: float
 
-    version = "1"
+    version = "2"
     kind: ClassVar[str]
     unit: ClassVar[str]
     strengths: ClassVar[tuple[float, ...]]
@@ -53,7 +54,11 @@ class Distortion(CropChange):
         if self.strength == 0 or len(crops) == 0:
             return crops
         names = cells.obs["cell"].astype(str).to_numpy()[positions]
-        return self.distorted(crops, names).astype(np.float32, copy=False)
+        distorted = self.distorted(crops, names)
+        if cells.dtype.kind == "u":
+            levels = np.iinfo(cells.dtype).max
+            return as_raw(np.rint(levels * np.clip(distorted, 0, 1)).astype(cells.dtype))
+        return distorted.astype(np.float32, copy=False)
 
     @abstractmethod
     def distorted(self, crops: np.ndarray, names: np.ndarray) -> np.ndarray:

@@ -270,8 +270,8 @@ def _output(
         {name: interval for name, (_, interval) in metrics.items()},
         {
             "extractions": sum(len(curve.strengths) - 1 for curve in curves),
-            "interval": f"jackknife over {unit} within class of each cell's own area, variance × {variance:g} for the neighbours; "
-            "lost and differences are paired",
+            "interval": f"jackknife over {unit} within class of each cell's own area, variance × {factors[0]:g} for the neighbours (× {factors[1]:g} "
+            "where whole groups are left out); lost and differences are paired",
         },
         per_cell,
         {CURVES: pd.DataFrame(rows)},
