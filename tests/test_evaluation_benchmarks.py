@@ -41,3 +41,9 @@ def test_no_agreement_with_clusters_stands_without_that_of_shuffled_labels(of):
 
 def test_mixing_of_batches_stands_beside_that_of_shuffled_ones(of):
     assert "| iLISI, shuffled " in of("metrics", permutations=49, k=5)["mixing"]
+
+
+def test_calibration_has_chance_beside_its_error_and_sets_with_their_worst_class(of):
+    tables = of("calibration", draws=20)
+    assert "| by chance, kNN" in tables["calibration"]
+    assert "| worst class, logistic regression" in tables["conformal"]

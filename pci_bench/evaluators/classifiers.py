@@ -65,6 +65,49 @@ def _scores(part: Part, label: int, weight: float, c: float) -> tuple[np.ndarray
     return part.held_out @ coefficients[:-1] + coefficients[-1], gap <= TOLERANCE
 
 
+def logistic_scores(
+    parts: Iterable[Part], c: float, threads: int, details: dict[str, Any]
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Return, for each part, the classes that it learned (k,) int and their scores of the held-out cells (k, m).
+
+    A score is the logarithm of the odds of the class against the rest. Classes and parts are shared among threads.
+
+    Parameters
+    ----------
+    parts
+        Of a cross-validation.
+    c
+        Inverse strength of the L1 penalty.
+    threads
+        How many fits run at once.
+    details
+        Is given the number of fits whose duality gap is above the tolerance: ``unconverged_fits``.
+    """
+    from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+
+    from threadpoolctl import threadpool_limits
+
+    asked: list[tuple[np.ndarray, list[Future[tuple[np.ndarray, bool]]]]] = []
+    running: set[Future[tuple[np.ndarray, bool]]] = set()
+    with threadpool_limits(1, "blas"), ThreadPoolExecutor(threads) as pool:
+        try:
+            for part in parts:
+                weights = balanced_weights(part.labels, int(part.labels.max()) + 1)
+                known = np.flatnonzero(weights)
+                fits = [pool.submit(_scores, part, int(label), weights[label], c) for label in known]
+                asked.append((known, fits))
+                running.update(fits)
+                while len(running) >= threads:  # the next part is made when there is a core for it
+                    running = wait(running, return_when=FIRST_COMPLETED).not_done
+                del part
+            answers = [(known, [fit.result() for fit in fits]) for known, fits in asked]
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+    details["unconverged_fits"] = sum(not converged for _, fits in answers for _, converged in fits)
+    return [(known, np.stack([scores for scores, _ in fits])) for known, fits in answers]
+
+
 class ClassifierParams(pydantic.BaseModel):
     """Parameters that both classifiers have."""
 
@@ -170,29 +213,8 @@ class LogisticRegressionEvaluator(_CrossValidated):
         self, parts: Iterable[Part], params: Any, context: EvaluationContext, details: dict[str, Any]
     ) -> list[np.ndarray]:
         """Return held-out predictions, and count the fits whose duality gap is above the tolerance."""
-        from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-
-        from threadpoolctl import threadpool_limits
-
-        asked: list[tuple[np.ndarray, list[Future[tuple[np.ndarray, bool]]]]] = []
-        running: set[Future[tuple[np.ndarray, bool]]] = set()
-        with threadpool_limits(1, "blas"), ThreadPoolExecutor(context.threads) as pool:
-            try:
-                for part in parts:
-                    weights = balanced_weights(part.labels, int(part.labels.max()) + 1)
-                    known = np.flatnonzero(weights)
-                    fits = [pool.submit(_scores, part, int(label), weights[label], params.c) for label in known]
-                    asked.append((known, fits))
-                    running.update(fits)
-                    while len(running) >= context.threads:  # the next part is made when there is a core for it
-                        running = wait(running, return_when=FIRST_COMPLETED).not_done
-                    del part
-                answers = [(known, [fit.result() for fit in fits]) for known, fits in asked]
-            except BaseException:
-                pool.shutdown(cancel_futures=True)
-                raise
-        details["unconverged_fits"] = sum(not converged for _, fits in answers for _, converged in fits)
-        return [known[np.argmax([scores for scores, _ in fits], axis=0)] for known, fits in answers]
+        scored = logistic_scores(parts, params.c, context.threads, details)
+        return [known[np.argmax(scores, axis=0)] for known, scores in scored]
 
 
 @register_evaluator("random-forest")
