@@ -144,9 +144,9 @@ def test_a_run_leaves_the_files_that_the_architecture_lists_and_nothing_else(fir
     }
     expected |= {f"tables/{t}.{form}" for t in ("table1", "supplementary-table1") for form in ("md", "csv", "tex")}
     expected |= {
-        f"figures/{f}-toy-yeast.{form}" for f in ("accuracy", "classes", "confusion") for form in ("png", "svg")
+        f"figures/{f}-toy-yeast.{form}" for f in ("accuracy", "classes", "confusion") for form in ("png", "svg", "csv")
     }
-    expected |= {f"figures/classes-toy-yeast-other-fields-balanced.{form}" for form in ("png", "svg")}
+    expected |= {f"figures/classes-toy-yeast-other-fields-balanced.{form}" for form in ("png", "svg", "csv")}
     assert found == {*expected, "run.json"}
     record = json.loads((folder / "run.json").read_text())
     assert set(record["results"]) == {e for e in expected if e.endswith(".json")}

@@ -255,7 +255,7 @@ def test_the_same_results_give_the_same_bytes_also_from_their_files(tmp_path):
         write_result(one, tmp_path / f"{number}" / "one.json")
         read.append(read_result(tmp_path / f"{number}" / "one.json"))
     first, second = (draw(some, tmp_path / name) for some, name in ((results, "first"), (read, "second")))
-    assert {f.suffix for f in first} == {".png", ".svg"}
+    assert {f.suffix for f in first} == {".png", ".svg", ".csv"}
     assert [f.name for f in first] == [f.name for f in second]
     assert all(a.read_bytes() == b.read_bytes() for a, b in zip(first, second, strict=True))
 

@@ -10,6 +10,7 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import painted
 import pandas as pd
 import pytest
 from command_line import call, pci_bench
@@ -27,6 +28,7 @@ from pci_bench.reporting.html import write_report
 from pci_bench.reporting.html.cells import Shown, smallest
 from pci_bench.reporting.html.classes import confused_pairs
 from pci_bench.reporting.html.words import exclusion
+from pci_bench.runs import runner
 from pci_bench.runs.recalls import Predictions, recall_intervals
 from pci_bench.runs.results import read_results, write_result
 
@@ -425,6 +427,32 @@ def test_figures_of_the_run_are_in_the_page_until_it_is_full(folder, monkeypatch
     shown = [base64.b64decode(s.partition(",")[2]) for s in page.links if s.startswith("data:image/png;base64")]
     assert shown == [drawn["c.png"], drawn["a.png"]]  # in the record's order; b is too large, old is of another run
     assert "not here to keep this file small: b.png." in page.text
+
+
+def test_the_numbers_of_a_figure_are_beside_it_and_one_click_away_in_the_page(own_registries, tmp_path, monkeypatch):
+    monkeypatch.setenv("PCI_BENCH_CACHE", str(tmp_path / "cache"))
+    painted.register()
+    output = runner.run("knn", dataset="painted", features=["intensity", "noise"], out=tmp_path / "out")
+    page = page_of(tmp_path / "out")
+    tables = {file.stem: pd.read_csv(file) for file in (tmp_path / "out" / "figures").glob("*.csv")}
+    assert {f.stem for f in (tmp_path / "out" / "figures").glob("*.png")} == tables.keys()
+    assert all(page.text.count(f"{stem}.csv") for stem in tables)
+
+    of_cells = [r for r in output if r.evaluator.params["exclude"] == "cell"]
+    bars = tables["accuracy-painted"]
+    for result in of_cells:
+        row = bars[(bars["features"] == result.features.name) & (bars["exclude"] == "cell")].iloc[0]
+        assert row["balanced_accuracy"] == pytest.approx(result.metrics["balanced_accuracy"])
+    for result in of_cells:
+        classes = tables["classes-painted"]
+        recalls = classes[classes["features"] == result.features.name]["recall"]
+        assert recalls.mean() == pytest.approx(result.metrics["balanced_accuracy"])
+    confusion = tables["confusion-painted"]
+    same = confusion[confusion["exclude"] == "cell"]
+    assert same["cells"].sum() == 60
+    right = same[same["true"] == same["predicted"]]["cells"].sum()
+    result = next(r for r in of_cells if r.features.full_name == same["features"].iloc[0])
+    assert right / 60 == pytest.approx(result.metrics["accuracy"])
 
 
 def test_missing_predictions_are_named_and_the_rest_is_shown(folder):

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary
 
 from pci_bench.api.registry import Registry, origin_of
 from pci_bench.features.names import seeds_of
+from pci_bench.runs.frame import results_frame
 from pci_bench.runs.results import Result
+from pci_bench.system.files import atomic_file
+from pci_bench.system.text import csv_table
 
 if TYPE_CHECKING:
+    import pandas as pd
     from matplotlib.figure import Figure
 
 Figures = Callable[[Sequence[Result]], Iterator[tuple[str, "Figure"]]]
@@ -27,6 +32,8 @@ class Drawing:
 
 
 FIGURES: Registry[Drawing] = Registry("figure")
+
+_data: WeakKeyDictionary[Figure, pd.DataFrame] = WeakKeyDictionary()  # of figures that were described
 
 
 def register_figures(evaluator: str, *, all_datasets: bool = False) -> Callable[[Figures], Figures]:
@@ -58,7 +65,7 @@ def register_figures(evaluator: str, *, all_datasets: bool = False) -> Callable[
 
 
 def draw(results: Sequence[Result], folder: Path) -> list[Path]:
-    """Draw every figure of some results into a folder, and return the files.
+    """Draw every figure of some results into a folder with its data as CSV beside it, and return the files.
 
     Of feature sets that differ in nothing but the seed of their weights the first is drawn.
     """
@@ -73,6 +80,11 @@ def draw(results: Sequence[Result], folder: Path) -> list[Path]:
     for (_, evaluator), group in sets.items():
         for stem, figure in _drawn(evaluator, group):
             files += save(figure, folder / stem)
+            data = _data.get(figure)
+            files.append(folder / f"{stem}.csv")
+            with atomic_file(files[-1]) as temporary:
+                text = csv_table(results_frame(group) if data is None else data)
+                temporary.write_text(text, encoding="utf-8", newline="\n")
     return files
 
 
@@ -106,7 +118,7 @@ def first_of_seeds(results: Sequence[Result]) -> list[Result]:
     ]
 
 
-def described(figure: Figure, results: Sequence[Result], note: str = "") -> Figure:
+def described(figure: Figure, results: Sequence[Result], note: str = "", *, data: pd.DataFrame | None = None) -> Figure:
     """Write beneath a figure what it was made of: a note, then data, weights, evaluator, seed and version.
 
     Parameters
@@ -117,11 +129,31 @@ def described(figure: Figure, results: Sequence[Result], note: str = "") -> Figu
         Those that it shows.
     note
         Sentences on how it is read.
+    data
+        The numbers that it shows, which are written beside it; by default the results' parameters, metrics and intervals.
     """
     from pci_bench.system.drawing import caption
 
     caption(figure, f"{note} {provenance_of(results)}".strip())
+    _data[figure] = results_frame(results) if data is None else data
     return figure
+
+
+def stacked(results: Sequence[Result], tables: Iterable[pd.DataFrame | None]) -> pd.DataFrame:
+    """Return a table of each result under each other, led by dataset, feature set and the parameters in which the results differ."""
+    import pandas as pd
+
+    params = [r.evaluator.params for r in results]
+    differing = [n for n in params[0] if len({str(p.get(n)) for p in params}) > 1]
+    parts = []
+    for result, table in zip(results, tables, strict=True):
+        if table is None:
+            continue
+        about = {"dataset": result.dataset.name, "features": result.features.full_name}
+        about |= {name: result.evaluator.params.get(name) for name in differing}
+        shown = table.drop(columns=[c for c in table.columns if c == "pixels" or c in about])
+        parts.append(pd.concat([pd.DataFrame(about, index=shown.index), shown], axis=1))
+    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
 
 
 def provenance_of(results: Sequence[Result]) -> str:

@@ -10,7 +10,7 @@ import numpy as np
 
 from pci_bench.api.registry import natural_key
 from pci_bench.reporting.candidates import Candidates, balanced_where_known, ladder_of
-from pci_bench.reporting.figures.base import described, register_figures
+from pci_bench.reporting.figures.base import described, register_figures, stacked
 from pci_bench.reporting.figures.ladder import SLOPES, chance_percent, ladder_chart
 from pci_bench.reporting.headline import first_features, headline_k
 from pci_bench.reporting.palette import COLOURS, LINE_SHAPES, Look, line_looks
@@ -29,6 +29,7 @@ from pci_bench.system.files import escape
 from pci_bench.system.text import plot_text
 
 if TYPE_CHECKING:
+    import pandas as pd
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
     from matplotlib.patches import Patch
@@ -96,7 +97,10 @@ def _knn_figures(results: Sequence[Result], words: str) -> Iterator[tuple[str, F
     best = max(strictest, key=lambda r: (r.features.name == first.get(r.benchmark), r.metrics["balanced_accuracy"]))
     chosen = [r for r in at_k if r.features.full_name == best.features.full_name]
     text = f"{best.features.full_name}, k = {k}, {dataset.name}: cells by true and predicted class"
-    yield f"confusion-{escape(dataset.name)}", described(confusion_matrix(chosen, text=text), chosen)
+    yield (
+        f"confusion-{escape(dataset.name)}",
+        described(confusion_matrix(chosen, text=text), chosen, data=stacked(chosen, [_confusions(r) for r in chosen])),
+    )
     for candidates in dict.fromkeys(map(Candidates.of, at_k)):
         same = [r for r in at_k if Candidates.of(r) == candidates]
         text = f"Leave-one-out kNN by class, k = {k}, {dataset.name}; neighbours: {candidates.words}"
@@ -107,6 +111,7 @@ def _knn_figures(results: Sequence[Result], words: str) -> Iterator[tuple[str, F
                 class_heat_map(same, text=text),
                 same,
                 "Share of a class's cells that are classified as it; best feature set on the left.",
+                data=stacked(same, [_recalls(r) for r in same]),
             ),
         )
     if len(ladder_of(at_k)) >= LADDER:
@@ -119,6 +124,28 @@ def _knn_figures(results: Sequence[Result], words: str) -> Iterator[tuple[str, F
             f"layers-{escape(dataset.name)}",
             described(curves, layered, "Bands: 95 % intervals. Dotted line: chance."),
         )
+
+
+def _confusions(result: Result) -> pd.DataFrame:
+    """Return how many cells of each class were taken for which, a row for each pair of classes."""
+    import pandas as pd
+
+    labels, counts = result.details["confusion"]["labels"], result.details["confusion"]["counts"]
+    rows = [
+        (true, predicted, n)
+        for true, row in zip(labels, counts, strict=True)
+        for predicted, n in zip(labels, row, strict=True)
+    ]
+    return pd.DataFrame(rows, columns=["true", "predicted", "cells"])
+
+
+def _recalls(result: Result) -> pd.DataFrame:
+    """Return the share of each class's cells that are taken for it."""
+    counts = _confusions(result)
+    right = counts[counts["true"] == counts["predicted"]].set_index("true")["cells"]
+    cells = counts.groupby("true")["cells"].sum()
+    recall = (right / cells).rename("recall").rename_axis("label")
+    return recall.to_frame().assign(cells=cells).reset_index()
 
 
 @register_figures("logistic-regression")

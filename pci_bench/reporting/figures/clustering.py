@@ -10,7 +10,7 @@ import numpy as np
 
 from pci_bench.api.registry import natural_key
 from pci_bench.data.examples import from_table
-from pci_bench.reporting.figures.base import described, register_figures
+from pci_bench.reporting.figures.base import described, register_figures, stacked
 from pci_bench.runs.results import Result
 from pci_bench.system.drawing import FAINT, INK, distinct_colours, new_figure, shortened, title
 from pci_bench.system.files import escape
@@ -55,7 +55,10 @@ def clustering_figures(results: Sequence[Result]) -> Iterator[tuple[str, Figure]
             reading += " Crops: a typical cell of each of the three proteins nearest the cluster's mean."
         for suffix, palette in PALETTES.items():
             drawn = heat_map(result, palette=palette, text=text)
-            yield "proteome-" + escape("-".join(parts)) + suffix, described(drawn, [result], reading)
+            yield (
+                "proteome-" + escape("-".join(parts)) + suffix,
+                described(drawn, [result], reading, data=stacked([result], [result.tables["features"]])),
+            )
 
 
 def colours_of(palette: str) -> Colormap:

@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pci_bench.reporting.figures.base import described, register_figures
+from pci_bench.reporting.figures.base import described, register_figures, stacked
 from pci_bench.reporting.tables.declaration import declared_tables
 from pci_bench.runs.results import Result
 from pci_bench.system.drawing import BEHIND, COLOURS, FAINT, INK, new_figure, shortened, title
 from pci_bench.system.files import escape
 
 if TYPE_CHECKING:
+    import pandas as pd
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
@@ -31,7 +32,15 @@ def distance_figures(results: Sequence[Result]) -> Iterator[tuple[str, Figure]]:
         bars = overall_bars(group, text=f"Normalized average pairwise distance, {what}")
         yield stem, described(bars, group, _reading(group))
         dots = term_dots(group, text=f"Normalized average pairwise distance by term, {what}")
-        yield f"{stem}-terms", described(dots, group, f"In brackets after a term: its proteins. {_reading(group)}")
+        yield (
+            f"{stem}-terms",
+            described(
+                dots,
+                group,
+                f"In brackets after a term: its proteins. {_reading(group)}",
+                data=stacked(group, [_terms(r) for r in group]),
+            ),
+        )
 
 
 @register_figures("pairwise-distance-cell-line")
@@ -41,6 +50,13 @@ def cell_line_figures(results: Sequence[Result]) -> Iterator[tuple[str, Figure]]
         lines = group[0].details["cell_lines"]
         text = f"Normalized average pairwise distance within and between {lines} cell lines, {what}"
         yield stem, described(dumbbells(group, text=text), group, _reading(group))
+
+
+def _terms(result: Result) -> pd.DataFrame:
+    """Return what is known of every term, a row for each."""
+    import pandas as pd
+
+    return pd.DataFrame([{"term": term, **values} for term, values in result.details["per_term"].items()])
 
 
 def _reading(results: Sequence[Result]) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pci_bench.reporting.figures.base import described, register_figures
+from pci_bench.reporting.figures.base import described, register_figures, stacked
 from pci_bench.reporting.palette import COLOURS, SHAPES, class_looks, in_groups
 from pci_bench.runs.results import Result
 from pci_bench.system.drawing import FAINT, INK, new_figure, title
@@ -54,7 +54,10 @@ def _scatters(stem: str, text: str, results: Sequence[Result]) -> Iterator[tuple
     for number, classes in enumerate(groups, 1):
         words = f"; in colour: {classes[0]} to {classes[-1]}" if len(groups) > 1 else ""
         figure = scatter(results, text=text + words, classes=classes)
-        yield f"{stem}-{number}" if number > 1 else stem, described(figure, results, _how(results))
+        yield (
+            f"{stem}-{number}" if number > 1 else stem,
+            described(figure, results, _how(results), data=stacked(results, [points_of(r) for r in results])),
+        )
 
 
 def _labels(results: Sequence[Result]) -> np.ndarray:

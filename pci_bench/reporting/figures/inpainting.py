@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from pci_bench.data.examples import from_table
-from pci_bench.reporting.figures.base import described, register_figures
+from pci_bench.reporting.figures.base import described, register_figures, stacked
 from pci_bench.runs.results import Result
 from pci_bench.system.drawing import BEHIND, INK, SMALLEST, new_figure, title
 from pci_bench.system.files import escape
@@ -49,7 +49,22 @@ def inpainting_figures(results: Sequence[Result]) -> Iterator[tuple[str, Figure]
                 text = f"Paired cell inpainting by {result.features.full_name} on {result.dataset.name}{words}"
                 text += f", {number} of {len(pages)}" if len(pages) > 1 else ""
                 suffix = f"-{number}" if number > 1 else ""
-                yield f"{stem}{ending}{suffix}", described(examples_figure(result, page, text=text), [result], reading)
+                yield (
+                    f"{stem}{ending}{suffix}",
+                    described(
+                        examples_figure(result, page, text=text),
+                        [result],
+                        reading,
+                        data=stacked([result], [_shown(table, page)]),
+                    ),
+                )
+
+
+def _shown(table: pd.DataFrame, rows: Sequence[Row]) -> pd.DataFrame:
+    """Return the examples of some rows of a figure, without their pixels."""
+    places = zip(table["pair"], table["example"], table["label"], strict=True)
+    chosen = table[[place in set(rows) for place in places]]
+    return chosen.drop(columns=[c for c in ("rows", "columns", "pixels") if c in chosen]).drop_duplicates()
 
 
 def _examples(result: Result) -> pd.DataFrame:

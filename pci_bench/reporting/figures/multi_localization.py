@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pci_bench.data.examples import from_table
-from pci_bench.reporting.figures.base import described, register_figures
+from pci_bench.reporting.figures.base import described, register_figures, stacked
 from pci_bench.runs.results import Result
 from pci_bench.system.drawing import COLOURS, FAINT, INK, new_figure, shortened, title
 from pci_bench.system.files import escape
@@ -44,12 +44,28 @@ def multi_localization_figures(results: Sequence[Result]) -> Iterator[tuple[str,
             stem += f"-other-{escape(exclude)}s"
             what += f", averages of other {exclude}s"
             reading = READING
-        yield stem, described(violins(group, text=f"Single-cell scores, {what}"), group, reading)
+        yield (
+            stem,
+            described(
+                violins(group, text=f"Single-cell scores, {what}"),
+                group,
+                reading,
+                data=stacked(group, [r.predictions for r in group]),
+            ),
+        )
         chosen = next((r for r in group if r.features.name == "pci-conv3"), group[0])
         pictured = with_examples(chosen, text=f"{chosen.features.full_name}: {what}")
         right = "Right: all cells of the most variable images annotated with both"
         below = "; below, four of them from the highest score to the lowest." if "crops" in chosen.tables else "."
-        yield f"{stem}-images", described(pictured, [chosen], f"{right}{below} SD: of their scores. {reading}")
+        yield (
+            f"{stem}-images",
+            described(
+                pictured,
+                [chosen],
+                f"{right}{below} SD: of their scores. {reading}",
+                data=stacked([chosen], [chosen.tables["variable-images"]]),
+            ),
+        )
 
 
 def violins(results: Sequence[Result], *, text: str) -> Figure:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pci_bench.data.examples import from_table
-from pci_bench.reporting.figures.base import described, register_figures
+from pci_bench.reporting.figures.base import described, register_figures, stacked
 from pci_bench.runs.results import Result
 from pci_bench.system.drawing import INK, distinct_colours, new_figure, title
 from pci_bench.system.files import escape
@@ -31,7 +31,7 @@ def single_cell_figures(results: Sequence[Result]) -> Iterator[tuple[str, Figure
         protein = escape(result.details["protein"])
         stem = f"cells-of-{protein}-{escape(result.features.full_name)}-{escape(result.dataset.name)}"
         reading = "Ward's linkage of standardised features. Crops: the cells nearest their clade's mean, nearest first."
-        yield stem, described(dendrogram(result), [result], reading)
+        yield stem, described(dendrogram(result), [result], reading, data=stacked([result], [result.predictions]))
 
 
 def dendrogram(result: Result) -> Figure:

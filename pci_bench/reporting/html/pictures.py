@@ -14,11 +14,17 @@ LARGEST = 3_000_000  # bytes of all embedded figures together
 
 @dataclass(frozen=True)
 class Picture:
-    """One figure: its name, the PNG as a data address, and the PNG's bytes."""
+    """One figure: its name, the PNG as a data address, its data as the address of a CSV file or "", and the bytes of both."""
 
     name: str
     uri: str
+    data: str
     size: int
+
+
+def _address(file: Path, kind: str) -> str:
+    """Return a file's content as an address that a browser shows or saves, without a server."""
+    return f"data:{kind};base64,{base64.b64encode(file.read_bytes()).decode('ascii')}"
 
 
 def pictures(folder: Path, record: RunRecord | None, used: int = 0) -> tuple[list[Picture], list[str]]:
@@ -28,6 +34,7 @@ def pictures(folder: Path, record: RunRecord | None, used: int = 0) -> tuple[lis
     in the colour-blind-safe one.
     """
     check_within(folder, folder / "figures")
+    tables = {file.name: file for file in files_within(folder / "figures", "*.csv")}
     here = {file.name: file for file in files_within(folder / "figures", "*.png")}
     named = [Path(f).name for f in record.figures] if record else list(here)
     files = [here[n] for n in dict.fromkeys(named) if n in here and not n.endswith("-yellow-blue.png")]
@@ -39,8 +46,9 @@ def pictures(folder: Path, record: RunRecord | None, used: int = 0) -> tuple[lis
         if size > room:
             left.append(file.name)
             continue
+        table = tables.get(f"{file.stem}.csv")
+        data = "" if table is None or size + table.stat().st_size > room else _address(table, "text/csv;charset=utf-8")
+        size += table.stat().st_size if table is not None and data else 0
         room -= size
-        included.append(
-            Picture(file.stem, f"data:image/png;base64,{base64.b64encode(file.read_bytes()).decode('ascii')}", size)
-        )
+        included.append(Picture(file.stem, _address(file, "image/png"), data, size))
     return included, left
