@@ -177,6 +177,22 @@ def test_a_toy_dataset_is_fetched_once_as_the_repositorys_archive(test_data, toy
     assert load_dataset(name).sha256 == pinned.sha256  # from the cache, with no server
 
 
+def test_one_archive_serves_both_toy_datasets(test_data, toy_cache, tmp_path, monkeypatch):
+    monkeypatch.setenv("PCI_BENCH_CACHE", str(tmp_path / "fetched"))
+    yeast, human = (toy.DECLARATIONS[name] for name in ("toy-yeast", "toy-human"))
+    crops = {
+        f"paired_cell_inpainting-f9d7583c0ffee/{human['folder']}/{crop.relative_to(test_data / 'toy-human').as_posix()}": crop.read_bytes()
+        for crop in (test_data / "toy-human").rglob("*.tif")
+    }
+    archive_of(test_data / "toy-yeast", yeast["folder"], tmp_path / "repo.zip", crops)
+    with served(tmp_path) as address:
+        declare(monkeypatch, "toy-yeast", f"{address}/repo.zip")
+        declare(monkeypatch, "toy-human", f"{address}/repo.zip")
+        assert len(load_dataset("toy-human")) == human["cells"]
+    assert len(load_dataset("toy-yeast")) == yeast["cells"]  # with no server
+    assert len(list((tmp_path / "fetched" / "downloads").glob("*.zip"))) == 1
+
+
 def corrupt(archive: Path) -> None:
     """Overwrite the compressed bytes of the members, and leave the directory of the archive whole."""
     with zipfile.ZipFile(archive) as opened:

@@ -155,6 +155,9 @@ def test_a_run_fetches_no_published_weights_and_names_the_command(declared, serv
 
 
 def test_weights_that_nobody_published_are_said_to_be_unknown(capsys, monkeypatch):
+    said = call(capsys, monkeypatch, "weights", "get", "timm@hf-hub:timm/resnet10t.c3_in1k")
+    assert said.code == 2
+    assert "`pci-bench weights get timm@hf-hub--timm--resnet10t.c3_in1k`" in said.err
     said = call(capsys, monkeypatch, "weights", "get", "pci@nobody")
     assert said.code == 2
     assert "there are no weights pci@nobody here" in said.err

@@ -1,6 +1,7 @@
 """What can be reproduced, what of it is judged, and what comes of it."""
 
 import pytest
+from command_line import call
 
 from pci_bench import UserError
 from pci_bench.benchmarks import BENCHMARKS
@@ -145,6 +146,23 @@ def test_a_need_is_named_once_with_its_source_size_and_licence(cache):
     (file,) = needs["pci@lu2019-yeast"].files
     assert file.digest == "git-blob:21029d9a1187f7199b0a89df95093f9656c01240"
     assert "GPL-2" in needs["pci@lu2019-yeast"].licence
+
+
+def test_another_copy_that_would_be_fetched_is_named_beside_the_papers(cache, capsys, monkeypatch):
+    (need, *_) = needs_of(TABLE1.runs)
+    assert [file.urls[0] for file in need.others] == [
+        "https://www.kaggle.com/api/v1/datasets/download/stanleyhua/cyclops-protein-loc"
+    ]
+    said = call(capsys, monkeypatch, "reproduce", "table1", "--dry-run")
+    assert "else https://www.kaggle.com/" in said.out
+
+
+def test_why_something_is_not_here_is_said_once():
+    first = Outcome(TABLE1, wanting={"chong2015": "the server is down", "pci@lu2019-yeast": "not fetched"})
+    assert "Not here: chong2015: the server is down." in written.sentences(first)
+    said = written.sentences(first, {"chong2015"})
+    assert "Not here: pci@lu2019-yeast: not fetched." in said
+    assert "Not here, as said above: chong2015." in said
 
 
 def test_no_claim_is_made_of_nothing():

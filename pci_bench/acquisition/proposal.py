@@ -7,7 +7,7 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -145,7 +145,7 @@ def propose_layout(folder: Path, root: str | None = None, progress: Progress | N
     images, labels = elements(folder, images)
     if not images:
         raise UserError(f"{folder} holds label images, and no image of a field of view: {enumerated(labels[:3])}.")
-    naming = naming_of(images)
+    naming = replace(naming_of(images), title="SpatialData") if labels else naming_of(images)
     values = values_of(naming.pattern, images)
     described, unreadable = _described(folder, images, progress or Progress())
     fitting = {name: description for name, description in described.items() if naming.parts(name) is not None}
@@ -171,7 +171,7 @@ def propose_layout(folder: Path, root: str | None = None, progress: Progress | N
     return Proposal(
         toml,
         layout,
-        "SpatialData" if labels else naming.title,
+        naming.title,
         found,
         values,
         _kinds(fitting),

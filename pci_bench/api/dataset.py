@@ -119,6 +119,10 @@ class Dataset(ABC):
         """Return the name of a dataset that is here and holds another copy of these cells, where they cannot be had; by default ""."""
         return ""
 
+    def other_downloads(self) -> Sequence[RemoteFile]:
+        """Return the files of another copy of these cells, which :meth:`fetch` gets where those of :meth:`downloads` cannot be had; by default none."""
+        return ()
+
     @abstractmethod
     def build(self, store: StoreWriter) -> None:
         """Call ``store.begin(…)`` once, and ``store.add(crops)`` until all cells are written."""

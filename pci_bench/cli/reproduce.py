@@ -74,14 +74,14 @@ def reproduce(
     _ask(planned, yes=yes)
     progress = ConsoleProgress(err)
     reasons = needs.get_for(planned.runs, progress, choices)
-    outcomes = []
+    outcomes: list[Outcome] = []
     for item in wanted:
         made = reproduced(
             item, out_folder, without=left_out, reasons=reasons, device=device, workers=workers, progress=progress
         )
-        outcomes.append(made)
         if not as_json:
-            _print_outcome(made, out_folder / item.name)
+            _print_outcome(made, out_folder / item.name, {name for before in outcomes for name in before.wanting})
+        outcomes.append(made)
     if as_json:
         typer.echo(json_line([written.as_json(made) for made in outcomes], ascii_only=True))
     elif len(outcomes) > 1:
@@ -104,6 +104,8 @@ def _print_plan(planned: Plan) -> None:
             other = f", else from {enumerated(others)}" if others else ""
             part = f", what --{need.option} names" if need.option else ""
             say(f"{need.name}: from {urls[0]}{files}{part}{other}")
+            for file in need.others:
+                say(f"{need.name}: else {file.urls[0]}, another copy of the cells, which reproduces nothing")
         elif need.reason:
             say(f"{need.name}: {need.reason.rstrip('.')}.")
         elif need.option:
@@ -142,15 +144,15 @@ def _ask(planned: Plan, *, yes: bool) -> None:
         raise UserError("Nothing was fetched.")
 
 
-def _print_outcome(made: Outcome, folder: Path) -> None:
-    """Print ours beside the printed numbers, and what must be said of them."""
+def _print_outcome(made: Outcome, folder: Path, said_before: set[str]) -> None:
+    """Print ours beside the printed numbers, and what must be said of them; why something is not here only where it was not said before."""
     from pci_bench.reproduction import written
     from pci_bench.reproduction.reproduce import what_can_still_be_done
 
     for table in dict.fromkeys(number.table for number in made.numbers):
         rows = [written.row_of(n, variant=bool(made.variant)) for n in made.numbers if n.table == table]
         show([written.HEADER, *rows], f"{table}: ours beside the printed numbers")
-    for sentence in written.sentences(made):
+    for sentence in written.sentences(made, said_before):
         say(sentence)
     if made.missing:
         say(f"Nothing was run, since not all of it can be had: {', '.join(made.missing)}.")

@@ -87,6 +87,12 @@ def weights_get(
     family, separator, rest = name.partition("@")
     if not separator:
         raise UserError(f"'{name}' names no weights. Write FAMILY@NAME; `pci-bench weights list` shows all.")
+    if set(rest) & set(":/"):
+        plain = rest.replace(":", "--").replace("/", "--")
+        raise UserError(
+            f"'{name}' names no weights: there is no ':' and no '/' in their names. A model of a hub is written with -- in their place: "
+            f"`pci-bench weights get {family}@{plain}`."
+        )
     file = weights.fetched(family, rest, progress=ConsoleProgress(err), again=overwrite)
     if file is None:
         raise UserError(f"Not fetched: {weights.how_to_get(family, rest)}.")

@@ -158,6 +158,10 @@ class Chong2015(_LabelledCells):
         """Return the archive of the files; that of the other copy is the download of ``chong2015:images``."""
         return (SOURCES["hdf5"],)
 
+    def other_downloads(self) -> Sequence[RemoteFile]:
+        """Return the archive of the mirror, unless that copy is here."""
+        return () if self.stand_in() else (SOURCES["images"],)
+
     def fetched_paths(self) -> Sequence[Path]:
         """Return the archive, and the folder that its files are unpacked to."""
         return [downloaded_file(SOURCES["hdf5"]), *fetched_paths("hdf5")]

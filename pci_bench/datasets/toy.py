@@ -70,7 +70,7 @@ class AuthorsDemonstration(Dataset):
             return
         from pci_bench.acquisition.download import fetch, forget
 
-        remote = self._remote()
+        (remote,) = self.downloads()
         archive = fetch(remote, progress=store.progress).path
         try:
             self._write(
@@ -80,22 +80,26 @@ class AuthorsDemonstration(Dataset):
             forget(archive)  # else every later run would meet the same wrong archive
             raise
 
-    def _remote(self) -> RemoteFile:
-        """Return the archive of the repository."""
+    def _remote(self, *, imported: bool) -> RemoteFile:
+        """Return the archive of the repository, one for all that is in it; what a user imports may hold this dataset alone, and is its own."""
         d = self.declaration
         instead = (
             f"copy the folder {d['folder']} of the repository to a folder '{self.name}' and set PCI_BENCH_DATA to the "
             "folder that holds it"
         )
-        return RemoteFile(f"{self.name}.zip", (d["url"],), f"the dataset '{self.name}'", instead, licence=d["licence"])
+        name = self.name if imported else d["archive"]
+        return RemoteFile(f"{name}.zip", (d["url"],), f"the dataset '{self.name}'", instead, licence=d["licence"])
 
     def downloads(self) -> Sequence[RemoteFile]:
         """Return the archive, where there is no copy of the user's own."""
-        return () if user_data_folder(self.name) else (self._remote(),)
+        if user_data_folder(self.name):
+            return ()
+        imported = self._remote(imported=True)
+        return (imported if downloaded_file(imported).is_file() else self._remote(imported=False),)
 
     def fetched_paths(self) -> Sequence[Path]:
         """Return where the archive is kept."""
-        return (downloaded_file(self._remote()),)
+        return (downloaded_file(self._remote(imported=True)), downloaded_file(self._remote(imported=False)))
 
     def import_copy(self, path: Path, progress: Progress) -> None:
         """Take the repository's archive, or a folder of the crops."""
@@ -103,7 +107,7 @@ class AuthorsDemonstration(Dataset):
 
         if path.is_file():
             self._check(ZipTree(path, self.declaration["folder"]), "Nothing was imported")
-            import_file(self._remote(), path, progress=progress)
+            import_file(self._remote(imported=True), path, progress=progress)
             return
         tree = FolderTree(path)
         self._check(tree, "Nothing was imported")
@@ -112,7 +116,7 @@ class AuthorsDemonstration(Dataset):
             with zipfile.ZipFile(archive, "w") as written:
                 for name in tree.names():
                     written.writestr(f"{self.declaration['folder']}/{name}", tree.read(name))
-            import_file(self._remote(), archive, progress=progress)
+            import_file(self._remote(imported=True), archive, progress=progress)
 
     def _check(self, tree: FileTree, remedy: str) -> list[CropFiles]:
         """Return the cells of a tree, or raise where they are not the pinned ones."""

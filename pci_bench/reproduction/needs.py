@@ -61,6 +61,8 @@ class Need:
         What must be done before it can be fetched: a package that reads it, and how to install it.
     stand_in
         Of a dataset that is not here: the name of another copy of its cells that is, or "".
+    others
+        Files of another copy of its cells, which are fetched where its own cannot be had.
     """
 
     name: str
@@ -72,6 +74,7 @@ class Need:
     option: str = ""
     first: str = ""
     stand_in: str = ""
+    others: tuple[RemoteFile, ...] = ()
 
     @property
     def bytes(self) -> int | None:
@@ -123,7 +126,9 @@ def dataset_need(name: str, choices: Container[str] = ()) -> Need:
     if reason is None and not missing:
         return Need(name, Kind.dataset, State.here, licence=licence)
     state = State.to_fetch if missing else State.by_hand
-    return Need(name, Kind.dataset, state, missing, licence, (reason or "").rstrip("."), stand_in=dataset.stand_in())
+    others = _missing(dataset.other_downloads()) if missing else ()
+    why_not = (reason or "").rstrip(".")
+    return Need(name, Kind.dataset, state, missing, licence, why_not, stand_in=dataset.stand_in(), others=others)
 
 
 def weights_need(features: str) -> Need | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -102,7 +102,46 @@ def reproduce(
     UserError
         As :func:`pci_bench.run`.
     """
-    progress, reasons = progress or Progress(), reasons or {}
+    stand = _stand_of(item, without, reasons or {})
+    if stand.missing or not stand.runs:
+        nothing = {item.name: "every feature set that it is about was left out"}
+        outcome = Outcome(item, left_out=stand.left_out, missing=stand.missing or nothing, wanting=stand.wanting)
+    else:
+        made = _made(item, stand.runs, out, device=device, workers=workers, progress=progress or Progress())
+        outcome = replace(
+            compared(item, made.results, stand.runs, stand.left_out | made.left_out, made.folders),
+            wanting=stand.wanting,
+            failures=made.failures,
+            counts=list(dict.fromkeys(filter(None, made.counts))),
+        )
+    write_outcome(outcome, out / item.name)
+    return outcome
+
+
+@dataclass(frozen=True)
+class _Stand:
+    """What of an item can be run now, and what not, and why.
+
+    Attributes
+    ----------
+    runs
+        Those of which something that they are about is here, on what is here.
+    left_out
+        By feature set, why it is not run.
+    missing
+        By dataset or weights, why they cannot be had, where nothing is to be run for want of them.
+    wanting
+        The same of all that is not here.
+    """
+
+    runs: Sequence[ItemRun]
+    left_out: dict[str, str]
+    missing: dict[str, str]
+    wanting: dict[str, str]
+
+
+def _stand_of(item: Item, without: Collection[str], reasons: Mapping[str, str]) -> _Stand:
+    """Return how an item stands; `reasons` say why something could not be fetched."""
     left_out = {
         features: "left out, as you asked" for run in item.runs for features in run.features if features in without
     }
@@ -124,39 +163,41 @@ def reproduce(
             runs.append(here)
         else:
             missing |= {n.name: reasons.get(n.name, n.reason) for f, n in lacks.items() if f in run.needed}
-    if MISSING in without and runs:
-        missing = {}
-    if missing or not runs:
-        nothing = {item.name: "every feature set that it is about was left out"}
-        outcome = Outcome(item, left_out=left_out, missing=missing or nothing, wanting=wanting)
-        write_outcome(outcome, out / item.name)
-        return outcome
-    results: list[Result] = []
-    folders, counts = [], []
-    failures: dict[str, str] = {}
+    return _Stand(runs, left_out, {} if MISSING in without and runs else missing, wanting)
+
+
+@dataclass
+class _Made:
+    """What runs gave: results, where they lie, how many cells there were, and what failed."""
+
+    results: list[Result] = field(default_factory=list)
+    folders: list[Path] = field(default_factory=list)
+    counts: list[str] = field(default_factory=list)
+    failures: dict[str, str] = field(default_factory=dict)
+    left_out: dict[str, str] = field(default_factory=dict)
+
+
+def _made(
+    item: Item, runs: Sequence[ItemRun], out: Path, *, device: str, workers: int | None, progress: Progress
+) -> _Made:
+    """Return what the runs of an item give, each written into a folder of its own with its report; one that fails keeps none from the others."""
+    made = _Made()
     for run in runs:
         folder = out / item.name / (run.dataset if len(item.runs) > 1 else "")
         sets = f"{len(run.features)} feature set{'s' if len(run.features) > 1 else ''}"
         progress.say(f"{item.name}: {run.benchmark} on {run.dataset}, {sets}")
         try:
             output = output_of(run, out=folder, device=device, workers=workers, progress=progress)
-        except UserError as error:  # others may be had all the same
-            failures[f"{run.benchmark} on {run.dataset}"] = str(error)
-            left_out |= dict.fromkeys(run.features, f"{run.benchmark} on {run.dataset} failed")
+        except UserError as error:
+            made.failures[f"{run.benchmark} on {run.dataset}"] = str(error)
+            made.left_out |= dict.fromkeys(run.features, f"{run.benchmark} on {run.dataset} failed")
             continue
-        results += output.results
-        counts.append(said_of(load_dataset(run.dataset)))
-        left_out |= {s.features: s.reason for s in output.not_run if s.features}
+        made.results += output.results
+        made.counts.append(said_of(load_dataset(run.dataset)))
+        made.left_out |= {s.features: s.reason for s in output.not_run if s.features}
         write_report(folder)
-        folders.append(folder)
-    outcome = replace(
-        compared(item, results, runs, left_out, folders),
-        wanting=wanting,
-        failures=failures,
-        counts=list(dict.fromkeys(filter(None, counts))),
-    )
-    write_outcome(outcome, out / item.name)
-    return outcome
+        made.folders.append(folder)
+    return made
 
 
 def output_of(run: ItemRun, **options: Any) -> runner.RunOutput:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
 from pathlib import Path
 from typing import Any
 
@@ -37,8 +38,16 @@ def row_of(number: Number, *, variant: bool = False) -> tuple[str, ...]:
     )
 
 
-def sentences(outcome: Outcome) -> list[str]:
-    """Return what must be said of an outcome beside its numbers."""
+def sentences(outcome: Outcome, said_before: Container[str] = ()) -> list[str]:
+    """Return what must be said of an outcome beside its numbers.
+
+    Parameters
+    ----------
+    outcome
+        Of one item.
+    said_before
+        The names of what is not here of which was said why.
+    """
     said = []
     if outcome.variant:
         others = " The printed numbers are of other cells, so no difference is shown." if outcome.numbers else ""
@@ -54,7 +63,9 @@ def sentences(outcome: Outcome) -> list[str]:
         benchmark, _, dataset = run.partition(" on ")
         own = f"`pci-bench run {benchmark} --dataset {dataset} --set …` takes parameters of your own, which no printed number has."
         said.append(f"Failed: {run}: {reason.rstrip('.')}. {own}")
-    said += [f"Not here: {name}: {reason.rstrip('.')}." for name, reason in outcome.wanting.items()]
+    said += [f"Not here: {n}: {why.rstrip('.')}." for n, why in outcome.wanting.items() if n not in said_before]
+    if known := [name for name in outcome.wanting if name in said_before]:
+        said.append(f"Not here, as said above: {enumerated(known)}.")
     said += [f"Counted: {counted}" for counted in outcome.counts]
     said += [f"From: {name}: {source.rstrip('.')}." for name, source in outcome.sources.items() if source]
     return said
