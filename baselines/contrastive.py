@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from torch import nn
 
 PROJECTION = 64
-RECIPE = {"batch": 128}  # 256 views: the loss wants others to compare with
 
 
 @register_model("contrastive")
@@ -21,12 +20,10 @@ class Contrastive(ContrastiveModel):
     """The source cell encoder of paired cell inpainting under the objective of SimCLR (Chen et al. 2020, arXiv 2002.05709).
 
     Two augmented views of each cell (:class:`pci_bench.training.objectives.views.Augmentation`), the normalised
-    temperature-scaled cross-entropy at T = 0.2 among the 2 × 128 views of a batch, a projection head of one hidden layer.
+    temperature-scaled cross-entropy at T = 0.2 among the views of a batch, a projection head of one hidden layer.
     """
 
-    meta = ModelMeta(
-        "contrastive", "1", "SimCLR: tell a cell's other view from other cells", pairs=False, recipe=RECIPE
-    )
+    meta = ModelMeta("contrastive", "1", "SimCLR: tell a cell's other view from other cells", pairs=False)
 
     def build(self, channels: tuple[Channel, ...], width: float, classes: tuple[str, ...] = ()) -> nn.Module:
         """Return a new network for these channels."""

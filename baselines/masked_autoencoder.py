@@ -40,9 +40,10 @@ def unavailable_reason(crop_shape: tuple[int, int]) -> str | None:
 class MaskedAutoencoderModel(AugmentedModel):
     """A vision transformer under the objective of He et al. 2022 (arXiv 2111.06377), small enough for cells and a processor.
 
-    A quarter of the 8×8 px patches is shown to six blocks of timm with vectors of 256 numbers at width 1; two narrower blocks
-    draw the hidden ones, of which each channel together is normalised by its patch. Augmentation is turning and mirroring alone,
-    as the method is published with little. It is another architecture than the other rivals have, so it is no comparison of objectives alone.
+    A quarter of the 8×8 px patches is shown to six blocks of timm with vectors of 256 numbers at width 1; two narrower
+    blocks draw the hidden ones, each normalised, all channels together. Augmentation is turning and mirroring alone, as
+    the method is published with little. It is another architecture than the other rivals have, so that it compares more
+    than objectives.
     """
 
     meta = ModelMeta(

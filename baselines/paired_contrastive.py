@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from torch import nn
 
 PROJECTION = 64
-RECIPE = {"batch": 128}  # 256 views: the loss wants others to compare with
 
 
 class _PairedCells(ContrastiveModel):
@@ -34,16 +33,15 @@ class _PairedCells(ContrastiveModel):
 class PairedContrastive(_PairedCells):
     """The pairs of paired cell inpainting (paper: "Sampling Pairs") under the objective of SimCLR (arXiv 2002.05709).
 
-    A view of a cell and a view of another cell of its image, each augmented on its own, belong together; cells of other images
-    do not; other cells of the same image are not compared. What all cells of an image share is kept: its protein, and also
-    its plate and exposure, as far as the augmentation leaves them.
+    A view of a cell and a view of another cell of its image, each augmented on its own, belong together; cells of
+    other images do not; other cells of the same image are not compared. What all cells of an image share is kept: its
+    protein, and also its plate and exposure, as far as the augmentation leaves them.
     """
 
     meta = ModelMeta(
         "paired-contrastive",
         "1",
         "Contrastive paired cells: tell a cell of the same image from cells of others",
-        recipe=RECIPE,
     )
 
 
@@ -51,15 +49,14 @@ class PairedContrastive(_PairedCells):
 class PlateContrastive(_PairedCells):
     """As paired-contrastive, where only cells of one plate are compared with each other.
 
-    What all images of a plate have in common (its exposure, its cell line, its day) tells none of them apart, so that the loss
-    gives no reason to learn it. It reads the dataset's column ``plate``, and no label.
+    What all images of a plate have in common (its exposure, its cell line, its day) tells none of them apart, so that
+    the loss gives no reason to learn it. It reads the dataset's column ``plate``, and no label.
     """
 
     meta = ModelMeta(
         "plate-contrastive",
         "1",
         "Contrastive paired cells, compared with cells of the same plate only",
-        recipe=RECIPE,
     )
     within = "plate"
 

@@ -23,8 +23,9 @@ QUARTERS = 4
 class Rotation(AugmentedModel):
     """The source cell encoder of paired cell inpainting under the objective of RotNet (arXiv 1803.07728).
 
-    One view of each cell, neither turned nor mirrored by the augmentation, is turned by 0, 1, 2 or 3 quarters, and the head says
-    by how many. A cell under a microscope has no upright: what can be told is little, which the held-out accuracy shows.
+    One view of each cell, neither turned nor mirrored by the augmentation, is turned by 0, 1, 2 or 3 quarters, and the
+    head says by how many. A cell under a microscope has no upright: what can be told is little, which the held-out
+    accuracy shows.
     """
 
     meta = ModelMeta("rotation", "1", "Rotation: tell by how many quarters a crop was turned", pairs=False)
