@@ -225,14 +225,14 @@ def test_results_of_a_package_are_reported_as_they_are_where_it_is_not_installed
 def test_an_installed_package_brings_a_model_with_an_objective_of_its_own(python, tmp_path, write_crops):
     dataset, here = disc_and_rim(write_crops), {"cache": tmp_path / "cache", "cwd": tmp_path}
     recipe = ("--epochs", "2", "--width", "0.1", "--batch", "4", "--held-out", "0.25", "--learning-rate", "1e-3")
-    said = fresh(python, "train", "contrastive", "--dataset", dataset, *recipe, "--name", "mine", **here)
+    said = fresh(python, "train", "two-views", "--dataset", dataset, *recipe, "--name", "mine", **here)
     assert said.code == 0, said.err
-    assert "normalised temperature-scaled cross-entropy" in (tmp_path / "cache/weights/contrastive@mine.md").read_text()
-    again = fresh(python, "train", "contrastive", "--dataset", dataset, *recipe, "--name", "again", **here)
+    assert "normalised temperature-scaled cross-entropy" in (tmp_path / "cache/weights/two-views@mine.md").read_text()
+    again = fresh(python, "train", "two-views", "--dataset", dataset, *recipe, "--name", "again", **here)
     assert again.code == 0, again.err
-    first, second = ((tmp_path / f"cache/weights/contrastive@{n}.json").read_text() for n in ("mine", "again"))
+    first, second = ((tmp_path / f"cache/weights/two-views@{n}.json").read_text() for n in ("mine", "again"))
     assert [h["loss"] for h in json.loads(first)["history"]] == [h["loss"] for h in json.loads(second)["history"]]
-    run = ("run", "yeast-knn", "--dataset", dataset, "--features", "contrastive@mine", "--k", "1", "--device", "cpu")
+    run = ("run", "yeast-knn", "--dataset", dataset, "--features", "two-views@mine", "--k", "1", "--device", "cpu")
     said = fresh(python, *run, "--out", "out", **here)
     assert said.code == 0, said.err
 

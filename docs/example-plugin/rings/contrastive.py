@@ -132,11 +132,11 @@ class TwoViews(Objective):
         return views(cells, rng), views(cells, rng)
 
 
-@register_model("contrastive")
+@register_model("two-views")
 class Contrastive(Model):
     """Learns that flips and quarter turns of a crop are the same cell."""
 
-    meta = ModelMeta("contrastive", "1", "Contrastive: tell a cell's other view from other cells", pairs=False)
+    meta = ModelMeta("two-views", "1", "Contrastive: tell a cell's other view from other cells", pairs=False)
 
     def unavailable_reason(self, channels: tuple[Channel, ...], crop_shape: tuple[int, int]) -> str | None:
         """Return that crops must be square, or None."""
@@ -153,15 +153,15 @@ class Contrastive(Model):
         return TwoViews(self, cells, recipe)
 
 
-@register_extractor("contrastive")
+@register_extractor("two-views")
 class ContrastiveFeatures(Extractor):
     """The encoder's output, before the projection."""
 
-    meta = ExtractorMeta("contrastive", "1", "Contrastive encoder", weights="contrastive", batch=64)
+    meta = ExtractorMeta("two-views", "1", "Contrastive encoder", weights="two-views", batch=64)
 
     def names(self, output: str, channels: tuple[Channel, ...], weights: Path | None = None) -> list[str]:
-        """Return contrastive_0, contrastive_1 and so on, of the full width."""
-        return [f"contrastive_{i}" for i in range(FILTERS[-1])]
+        """Return two_views_0, two_views_1 and so on, of the full width."""
+        return [f"two_views_{i}" for i in range(FILTERS[-1])]
 
     def open(self, channels: tuple[Channel, ...], weights: Path | None, device: str) -> Compute:
         """Return the encoder's pass with these weights."""
