@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 from pci_bench.api.registry import Registry, origin_of
@@ -149,7 +149,7 @@ def stacked(results: Sequence[Result], tables: Iterable[pd.DataFrame | None]) ->
     for result, table in zip(results, tables, strict=True):
         if table is None:
             continue
-        about = {"dataset": result.dataset.name, "features": result.features.full_name}
+        about: dict[str, Any] = {"dataset": result.dataset.name, "features": result.features.full_name}
         about |= {name: result.evaluator.params.get(name) for name in differing}
         shown = table.drop(columns=[c for c in table.columns if c == "pixels" or c in about])
         parts.append(pd.concat([pd.DataFrame(about, index=shown.index), shown], axis=1))
