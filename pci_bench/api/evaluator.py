@@ -270,6 +270,10 @@ FORMER_METHODS = {"unavailable_reason": "skip"}  # as version 0.1 called them
 
 OBS_COLUMN: dict[str, Any] = {"obs_column": True}  # of a parameter that names a column which is used where there is one
 
+AS_GIVEN: dict[str, Any] = {
+    "as_given": "none"
+}  # of a parameter that says how features are standardised: its value for not at all
+
 
 def register_evaluator(name: str) -> Callable[[type[T]], type[T]]:
     """Return a class decorator that registers an :class:`Evaluator`.
@@ -297,6 +301,25 @@ def validated(evaluator: Evaluator, values: dict[str, Any]) -> pydantic.BaseMode
         Naming the parameter, what was given and what is expected.
     """
     return validated_params(evaluator.meta.name, evaluator.Params, values)
+
+
+P = TypeVar("P", bound="pydantic.BaseModel")
+
+
+def as_given(params: P) -> P:
+    """Return the parameters that take post-processed features as they are: a declared standardisation would undo it.
+
+    Only a default is changed, of parameters that are declared with ``json_schema_extra=AS_GIVEN``.
+    """
+    fields = type(params).model_fields
+    changed = {
+        name: field.json_schema_extra["as_given"]
+        for name, field in fields.items()
+        if isinstance(field.json_schema_extra, dict)
+        and "as_given" in field.json_schema_extra
+        and getattr(params, name) == field.default
+    }
+    return params.model_copy(update=changed) if changed else params
 
 
 @dataclass

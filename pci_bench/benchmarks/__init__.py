@@ -5,23 +5,39 @@ from __future__ import annotations
 from collections.abc import Iterable
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import pydantic
 
 from pci_bench.api.evaluator import EVALUATORS
 from pci_bench.api.registry import Origin, Registry
 from pci_bench.errors import UserError
+from pci_bench.features.postprocessing import postprocessings
 from pci_bench.system.files import user_path
 from pci_bench.system.foreign import first_fault, toml_value
 
 
+def _checked(declared: Any) -> tuple[str, ...]:
+    """Return post-processings as they are written, each once."""
+    try:
+        return tuple(map(str, postprocessings(declared))) if declared else ()
+    except UserError as error:
+        raise ValueError(str(error).rstrip(".")) from error
+
+
+Postprocess = Annotated[tuple[str, ...], pydantic.BeforeValidator(_checked)]
+
+
 class Evaluation(pydantic.BaseModel):
-    """An evaluator and its grid: a list of values for a parameter means one evaluation for each."""
+    """An evaluator and its grid: a list of values for a parameter means one evaluation for each.
+
+    ``postprocess`` is what is done to features before, in place of what the benchmark declares; one evaluation for each.
+    """
 
     model_config = pydantic.ConfigDict(extra="allow", frozen=True)
 
     name: str
+    postprocess: Postprocess = ()
 
     @property
     def grid(self) -> dict[str, list[Any]]:
@@ -40,6 +56,7 @@ class Benchmark(pydantic.BaseModel):
     features: tuple[str, ...]
     evaluate: tuple[Evaluation, ...]
     tables: tuple[str, ...] = ()
+    postprocess: Postprocess = ()
     # all that are available, not the first of them; the second names are those of version 0.1
     all_datasets: bool = pydantic.Field(False, validation_alias=pydantic.AliasChoices("all_datasets", "every"))
     # values of parameters, by dataset
@@ -59,7 +76,14 @@ class Benchmark(pydantic.BaseModel):
         """Return the evaluations, with the values for one dataset in place of the declared ones of the same parameters."""
         values = self.dataset_overrides.get(dataset, {})
         return [
-            Evaluation(**{**e.model_dump(), **{n: v for n, v in values.items() if n in e.grid}}) for e in self.evaluate
+            Evaluation(
+                **{
+                    **e.model_dump(),
+                    **{n: v for n, v in values.items() if n in e.grid},
+                    "postprocess": e.postprocess or self.postprocess or ("none",),
+                }
+            )
+            for e in self.evaluate
         ]
 
     def with_evaluators(self, names: Iterable[str]) -> Benchmark:

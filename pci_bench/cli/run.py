@@ -19,7 +19,7 @@ from pci_bench.cli.app import (
     app,
     load_plugins,
 )
-from pci_bench.cli.terminal import err, print_answers, print_json, print_results, print_tables, say
+from pci_bench.cli.terminal import err, print_answers, print_json, print_results, print_tables, say, show
 from pci_bench.data.provenance import KEY, DatasetProvenance, FeaturesProvenance, Provenance
 from pci_bench.errors import UserError
 from pci_bench.system.arguments import check_limit, check_workers, split_list, whole_numbers
@@ -36,6 +36,15 @@ SetOption = Annotated[
         "--set",
         metavar="NAME=VALUE",
         help="A parameter of the evaluators (`pci-bench describe EVALUATOR` shows them); repeat it for several values.",
+    ),
+]
+
+
+PostprocessOption = Annotated[
+    str | None,
+    typer.Option(
+        help="What is done to features before they are evaluated, separated by commas: none, z-score, robust-z:plate, sphering, pca64, "
+        "pca64-whitened, l2. Fitted on the evaluated cells, without labels, unless :controls=COLUMN=VALUE names others.",
     ),
 ]
 
@@ -86,6 +95,7 @@ def run(
         Path | None,
         typer.Option(help="CSV or TSV: protein, and any of label, labels, go (joined by ;) and cell_line. Or huh2003."),
     ] = None,
+    postprocess: PostprocessOption = None,
     refresh: Annotated[RefreshOption, typer.Option(help="When features are computed.")] = RefreshOption.missing,
     plugin: PluginOption = None,
     tables: Annotated[
@@ -139,6 +149,7 @@ def run(
             workers=workers,
             segmenter=segmenter,
             annotations=annotations,
+            postprocess=postprocess,
             refresh=refresh.value,
             progress=progress,
         )
@@ -153,7 +164,9 @@ def run(
 def _print_output(output: RunOutput, folder: Path, *, in_full: bool) -> None:
     """Print a run's answer, what was not run, where the files are, and with `in_full` every table."""
     from pci_bench.reporting.candidates import balanced_where_known
+    from pci_bench.reporting.rank_changes import changes_of
     from pci_bench.reporting.tables.answer import ranking_of
+    from pci_bench.reporting.tables.rank_changes import rendered
 
     filled = [t for t in output.tables if t.has_numbers]
     answers: list[Any] = []
@@ -165,7 +178,15 @@ def _print_output(output: RunOutput, folder: Path, *, in_full: bool) -> None:
     print_answers(answers)
     if in_full:
         print_tables(filled)
-    if others := [r for r in balanced_where_known(list(output)) if not any(r is s for t in filled for s in t.shown)]:
+    rank_changes = list(changes_of(list(output)))
+    for what, changes in rank_changes:
+        _, (page,) = rendered(what, changes)
+        show([tuple(page.columns), *(tuple(cell.text for cell in row) for row in page.rows)], page.title)
+        for note in page.notes:
+            say(note)
+    several = {r.evaluator.name for _, changes in rank_changes for r in changes.results.values()}
+    left = [r for r in output if r.evaluator.name not in several or "postprocess" not in r.evaluator.params]
+    if others := [r for r in balanced_where_known(left) if not any(r is s for t in filled for s in t.shown)]:
         if filled:
             say(f"\nOf {output.benchmark}, in no column of its tables:")
         for ranking in ranking_of(others):
@@ -276,6 +297,7 @@ def evaluate(
     ] = None,
     label: Annotated[str, typer.Option(help="The column that holds the labels.")] = "label",
     set_: SetOption = None,
+    postprocess: PostprocessOption = None,
     out_folder: Annotated[
         Path | None, typer.Option("--out", help="Where to write results; nothing is written by default.")
     ] = None,
@@ -322,6 +344,7 @@ def evaluate(
             name,
             adata,
             obsm=None if obsm is None else split_list(obsm),
+            postprocess="none" if postprocess is None else postprocess,
             seed=seed,
             progress=ConsoleProgress(err),
             **grid,

@@ -75,6 +75,8 @@ class FeaturesProvenance:
         The segmenter whose masks were measured with, ``"of the dataset"``, or empty.
     trained_on
         What labels the network learned from: dataset and split; empty where it learned none.
+    postprocess
+        What was done to them before they are evaluated (``"pca64"``): no evaluator standardises them then. Empty for nothing.
     """
 
     name: str = ""
@@ -87,6 +89,7 @@ class FeaturesProvenance:
     missing: bool = False
     masks: str = ""
     trained_on: dict[str, str] = field(default_factory=dict)
+    postprocess: str = ""
 
 
 @dataclass(frozen=True)
@@ -123,7 +126,9 @@ class Provenance:
 
     def attach(self, adata: AnnData) -> AnnData:
         """Return `adata`, which now carries this provenance (``uns["pci_bench"]``, plain data)."""
-        features = {k: v for k, v in asdict(self.features).items() if v or k not in ("masks", "trained_on")}
+        features = {
+            k: v for k, v in asdict(self.features).items() if v or k not in ("masks", "trained_on", "postprocess")
+        }
         dataset = {**asdict(self.dataset), "levels": ",".join(self.dataset.levels)}  # a text, which any file holds
         adata.uns[KEY] = {"dataset": dataset, "features": features, "device": self.device, "key": self.key}
         return adata

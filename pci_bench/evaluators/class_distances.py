@@ -12,9 +12,9 @@ from pci_bench.api.evaluator import EvaluationContext, Evaluator, EvaluatorMeta,
 from pci_bench.data.observations import obs_strings
 from pci_bench.data.provenance import DatasetProvenance
 from pci_bench.errors import UserError
+from pci_bench.evaluators.comparable import comparable
 from pci_bench.evaluators.embedding import most_common, protein_means
 from pci_bench.statistics.class_distances import MIN_CLASSES, class_distances
-from pci_bench.statistics.scaling import standardized
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -76,7 +76,7 @@ class ClassDistances(Evaluator):
         names = obs_strings(adata.obs, "cell") if "cell" in adata.obs else adata.obs_names.to_numpy(str)
         order = np.argsort(names, kind="stable")  # the cells' order must not enter the last digit
         means, _ = protein_means(values[order], obs_strings(adata.obs, "protein")[order])
-        features = standardized(means)
+        features = comparable(adata, means)
         for params in param_sets:
             labels, classes = _labelled(adata.obs, params)
             used = np.isin(labels, classes)

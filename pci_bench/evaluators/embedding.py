@@ -10,6 +10,7 @@ import numpy as np
 import pydantic
 
 from pci_bench.api.evaluator import (
+    AS_GIVEN,
     OBS_COLUMN,
     EvaluationContext,
     Evaluator,
@@ -109,7 +110,9 @@ class UmapParams(pydantic.BaseModel):
 
     neighbours: int = pydantic.Field(30, ge=2, description="neighbours in the graph")
     min_dist: float = pydantic.Field(0.3, ge=0, le=1, description="smallest distance between embedded points")
-    scale: Literal["all", "none"] = pydantic.Field("all", description="standardise over all cells, or not")
+    scale: Literal["all", "none"] = pydantic.Field(
+        "all", description="standardise over all cells, or not", json_schema_extra=AS_GIVEN
+    )
     color: str = pydantic.Field(
         "label", description="obs column that points are coloured by", json_schema_extra=OBS_COLUMN
     )

@@ -12,6 +12,7 @@ from pci_bench.api.evaluator import EvaluationContext, Evaluator, EvaluatorMeta,
 from pci_bench.data.examples import of_clusters
 from pci_bench.data.observations import obs_strings
 from pci_bench.data.provenance import DatasetProvenance
+from pci_bench.evaluators.comparable import comparable
 from pci_bench.evaluators.protein_clusters import (
     ClusterParams,
     Proteins,
@@ -23,7 +24,6 @@ from pci_bench.evaluators.protein_clusters import (
 )
 from pci_bench.statistics.linkage import clade, cophenetic_correlation, leaf_order, ward_linkage
 from pci_bench.statistics.named_clusters import levels, recovered_classes
-from pci_bench.statistics.scaling import standardized
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -148,7 +148,7 @@ class HierarchicalClustering(Evaluator):
                 details["clusters_file"] = note
             if context.cells is not None:
                 pictured = (obs_strings(adata.obs, "protein"), proteins.names, proteins.features, outer)
-                tables["crops"] = of_clusters(context.cells, standardized(np.asarray(adata.X)), *pictured)
+                tables["crops"] = of_clusters(context.cells, comparable(adata, np.asarray(adata.X)), *pictured)
             rows = proteins.order
             if params.around:
                 (leaf,) = np.flatnonzero(proteins.names == params.around)

@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import numpy as np
 import pydantic
 
-from pci_bench.api.evaluator import EvaluationContext, Evaluator, EvaluatorMeta, EvaluatorOutput, register_evaluator
+from pci_bench.api.evaluator import (
+    AS_GIVEN,
+    EvaluationContext,
+    Evaluator,
+    EvaluatorMeta,
+    EvaluatorOutput,
+    register_evaluator,
+)
 from pci_bench.data.examples import NEIGHBOURS
 from pci_bench.data.observations import exclusion_columns, exclusion_groups, resolve_exclude
 from pci_bench.data.provenance import DatasetProvenance, Provenance
@@ -66,6 +73,7 @@ class LooKnnParams(pydantic.BaseModel):
         "all",
         min_length=1,
         description="standardise over all evaluated cells, or 'none', or an obs column within whose values to standardise",
+        json_schema_extra=AS_GIVEN,
     )
     candidates: Literal["all", "balanced"] = pydantic.Field(
         "all", description="all other cells may be neighbours, or every class loses a group as the cell's own does"
@@ -92,7 +100,8 @@ class LooKnn(Evaluator):
     Distances are Euclidean on standardised features. With ``metric=correlation`` the nearest cell is the one with the highest Pearson
     correlation over features, as for profiles of treatments; then ``scale=none`` keeps what a plate's controls have scaled.
 
-    ``scale=screen`` standardises every screen by itself, so that screens can be compared whose measurements are offset.
+    ``scale=screen`` standardises every screen by itself, so that screens can be compared whose measurements are offset. Features that
+    were post-processed (``postprocess``) are not standardised again: ``scale=all`` is then ``scale=none``.
 
     ``exclude=field`` also leaves out neighbours of the cell's own field of view. ``exclude=compound+batch`` leaves out those of the
     same compound and those of the same batch: a neighbour shares neither. That is "not same compound or batch" of Ando et al. 2017

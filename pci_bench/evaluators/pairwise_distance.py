@@ -18,7 +18,7 @@ from pci_bench.api.evaluator import (
     register_evaluator,
 )
 from pci_bench.data.observations import obs_strings
-from pci_bench.data.provenance import DatasetProvenance
+from pci_bench.data.provenance import DatasetProvenance, Provenance
 from pci_bench.errors import UserError
 from pci_bench.statistics.pairwise import (
     PERMUTATIONS,
@@ -145,7 +145,7 @@ def too_few_terms(
 
 
 def standard_distances(adata: AnnData, proteins: LocalizedProteins, pairs: np.ndarray) -> np.ndarray:
-    """Return the mean distances of image pairs, on features standardised over all evaluated cells.
+    """Return the mean distances of image pairs, on features standardised over all evaluated cells, or post-processed.
 
     Raises
     ------
@@ -158,6 +158,8 @@ def standard_distances(adata: AnnData, proteins: LocalizedProteins, pairs: np.nd
     mean, inverse = column_scale(features, np.flatnonzero(proteins.image >= 0))
     if not (np.isfinite(mean).all() and np.isfinite(inverse).all()):
         raise UserError("The features hold NaN or infinite values; pairwise distances need finite ones.")
+    if Provenance.of(adata).features.postprocess:  # which standardising would undo
+        mean, inverse = np.zeros_like(mean), np.ones_like(inverse)
     return mean_distances(features, proteins.image, pairs, mean=mean, inverse=inverse)
 
 

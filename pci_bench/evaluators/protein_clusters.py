@@ -13,11 +13,11 @@ import pydantic
 
 from pci_bench.data.observations import obs_strings
 from pci_bench.errors import UserError
+from pci_bench.evaluators.comparable import comparable
 from pci_bench.evaluators.embedding import protein_means
 from pci_bench.statistics.linkage import cut, cut_at, leaf_order, ward_linkage
 from pci_bench.statistics.named_clusters import named
 from pci_bench.statistics.pairwise import split_terms
-from pci_bench.statistics.scaling import standardized
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -129,7 +129,7 @@ def proteins_of(adata: AnnData, label: str, subset: str = "", terms_of_subset: s
     kept = in_subset(terms_by_protein(adata.obs), subset, terms_of_subset)
     chosen = np.array([name in kept for name in names])
     n_cells = np.unique(protein[protein != ""], return_counts=True)[1]
-    features = standardized(means)[chosen]
+    features = comparable(adata, means)[chosen]
     return Proteins(names[chosen], features, single[chosen], n_cells[chosen], adata.var_names.to_numpy(str))
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import pydantic
 
 from pci_bench.api.evaluator import (
+    AS_GIVEN,
     EvaluationContext,
     Evaluator,
     EvaluatorMeta,
@@ -42,7 +43,9 @@ class ReplicateRetrievalParams(pydantic.BaseModel):
         "screen", min_length=1, description="obs column of the replicates: screens, plates, batches"
     )
     scale: Literal["within", "all", "none"] = pydantic.Field(
-        "within", description="standardise the proteins of each replicate by themselves, or of all together, or not"
+        "within",
+        description="standardise the proteins of each replicate by themselves, or of all together, or not",
+        json_schema_extra=AS_GIVEN,
     )
     metric: Similarity = pydantic.Field(
         "euclidean",

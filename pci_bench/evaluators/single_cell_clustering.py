@@ -20,7 +20,7 @@ from pci_bench.data.examples import as_table, representatives
 from pci_bench.data.observations import obs_strings
 from pci_bench.data.provenance import DatasetProvenance
 from pci_bench.errors import UserError
-from pci_bench.statistics.scaling import standardized
+from pci_bench.evaluators.comparable import comparable
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -111,7 +111,7 @@ class SingleCellClustering(Evaluator):
         if not np.isfinite(np.asarray(adata.X)).all():
             raise UserError("The features hold NaN or infinite values; clustering needs finite ones.")
         names = obs_strings(adata.obs, "cell")
-        values = standardized(np.asarray(adata.X))
+        values = comparable(adata, np.asarray(adata.X))
         for params in param_sets:
             units = _units(adata.obs, params)
             unit = most_variable(values, units, params.clades)

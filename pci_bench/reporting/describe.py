@@ -13,9 +13,10 @@ from pci_bench.api.extractor import EXTRACTORS
 from pci_bench.api.field_segmenter import FIELD_SEGMENTERS
 from pci_bench.api.loading import unavailable_reason
 from pci_bench.api.model import MODELS
-from pci_bench.benchmarks import BENCHMARKS
+from pci_bench.benchmarks import BENCHMARKS, Benchmark
 from pci_bench.errors import UserError
 from pci_bench.features import names as features
+from pci_bench.features.postprocessing import Postprocessing
 from pci_bench.reporting.tables.declaration import TABLES
 from pci_bench.segmentation import SEGMENTERS
 
@@ -193,10 +194,17 @@ def _benchmark(name: str) -> Description | None:
         ("datasets", ", ".join(benchmark.datasets) or "any with labels, named with --dataset"),
         ("features", ", ".join(benchmark.features)),
         *[("evaluator", f"{e.name}: {grid}") for e, grid in zip(benchmark.evaluate, grids, strict=True)],
+        *[(f"postprocess {text}", Postprocessing.parse(text).words()) for text in _postprocessings(benchmark)],
         ("tables", ", ".join(benchmark.tables)),
         ("defined in", str(BENCHMARKS.origin(name))),
         _example(f"run {name}"),
     ]
+
+
+def _postprocessings(benchmark: Benchmark) -> list[str]:
+    """Return what a benchmark declares to be done to features, each once."""
+    declared = [text for e in benchmark.evaluate for text in e.postprocess or benchmark.postprocess]
+    return list(dict.fromkeys(declared))
 
 
 def _table(name: str) -> Description | None:

@@ -14,7 +14,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pci_bench import weights as weight_files
-from pci_bench.api.evaluator import EVALUATORS, DatasetReasons, EvaluationContext, Evaluator, features_reason, validated
+from pci_bench.api.evaluator import (
+    EVALUATORS,
+    DatasetReasons,
+    EvaluationContext,
+    Evaluator,
+    as_given,
+    features_reason,
+    validated,
+)
 from pci_bench.api.extractor import Precomputed
 from pci_bench.api.skipped import Skipped
 from pci_bench.benchmarks import Evaluation
@@ -24,6 +32,7 @@ from pci_bench.errors import PluginError, UserError
 from pci_bench.features.extraction import ExtractionOptions, compute_features
 from pci_bench.features.names import parse
 from pci_bench.features.obsm import from_obsm
+from pci_bench.features.postprocessing import NONE, FittedPostprocessing, Postprocessing, postprocessings
 from pci_bench.reporting.tables.declaration import printed_value
 from pci_bench.runs.results import DatasetRecord, EvaluatorRecord, FeaturesRecord, Result
 from pci_bench.runs.training_cells import training_cells, without_training_cells
@@ -52,6 +61,7 @@ def evaluate(
     *,
     obsm: str | Sequence[str] | None = None,
     cells: Cells | None = None,
+    postprocess: str | Sequence[str] = NONE,
     seed: int = 0,
     progress: Progress | bool | None = None,
     **param_values: Any,
@@ -69,6 +79,8 @@ def evaluate(
         name (``"X_scVI"``).
     cells
         The cells that the features belong to, in their order; for evaluators that need crops.
+    postprocess
+        What is done to the features before, fitted on these cells without their labels: ``"pca64"``; several give results for each.
     seed
         The random seed.
     progress
@@ -98,7 +110,13 @@ def evaluate(
             result
             for key in split_names(obsm)
             for result in evaluate(
-                evaluator, from_obsm(adata, key), cells=cells, seed=seed, progress=progress, **param_values
+                evaluator,
+                from_obsm(adata, key),
+                cells=cells,
+                postprocess=postprocess,
+                seed=seed,
+                progress=progress,
+                **param_values,
             )
         ]
     check_seed(seed)
@@ -109,9 +127,24 @@ def evaluate(
     of_cells = DatasetReasons(adata.obs, Provenance.of(adata).dataset)
     (asked,) = with_levels([Evaluation(name=evaluator, **values)], of_cells)
     check_requested(of_cells, [named], [asked], values, adata=adata)
-    results, reasons = evaluated(
-        EVALUATORS.get(evaluator), adata, [asked.grid], seed, reporter(progress), of_cells, benchmark=None, cells=cells
-    )
+    results: list[Result] = []
+    reasons: list[str] = []
+    for postprocessing in postprocessings(postprocess):
+        if reason := postprocessing.unavailable_reason(adata.obs, of_cells.dataset):
+            raise UserError(f"{reason[0].upper()}{reason[1:]}.")
+        made, not_run = evaluated(
+            EVALUATORS.get(evaluator),
+            adata,
+            [asked.grid],
+            seed,
+            reporter(progress),
+            of_cells,
+            benchmark=None,
+            cells=cells,
+            postprocessing=postprocessing,
+        )
+        results += made
+        reasons += not_run
     if not results:
         raise UserError(f"{evaluator} cannot be run: {reasons[0] if reasons else 'an empty grid was given'}.")
     for note in shortfalls(results):
@@ -280,18 +313,29 @@ def evaluated(
     limit: int | None = None,
     cells: Cells | None = None,
     options: ExtractionOptions | None = None,
+    postprocessing: Postprocessing = Postprocessing(),  # noqa: B008 - it is immutable
 ) -> tuple[list[Result], list[str]]:
     """Return results, and the reasons of what could not be run, one for each set of parameters."""
     adata, missing = _imputed(adata)
+    features_record = _features_record(adata, Provenance.of(adata))
+    declared = list(itertools.chain.from_iterable(parameter_sets(evaluator, values) for values in grids))
+    fitted, more = None, dict[str, Any]()
+    if postprocessing.steps:
+        if "model" in evaluator.meta.needs:
+            unchanged = f"it evaluates the network and not its features, which post-processing {postprocessing} changes"
+            return [], [unchanged] * len(declared)
+        fitted = postprocessing.fitted(adata)
+        adata, more = fitted.apply(adata), fitted.details()
+        declared = [as_given(params) for params in declared]
     origin = Provenance.of(adata)
     with_crops = cells if cells is not None and cells.has_crops else None
-    features_of = _again(origin, options) if with_crops is not None else None
+    features_of = _again(origin, options, fitted) if with_crops is not None else None
     if "extractor" in evaluator.meta.needs and features_of is None:
         return [], [
             f"it changes crops, and {origin.features.name or 'these features'} are not computed from crops that are here"
         ]
     param_sets, reasons = [], []
-    for params in itertools.chain.from_iterable(parameter_sets(evaluator, values) for values in grids):
+    for params in declared:
         if (reason := of_cells.reason(evaluator, params) or features_reason(evaluator, adata, params)) is None:
             param_sets.append(params)
         else:
@@ -331,11 +375,16 @@ def evaluated(
             result = Result(
                 benchmark=benchmark,
                 dataset=dataset,
-                features=_features_record(adata, origin),
-                evaluator=EvaluatorRecord.of(evaluator, output.params, output.metrics),
+                features=features_record,
+                evaluator=EvaluatorRecord.of(
+                    evaluator,
+                    output.params | ({"postprocess": str(postprocessing)} if postprocessing.steps else {}),
+                    output.metrics,
+                ),
                 metrics=output.metrics,
                 intervals=output.intervals,
                 details=output.details
+                | more
                 | ({"missing": missing} if missing else {})
                 | _training_cells(adata, origin, output.per_cell, evaluator, output.params),
                 run=made | {"seconds": round(time.perf_counter() - began, 3), "peak_rss_bytes": peak_memory()},
@@ -350,8 +399,13 @@ def evaluated(
     return results, reasons
 
 
-def _again(origin: Provenance, options: ExtractionOptions | None) -> Callable[[Cells], AnnData] | None:
-    """Return what computes the same features of other cells, without NaN; None where they do not come from crops."""
+def _again(
+    origin: Provenance, options: ExtractionOptions | None, fitted: FittedPostprocessing | None
+) -> Callable[[Cells], AnnData] | None:
+    """Return what computes the same features of other cells, without NaN and post-processed as those of the evaluated cells.
+
+    None where they do not come from crops.
+    """
     known = origin.features
     try:
         features = parse(f"{known.name}@{known.weights}" if known.weights else known.name)
@@ -364,7 +418,8 @@ def _again(origin: Provenance, options: ExtractionOptions | None) -> Callable[[C
         ((_, computed),) = compute_features([features], cells, options).items()
         if isinstance(computed, Skipped):
             raise UserError(f"{computed.features} cannot be had for {cells.meta.name}: {computed.reason}.")
-        return _imputed(computed)[0]
+        adata = _imputed(computed)[0]
+        return adata if fitted is None else fitted.apply(adata)
 
     return features_of
 

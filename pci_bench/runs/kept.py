@@ -46,15 +46,16 @@ from pci_bench.system.shortages import raise_shortage
 if TYPE_CHECKING:
     from anndata import AnnData
 
-MAX_ENTRIES = 20  # of one evaluator on one feature set, and of the figures of one benchmark; the oldest is removed
+MAX_ENTRIES = 20  # of one evaluator on one feature set in one post-processing, and of the figures of one benchmark; the oldest is removed
 RECORD = "kept.json"
 
 Evaluated = tuple[list[Result], list[str]]
 
 
-def _place(dataset: str, features: str, evaluator: Evaluator) -> Path:
-    """Return the folder of all that is kept of an evaluator on one feature set."""
-    names = (dataset or "unnamed", features or "unnamed", evaluator.meta.name)
+def _place(dataset: str, features: str, evaluator: Evaluator, settings: Mapping[str, Any]) -> Path:
+    """Return the folder of all that is kept of an evaluator on one feature set in one post-processing."""
+    work = ",".join([evaluator.meta.name, *([settings["postprocess"]] if "postprocess" in settings else [])])
+    names = (dataset or "unnamed", features or "unnamed", work)
     return cache_folder() / "evaluations" / Path(*map(escape, names))
 
 
@@ -75,7 +76,7 @@ def probably(
     """Return whether such an evaluation of features of these names is kept; whether it is of the same numbers is not looked at."""
     return any(
         (folder / RECORD).is_file()
-        for folder in _place(dataset, features, evaluator).glob(f"{_asked(evaluator, grids, settings)}-*")
+        for folder in _place(dataset, features, evaluator, settings).glob(f"{_asked(evaluator, grids, settings)}-*")
     )
 
 
@@ -99,7 +100,7 @@ def evaluation(
     grids
         The parameters' values.
     settings
-        What else decides: seed, benchmark, limit.
+        What else decides: seed, benchmark, limit, and the features' post-processing where there is one.
     compute
         Runs it.
     anew
@@ -109,7 +110,7 @@ def evaluation(
         return compute()
     origin = Provenance.of(adata)
     key = f"{_asked(evaluator, grids, settings)}-{_digest([_environment()], _content_of(adata))}"
-    folder = _place(origin.dataset.name, origin.features.name, evaluator) / key
+    folder = _place(origin.dataset.name, origin.features.name, evaluator, settings) / key
     if not anew and (kept := _read(folder)) is not None:
         return kept
     results, reasons = compute()

@@ -50,6 +50,7 @@ class RunArguments(pydantic.BaseModel):
     segmenter: str = DEFAULT_SEGMENTER
     annotations: str | None = None
     annotations_sha256: str | None = None
+    postprocess: list[str] | None = None
 
 
 class DatasetFacts(pydantic.BaseModel):

@@ -6,7 +6,7 @@ import html
 import re
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
@@ -28,11 +28,13 @@ from pci_bench.errors import PluginError, UserError
 from pci_bench.features.estimate import Work, evaluation_seconds
 from pci_bench.features.extraction import ExtractionOptions, Refresh, compute_features
 from pci_bench.features.names import FeatureSet, select
+from pci_bench.features.postprocessing import NONE, Postprocessing, postprocessings
 from pci_bench.reporting.candidates import balanced_where_known
 from pci_bench.reporting.ranking import rankings
 from pci_bench.reporting.tables import TABLES
 from pci_bench.reporting.tables.answer import ranking_of
 from pci_bench.reporting.tables.fill import DatasetTable
+from pci_bench.reporting.tables.rank_changes import NAME as RANK_CHANGES
 from pci_bench.reporting.tables.table import FilledTable
 from pci_bench.runs import kept
 from pci_bench.runs.evaluation import (
@@ -135,6 +137,7 @@ def run(
     workers: int | None = None,
     segmenter: str = DEFAULT_SEGMENTER,
     annotations: str | Path | None = None,
+    postprocess: Sequence[str] | str | None = None,
     refresh: Refresh = "missing",
     progress: Progress | bool | None = None,
 ) -> RunOutput:
@@ -165,6 +168,9 @@ def run(
     annotations
         CSV or TSV of proteins, joined onto the cells by :func:`pci_bench.data.annotations.annotate`; or the name of such a table that
         ``pci-bench data get`` fetched: ``"huh2003"``.
+    postprocess
+        What is done to features before they are evaluated, one evaluation for each, in place of what the benchmark declares:
+        ``["none", "pca64", "robust-z:plate"]`` (:mod:`pci_bench.features.postprocessing`).
     seed
         The random seed, of the subset too.
     progress
@@ -191,6 +197,7 @@ def run(
     wanted = select(declared.features if features is None else split_names(features))
     parameters = as_lists(parameters or {}) | ({} if k is None else as_lists({"k": k}))
     _check_parameters(declared, parameters)
+    asked = None if postprocess is None else tuple(map(str, postprocessings(postprocess)))
     for evaluation in with_parameters(declared.evaluate, parameters):
         parameter_sets(EVALUATORS.get(evaluation.name), evaluation.grid)
     named = [dataset] if isinstance(dataset, str) else list(dataset or ())
@@ -221,7 +228,10 @@ def run(
         cells = cells if effective_limit is None else subsample(cells, effective_limit, seed)
         of_cells = DatasetReasons(cells.obs, DatasetProvenance.of(cells.meta, cells.sha256))
         without = declared.evaluations_on(cells.meta.name)
+        if asked is not None:
+            without = [e.model_copy(update={"postprocess": asked}) for e in without]
         evaluations = with_levels(with_parameters(without, parameters), of_cells)
+        evaluations = _postprocessed(of_cells, evaluations, output, asked)
         without = with_levels(without, of_cells)
         check_something_to_evaluate(of_cells, evaluations)
         check_requested(of_cells, without, evaluations, parameters)
@@ -241,7 +251,7 @@ def run(
                 evaluations,
                 of_cells,
                 len(cells),
-                _settings(declared, seed, effective_limit),
+                partial(_settings, declared, seed, effective_limit),
                 anew=refresh == "always",
             ),
             progress=progress,
@@ -276,7 +286,9 @@ def run(
     for skipped in output.not_run:
         if skipped.features and skipped.dataset in not_run:
             not_run[skipped.dataset][skipped.features] = skipped.reason
-    filled, failed = fill_tables(map(TABLES.get, declared.tables), output.results, not_run)
+    in_several_ways = any(len(e.postprocess) > 1 for _, _, evaluations, _ in planned for e in evaluations)
+    tables = list(dict.fromkeys([*declared.tables, *([RANK_CHANGES] if in_several_ways else [])]))
+    filled, failed = fill_tables(map(TABLES.get, tables), output.results, not_run)
     filled += ranking_of(_in_no_table(output.results, further, filled))
     by_feature_set = [table for made in filled for table in made.by_feature_set()]
     output.tables += [table for name in not_run for table in by_feature_set if table.dataset == name]
@@ -302,6 +314,7 @@ def run(
             segmenter=segmenter,
             annotations=None if annotations is None else str(annotations),
             annotations_sha256=digest,
+            **({} if asked is None else {"postprocess": list(asked)}),
         )
         record = RunRecord(
             arguments=arguments.model_dump(exclude_unset=True),
@@ -410,6 +423,31 @@ def _check_parameters(declared: Benchmark, parameters: Mapping[str, list[Any]]) 
             )
 
 
+def _postprocessed(
+    of_cells: DatasetReasons, evaluations: Iterable[Evaluation], output: RunOutput, asked: Sequence[str] | None
+) -> list[Evaluation]:
+    """Return evaluations with the post-processings that features of some cells can have, and note the others.
+
+    Raises
+    ------
+    UserError
+        For one that the user asked for, before any feature is computed.
+    """
+    evaluations = list(evaluations)
+    possible = {NONE}
+    for text in dict.fromkeys(text for e in evaluations for text in e.postprocess):
+        if (reason := Postprocessing.parse(text).unavailable_reason(of_cells.obs, of_cells.dataset)) is None:
+            possible.add(text)
+        elif asked is not None:
+            raise UserError(f"{reason[0].upper()}{reason[1:]}.")
+        else:
+            output.not_run.append(Skipped(reason, "not applicable", of_cells.dataset.name))
+    return [
+        e.model_copy(update={"postprocess": tuple(text for text in e.postprocess if text in possible)})
+        for e in evaluations
+    ]
+
+
 def with_parameters(evaluations: Iterable[Evaluation], parameters: Mapping[str, list[Any]]) -> list[Evaluation]:
     """Return evaluations with the user's values in place of the declared ones, where an evaluator has such a parameter."""
     changed = []
@@ -473,16 +511,17 @@ def _evaluation(
     evaluations: Sequence[Evaluation],
     of_cells: DatasetReasons,
     n_cells: int,
-    settings: Mapping[str, Any],
+    settings: Callable[[str], Mapping[str, Any]],
     features: Sequence[FeatureSet],
     *,
     anew: bool,
 ) -> list[Work]:
     """Return what evaluating some feature sets takes; what is kept of an earlier run is not counted, unless it is done anew."""
     seconds, unknown = 0.0, []
-    for name, grids in _grids(evaluations).items():
+    for (name, postprocess), grids in _grids(evaluations).items():
         evaluator, dataset = EVALUATORS.get(name), of_cells.dataset.name
-        todo = [f for f in features if anew or not kept.probably(evaluator, dataset, f.base, grids, settings)]
+        of_it = settings(postprocess)
+        todo = [f for f in features if anew or not kept.probably(evaluator, dataset, f.base, grids, of_it)]
         sets = [params for grid in grids for params in parameter_sets(evaluator, grid)]
         possible = [p.model_dump(exclude={"k"}) for p in sets if of_cells.reason(evaluator, p) is None]
         combinations = len({str(params) for params in possible})  # numbers of neighbours share one search
@@ -494,16 +533,20 @@ def _evaluation(
     return [Work("evaluation", seconds), *unknown]
 
 
-def _grids(evaluations: Sequence[Evaluation]) -> dict[str, list[dict[str, list[Any]]]]:
-    """Return every evaluator's grids, which share its work."""
+def _grids(evaluations: Sequence[Evaluation]) -> dict[tuple[str, str], list[dict[str, list[Any]]]]:
+    """Return the grids of every evaluator on features in each post-processing, which share its work."""
+    names = [e.name for e in evaluations]
+    wanted = dict.fromkeys((e.name, postprocess) for e in evaluations for postprocess in e.postprocess)
     return {
-        name: [e.grid for e in evaluations if e.name == name] for name in dict.fromkeys(e.name for e in evaluations)
+        (name, postprocess): [e.grid for e in evaluations if e.name == name and postprocess in e.postprocess]
+        for name, postprocess in sorted(wanted, key=lambda of: names.index(of[0]))
     }
 
 
-def _settings(declared: Benchmark, seed: int, limit: int | None) -> dict[str, Any]:
+def _settings(declared: Benchmark, seed: int, limit: int | None, postprocess: str) -> dict[str, Any]:
     """Return what an evaluation's numbers follow from beside features, parameters and code."""
-    return {"benchmark": declared.name, "seed": seed, "limit": limit}
+    settings = {"benchmark": declared.name, "seed": seed, "limit": limit}
+    return settings if postprocess == NONE else {**settings, "postprocess": postprocess}
 
 
 def _evaluate_all(
@@ -519,9 +562,8 @@ def _evaluate_all(
 ) -> None:
     """Evaluate one feature set with everything that the benchmark names, and write the results at once."""
     started = datetime.now(UTC).isoformat(timespec="seconds")
-    settings = _settings(declared, seed, limit)
-    for name, grids in _grids(evaluations).items():
-        evaluator = EVALUATORS.get(name)
+    for (name, postprocess), grids in _grids(evaluations).items():
+        evaluator, settings = EVALUATORS.get(name), _settings(declared, seed, limit, postprocess)
         compute = partial(
             evaluated,
             evaluator,
@@ -534,6 +576,7 @@ def _evaluate_all(
             limit=limit,
             cells=cells,
             options=options,
+            postprocessing=Postprocessing.parse(postprocess),
         )
         try:
             results, reasons = kept.evaluation(

@@ -25,10 +25,11 @@ Figures = Callable[[Sequence[Result]], Iterator[tuple[str, "Figure"]]]
 
 @dataclass(frozen=True)
 class Drawing:
-    """A function that draws an evaluator's results as (file stem, figure), and whether it takes all datasets at once."""
+    """A function that draws results as (file stem, figure), and whether it takes all datasets, or all evaluators, at once."""
 
     function: Figures
     all_datasets: bool = False
+    all_evaluators: bool = False
 
 
 FIGURES: Registry[Drawing] = Registry("figure")
@@ -36,7 +37,9 @@ FIGURES: Registry[Drawing] = Registry("figure")
 _data: WeakKeyDictionary[Figure, pd.DataFrame] = WeakKeyDictionary()  # of figures that were described
 
 
-def register_figures(evaluator: str, *, all_datasets: bool = False) -> Callable[[Figures], Figures]:
+def register_figures(
+    evaluator: str, *, all_datasets: bool = False, all_evaluators: bool = False
+) -> Callable[[Figures], Figures]:
     """Return a decorator for a function that draws one evaluator's results as (file stem, figure).
 
     Parameters
@@ -45,6 +48,8 @@ def register_figures(evaluator: str, *, all_datasets: bool = False) -> Callable[
         Its name.
     all_datasets
         Whether the function is given the results on all datasets of a run; else it is called for each dataset.
+    all_evaluators
+        Whether it is given all results of a run, with those of every post-processing; `evaluator` is then what it draws.
 
     Examples
     --------
@@ -58,7 +63,7 @@ def register_figures(evaluator: str, *, all_datasets: bool = False) -> Callable[
     """
 
     def register(function: Figures) -> Figures:
-        FIGURES.register(evaluator, Drawing(function, all_datasets), origin=origin_of(function))
+        FIGURES.register(evaluator, Drawing(function, all_datasets, all_evaluators), origin=origin_of(function))
         return function
 
     return register
@@ -67,18 +72,21 @@ def register_figures(evaluator: str, *, all_datasets: bool = False) -> Callable[
 def draw(results: Sequence[Result], folder: Path) -> list[Path]:
     """Draw every figure of some results into a folder with its data as CSV beside it, and return the files.
 
-    Of feature sets that differ in nothing but the seed of their weights the first is drawn.
+    Of feature sets that differ in nothing but the seed of their weights the first is drawn; of several post-processings the first,
+    beside the ranks under each (:mod:`pci_bench.reporting.figures.rank_changes`).
     """
     from pci_bench.system.drawing import save
 
     files: list[Path] = []
     sets: dict[tuple[str, str], list[Result]] = {}
-    for result in first_of_seeds(results):
+    for result in first_of_postprocessings(first_of_seeds(results)):
         if (evaluator := result.evaluator.name) in FIGURES:
             dataset = "" if FIGURES.get(evaluator).all_datasets else result.dataset.name
             sets.setdefault((dataset, evaluator), []).append(result)
-    for (_, evaluator), group in sets.items():
-        for stem, figure in _drawn(evaluator, group):
+    drawn = [(evaluator, group) for (_, evaluator), group in sets.items()]
+    drawn += [(name, list(results)) for name in FIGURES if FIGURES.get(name).all_evaluators]
+    for name, group in drawn:
+        for stem, figure in _drawn(name, group):
             files += save(figure, folder / stem)
             data = _data.get(figure)
             files.append(folder / f"{stem}.csv")
@@ -116,6 +124,15 @@ def first_of_seeds(results: Sequence[Result]) -> list[Result]:
         for r in results
         if first[r.dataset.name, r.evaluator.name, seeds_of(r.features.full_name)] == r.features.full_name
     ]
+
+
+def first_of_postprocessings(results: Sequence[Result]) -> list[Result]:
+    """Return the results of the first post-processing of each dataset and evaluator."""
+    first: dict[tuple[str, str], object] = {}
+    for result in results:
+        key = (result.dataset.name, result.evaluator.name)
+        first.setdefault(key, result.evaluator.params.get("postprocess"))
+    return [r for r in results if first[r.dataset.name, r.evaluator.name] == r.evaluator.params.get("postprocess")]
 
 
 def described(figure: Figure, results: Sequence[Result], note: str = "", *, data: pd.DataFrame | None = None) -> Figure:
@@ -176,5 +193,7 @@ def provenance_of(results: Sequence[Result]) -> str:
     if any(seeds_of(r.features.full_name)[1] for r in results):
         note += " Of several seeds the first is drawn."
     made = [*evaluators, *([f"seed {', '.join(seeds)}"] if seeds else []), *packages]
+    done = dict.fromkeys(str(r.evaluator.params["postprocess"]) for r in results if "postprocess" in r.evaluator.params)
+    note += f" Post-processing: {', '.join(done)}." if done else ""
     trained = ", ".join(weights.values()) or "none"
     return f"Data: {'; '.join(datasets.values())}. Trained weights: {trained}.{note} {', '.join(made)}."

@@ -129,6 +129,8 @@ class LongTable(Table):
         What they are, for ``describe``.
     several_datasets
         Whether it needs results on two datasets or more.
+    postprocessed
+        Whether it is also given results of features that were post-processed.
     """
 
     name: str
@@ -140,6 +142,7 @@ class LongTable(Table):
     rows: str
     columns: tuple[str, ...]
     several_datasets: bool = False
+    postprocessed: bool = False
 
     def description(self) -> list[tuple[str, ...]]:
         """Return what was given to :func:`register_table`."""
@@ -153,9 +156,11 @@ class LongTable(Table):
         ]
 
     def filled(self, results: Sequence[Result], not_run: NotRun) -> Iterator[FilledTable]:
-        """Yield every table that the function makes of the evaluator's results."""
+        """Yield every table that the function makes of the evaluator's results, or of all where it names none."""
+        used = [r for r in results if self.evaluator in ("", r.evaluator.name)]
+        used = [r for r in used if self.postprocessed or "postprocess" not in r.evaluator.params]
         with TABLES.code(self.name, f"on {len(results)} results", [self.name]):
-            for made in self.function([r for r in results if r.evaluator.name == self.evaluator]):
+            for made in self.function(used):
                 yield WrittenTable(self.title, *made)
 
 
@@ -194,6 +199,7 @@ def register_table(
     columns: Sequence[str],
     source: str = "",
     several_datasets: bool = False,
+    postprocessed: bool = False,
 ) -> Callable[[Callable[[Sequence[Result]], Texts]], Callable[[Sequence[Result]], Texts]]:
     """Return a decorator for a function that makes tables of its own shape (:class:`LongTable`).
 
@@ -209,7 +215,9 @@ def register_table(
     """
 
     def register(function: Callable[[Sequence[Result]], Texts]) -> Callable[[Sequence[Result]], Texts]:
-        table = LongTable(name, title, source, benchmark, evaluator, function, rows, tuple(columns), several_datasets)
+        table = LongTable(
+            name, title, source, benchmark, evaluator, function, rows, tuple(columns), several_datasets, postprocessed
+        )
         TABLES.register(name, table, origin=origin_of(function))
         return function
 

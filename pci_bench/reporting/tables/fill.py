@@ -291,14 +291,15 @@ def _columns(declaration: TableDeclaration, results: Sequence[Result]) -> list[C
 def has_params(params: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
     """Return whether parameters are those of a column; one that is wanted empty need not be there.
 
-    Results hold a metric only where it is another than Euclidean distance; such stand in columns that name it, and in no other.
+    Results hold a metric only where it is another than Euclidean distance, and a post-processing only where there was one; such
+    stand in columns that name it, and in no other.
 
     >>> has_params({"k": 11}, {"k": 11, "subset": ""}), has_params({"k": 11, "subset": "crowded=no"}, {"subset": ""})
     (True, False)
     >>> has_params({"k": 1, "metric": "cosine"}, {"k": 1}), has_params({"k": 1, "metric": "cosine"}, {"metric": "cosine"})
     (False, True)
     """
-    wanted = {"metric": ""} | dict(wanted)
+    wanted = {"metric": "", "postprocess": ""} | dict(wanted)
     return all(params.get(name, "" if value == "" else None) == value for name, value in wanted.items())
 
 
