@@ -97,3 +97,16 @@ def test_a_class_in_one_group_is_left_out_and_named():
     (result,) = pci_bench.evaluate("level-distances", adata, exclude="plate")
     assert result.details["unreachable_classes"] == ["l0"]
     assert set(result.details["per_class"]) == {"l1", "l2"}
+
+
+def test_mean_average_precision_at_two_levels_is_paired_by_what_it_is_without_each_image():
+    adata = screen(apart=1.5, image_sd=0.7)
+    cell, image = pci_bench.evaluate("map", adata, exclude=["cell", "image"], permutations=19)
+    queries, table = image.predictions, image.table("leave-one-out").set_index("unit")["normalized_map"]
+    for name in ("i0", "i9"):
+        others = queries[adata.obs.set_index("cell").loc[queries["cell"], "image"].to_numpy(str) != name]
+        assert table[name] == pytest.approx(others.groupby("label", observed=True)["normalized"].mean().mean())
+    difference = pci_bench.paired_difference(cell, image)
+    assert difference.metric == "normalized_map"
+    assert difference.interval[0] < difference.value < difference.interval[1]
+    assert (difference.unit, difference.n_units) == ("image", 18)

@@ -10,6 +10,7 @@ import numpy as np
 import pydantic
 
 from pci_bench.api.evaluator import (
+    LEAVE_ONE_OUT,
     EvaluationContext,
     Evaluator,
     EvaluatorMeta,
@@ -24,8 +25,10 @@ from pci_bench.evaluators.labelled import SUBSET, resolved, subset_unavailable_r
 from pci_bench.statistics.average_precision import LEVEL, corrected_p, map_significance
 from pci_bench.statistics.folds import unreachable_classes
 from pci_bench.statistics.intervals import LEARNED_BY_NEIGHBOURS, training_variance
+from pci_bench.statistics.jackknife import units_and_strata
 from pci_bench.statistics.metrics import share_spreads
 from pci_bench.statistics.neighbors import Metric, directionless, directions
+from pci_bench.statistics.paired import means_without_each
 from pci_bench.statistics.scaling import standardized
 
 if TYPE_CHECKING:
@@ -84,7 +87,7 @@ class MeanAveragePrecision(Evaluator):
     0.05, having too few units, are named.
 
     The intervals are a jackknife over the confounder's values, the variance times a factor for the candidates. The table
-    ``groups`` has mAP and p of every group.
+    ``groups`` has mAP and p of every group; ``leave-one-out`` the headline without each unit, by which results are compared.
     """
 
     meta = EvaluatorMeta(
@@ -208,7 +211,14 @@ class MeanAveragePrecision(Evaluator):
                 "map_by_chance": float(groups["by_chance"].mean()),
                 "significant_groups": float((groups["corrected_p"][tested] <= LEVEL).mean()),
             }
+            names = ranked.obs[params.unit].astype(str).to_numpy()[counted]
+            units, strata, singly = units_and_strata(drawn, labels, names)
+            by_unit = names if drawn is None else ranked.strings(confounder)[counted]
+            unit_names = np.where(singly, names, by_unit)[np.unique(units, return_index=True)[1]]
+            without = means_without_each(labels, queries["normalized"].to_numpy()[counted], units)
+            replicates = pd.DataFrame({"unit": unit_names, "stratum": strata, "normalized_map": without})
             details: dict[str, Any] = {
+                "unit": confounder if drawn is not None and not singly.all() else params.unit,
                 "groups": int(tested.sum()),
                 "queries": int(counted.sum()),
                 "queries_that_do_not_count": int((~counted).sum()),
@@ -231,7 +241,11 @@ class MeanAveragePrecision(Evaluator):
                 },
                 details,
                 queries if params.unit == "cell" else None,
-                {"groups": groups, **({} if params.unit == "cell" else {"queries": queries})},
+                {
+                    "groups": groups,
+                    LEAVE_ONE_OUT: replicates,
+                    **({} if params.unit == "cell" else {"queries": queries}),
+                },
             )
 
 

@@ -116,7 +116,7 @@ def paired_difference(first: Result, second: Result, *, seed: int = 0) -> Paired
         )
     if (replicates := _joined_replicates(first, second)) is not None:
         metric, unit, strata, values = replicates
-        spread = Spread(*jackknife_variance_of(values, strata))
+        spread = _spread_of(first, second, unit, values, strata)
         a, b = first.metrics[metric], second.metrics[metric]
         return PairedDifference(
             metric, a, b, spread.interval(a - b), None, None, None, None, first.dataset.n_cells, unit, len(values)
@@ -305,7 +305,7 @@ def separable(better: Result, worse: Result, metric: str, *, comparisons: int = 
     level = 1 - (1 - LEVEL) / comparisons
     paired = paired_interval(worse, better, level) if metric == "balanced_accuracy" else None
     if paired is None and metric == headline(better) and (replicates := _joined_replicates(better, worse)) is not None:
-        spread = Spread(*jackknife_variance_of(replicates[3], replicates[2]))
+        spread = _spread_of(better, worse, replicates[1], replicates[3], replicates[2])
         paired = spread.interval(better.metrics[metric] - worse.metrics[metric], level=level)
     if paired is not None:
         return paired[0] > 0
@@ -351,6 +351,12 @@ def _joined_replicates(first: Result, second: Result) -> tuple[str, str, np.ndar
     values = tables[0][metric] - tables[1][metric].reindex(tables[0].index)
     unit = str(first.details.get("unit", first.dataset.confounder or "cell"))
     return metric, unit, tables[0]["stratum"].to_numpy(int), values.to_numpy(float)
+
+
+def _spread_of(first: Result, second: Result, unit: str, values: np.ndarray, strata: np.ndarray) -> Spread:
+    """Return the spread of a difference from its values without each unit, widened for what the numbers were learned from."""
+    factor = max(training_variance(r, grouped=unit != "cell") for r in (first, second))
+    return Spread(*jackknife_variance_of(values, strata)).times(factor)
 
 
 def _rightness(predictions: pd.DataFrame) -> pd.Series:

@@ -69,6 +69,32 @@ def bootstrap_differences(
     return np.concatenate(means)
 
 
+def means_without_each(labels: np.ndarray, values: np.ndarray, units: np.ndarray) -> np.ndarray:
+    """Return the mean over classes of cells' mean values, without each unit: (units,).
+
+    A class that lies in the unit alone keeps its mean.
+
+    Parameters
+    ----------
+    labels, values, units
+        Class (n,) int, value (n,) float and unit (n,) int of every cell, classes and units from 0.
+
+    Examples
+    --------
+    >>> means_without_each(np.array([0, 0, 1, 1]), np.array([1.0, 0, 0, 0]), np.array([0, 1, 0, 1])).tolist()
+    [0.0, 0.5]
+    """
+    shape = int(units.max()) + 1, int(labels.max()) + 1
+    place = units * shape[1] + labels
+    sums, counts = (
+        np.bincount(place, v, minlength=shape[0] * shape[1]).reshape(shape) for v in (values, np.ones(len(values)))
+    )
+    means = sums.sum(axis=0) / np.maximum(counts.sum(axis=0), 1)
+    left = counts.sum(axis=0) - counts
+    without = np.where(left > 0, (sums.sum(axis=0) - sums) / np.maximum(left, 1), means)
+    return np.asarray(without[:, counts.sum(axis=0) > 0].mean(axis=1))
+
+
 def jackknife_variance_of(replicates: np.ndarray, strata: np.ndarray) -> tuple[float, float]:
     """Return the variance of a statistic from its values without one unit each, and its degrees of freedom.
 

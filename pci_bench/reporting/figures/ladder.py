@@ -12,7 +12,7 @@ from pci_bench.reporting.candidates import Candidates, ladder_of
 from pci_bench.reporting.figures.base import described, register_figures
 from pci_bench.reporting.palette import COLOURS, GREY, LINE_SHAPES, line_looks
 from pci_bench.reporting.tables.ranking import mark_of
-from pci_bench.runs.results import Result, metric_of
+from pci_bench.runs.results import Result, headline, metric_of
 from pci_bench.system.drawing import FAINT, INK, new_figure, shortened, title
 from pci_bench.system.files import escape
 from pci_bench.system.text import plot_text
@@ -52,19 +52,29 @@ def ladder_chart(results: Sequence[Result], metric: str, text: str) -> Figure:
 @register_figures("level-distances")
 def distance_ladders(results: Sequence[Result]) -> Iterator[tuple[str, Figure]]:
     """Yield the normalized distances over the levels of strictness, for each of the other parameters."""
+    words = "Distances of cells of a class relative to other classes"
+    yield from _by_settings(results, words, "Lower: cells of a class are nearer to each other; 0: not nearer.")
+
+
+@register_figures("map")
+def precision_ladders(results: Sequence[Result]) -> Iterator[tuple[str, Figure]]:
+    """Yield the normalised mean average precision over the levels of strictness, for each of the other parameters."""
+    yield from _by_settings(results, "Mean average precision, normalised", "0: a random order; 1: the own kind first.")
+
+
+def _by_settings(results: Sequence[Result], words: str, note: str) -> Iterator[tuple[str, Figure]]:
+    """Yield a chart of the headline for each set of parameters that has two levels of strictness or more."""
     sets: dict[str, list[Result]] = {}
     for result in results:
         params = {n: v for n, v in result.evaluator.params.items() if n != "exclude"}
         sets.setdefault(",".join(f"{n}={v}" for n, v in params.items()), []).append(result)
     for settings, group in sets.items():
-        dataset, several = group[0].dataset, len(sets) > 1
-        words = f"Distances of cells of a class relative to other classes, {dataset.name} ({dataset.n_cells:,} cells)"
-        chart = ladder_chart(group, "normalized_distance", f"{words}{f', {settings}' if several else ''}")
-        stem = f"level-distances-{escape(dataset.name)}{f'-{escape(settings)}' if several else ''}"
-        yield (
-            stem,
-            described(chart, group, f"Lower: cells of a class are nearer to each other; 0: not nearer. {SLOPES}"),
-        )
+        if len(ladder_of(group)) < 2:
+            continue
+        dataset, several, evaluator = group[0].dataset, len(sets) > 1, group[0].evaluator.name
+        text = f"{words}, {dataset.name} ({dataset.n_cells:,} cells){f', {settings}' if several else ''}"
+        stem = f"{evaluator}-ladder-{escape(dataset.name)}{f'-{escape(settings)}' if several else ''}"
+        yield stem, described(ladder_chart(group, headline(group[0]), text), group, f"{note} {SLOPES}")
 
 
 def draw_ladder(axes: Axes, results: Sequence[Result], metric: str) -> None:

@@ -22,6 +22,7 @@ EVALUATORS = {
     "loo-knn": ("ladder", "nearest neighbours"),
     "logistic-regression": ("ladder-logistic-regression", "logistic regression"),
     "random-forest": ("ladder-random-forest", "random forest"),
+    "map": ("ladder-map", "mean average precision"),
     "level-distances": ("ladder-distances", "distances within classes and between them"),
 }
 COLUMNS = ("feature set", "a column for each level", "a column for each drop")
