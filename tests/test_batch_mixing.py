@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from factories import make_features
+from scipy import stats
 from scipy.optimize import brentq
 from scipy.stats import chisquare, entropy
 from sklearn.manifold import _utils
@@ -69,6 +70,20 @@ def test_plates_that_are_the_same_mix_as_if_shuffled_though_classes_are_unevenly
     metrics = [r.metrics for seed in range(6) for r in pci_bench.evaluate("batch-mixing", cells(0, seed=seed))]
     assert np.mean([m["mixing"] for m in metrics]) == pytest.approx(1, abs=0.03)
     assert np.mean([m["accepted"] - m["accepted_null"] for m in metrics]) == pytest.approx(0, abs=0.05)
+
+
+def test_intervals_are_over_images_where_there_are_some():
+    alone = cells(1.0)
+    images = alone.copy()
+    images.obs["image"] = [f"i{i // 20}" for i in range(images.n_obs)]
+    (single,), (grouped,) = (pci_bench.evaluate("batch-mixing", a) for a in (alone, images))
+    assert single.metrics == grouped.metrics
+    assert "over cells" in single.details["interval"]
+    of_cell = images.obs.set_index("cell")["image"]
+    table = grouped.predictions
+    means = table.groupby(of_cell.loc[table["cell"]].to_numpy(str))["ilisi"].mean()  # images of one size
+    half = stats.t.ppf(0.975, 19) * means.std(ddof=1) / np.sqrt(20)
+    assert np.diff(grouped.intervals["ilisi"]) / 2 == pytest.approx(half)
 
 
 def test_the_further_plates_are_apart_the_less_they_mix():

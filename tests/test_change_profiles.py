@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from factories import make_features
+from scipy import stats
 
 import pci_bench
 from pci_bench.errors import UserError
@@ -75,6 +76,10 @@ def test_a_change_that_neighbours_share_is_none_and_one_of_its_own_is_first(cell
     scores = table.filter(regex="^[0-9]|^x").to_numpy() if cells == 0 else table.iloc[:, 3:].to_numpy()
     assert result.metrics["large_scores"] == pytest.approx((np.abs(scores) > 3).mean())
     np.testing.assert_allclose(table["score"], np.sqrt((scores**2).mean(axis=1)))
+    shares = (np.abs(scores) > 3).mean(axis=1)
+    half = stats.t.ppf(0.975, 119) * shares.std(ddof=1) / np.sqrt(120)
+    low, high = result.intervals["large_scores"]
+    assert (low, high) == pytest.approx((max(shares.mean() - half, 0), shares.mean() + half))
 
 
 @pytest.mark.parametrize(

@@ -123,6 +123,12 @@ def test_distances_and_silhouettes_are_those_of_scikit_learn_on_the_proteins_mea
     assert classes["silhouette"].to_dict() == pytest.approx(silhouettes.to_dict(), rel=1e-6)
     assert result.metrics["silhouette"] == pytest.approx(silhouettes.mean(), rel=1e-6)
     assert result.metrics["distinct_classes"] == (silhouettes > 0).mean()
+    of_proteins = pd.Series(silhouette_samples(x, label)).groupby(label)
+    variance = (of_proteins.var() / of_proteins.size()).sum() / len(
+        silhouettes
+    ) ** 2  # of a mean of independent class means
+    half = np.diff(result.intervals["silhouette"]) / 2
+    assert half == pytest.approx(1.96 * np.sqrt(variance), rel=0.25)  # Student's t, and one n − 1 for all classes
     for row in result.tables["distances"].itertuples():
         a, b = (x[label == name].mean(axis=0) for name in (row.first, row.second))
         assert row.distance == pytest.approx(np.linalg.norm(a - b), rel=1e-5)

@@ -20,6 +20,7 @@ from pci_bench.data.observations import exclusion_groups, obs_strings, resolve_e
 from pci_bench.data.provenance import DatasetProvenance, Provenance
 from pci_bench.evaluators.labelled import LabelledCells, classes_unavailable_reason, labelled
 from pci_bench.statistics.clustering import shuffled_within
+from pci_bench.statistics.intervals import mean_spread
 from pci_bench.statistics.mixing import inverse_simpson, perplexity_weights, rejected
 from pci_bench.statistics.neighbors import loo_neighbors
 from pci_bench.statistics.scaling import standardized
@@ -103,6 +104,9 @@ class BatchMixing(Evaluator):
         cells = LabelledCells.of(adata)
         order = np.argsort(cells.names, kind="stable")
         features, labels = standardized(cells.values[order]), cells.labels[order]
+        images = obs_strings(cells.obs, "image")
+        unit = "image" if (images != "").all() else "cell"
+        images = images if unit == "image" else cells.names
         for params in param_sets:
             column = resolve_exclude(params.batch or "confounder", Provenance.of(adata).dataset)
             batches = np.unique(exclusion_groups(cells.obs.iloc[order], column), return_inverse=True)[1]
@@ -128,16 +132,33 @@ class BatchMixing(Evaluator):
             counted = ~np.isnan(ilisi)
             null /= counted.sum()
             value, shuffled_value = float(ilisi[counted].mean()), float(null[0].mean())
+            units = np.unique(images[order][counted], return_inverse=True)[1]
+            spreads = {
+                "ilisi": mean_spread(ilisi[counted], units),
+                "mixing": mean_spread(ilisi[counted] / (shuffled_value - 1), units),
+                "accepted": mean_spread(accepted[counted], units),
+            }
+            metrics = {
+                "mixing": (value - 1) / (shuffled_value - 1),
+                "ilisi": value,
+                "ilisi_null": shuffled_value,
+                "accepted": float(accepted[counted].mean()),
+                "accepted_null": float(null[1].mean()),
+            }
             yield EvaluatorOutput(
                 {**params.model_dump(), "batch": column},
+                metrics,
                 {
-                    "mixing": (value - 1) / (shuffled_value - 1),
-                    "ilisi": value,
-                    "ilisi_null": shuffled_value,
-                    "accepted": float(accepted[counted].mean()),
-                    "accepted_null": float(null[1].mean()),
+                    "ilisi": spreads["ilisi"].interval(value, low=1),
+                    "mixing": spreads["mixing"].interval(metrics["mixing"]),
+                    "accepted": spreads["accepted"].interval(metrics["accepted"], low=0, high=1),
                 },
-                details={"batches": n_batches, "cells": int(counted.sum()), "classes_left_out": left_out},
+                {
+                    "batches": n_batches,
+                    "cells": int(counted.sum()),
+                    "classes_left_out": left_out,
+                    "interval": f"jackknife of cells' values over {unit}s; neighbours and shuffled batches are given",
+                },
                 per_cell=pd.DataFrame(
                     {
                         "cell": cells.names[order][counted],

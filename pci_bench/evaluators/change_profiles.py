@@ -21,6 +21,7 @@ from pci_bench.data.provenance import DatasetProvenance
 from pci_bench.errors import UserError
 from pci_bench.evaluators.embedding import protein_means
 from pci_bench.statistics.change_profiles import change_profiles, change_scores
+from pci_bench.statistics.intervals import mean_spread
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -115,7 +116,10 @@ class ChangeProfiles(Evaluator):
             names, first, second = np.intersect1d(names, others, assume_unique=True, return_indices=True)
             scores = change_profiles(reference[first], changed[second], params.neighbours)
             summary = change_scores(scores)
-            defined = scores[np.isfinite(scores)]
+            defined, of_protein = scores[np.isfinite(scores)], np.nonzero(np.isfinite(scores))[0]
+            large = (np.abs(defined) > params.large).astype(float)
+            share = float(large.mean()) if len(defined) else 0.0
+            spread = mean_spread(large, np.unique(of_protein, return_inverse=True)[1]) if len(defined) else None
             largest = np.where(np.isfinite(scores), np.abs(scores), -1).argmax(axis=1)
             table = pd.DataFrame(
                 {"protein": names, "score": summary, "largest": adata.var_names.to_numpy(str)[largest]}
@@ -123,12 +127,12 @@ class ChangeProfiles(Evaluator):
             table = pd.concat([table, pd.DataFrame(scores, columns=adata.var_names)], axis=1)
             yield EvaluatorOutput(
                 {**params.model_dump(), "condition": condition},
+                {"large_scores": share, "median_score": float(np.median(summary)), "proteins": len(names)},
+                {} if spread is None else {"large_scores": spread.interval(share, low=0, high=1)},
                 {
-                    "large_scores": float((np.abs(defined) > params.large).mean()) if len(defined) else 0.0,
-                    "median_score": float(np.median(summary)),
-                    "proteins": len(names),
+                    "undefined_scores": int(scores.size - defined.size),
+                    "interval": "over proteins, whose scores are drawn together; their neighbours are given",
                 },
-                details={"undefined_scores": int(scores.size - defined.size)},
                 tables={"changes": table.sort_values("score", ascending=False, kind="stable").reset_index(drop=True)},
             )
 

@@ -15,6 +15,7 @@ from pci_bench.errors import UserError
 from pci_bench.evaluators.comparable import comparable
 from pci_bench.evaluators.embedding import most_common, protein_means
 from pci_bench.statistics.class_distances import MIN_CLASSES, class_distances
+from pci_bench.statistics.metrics import share_spreads
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -103,8 +104,16 @@ class ClassDistances(Evaluator):
                 "silhouette": float(class_silhouettes.mean()),
                 "distinct_classes": float((class_silhouettes > 0).mean()),
             }
-            details = {"n_proteins": int(used.sum()), "n_classes": len(classes), "left_out": int((~used).sum())}
-            yield EvaluatorOutput(params.model_dump(), metrics, details=details, tables=tables)
+            details = {
+                "n_proteins": int(used.sum()),
+                "n_classes": len(classes),
+                "left_out": int((~used).sum()),
+                "interval": "jackknife of silhouettes over proteins within class; the proteins that each is compared with are given",
+            }
+            codes = np.searchsorted(array, labels[used])
+            _, spread, _ = share_spreads(codes, silhouettes, None, len(classes))
+            intervals = {"silhouette": spread.interval(metrics["silhouette"], low=-1, high=1)}
+            yield EvaluatorOutput(params.model_dump(), metrics, intervals, details, tables=tables)
 
 
 def _labelled(obs: pd.DataFrame, params: ClassDistancesParams) -> tuple[np.ndarray, list[str]]:
