@@ -64,6 +64,7 @@ NOT_RUN = {
     "run metrics --dataset rxrx1-organelles": "likewise; tests/test_evaluation_benchmarks.py runs it on others",
     "run postprocessing": "likewise; tests/test_postprocessing.py runs post-processings on others",
     "run label-efficiency": "likewise; tests/test_label_efficiency.py evaluates planted cells",
+    "run transfer": "likewise; tests/test_transfer.py has planted results",
     "run change-profiles": "likewise; reproductions/test_published_changes.py runs it",
     "run yeast-proteome-knn": "likewise; reproductions/test_yeast_proteome.py runs it",
     "run yeast-proteome-screens": "likewise",
