@@ -47,3 +47,8 @@ def test_calibration_has_chance_beside_its_error_and_sets_with_their_worst_class
     tables = of("calibration", draws=20)
     assert "| by chance, kNN" in tables["calibration"]
     assert "| worst class, logistic regression" in tables["conformal"]
+
+
+def test_complementarity_has_the_gain_by_fusion_beside_what_each_knows_alone(of):
+    header = of("complementarity", k=5, beside="raw-pixels")["complementarity"].splitlines()[2]
+    assert "| alone" in header

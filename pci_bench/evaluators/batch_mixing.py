@@ -67,7 +67,7 @@ class BatchMixing(Evaluator):
         "mixing",
         key=("batch",),
         metrics={
-            "mixing": Metric("percent"),
+            "mixing": Metric(decimals=2),
             "accepted": Metric("percent"),
             "accepted_null": Metric("percent"),
             "ilisi": Metric(decimals=2),
