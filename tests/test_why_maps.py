@@ -128,6 +128,12 @@ def test_a_covered_crop_differs_in_its_patch_alone_which_has_the_mean(fill):
     np.testing.assert_array_equal(covered[5:].crops([2], rescale="raw")[0], after[7])
 
 
+def test_a_patch_of_a_crop_of_integers_is_an_integer():
+    crops = np.random.default_rng(3).integers(0, 256, (2, 2, 12, 12), dtype=np.uint8)
+    after = 255 * occluded(make_cells(crops=crops), Occlusion(4, 4)).crops(slice(None), rescale="raw")
+    np.testing.assert_allclose(after, np.rint(after), atol=1e-4)
+
+
 def central_differences(function, crop, own, other, mean, scale, pixels, step=1e-6):
     """Return the derivatives of the margin by some pixels."""
 

@@ -9,7 +9,7 @@ from typing import Literal
 
 import numpy as np
 
-from pci_bench.data.cells import Cells
+from pci_bench.data.cells import Cells, as_raw
 from pci_bench.data.changes import CropChange, changed
 
 Fill = Literal["border", "mean"]
@@ -40,7 +40,8 @@ class Occlusion(CropChange):
     patch, stride
         The patch's side, and the distance between neighbouring patches, in pixels.
     fill
-        ``"border"``: the mean of the crop's outermost pixels; ``"mean"``: the mean of the crop. Of each channel.
+        ``"border"``: the mean of the crop's outermost pixels; ``"mean"``: the mean of the crop. Of each channel, to the nearest
+        value that the crops can hold where they are stored as integers.
     """
 
     patch: int = 8
@@ -51,7 +52,7 @@ class Occlusion(CropChange):
     @property
     def name(self) -> str:
         """What is done and how much."""
-        return f"occlusion by patches of {self.patch} every {self.stride} pixels with the {self.fill}'s mean"
+        return f"patches of {self.patch} every {self.stride} pixels covered, {self.fill}"
 
     def crops(self, cells: Cells, positions: np.ndarray) -> np.ndarray:
         """Return raw crops (b, channels, rows, columns), the cells' places being in turn those of :func:`places`."""
@@ -61,6 +62,8 @@ class Occlusion(CropChange):
         if self.fill == "border":
             outermost[1:-1, 1:-1] = False
         values = crops[:, :, outermost].mean(axis=2, dtype=np.float64)
+        if cells.dtype.kind == "u":
+            values = as_raw(np.rint(np.iinfo(cells.dtype).max * values).astype(cells.dtype))
         for crop, value, position in zip(crops, values, positions, strict=True):
             row, column = corners[position % len(corners)]
             crop[:, row : row + self.patch, column : column + self.patch] = value[:, None, None]
