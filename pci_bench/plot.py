@@ -26,6 +26,7 @@ from pci_bench.reporting.candidates import Candidates, balanced_where_known, lad
 from pci_bench.reporting.figures import classification, embedding
 from pci_bench.reporting.figures import ladder as ladder_figure
 from pci_bench.reporting.headline import headline_k
+from pci_bench.reporting.palette import in_groups
 from pci_bench.reporting.ranking import other_settings
 from pci_bench.runs.evaluation import evaluate
 from pci_bench.runs.results import Result, headline
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
 
     from pci_bench.data.cells import Cells
 
-__all__ = ["accuracy", "confusion", "ladder", "mosaic", "umap"]
+__all__ = ["accuracy", "classes_in_groups", "confusion", "ladder", "mosaic", "umap"]
 
 WIDE = 7.2  # inches
 UMAP = "X_umap"  # where scanpy keeps an embedding
@@ -186,7 +187,14 @@ def confusion(result: Result, *, ax: Axes | None = None) -> Axes:
     return ax
 
 
-def umap(source: AnnData | Result, *, color: str = "label", seed: int = 0, ax: Axes | None = None) -> Axes:
+def umap(
+    source: AnnData | Result,
+    *,
+    color: str = "label",
+    classes: Iterable[str] | None = None,
+    seed: int = 0,
+    ax: Axes | None = None,
+) -> Axes:
     """Return axes with a UMAP, a point for each cell, or for each protein.
 
     Parameters
@@ -196,6 +204,9 @@ def umap(source: AnnData | Result, *, color: str = "label", seed: int = 0, ax: A
         computed one, and which are else embedded by the evaluator ``umap`` with its defaults.
     color
         The obs column of features that gives points their colour; the 24 most frequent values have one. A result has its own.
+    classes
+        Those that are in colour, the others being grey; by default the 24 most frequent. Each has one colour and shape, whichever
+        others are shown, and eight at a time are told apart most easily: :func:`classes_in_groups` makes such groups.
     seed
         The random seed where features are embedded.
     ax
@@ -204,7 +215,7 @@ def umap(source: AnnData | Result, *, color: str = "label", seed: int = 0, ax: A
     Raises
     ------
     UserError
-        For a result without an embedding, or a column that is not there.
+        For a result without an embedding, and for a column or class that is not there.
 
     Examples
     --------
@@ -238,6 +249,13 @@ def umap(source: AnnData | Result, *, color: str = "label", seed: int = 0, ax: A
         text = f"{name or 'features'}, {source.n_obs:,} cells, by {color}"
     labels = table["label"].to_numpy(str)
     styles = embedding.looks(labels)
+    if classes is not None:
+        shown = [classes] if isinstance(classes, str) else list(classes)
+        if unknown := [name for name in shown if name not in styles]:
+            raise UserError(
+                f"There is no class '{unknown[0]}' among those with a colour: {', '.join(styles) or 'none'}."
+            )
+        styles = {name: look for name, look in styles.items() if name in shown}
     ax = ax or _new_axes(6.4, max(4.2, 0.155 * (len(styles) + 3)))
     embedding.draw_points(ax, table, styles)
     if handles := embedding.legend_handles(labels, styles):
@@ -247,6 +265,30 @@ def umap(source: AnnData | Result, *, color: str = "label", seed: int = 0, ax: A
         )  # fmt: skip
     ax.set_title(plot_text(text), loc="left", fontsize=9.5)
     return ax
+
+
+def classes_in_groups(source: AnnData | Result, *, color: str = "label") -> list[list[str]]:
+    """Return the classes that :func:`umap` can colour, in groups of at most eight: a picture for each of them shows all.
+
+    Parameters
+    ----------
+    source, color
+        As in :func:`umap`.
+
+    Examples
+    --------
+    >>> import pci_bench
+    >>> intensity = pci_bench.extract("intensity", pci_bench.load_dataset("yeast-sim"))
+    >>> [len(group) for group in classes_in_groups(intensity)]
+    [6, 6, 5]
+    """
+    if isinstance(source, Result):
+        labels = embedding.points_of(source)["label"].to_numpy(str)
+    elif color not in source.obs:
+        raise UserError(f"The features have no column '{color}'. Columns: {', '.join(source.obs)}.")
+    else:
+        labels = obs_strings(source.obs, color)
+    return in_groups(list(embedding.looks(np.asarray(labels, str))))
 
 
 def mosaic(cells: Cells, *, count: int = 24, columns: int = 8, seed: int = 0, ax: Axes | None = None) -> Axes:

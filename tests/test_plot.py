@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
+from anndata import AnnData
 from factories import make_cells, make_features, make_result
 from hypothesis import given
 from hypothesis import strategies as st
@@ -197,6 +198,25 @@ def test_a_result_is_drawn_with_a_colour_for_each_class():
     colours = [to_hex(handle.get_color()) for handle in axes.get_legend().legend_handles]
     assert len(set(colours)) == 3
     assert axes.get_legend().get_texts()[-1].get_text() == "no label"
+
+
+def test_classes_come_in_groups_of_eight_that_together_are_all_and_keep_their_colours():
+    labels = np.array([f"class {i:02d}" for i in range(20) for _ in range(3)])
+    adata = AnnData(np.zeros((60, 2), np.float32), pd.DataFrame({"label": labels}, index=[f"c{i}" for i in range(60)]))
+    adata.obsm["X_umap"] = np.random.default_rng(0).normal(size=(60, 2))
+    groups = plot.classes_in_groups(adata)
+    assert [len(group) for group in groups] == [7, 7, 6]
+    assert sorted(name for group in groups for name in group) == sorted(set(labels))
+    colours = {}
+    for classes in ([name for group in groups for name in group], *groups):
+        legend = plot.umap(adata, classes=classes).get_legend()
+        named = {t.get_text(): h.get_color() for t, h in zip(legend.get_texts(), legend.legend_handles, strict=True)}
+        others = 20 - len(classes)
+        assert (f"{others} others" in named) == (others > 0)
+        for name in classes:
+            assert colours.setdefault(name, named[name]) == named[name]
+    with pytest.raises(UserError, match="no class 'class 99'"):
+        plot.umap(adata, classes=["class 99"])
 
 
 def test_without_an_embedding_or_a_column_there_is_nothing_to_draw():
