@@ -16,7 +16,8 @@ import tifffile
 import zarr
 from PIL import Image
 
-from pci_bench.acquisition.images import ImageDescription, all_files, describe_image, list_images, read_plane
+from pci_bench.acquisition.image_folders import all_files, list_images
+from pci_bench.acquisition.images import ImageDescription, describe_image, read_plane
 from pci_bench.errors import UserError
 
 ROWS, COLUMNS = 11, 7

@@ -12,7 +12,8 @@ from typing import Protocol
 import numpy as np
 
 from pci_bench.acquisition.archives import Archive
-from pci_bench.acquisition.images import all_files, is_readable, unlike_shown, unlike_shown_tiff
+from pci_bench.acquisition.image_files import unlike_shown, unlike_shown_tiff
+from pci_bench.acquisition.image_folders import all_files, is_readable
 from pci_bench.api.registry import natural_key
 from pci_bench.data.cells import Channel, as_float32
 from pci_bench.errors import UserError

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pci_bench.acquisition.images import list_images
+from pci_bench.acquisition.image_folders import list_images
 from pci_bench.acquisition.layout import NOT_OF_A_FIELD, Layout
 from pci_bench.acquisition.pattern import Pattern, filled_in
 from pci_bench.api.registry import natural_key

@@ -14,7 +14,8 @@ import numpy as np
 
 from pci_bench.acquisition.fields import FoundFields, find_fields
 from pci_bench.acquisition.file_names import Naming, naming_of, values_of
-from pci_bench.acquisition.images import READABLE, ImageDescription, describe_image, list_images, read_plane
+from pci_bench.acquisition.image_folders import READABLE, list_images
+from pci_bench.acquisition.images import ImageDescription, describe_image, read_plane
 from pci_bench.acquisition.layout import NOT_OF_A_FIELD, Layout, layout_of
 from pci_bench.acquisition.spatial_data import elements
 from pci_bench.errors import UserError

@@ -128,7 +128,7 @@ class CyclopsWT2(FetchedScreen):
 
     def _layout_of(self, plates: Sequence[str]) -> tuple[dict[str, Any], int]:
         """Return the first known layout that fits files of the plates, and how many fields it finds."""
-        from pci_bench.acquisition.images import list_images
+        from pci_bench.acquisition.image_folders import list_images
 
         for content in declared()["layouts"]:
             layout = content | {"root": "."}

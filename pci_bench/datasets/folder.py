@@ -14,7 +14,7 @@ from pci_bench.acquisition.crop_files import (
     read_plane,
 )
 from pci_bench.acquisition.crop_tables import channel_suffixes, with_cell_table
-from pci_bench.acquisition.images import READABLE
+from pci_bench.acquisition.image_folders import READABLE
 from pci_bench.api.dataset import Dataset, register_dataset
 from pci_bench.data.cells import OBS_COLUMNS, DatasetMeta
 from pci_bench.errors import UserError
