@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
+import tomllib
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from PIL import Image
 
 from pci_bench.acquisition.fields import find_fields
 from pci_bench.acquisition.file_names import naming_of, values_of
-from pci_bench.acquisition.layout import read_layout
+from pci_bench.acquisition.layout import layout_of, read_layout
 from pci_bench.acquisition.pattern import Pattern
 from pci_bench.acquisition.proposal import propose_layout, write_proposal
 from pci_bench.errors import UserError
@@ -321,3 +322,15 @@ def test_no_folder_and_no_image_are_refused(tmp_path, capsys, monkeypatch):
     (tmp_path / "notes.txt").touch()
     refused(call(capsys, monkeypatch, "data", "layout", tmp_path / "none"), "does not exist")
     refused(call(capsys, monkeypatch, "data", "layout", tmp_path), "There is no image below", "OME-Zarr")
+
+
+def test_a_proposal_says_how_cells_get_labels_and_is_a_layout_where_that_is_done(tmp_path):
+    for line, site in itertools.product(("HeLa", "U2OS"), "12"):
+        for channel in ("DAPI", "GFP"):
+            (tmp_path / line).mkdir(exist_ok=True)
+            tifffile.imwrite(tmp_path / line / f"s{site}_{channel}.tif", np.zeros((64, 64), np.uint16))
+    proposal = propose_layout(tmp_path)
+    (hint,) = [text for text in proposal.toml.splitlines() if text.startswith("# label = ")]
+    layout = layout_of(tomllib.loads(proposal.toml.replace(hint, hint.removeprefix("# "))), "with labels")
+    assert layout.obs["label"] == "{experiment}"
+    assert proposal.values["experiment"] == ["HeLa", "U2OS"]

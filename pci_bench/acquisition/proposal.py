@@ -378,8 +378,11 @@ def _toml(
         obs["well"] = "{row}{column}"
     if {"experiment", "plate"} <= set(values):
         obs["plate"] = "{experiment}-{plate}"
-    if obs:
-        lines += ["", "[obs]", *(f"{name} = {_text(text)}" for name, text in obs.items())]
+    parts = [name for name in values if name not in NOT_OF_A_FIELD]
+    lines += ["", "[obs]", *(f"{name} = {_text(text)}" for name, text in obs.items())]
+    lines.append(
+        f"# label = {_text('{' + (parts[0] if parts else 'NAME') + '}')}  # what cells are told apart by, where names say it; else a CSV: [labels] file, on"
+    )
     segmented = channels[1] if len(channels) > 1 else channels[0]
     guess = "  # a guess, as above" if len(channels) > 1 else ""
     lines += ["", "[segment]"]

@@ -14,6 +14,8 @@ from pci_bench.cli.terminal import err, out, say, show, show_list
 from pci_bench.errors import UserError
 from pci_bench.system.progress import ConsoleProgress
 
+NOT_CUT = 6  # fields that the table names
+
 
 @data_app.command("list")
 def data_list(plugin: PluginOption = None) -> None:
@@ -201,7 +203,10 @@ def data_prepare(
     )
     table = prepared.joined
     rows = [("fields of view", f"{len(prepared.parts):,}", "")]
-    rows += [("  not cut", field, reason) for field, reason in prepared.left_out.items()]
+    left_out = list(prepared.left_out.items())
+    rows += [("  not cut", field, reason) for field, reason in left_out[:NOT_CUT]]
+    if len(left_out) > NOT_CUT:
+        rows.append(("", f"{len(left_out) - NOT_CUT:,} more", "on the page that is named below"))
     rows.append(("objects", f"{len(table.objects):,}", ""))
     rows += [("  dropped", f"{count:,}", reason) for reason, count in table.drops().items()]
     rows.append(("cells", f"{len(table.obs):,}", f"in {table.obs['image'].nunique():,} images"))
@@ -213,6 +218,12 @@ def data_prepare(
     page = write_quality_page(prepared_folder(name) / "qc.html", cells, prepared, str(file))
     say(f"Fields, objects and reasons as tables: {prepared_folder(name)}")
     say(f"Quality control, to be opened in a browser: {page}")
+    if "label" in cells.obs and (cells.obs["label"].astype("string").fillna("") != "").any():
+        say(f"Next: pci-bench run knn --dataset {name}")
+    else:
+        say(
+            "Cells have no labels yet, which benchmarks compare: give them some by [obs] label or by [labels] in the layout, and run this again."
+        )
 
 
 @data_app.command("remove")

@@ -71,7 +71,10 @@ def classes_unavailable_reason(obs: pd.DataFrame, dataset: DatasetProvenance) ->
     """Return why the cells have no labels to tell apart, or None."""
     name = dataset.display_name
     if "label" not in obs or (codes := obs_codes(obs, "label")).max(initial=-1) < 0:
-        return f"{name} has no labels. Give every image a label (for folder:PATH, a column 'label' in PATH/images.csv; for profiles:FILE, ?label=COLUMN)"
+        return (
+            f"{name} has no labels. Give every image a label: for folder:PATH, a column 'label' in PATH/images.csv; for profiles:FILE, "
+            '?label=COLUMN; for what `data prepare` cuts, label = "{NAME}" under [obs] of its layout, or a CSV under [labels]'
+        )
     if len(np.unique(codes[codes >= 0])) < 2:
         return f"all labelled cells of {name} have one label; classification needs at least two classes"
     return None
