@@ -71,9 +71,9 @@ class Heartbeat:
     def sentence(self, elapsed: float) -> str:
         """Return how far the stage is after some seconds."""
         if not self._total or not self._done:
-            return f"  {self._title}: {duration(elapsed)} so far"
+            return f"  {self._title}: {spent(elapsed)} so far"
         left = (self._total - self._done) * elapsed / self._done
-        return f"  {self._title}: {self._done:,} of {self._total:,}, {duration(elapsed)}, about {duration(left)} left"
+        return f"  {self._title}: {self._done:,} of {self._total:,}, {spent(elapsed)}, about {duration(left)} left"
 
     def _beat(self) -> None:
         started = time.perf_counter()
@@ -100,6 +100,17 @@ def duration(seconds: float) -> str:
     if seconds < 90:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def spent(seconds: float) -> str:
+    """Return a time that has gone by in words, so that no two of a minute are the same.
+
+    >>> spent(20), spent(150), spent(1500)
+    ('20 s', '2 min 30 s', '25 min')
+    """
+    if 90 <= seconds < 600:
+        return f"{int(seconds) // 60} min {int(seconds) % 60} s"
+    return duration(seconds)
 
 
 class ConsoleProgress(Progress):
