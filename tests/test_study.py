@@ -99,6 +99,93 @@ def test_the_share_of_the_gap_to_the_supervised_row_follows_from_the_three_numbe
     )
 
 
+def measured(name: str, evaluator: str, params: dict[str, object], metrics: dict[str, float], **units: str) -> Result:
+    """A result of another evaluator, with intervals of 0.01 about every number."""
+    return make_result(
+        features={"name": name},
+        evaluator={
+            "name": evaluator,
+            "title": evaluator,
+            "params": params,
+            "headline": next(iter(metrics)),
+            "metrics": {
+                m: {"unit": unit.removesuffix("-less"), "higher_is_better": not unit.endswith("-less")}
+                for m, unit in units.items()
+            },
+        },
+        metrics=metrics,
+        intervals={m: [v - 0.01, v + 0.01] for m, v in metrics.items()},
+    )
+
+
+def test_of_each_nuisance_it_is_said_who_knows_most_and_least_of_it():
+    rows = {
+        ("pci-conv4", "plate"): 0.3,
+        ("designed", "plate"): 0.1,
+        ("pci-conv4", "image"): 0.05,
+        ("designed", "image"): 0.2,
+    }
+    results = [
+        measured(name, "nuisance-probe", {"target": target}, {"excess": value}, excess="percent-less")
+        for (name, target), value in rows.items()
+    ]
+    plate, image = (c.text for c in conclusions("confounders", results))
+    assert plate.startswith("The plate is told best by pci-conv4, 30.0 [29.0, 31.0] points above")
+    assert plate.endswith("least by designed, 10.0 [9.0, 11.0].")
+    assert image.startswith("The image is told best by designed")
+
+
+def test_a_bare_agreement_of_clusters_that_names_another_winner_is_said_so():
+    def clustered(name: str, nmi: float, null: float) -> Result:
+        metrics = {"nmi_excess": nmi - null, "nmi": nmi, "nmi_null": null}
+        return measured(name, "clustering-agreement", {"resolution": 1.0}, metrics)
+
+    said = texts([clustered("designed", 0.5, 0.05), clustered("raw-pixels-of-mine", 0.55, 0.2)])
+    assert "beyond" not in said
+    assert said.startswith(
+        "Clusters agree best with labels for designed: normalised mutual information 0.500, of which 0.050 is what shuffled"
+    )
+    assert said.endswith("The bare value would have named raw-pixels-of-mine.")
+
+
+def test_sets_that_do_not_hold_the_truth_as_often_as_promised_are_counted_where_groups_are_new():
+    def calibrated(exclude: str, coverage: float) -> Result:
+        metrics = {
+            "brier": 0.4,
+            "ece": 0.12,
+            "ece_null": 0.02,
+            "coverage": coverage,
+            "lowest_class_coverage": coverage - 0.2,
+        }
+        params = {"classifier": "knn", "exclude": exclude, "error": 0.1}
+        return measured(
+            "designed",
+            "calibration",
+            params,
+            metrics,
+            ece="percent",
+            coverage="percent",
+            lowest_class_coverage="percent",
+        )
+
+    said = texts([calibrated("cell", 0.9), calibrated("plate", 0.71)])
+    assert "By knn, other plates only: designed has the best Brier score" in said
+    assert "Its calibration error is 12.0 %, where 2.0 % is chance alone" in said
+    assert "for 90 % of cells hold it for 71.0 [70.0, 72.0] %, and for 51.0 % of the worst class" in said
+
+
+def test_a_gain_by_fusion_that_may_be_none_is_said_to_be_none():
+    def with_gain(name: str, gain: float) -> Result:
+        return measured(
+            name, "complementarity", {"beside": "intensity", "exclude": "plate"}, {"gain": gain}, gain="percent"
+        )
+
+    assert "designed gains most from intensity at its side, 3.0 [2.0, 4.0] points" in texts(
+        [with_gain("designed", 0.03), with_gain("pci-conv4", 0.01)]
+    )
+    assert "cannot be told from nothing" in texts([with_gain("designed", 0.005)])
+
+
 def test_a_part_that_cannot_be_run_is_said_and_the_others_go_on(two_parts, tmp_path):
     made = study("toy-yeast", quick=True, out=tmp_path)
     assert [bool(p.output) for p in made.parts] == [True, False]

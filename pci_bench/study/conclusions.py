@@ -14,7 +14,11 @@ from pci_bench.reporting.palette import FAMILIES, family
 from pci_bench.reporting.tables.ranking import Kind, kind_of
 from pci_bench.runs.ladder import Ladder, ladders
 from pci_bench.runs.paired import paired_difference
+from pci_bench.runs.rank_changes import RankChanges
 from pci_bench.runs.results import Result, metric_of
+from pci_bench.system.text import enumerated
+
+AXIS = ("postprocess", "scale")  # parameters in which results of one order differ
 
 
 @dataclass(frozen=True)
@@ -49,6 +53,8 @@ def ranked(results: Sequence[Result]) -> list[str]:
 
 def classified(results: Sequence[Result]) -> list[str]:
     """Return the ranking, what strictness costs whom, and where paired cell inpainting and the supervised reference stand."""
+    if any("postprocess" in r.evaluator.params for r in results):
+        return postprocessed(results)
     evaluation = Evaluation.of(results)
     if evaluation is None:
         return []
@@ -193,6 +199,75 @@ def distorted(results: Sequence[Result]) -> list[str]:
     ]
 
 
+def postprocessed(results: Sequence[Result]) -> list[str]:
+    """Return which feature set is best under each post-processing, and how many change places so that both orders can be told."""
+    first = {n: v for n, v in results[0].evaluator.params.items() if n not in AXIS}
+    chosen = [
+        r for r in results if _competes(r) and {n: v for n, v in r.evaluator.params.items() if n not in AXIS} == first
+    ]
+    changes = RankChanges.of(chosen)
+    if len(changes.features) < 2 or len(changes.postprocessings) < 2:
+        return []
+    best: dict[str, list[str]] = {}
+    for postprocess in changes.postprocessings:
+        ranks = changes.ranks(postprocess)
+        best.setdefault(min(ranks, key=lambda name: ranks[name]), []).append(postprocess)
+    if len(best) == 1:
+        said = f"{next(iter(best))} is best under all {len(changes.postprocessings)} post-processings."
+    else:
+        said = "The best feature set depends on the post-processing: " + "; ".join(
+            f"{name} with {enumerated(under)}" for name, under in best.items()
+        )
+        said += "."
+    agreements = {p: changes.agreement(p) for p in changes.postprocessings[1:]}
+    taus = {p: a.tau for p, a in agreements.items() if a.tau is not None}
+    separably = sum(a.separably_exchanged for a in agreements.values())
+    if taus:
+        least = min(taus, key=lambda p: taus[p])
+        said += f" The order differs most with {least} (Kendall's tau {taus[least]:.2f})"
+        said += (
+            f"; {separably} exchanges of two feature sets are such that both orders can be told."
+            if separably
+            else "; no exchange of two feature sets can be told under both."
+        )
+    return [said]
+
+
+def calibrated(results: Sequence[Result]) -> list[str]:
+    """Return, where groups are new, who is best by a proper score, and whether sets hold the truth as often as they promise."""
+    strictest = ladder_of(results)[-1]
+    said = []
+    for classifier in dict.fromkeys(str(r.evaluator.params["classifier"]) for r in results):
+        of_it = [r for r in results if r.evaluator.params["classifier"] == classifier and Candidates.of(r) == strictest]
+        chosen = [r for r in of_it if _competes(r)]
+        if not chosen:
+            continue
+        best = best_of(chosen, "brier")
+        m, text = best.metrics, metric_of(best, "ece").text
+        promised = 1 - float(best.evaluator.params.get("error", 0.1))
+        said.append(
+            f"By {classifier}, {strictest.words}: {best.features.full_name} has the best Brier score, {_number(best, 'brier')}. Its calibration error is "
+            f"{text(m['ece'])} %, where {text(m['ece_null'])} % is chance alone; sets that should hold the truth for {100 * promised:.0f} % of cells hold it for "
+            f"{_number(best, 'coverage')} %, and for {text(m['lowest_class_coverage'])} % of the worst class."
+        )
+    return said
+
+
+def fused(results: Sequence[Result]) -> list[str]:
+    """Return, for every other feature set, which gains most from it, and whether that gain can be told from none."""
+    said = []
+    for beside in dict.fromkeys(str(r.evaluator.params["beside"]) for r in results):
+        chosen = [r for r in results if r.evaluator.params["beside"] == beside and _competes(r)]
+        if not chosen:
+            continue
+        most = best_of(chosen, "gain")
+        low = most.intervals.get("gain", (0.0, 0.0))[0]
+        gain = f"{_number(most, 'gain')} points over the better of the two"
+        knows = f"{most.features.full_name} gains most from {beside} at its side, {gain}"
+        said.append(f"{knows}." if low > 0 else f"{knows}, which cannot be told from nothing.")
+    return said
+
+
 def best_of(results: Sequence[Result], metric: str, *, reverse: bool = False) -> Result:
     """Return the best result by a metric, or the worst; of equal ones the first name."""
     sign = (1 if metric_of(results[0], metric).higher_is_better else -1) * (-1 if reverse else 1)
@@ -246,4 +321,6 @@ SENTENCES: dict[str, Callable[[Sequence[Result]], list[str]]] = {
     "nuisance-probe": probed,
     "background-swap": swapped,
     "robustness": distorted,
+    "calibration": calibrated,
+    "complementarity": fused,
 }
