@@ -17,6 +17,7 @@ import pci_bench
 from pci_bench import Channel, UserError
 from pci_bench.features.columns import COLUMNS, described_columns
 from pci_bench.features.files import read_features, write_features
+from pci_bench.statistics.postprocessing import robust_z_scores, sphering
 
 OPTIONAL = "not installed: pip install 'pci-bench[ecosystem]'"
 
@@ -294,3 +295,14 @@ def test_copairs_scores_our_features_by_their_labels(tmp_path):
         others = np.arange(len(label)) != row
         expected = average_precision_score(label[others] == label[row], similarity[row, others])
         assert np.isclose(scored["average_precision"].iloc[row], expected, atol=1e-5)
+
+
+def test_sphering_and_robust_z_scores_are_pycytominers():
+    transform = pytest.importorskip("pycytominer.operations.transform", reason=OPTIONAL)
+    rng = np.random.default_rng(0)
+    values = rng.normal(size=(500, 20)) @ rng.normal(size=(20, 20)) + 3
+    frame = pd.DataFrame(values)
+    sphered = transform.Spherize(method="ZCA-cor", return_numpy=True).fit(frame).transform(frame)
+    assert np.allclose(sphering(values).apply(values), sphered, atol=1e-10)
+    robust = transform.RobustMAD().fit(frame).transform(frame).to_numpy()
+    assert np.allclose(robust_z_scores(values).apply(values), robust, atol=1e-10)
