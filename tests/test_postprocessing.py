@@ -137,6 +137,12 @@ def test_steps_are_done_in_their_order_and_provenance_says_so(values):
     assert Provenance.of(adata).features.postprocess == "z-score:plate+l2"
 
 
+def test_none_leaves_features_as_they_are_so_that_they_are_standardised(values):
+    adata = table(values)
+    assert postprocess(adata, "none") is adata
+    assert Provenance.of(adata).features.postprocess == ""
+
+
 def test_changed_cells_are_mapped_as_the_evaluated_ones_were(values):
     adata = table(values)
     fitted = Postprocessing.parse("z-score:plate").fitted(adata)

@@ -72,6 +72,7 @@ def explain(
             pair[0].evaluator.name == "loo-knn",
             pair[0].evaluator.params.get("k") == usual,
             not pair[0].evaluator.params.get("subset"),
+            "postprocess" not in pair[0].evaluator.params,
             Candidates.of(pair[0]).strictness,
         ),
     )

@@ -233,6 +233,8 @@ class FittedPostprocessing:
         from anndata import AnnData as Table
         from pandas import DataFrame, Index
 
+        if not self.postprocessing.steps:
+            return adata
         values = _finite(adata)
         for step, maps in zip(self.postprocessing.steps, self.maps, strict=True):
             values = _applied(step, maps, values, adata.obs)
@@ -283,7 +285,7 @@ def postprocessings(declared: str | Sequence[str]) -> list[Postprocessing]:
 
 
 def postprocess(adata: AnnData, text: str) -> AnnData:
-    """Return features post-processed, fitted on the same cells.
+    """Return features post-processed, fitted on the same cells; as they are for ``"none"``.
 
     Parameters
     ----------

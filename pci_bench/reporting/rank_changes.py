@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from pci_bench.features.names import without_seed
+from pci_bench.features.names import seeds_of
 from pci_bench.reporting.candidates import Candidates, balanced_where_known, ladder_of
 from pci_bench.reporting.headline import headline_k
 from pci_bench.runs.rank_changes import RankChanges
@@ -18,10 +18,10 @@ def changes_of(results: Sequence[Result]) -> Iterator[tuple[str, RankChanges]]:
     differ in nothing but the seed of their weights the first.
     """
     by_settings: dict[tuple[str, str, tuple[tuple[str, str], ...]], list[Result]] = {}
-    seeds: dict[tuple[str, str], str] = {}
+    seeds: dict[tuple[str, tuple[str, bool]], str] = {}
     for result in balanced_where_known(results):
         features = result.features.full_name
-        if seeds.setdefault((result.dataset.name, without_seed(features)), features) == features:
+        if seeds.setdefault((result.dataset.name, seeds_of(features)), features) == features:
             key = (result.dataset.name, result.evaluator.name, _settings(result))
             by_settings.setdefault(key, []).append(result)
     for (dataset, evaluator, settings), group in by_settings.items():

@@ -15,6 +15,7 @@ from pci_bench.errors import UserError
 from pci_bench.evaluators.knn import LooKnnParams, neighbours_of
 from pci_bench.features.extraction import ExtractionOptions, compute_features
 from pci_bench.features.names import parse
+from pci_bench.features.postprocessing import NONE, postprocess
 from pci_bench.runs.paired import joined
 from pci_bench.runs.results import Result, parameters, training_variance
 from pci_bench.statistics.disagreement import OUTCOMES, drawn_examples, outcome_counts, outcomes
@@ -218,7 +219,9 @@ def _computed(result: Result, cells: Cells | str, names: Sequence[str]) -> tuple
         return None, run_again
     if isinstance(features, Skipped):
         return None, run_again
-    table = neighbours_of(features, LooKnnParams(**result.evaluator.params), names)
+    params = dict(result.evaluator.params)
+    features = postprocess(features, params.pop("postprocess", NONE))
+    table = neighbours_of(features, LooKnnParams(**params), names)
     assert result.predictions is not None
     stored = result.predictions.set_index("cell")["predicted"].astype(str)
     if not (stored.loc[table["cell"]].to_numpy() == table["predicted"].to_numpy(str)).all():
