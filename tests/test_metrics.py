@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from factories import make_features
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, confusion_matrix, f1_score, recall_score
 from sklearn.preprocessing import StandardScaler
 
+from pci_bench import evaluate
 from pci_bench.statistics.metrics import (
     classification_metrics,
     classification_spreads,
@@ -210,3 +212,18 @@ def test_names_of_groups_and_order_of_cells_change_nothing():
     order = np.random.default_rng(1).permutation(200)
     other = classification_spreads(labels[order], predicted[order], (groups * 17 - 5)[order], 4)[0]["macro_f1"]
     assert other.variance == pytest.approx(first.variance)
+
+
+@pytest.mark.parametrize("evaluator", ["loo-knn", "logistic-regression", "random-forest", "argmax"])
+def test_every_classifier_reports_the_macro_f1_of_its_predictions(evaluator):
+    rng = np.random.default_rng(0)
+    labels, images = rng.integers(0, 3, 90), rng.integers(0, 9, 90)
+    values = rng.normal(size=(90, 3)) + 1.5 * np.eye(3)[labels]
+    adata = make_features(values, label=[f"c{i}" for i in labels], image=[f"i{i}" for i in images])
+    adata.var_names = ["c0", "c1", "c2"]
+    params = {} if evaluator == "argmax" else {"exclude": "image"}  # whose metrics are of all held-out cells together
+    params |= {"trees": 10} if evaluator == "random-forest" else {}
+    (result,) = evaluate(evaluator, adata, **params)
+    table = result.predictions.astype(str)
+    assert result.metrics["macro_f1"] == pytest.approx(f1_score(table["label"], table["predicted"], average="macro"))
+    assert result.intervals["macro_f1"][0] < result.metrics["macro_f1"] < result.intervals["macro_f1"][1]

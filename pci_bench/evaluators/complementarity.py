@@ -78,7 +78,7 @@ class Complementarity(Evaluator):
             **{name: Metric(decimals=2) for name in ("jaccard", "weight")},
         },
         order_invariant=True,
-        needs=("extractor",),
+        needs=("cells",),
         training_variance=LEARNED_BY_NEIGHBOURS,
     )
     Params = ComplementarityParams
