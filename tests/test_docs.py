@@ -62,6 +62,8 @@ NOT_RUN = {
     "data get yeast-proteome": "likewise",
     "run bbbc021-moa": "likewise",
     "run metrics --dataset rxrx1-organelles": "likewise; tests/test_evaluation_benchmarks.py runs it on others",
+    "run calibration --dataset rxrx1-organelles": "likewise",
+    "run complementarity --dataset rxrx1-organelles": "likewise",
     "run postprocessing": "likewise; tests/test_postprocessing.py runs post-processings on others",
     "run label-efficiency": "likewise; tests/test_label_efficiency.py evaluates planted cells",
     "run transfer": "likewise; tests/test_transfer.py has planted results",
