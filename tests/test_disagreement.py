@@ -164,6 +164,17 @@ def test_the_page_shows_crops_and_the_neighbours_that_voted_and_a_command_writes
     )
 
 
+def test_neighbours_of_post_processed_features_are_those_that_voted(run):
+    _, cells, _ = run
+    features = pci_bench.extract("raw-pixels", cells)
+    (processed,) = pci_bench.evaluate("loo-knn", features, postprocess="l2")
+    stored = processed.tables[NEIGHBOURS]
+    name = stored["cell"].iloc[0]
+    lists, reason = neighbours(processed, cells, [name])
+    assert reason == ""
+    assert [n for n, _ in lists[name]] == stored.loc[stored["cell"] == name, "neighbour"].tolist()
+
+
 def test_features_that_are_no_longer_those_evaluated_show_only_what_the_result_brought_along(run):
     _, cells, results = run
     one, _ = pairs_of(results, "intensity", "raw-pixels")[0]

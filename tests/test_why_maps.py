@@ -204,6 +204,8 @@ def test_all_feature_sets_show_the_same_cells_and_only_networks_have_gradients()
     assert 2 <= len(shown[0]) <= 4
     assert len(set(results[0].tables["examples"]["label"])) == 2
     assert [set(r.metrics) for r in results] == [{"centre", "gradient_centre", "cells"}, {"centre", "cells"}]
+    processed = maps_of(cells, "pci-conv4@yeast-sim", patch=32, stride=32, classes=2, postprocess="pca4")
+    assert set(processed.metrics) == {"centre", "cells"}  # the network does not give these features
     ((stem, figure),) = why_maps_figures(results)
     assert stem == "why-planted"
     panels = [axes.get_title() for axes in figure.axes[:6]]

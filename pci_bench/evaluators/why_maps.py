@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
 EXAMPLES = "examples"
 CROPS_AT_A_TIME = 4096
+SAME = 1e-3  # of the largest value: sums of another order differ by less
 
 
 class WhyMapsParams(pydantic.BaseModel):
@@ -66,6 +67,17 @@ class Gradients(NamedTuple):
     function: TorchFunction
     rescale: Rescale
 
+    def give(self, crops: Cells, chosen: np.ndarray, values: np.ndarray) -> bool:
+        """Return whether the network gives the features (n, d) of some cells, which those that were post-processed are not."""
+        import torch
+
+        with torch.inference_mode():
+            found = self.function(torch.from_numpy(crops.crops(chosen, rescale=self.rescale))).numpy()
+        expected = values[chosen]
+        return found.shape == expected.shape and bool(
+            np.abs(found - expected).max(initial=0) <= SAME * np.abs(expected).max(initial=0)
+        )
+
 
 @register_evaluator("why-maps")
 class WhyMaps(Evaluator):
@@ -75,7 +87,7 @@ class WhyMaps(Evaluator):
     standardised features, among unchanged cells; it is positive where the nearest neighbour is right. *Occlusion*: a patch of all channels is set
     to the mean of the crop's outermost pixels, features are computed anew, and what the margin loses by it is the patch's contribution
     (Zeiler and Fergus 2014, doi 10.1007/978-3-319-10590-1_53); a pixel has the mean over the patches that cover it. Positive parts
-    speak for the own class, negative ones for another. *Gradient*, for networks that torch can differentiate: the absolute derivative of the margin by each
+    speak for the own class, negative ones for another. *Gradient*, for networks whose features are not post-processed: the absolute derivative of the margin by each
     pixel that the network is given, added over channels (Simonyan, Vedaldi and Zisserman 2014, arXiv 1312.6034).
 
     Of each of the most frequent classes there are two cells, the same for every feature set: in a seeded draw the first whose nearest
@@ -195,7 +207,7 @@ def _output(
     )
     lost = unchanged.margin[:, None] - without.margin.reshape(len(chosen), len(corners))
     maps = {"occlusion": [spread_over_pixels(row, corners, params.patch, crops.crop_shape) for row in lost]}
-    if gradients is not None:
+    if gradients is not None and gradients.give(crops, chosen, cells.values):
         maps["gradient"] = _gradient_maps(cells, crops, chosen, reference, unchanged, gradients)
     units = np.unique(obs_images(cells)[chosen], return_inverse=True)[1]
     metrics, intervals = {}, {}
