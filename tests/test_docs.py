@@ -99,6 +99,8 @@ SHORTENED = {
     "run human-multilocalization": ["--features", "pci-conv3"],
     "run human-proteome": ["--features", "intensity"],
     "run inpainting": ["--dataset", "human-sim", "--set", "pairs=20", "--set", "labels=2"],
+    "run robustness": ["--dataset", "yeast-sim", "--features", "intensity", "--limit", "150", "--set", "steps=1"],
+    "run why-maps": ["--dataset", "yeast-sim", "--features", "intensity", "--limit", "150", "--set", "classes=2"],
     "train pci": ["--epochs", "1", "--width", "0.1", "--batch", "4"],
 }
 PLUG_IN = re.compile(r'"""(\w+\.py): ')  # a block of Python that is a file of its own
