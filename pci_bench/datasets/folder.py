@@ -41,7 +41,7 @@ OPTIONS = ("protein", "markers", "floor", "confounder")
 
 @register_dataset("folder", argument="PATH")
 class FolderDataset(Dataset):
-    """Your own crops, in ``PATH/<image>/<anything><channel suffix>.<tif|png|…>``, with labels in ``PATH/images.csv`` or ``cells.csv``.
+    """Your own crops: ``PATH/<image>/<anything><channel suffix>.<tif|png|…>``, with labels in ``PATH/images.csv`` or ``cells.csv``.
 
     Suffixes are found by themselves: ``_gfp`` with ``_rfp`` or ``_bf``, ``_green`` with ``_blue`` and ``_red`` (human: marker
     floor 0.05), else two to eight endings that every crop has, such as ``_dna`` and ``_actin``; where there are none, every
