@@ -242,6 +242,12 @@ def extract(
     dataset: Annotated[str, typer.Option(help="The dataset.")],
     out_file: Annotated[Path, typer.Option("--out", help="F.h5ad, F.parquet, F.csv or F.npz.")],
     limit: Annotated[int | None, typer.Option(help="A seeded, stratified subset of about this many cells.")] = None,
+    shard: Annotated[
+        str | None,
+        typer.Option(
+            help="Compute one share of the cells, as 2/8 in a job array; `pci-bench join` puts them together."
+        ),
+    ] = None,
     seed: SeedOption = 0,
     device: DeviceOption = "auto",
     workers: WorkersOption = None,
@@ -255,16 +261,22 @@ def extract(
     from pci_bench.data.cells import subsample
     from pci_bench.features.extraction import extract as extracted
     from pci_bench.features.files import KINDS, write_features
+    from pci_bench.features.shards import Shard
 
     check_limit(limit)
     check_workers(workers)
     if out_file.suffix.lower() not in KINDS:
         raise UserError(f"--out {out_file} ends in '{out_file.suffix}'; features are written to {', '.join(KINDS)}.")
     check_replaceable(out_file)
+    share = None if shard is None else Shard.parse(shard)
+    if share is not None and out_file.suffix.lower() != ".h5ad":
+        raise UserError(f"A shard is written to an .h5ad, which says which it is, and --out is {out_file}.")
     progress = ConsoleProgress(err)
     cells = load_dataset(dataset, progress=progress)
     if limit is not None:
         cells = subsample(cells, limit, seed)
+    whole = cells
+    cells = cells if share is None else share.cells(cells)
     adata = extracted(
         features,
         cells,
@@ -274,10 +286,27 @@ def extract(
         segmenter=segmenter,
         progress=progress,
     )
-    write_features(adata, out_file)
+    write_features(adata if share is None else share.attach(adata, whole), out_file)
     for note in cells.notes:
         say(f"Note: {note}")
     say(f"{adata.n_obs:,} cells × {adata.n_vars} features: {out_file}")
+
+
+@app.command()
+def join(
+    files: Annotated[list[Path], typer.Argument(help="The files of all shards, in any order.")],
+    out_file: Annotated[Path, typer.Option("--out", help="F.h5ad, F.parquet, F.csv or F.npz.")],
+) -> None:
+    """Put the shards of `extract --shard` together, once all are there."""
+    from pci_bench.features.files import KINDS, write_features
+    from pci_bench.features.shards import joined
+
+    if out_file.suffix.lower() not in KINDS:
+        raise UserError(f"--out {out_file} ends in '{out_file.suffix}'; features are written to {', '.join(KINDS)}.")
+    check_replaceable(out_file)
+    adata = joined(files)
+    write_features(adata, out_file)
+    say(f"{adata.n_obs:,} cells × {adata.n_vars} features of {len(files)} shards: {out_file}")
 
 
 @app.command()
