@@ -428,7 +428,7 @@ def test_no_cells_are_a_sentence(counting, make_cells):
 
 
 @pytest.mark.parametrize(
-    ("options", "sentence"), [({"workers": 0}, "at least 1"), ({"device": "tpu"}, "auto, cpu or cuda")]
+    ("options", "sentence"), [({"workers": 0}, "at least 1"), ({"device": "tpu"}, "auto, cpu, cuda")]
 )
 def test_a_wrong_option_is_a_sentence(counting, make_cells, options, sentence):
     with pytest.raises(UserError, match=sentence):

@@ -78,7 +78,7 @@ SegmenterOption = Annotated[
     str, typer.Option(help="Finds the centre cells where a dataset has no masks and features need them.")
 ]
 SeedOption = Annotated[int, typer.Option(min=0, max=MAX_SEED, help="Random seed.")]
-DeviceOption = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
+DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda, or one of several GPUs: cuda:1.")]
 
 
 class RefreshOption(StrEnum):

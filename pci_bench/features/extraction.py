@@ -48,7 +48,7 @@ class ExtractionOptions:
     Parameters
     ----------
     device
-        ``"auto"``, ``"cpu"`` or ``"cuda"``.
+        ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"cuda:1"``.
     workers
         Processes that share the parts of 4,096 cells; each gets its share of the cores. By default one for networks and
         array functions, and one per core for what is measured crop by crop (in parts of 256 cells).

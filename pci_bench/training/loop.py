@@ -74,7 +74,7 @@ def train(
         Numbers of epochs after which the weights are saved as well, as ``model@NAME-epochN`` and without a card: how features
         change while a network learns is then seen by evaluating them.
     device
-        ``"auto"``, ``"cpu"`` or ``"cuda"``.
+        ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"cuda:1"``.
     progress
         True shows bars and losses in a terminal or notebook; or a progress reporter. By default nothing is shown.
 
@@ -290,6 +290,7 @@ def _precision(wanted: str, device: str) -> Any:
 
     import torch
 
-    if wanted == "bfloat16" or (wanted == "auto" and device == "cuda" and torch.cuda.is_bf16_supported()):
-        return torch.autocast(device, dtype=torch.bfloat16)
+    kind = device.partition(":")[0]
+    if wanted == "bfloat16" or (wanted == "auto" and kind == "cuda" and torch.cuda.is_bf16_supported()):
+        return torch.autocast(kind, dtype=torch.bfloat16)
     return contextlib.nullcontext()

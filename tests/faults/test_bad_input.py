@@ -234,7 +234,11 @@ def test_weights_for_other_channels_keep_out_of_a_published_name(say, cache, tes
         (False, (*RUN, "--limit", "-5"), ["The limit is -5; it must be at least 2 cells."]),
         (False, (*RUN, "--limit", "0"), ["The limit is 0; it must be at least 2 cells."]),
         (False, (*RUN, "--workers", "0"), ["The number of workers is 0; it must be at least 1."]),
-        (False, (*RUN, "--device", "gpu"), ["There is no device 'gpu'. Use auto, cpu or cuda."]),
+        (
+            False,
+            (*RUN, "--device", "gpu"),
+            ["There is no device 'gpu'. Use auto, cpu, cuda or, of several, cuda:0, cuda:1"],
+        ),
         (False, ("extract", "intensity", "--dataset", "toy-yeast", "--out", "f.txt"), ["ends in '.txt'", ".parquet"]),
         (False, ("extract", "intensity", "--dataset", "toy-yeast", "--out", "f.csv", "--limit", "1"), ["limit is 1"]),
         (
