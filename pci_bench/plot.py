@@ -104,7 +104,7 @@ def ladder(
     """Return axes with a line for each feature set, from neighbours among all other cells to the strictest comparison.
 
     A line that falls steeply is of features that know the image, the plate or the class's size better than the biology.
-    Controls, and features that learned labels, are grey and dashed. Vertical lines are 95 % intervals; the dotted line is chance.
+    Controls are thin, grey and broken. Vertical lines are 95 % intervals; grey dashes are chance at each level.
 
     Parameters
     ----------

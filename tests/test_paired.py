@@ -147,3 +147,19 @@ def test_the_command_prints_every_evaluation_that_has_both(tmp_path):
         refused = CliRunner().invoke(app, ["compare-features", *names, "--results", str(tmp_path)])
         assert refused.exit_code == 2 or isinstance(refused.exception, UserError)
         assert sentence in f"{refused.output}{refused.exception}"
+
+
+def test_shares_and_yes_or_no_have_the_same_jackknife_also_where_plates_hold_different_numbers_of_cells():
+    plates = np.repeat(list("pqrstu"), [150, 100, 60, 40, 30, 20])
+    found = []
+    for shares in (False, True):
+        pair = [result(name, drawn(share, seed), images=plates) for name, share, seed in (("x", 0.9, 1), ("y", 0.7, 2))]
+        for one in pair if shares else ():
+            right = (one.predictions["label"] == one.predictions["predicted"]).astype(float)
+            one.predictions["correct"] = right + np.where(np.arange(N) == 0, 1e-9, 0)  # no whole number
+        found.append(pci_bench.paired_difference(*pair).interval)
+    assert found[0] == pytest.approx(found[1], abs=1e-6)
+    gain = drawn(0.9, 1).astype(float) - drawn(0.7, 2)
+    without = [np.mean([gain[(c == LABELS) & (plates != p)].mean() for c in "ab"]) for p in "pqrstu"]
+    half = 2.570582 * np.sqrt(5 / 6 * np.square(without - np.mean(without)).sum())  # Student's t, 5 degrees of freedom
+    assert np.diff(found[0]) / 2 == pytest.approx(half, rel=1e-6)

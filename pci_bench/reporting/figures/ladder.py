@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 WIDTH = 7.2  # inches
 SLOPES = (
-    "Vertical lines: 95 % intervals. Thin broken lines: controls, and features that learned labels. Grey dashes: chance at each level, as "
+    "Vertical lines: 95 % intervals. Thin broken lines: controls. Grey dashes: chance at each level, as "
     "permuted labels score where that was measured. The numbers, with what is lost from level to level, are in the tables of the run."
 )
 DASH = 0.12  # half of what marks chance at a level
