@@ -324,3 +324,32 @@ def test_an_evaluator_of_the_network_itself_has_no_post_processing(values):
         [],
         ["it evaluates the network and not its features, which post-processing l2 changes"],
     )
+
+
+@pytest.mark.parametrize(
+    ("evaluator", "params"),
+    [
+        ("loo-knn", {"k": 3}),
+        ("label-efficiency", {"classifier": "knn", "counts": "3", "draws": 2, "folds": 3}),
+        ("map", {"permutations": 19}),
+        ("nuisance-probe", {"target": "plate", "k": 3}),
+        ("level-distances", {}),
+        ("batch-mixing", {"k": 5}),
+        ("calibration", {"k": 5, "classifier": "knn"}),
+        ("clustering-agreement", {"k": 5, "permutations": 2}),
+        ("class-distances", {"min_proteins": 2}),
+    ],
+)
+def test_no_evaluator_whitens_components_that_were_asked_for_unwhitened(evaluator, params):
+    rng = np.random.default_rng(7)
+    label = np.arange(60) % 3
+    values = rng.normal(size=(60, 1)) * np.ones(6) + rng.normal(size=(60, 6)) * 0.3
+    values[:, 3:] += label[:, None]
+    columns = {
+        "label": np.array(["a", "b", "c"])[label],
+        "plate": np.array(["1", "2", "3", "4"])[np.arange(60) // 3 % 4],
+        "image": [f"i{i // 3 % 8}" for i in range(60)],
+        "protein": [f"p{i % 15}" for i in range(60)],
+    }
+    plain, whitened = evaluate(evaluator, table(values, **columns), postprocess=["pca5", "pca5-whitened"], **params)
+    assert plain.metrics != whitened.metrics

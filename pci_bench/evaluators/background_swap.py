@@ -28,7 +28,7 @@ from pci_bench.data.provenance import DatasetProvenance, Provenance
 from pci_bench.errors import UserError
 from pci_bench.evaluators.labelled import LabelledCells, classification_unavailable_reason, labelled, resolved
 from pci_bench.segmentation.masks import with_masks
-from pci_bench.statistics.changed_neighbors import neighbors_of_changed, standardized_as
+from pci_bench.statistics.changed_neighbors import neighbors_of_changed
 from pci_bench.statistics.folds import unreachable_classes
 from pci_bench.statistics.intervals import LEARNED_BY_NEIGHBOURS, training_variance
 from pci_bench.statistics.metrics import share_spreads
@@ -136,7 +136,7 @@ class BackgroundSwapEvaluator(Evaluator):
     def _features(
         cells: Cells, of: LabelledCells, params: BackgroundSwapParams, context: EvaluationContext
     ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-        """Return both donors of every cell (2, n) int, and standardised features by condition."""
+        """Return both donors of every cell (2, n) int, and features by condition, as they are compared."""
         assert context.features_of is not None
         regions, _ = regions_of(cells, params.margin)
         images = exclusion_groups(of.obs, "image")
@@ -144,11 +144,11 @@ class BackgroundSwapEvaluator(Evaluator):
         same, other = drawn_donors(of.names, of.labels, images, strata, regions)
         without = (same < 0) | (other < 0) | ~regions.any(axis=(1, 2))
         itself = np.arange(len(same))  # on no other background: it is left out
-        values = {UNCHANGED: standardized_as(of.values, of.values)}
+        values = {UNCHANGED: of.compared()}
         for background, name in CONDITIONS.items():
             donors = np.where(without, itself, other if background == "other class" else same)
             swap = BackgroundSwap(background, donors, params.margin, params.brightness == "matched")
-            values[name] = standardized_as(of.values, np.asarray(context.features_of(changed(cells, swap)).X))
+            values[name] = of.compared(np.asarray(context.features_of(changed(cells, swap)).X))
         return np.where(without, -1, np.stack([same, other])), values
 
     def _output(

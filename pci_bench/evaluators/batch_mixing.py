@@ -18,12 +18,12 @@ from pci_bench.api.evaluator import (
 )
 from pci_bench.data.observations import exclusion_groups, obs_strings, resolve_exclude
 from pci_bench.data.provenance import DatasetProvenance, Provenance
+from pci_bench.evaluators.comparable import comparable
 from pci_bench.evaluators.labelled import LabelledCells, classes_unavailable_reason, labelled
 from pci_bench.statistics.clustering import shuffled_within
 from pci_bench.statistics.intervals import mean_spread
 from pci_bench.statistics.mixing import inverse_simpson, perplexity_weights, rejected
 from pci_bench.statistics.neighbors import loo_neighbors
-from pci_bench.statistics.scaling import standardized
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -103,7 +103,7 @@ class BatchMixing(Evaluator):
 
         cells = LabelledCells.of(adata)
         order = np.argsort(cells.names, kind="stable")
-        features, labels = standardized(cells.values[order]), cells.labels[order]
+        features, labels = comparable(adata, cells.values[order]), cells.labels[order]
         images = obs_strings(cells.obs, "image")
         unit = "image" if (images != "").all() else "cell"
         images = images if unit == "image" else cells.names

@@ -36,7 +36,6 @@ from pci_bench.statistics.calibration import (
 from pci_bench.statistics.folds import stratified_folds
 from pci_bench.statistics.intervals import LEARNED_BY_NEIGHBOURS, mean_spread, training_variance
 from pci_bench.statistics.neighbors import loo_neighbors
-from pci_bench.statistics.scaling import standardized
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -258,7 +257,7 @@ def _by_neighbors(
     """Return shares of the votes of the k nearest neighbours of other groups; equal ones where there is no neighbour."""
     columns = exclusion_columns(cells.obs, exclude)
     groups = np.stack([exclusion_groups(cells.obs, column) for column in columns])
-    neighbors, _ = loo_neighbors(standardized(cells.values), params.k, groups)
+    neighbors, _ = loo_neighbors(cells.compared(), params.k, groups)
     n, n_classes = len(cells.labels), len(cells.classes)
     rows, places = np.nonzero(neighbors >= 0)
     votes = np.bincount(rows * n_classes + cells.labels[neighbors[rows, places]], minlength=n * n_classes)

@@ -10,6 +10,7 @@ import numpy as np
 import pydantic
 
 from pci_bench.api.evaluator import (
+    AS_GIVEN,
     EvaluationContext,
     Evaluator,
     EvaluatorMeta,
@@ -63,7 +64,9 @@ class ClusteringParams(pydantic.BaseModel):
         description="labels are shuffled among all cells, or among those that share the confounder's value, or exchanged between images",
     )
     k: int = pydantic.Field(15, ge=1, description="nearest neighbours that are joined in the graph")
-    scale: Literal["all", "none"] = pydantic.Field("all", description="standardise over all evaluated cells, or not")
+    scale: Literal["all", "none"] = pydantic.Field(
+        "all", description="standardise over all evaluated cells, or not", json_schema_extra=AS_GIVEN
+    )
     permutations: int = pydantic.Field(100, ge=2, description="of labels, for the null")
     subset: str = pydantic.Field("", description=SUBSET)
 

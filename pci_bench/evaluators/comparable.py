@@ -13,9 +13,20 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
 
-def comparable(adata: AnnData, values: np.ndarray) -> np.ndarray:
+def comparable(adata: AnnData, values: np.ndarray, reference: np.ndarray | None = None) -> np.ndarray:
     """Return values that were made of an AnnData's features, (n, d) float64, as they are compared.
 
     They are standardised; where the features were post-processed, which standardising would undo, they are as they are.
+
+    Parameters
+    ----------
+    adata
+        Says whether they were.
+    values
+        (n, d).
+    reference
+        (m, d) whose means and SDs are taken; those of the values by default.
     """
-    return np.asarray(values, np.float64) if Provenance.of(adata).features.postprocess else standardized(values)
+    if Provenance.of(adata).features.postprocess:
+        return np.asarray(values, np.float64)
+    return standardized(values, reference)

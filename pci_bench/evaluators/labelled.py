@@ -27,6 +27,7 @@ from pci_bench.statistics.metrics import (
     drawn_unit,
     recalls,
 )
+from pci_bench.statistics.scaling import standardized
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -125,6 +126,8 @@ class LabelledCells:
         The dataset's confounder, or an empty string.
     groups
         What a bootstrap draws by (n,) int: the confounder's values; None where there are none.
+    postprocessed
+        Whether the features were post-processed, so that they are compared as they are.
     """
 
     values: np.ndarray
@@ -133,6 +136,7 @@ class LabelledCells:
     labels: np.ndarray
     confounder: str
     groups: np.ndarray | None
+    postprocessed: bool = False
 
     @classmethod
     def of(cls, adata: AnnData, subset: str = "") -> LabelledCells:
@@ -152,12 +156,22 @@ class LabelledCells:
         confounder = resolve_exclude("confounder", Provenance.of(adata).dataset)
         known = confounder in obs and obs_codes(obs, confounder).max(initial=-1) >= 0
         groups = exclusion_groups(adata.obs, confounder)[kept] if known else None
-        return cls(values, obs, classes, labels, confounder, groups)
+        postprocessed = bool(Provenance.of(adata).features.postprocess)
+        return cls(values, obs, classes, labels, confounder, groups, postprocessed)
 
     @property
     def names(self) -> np.ndarray:
         """The cells' names (n,) str."""
         return (self.obs["cell"] if "cell" in self.obs else self.obs.index.to_series()).astype(str).to_numpy()
+
+    def compared(self, values: np.ndarray | None = None) -> np.ndarray:
+        """Return the features (n, d) float64 as they are compared: standardised, unless they were post-processed.
+
+        Or those of other cells, standardised by these.
+        """
+        if self.postprocessed:
+            return np.asarray(self.values if values is None else values, np.float64)
+        return standardized(self.values) if values is None else standardized(values, self.values)
 
     def whole_units(self, groups: np.ndarray) -> bool:
         """Return whether each unit that intervals draw (the confounder's value, or the cell) lies in one of some groups (n,) int."""

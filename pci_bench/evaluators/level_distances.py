@@ -20,13 +20,13 @@ from pci_bench.api.evaluator import (
 from pci_bench.data.observations import exclusion_columns, exclusion_groups, resolve_exclude
 from pci_bench.data.provenance import DatasetProvenance, Provenance
 from pci_bench.errors import UserError
+from pci_bench.evaluators.comparable import comparable
 from pci_bench.evaluators.labelled import SUBSET, LabelledCells, classification_unavailable_reason, labelled, resolved
 from pci_bench.statistics.intervals import Spread
 from pci_bench.statistics.jackknife import units_and_strata
 from pci_bench.statistics.level_distances import PairSums
 from pci_bench.statistics.paired import jackknife_variance_of
 from pci_bench.statistics.pairwise import Statistic
-from pci_bench.statistics.scaling import standardized
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -94,7 +94,7 @@ class LevelDistances(Evaluator):
             if (exclude, params.subset) not in sums:
                 columns = exclusion_columns(adata.obs, exclude)
                 groups = np.stack([exclusion_groups(adata.obs, column)[kept] for column in columns])
-                features = standardized(cells.values[order])
+                features = comparable(adata, cells.values[order])
                 sums[exclude, params.subset] = PairSums.of(
                     features, cells.labels[order], groups[:, order], units[order]
                 )

@@ -10,6 +10,7 @@ import numpy as np
 import pydantic
 
 from pci_bench.api.evaluator import (
+    AS_GIVEN,
     LEAVE_ONE_OUT,
     EvaluationContext,
     Evaluator,
@@ -55,7 +56,9 @@ class MapParams(pydantic.BaseModel):
     metric: Metric = pydantic.Field(
         "euclidean", description="nearest is the smallest distance, or the highest cosine or correlation"
     )
-    scale: Literal["all", "none"] = pydantic.Field("all", description="standardise over all evaluated cells, or not")
+    scale: Literal["all", "none"] = pydantic.Field(
+        "all", description="standardise over all evaluated cells, or not", json_schema_extra=AS_GIVEN
+    )
     permutations: int = pydantic.Field(999, ge=19, description="of labels, for p; fewer for many cells")
     permute: str = pydantic.Field(
         "",

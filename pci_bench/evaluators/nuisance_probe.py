@@ -19,12 +19,12 @@ from pci_bench.api.evaluator import (
 from pci_bench.data.observations import exclusion_groups, obs_codes, obs_strings
 from pci_bench.data.provenance import DatasetProvenance
 from pci_bench.errors import UserError
+from pci_bench.evaluators.comparable import comparable
 from pci_bench.statistics.chance import PERMUTATIONS, permuted_labels
 from pci_bench.statistics.intervals import LEARNED_BY_NEIGHBOURS, training_variance
 from pci_bench.statistics.metrics import share_spreads
 from pci_bench.statistics.neighbors import Neighborhoods, majority_vote, neighborhoods
 from pci_bench.statistics.nuisance import nested_groups, permuted_within
-from pci_bench.statistics.scaling import standardized
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -108,19 +108,19 @@ class NuisanceProbe(Evaluator):
         if not np.isfinite(values).all():
             raise UserError("The features hold NaN or infinite values; neighbours need finite ones.")
         for params in param_sets:
-            yield _probed(adata.obs, values, params, context, self.meta.training_variance)
+            yield _probed(adata, values, params, context, self.meta.training_variance)
 
 
 def _probed(
-    obs: pd.DataFrame,
+    adata: AnnData,
     values: np.ndarray,
     params: NuisanceProbeParams,
     context: EvaluationContext,
     factors: tuple[float, float],
 ) -> EvaluatorOutput:
     """Return the output for one nuisance."""
-    known = obs_codes(obs, params.target) >= 0
-    obs, values = obs[known], values[known]
+    known = obs_codes(adata.obs, params.target) >= 0
+    obs, values = adata.obs[known], values[known]
     target = np.unique(obs_codes(obs, params.target), return_inverse=True)[1]
     names = obs_strings(obs, "cell") if "cell" in obs else obs.index.to_numpy(str)
     classes = np.unique(obs_strings(obs, "label"), return_inverse=True)[1]
@@ -130,7 +130,7 @@ def _probed(
     within = nested_groups(target, {c: g for c, g in groups.items() if c != params.target})
     if within is not None:
         groupings[within] = groups[within]
-    found = neighborhoods(standardized(values), target, groupings, params.k, order)
+    found = neighborhoods(comparable(adata, values), target, groupings, params.k, order)
     units = groups["image"] if "image" in groups and params.target != "image" else None
     metrics: dict[str, float] = {}
     intervals: dict[str, tuple[float, float]] = {}

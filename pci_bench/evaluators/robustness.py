@@ -26,7 +26,6 @@ from pci_bench.evaluators.labelled import LabelledCells, classification_unavaila
 from pci_bench.statistics.intervals import LEARNED_BY_NEIGHBOURS, training_variance_of
 from pci_bench.statistics.neighbors import majority_vote
 from pci_bench.statistics.robustness import area_shares, balanced_spreads, reference_neighbors
-from pci_bench.statistics.scaling import standardized
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -161,11 +160,11 @@ class Robustness(Evaluator):
                 (kind, s) for p in param_sets for kind in kinds_of(p.changes) for s in strengths_of(kind, p.steps) if s
             )
         )
-        reference = standardized(cells.values)
+        reference = cells.compared()
         unchanged = _predicted(cells, reference, reference, groups, searches)
         correct: dict[tuple[str, float], dict[tuple[str, int], np.ndarray]] = {}
         for kind, strength in points:
-            queries = standardized(_features(context, kept, kind, strength), cells.values)
+            queries = cells.compared(_features(context, kept, kind, strength))
             predicted = _predicted(cells, reference, queries, groups, searches)
             correct[kind, strength] = {search: cells.labels == p for search, p in predicted.items()}
         for params in param_sets:

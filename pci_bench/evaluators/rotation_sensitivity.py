@@ -21,7 +21,7 @@ from pci_bench.data.observations import exclusion_groups, obs_codes
 from pci_bench.data.provenance import DatasetProvenance
 from pci_bench.data.symmetries import symmetries
 from pci_bench.errors import UserError
-from pci_bench.statistics.changed_neighbors import standardized_as
+from pci_bench.evaluators.comparable import comparable
 from pci_bench.statistics.intervals import mean_spread
 from pci_bench.statistics.neighbors import loo_neighbors
 from pci_bench.statistics.quantiles import quantile_interval
@@ -80,13 +80,13 @@ class RotationSensitivity(Evaluator):
             )
         values = np.asarray(adata.X)
         images = np.unique(exclusion_groups(adata.obs, "image"), return_inverse=True)[1]
-        unchanged = standardized_as(values, values)
+        unchanged = comparable(adata, values)
         nearest = loo_neighbors(unchanged, 1, images)[1][:, 0]
         kinds = symmetries(context.cells.crop_shape)
         moved = np.stack(
             [
                 np.linalg.norm(
-                    standardized_as(values, np.asarray(context.features_of(changed(context.cells, s)).X)) - unchanged,
+                    comparable(adata, np.asarray(context.features_of(changed(context.cells, s)).X), values) - unchanged,
                     axis=1,
                 )
                 for s in kinds

@@ -195,16 +195,14 @@ def _output(
 ) -> EvaluatorOutput:
     """Return the maps of some cells, and which share of each lies in the middle."""
     assert context.features_of is not None
-    reference = standardized(cells.values)
+    reference = cells.compared()
     unchanged = margins(reference, cells.labels, groups, reference[chosen], chosen)
     occlusion = Occlusion(params.patch, params.stride, params.fill)
     corners = places(crops.crop_shape, params.patch, params.stride)
     covered = np.asarray(context.features_of(occluded(crops[chosen], occlusion)).X)
     if not np.isfinite(covered).all():
         raise UserError(f"The features hold NaN or infinite values after {occlusion.name}; expected finite ones.")
-    without = margins(
-        reference, cells.labels, groups, standardized(covered, cells.values), np.repeat(chosen, len(corners))
-    )
+    without = margins(reference, cells.labels, groups, cells.compared(covered), np.repeat(chosen, len(corners)))
     lost = unchanged.margin[:, None] - without.margin.reshape(len(chosen), len(corners))
     maps = {"occlusion": [spread_over_pixels(row, corners, params.patch, crops.crop_shape) for row in lost]}
     if gradients is not None and gradients.give(crops, chosen, cells.values):

@@ -38,20 +38,3 @@ def neighbors_of_changed(
     apart = np.append(np.arange(n), np.full(m, n))  # no changed row is a neighbour
     rows = np.concatenate([np.asarray(reference, np.float64), np.asarray(changed, np.float64)])
     return nearest_of(rows, np.arange(n, n + m), k, np.concatenate([kinds, apart[None]]))
-
-
-def standardized_as(reference: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """Return rows minus the reference's means over its SDs (ddof 0), in float64; columns that are constant there become zeros.
-
-    (n, d), (m, d) -> (m, d): what :func:`pci_bench.statistics.scaling.standardized` does to the reference, done to other rows.
-
-    >>> import numpy as np
-    >>> standardized_as(np.array([[0.0, 1.0], [2.0, 1.0]]), np.array([[3.0, 9.0]])).tolist()
-    [[2.0, 0.0]]
-    """
-    rows = np.asarray(reference, np.float64)
-    constant = rows.min(axis=0) == rows.max(axis=0)
-    spread = rows.std(axis=0)
-    scaled: np.ndarray = (np.asarray(values, np.float64) - rows.mean(axis=0)) / np.where(spread == 0, 1, spread)
-    scaled[:, constant | (spread == 0)] = 0
-    return scaled
