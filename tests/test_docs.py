@@ -55,6 +55,8 @@ READERS_DATASET = "my-screen"  # which prepare.md makes of fields of view
 
 # Commands that are parsed and not run, with the reason.
 NOT_RUN = {
+    "data layout my.zarr": "it needs a SpatialData store: tests/test_spatial_data.py writes some",
+    "data prepare spatial.toml": "it is the layout of that store",
     "run yeast-knn --dataset toy-yeast": "toy-yeast is fetched from its authors' repository",
     "run organelles-knn": "its images are fetched; tests/faults/test_images_fetched_one_by_one.py does so from a local server",
     "reproduce table1": "it fetches; tests/test_reproduce.py does so from a local server",
