@@ -278,7 +278,7 @@ def classes_in_groups(source: AnnData | Result, *, color: str = "label") -> list
     Examples
     --------
     >>> import pci_bench
-    >>> intensity = pci_bench.extract("intensity", pci_bench.load_dataset("yeast-sim"))
+    >>> intensity = pci_bench.extract("intensity", pci_bench.load_dataset("yeast-sim")[::4])
     >>> [len(group) for group in classes_in_groups(intensity)]
     [6, 6, 5]
     """
