@@ -28,6 +28,7 @@ SHIPPED = {  # name: the training screen, its channels, the table on its card
     "image-identity-conv4@rxrx1": ("rxrx1-organelles-train", YEAST, "organelles-knn"),
     "image-in-plate-conv4@rxrx1": ("rxrx1-organelles-train", YEAST, "organelles-knn"),
     "contrastive-embedding@rxrx1-narrow": ("rxrx1-organelles-train", YEAST, "organelles-knn"),
+    "plate-contrastive-embedding@rxrx1": ("rxrx1-organelles-train", YEAST, "organelles-knn"),
 }
 
 
