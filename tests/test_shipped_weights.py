@@ -29,6 +29,7 @@ SHIPPED = {  # name: the training screen, its channels, the table on its card
     "image-in-plate-conv4@rxrx1": ("rxrx1-organelles-train", YEAST, "organelles-knn"),
     "contrastive-embedding@rxrx1-narrow": ("rxrx1-organelles-train", YEAST, "organelles-knn"),
     "plate-contrastive-embedding@rxrx1": ("rxrx1-organelles-train", YEAST, "organelles-knn"),
+    "paired-contrastive-embedding@rxrx1-narrow": ("rxrx1-organelles-train", YEAST, "organelles-knn"),
 }
 
 
