@@ -52,6 +52,7 @@ class CrossChannelFeatures(EncoderLayers):
         "Cross-channel prediction",
         OUTPUTS,
         roles=("protein", "marker"),
+        groups=("rivals",),
         headline="conv4",
         weights="cross-channel",
         batch=CROPS_PER_PASS,

@@ -79,6 +79,7 @@ class AdversarialFeatures(EncoderLayers):
         "Paired cell inpainting, adversarial",
         OUTPUTS,
         roles=("protein", "marker"),
+        groups=("rivals",),
         headline="conv4",
         weights=FAMILY,
         batch=CROPS_PER_PASS,

@@ -43,6 +43,7 @@ class HardPairsFeatures(EncoderLayers):
         "Paired cell inpainting, hard pairs",
         OUTPUTS,
         roles=("protein", "marker"),
+        groups=("rivals",),
         headline="conv4",
         weights=FAMILY,
         batch=CROPS_PER_PASS,

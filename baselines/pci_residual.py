@@ -54,6 +54,7 @@ class ResidualFeatures(EncoderLayers):
             LAST: f"residual block 5, mean over space: what the decoder reads ({BLOCK_WIDTHS['block5']} features at full width)"
         },
         roles=("protein", "marker"),
+        groups=("rivals",),
         headline=LAST,
         weights=FAMILY,
         batch=CROPS_PER_PASS,

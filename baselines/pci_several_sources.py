@@ -51,6 +51,7 @@ class SeveralSourcesFeatures(EncoderLayers):
         "Paired cell inpainting, two source cells",
         OUTPUTS,
         roles=("protein", "marker"),
+        groups=("rivals",),
         headline="conv4",
         weights=FAMILY,
         batch=CROPS_PER_PASS,
