@@ -150,7 +150,7 @@ def mixed(results: Sequence[Result]) -> list[str]:
     batch = str(best.evaluator.params.get("batch", "batch")).replace("_", " ")
     return [
         f"Among neighbours of the same class, {batch}s mix best for {best.features.full_name}, {_number(best, 'mixing')} of what shuffled "
-        f"ones would, and worst for {worst.features.full_name}, {_number(worst, 'mixing')}."
+        f"ones would, and worst for {worst.features.full_name}, {_number(worst, 'mixing')}{_apart(best, worst, 'mixing')}."
     ]
 
 
@@ -164,7 +164,7 @@ def probed(results: Sequence[Result]) -> list[str]:
         least, most = best_of(chosen, "excess"), best_of(chosen, "excess", reverse=True)
         said.append(
             f"The {target.replace('_', ' ')} is told best by {most.features.full_name}, {_number(most, 'excess')} points above what the class "
-            f"alone tells, and least by {least.features.full_name}, {_number(least, 'excess')}."
+            f"alone tells, and least by {least.features.full_name}, {_number(least, 'excess')}{_apart(most, least, 'excess')}."
         )
     return said
 
@@ -179,7 +179,7 @@ def swapped(results: Sequence[Result]) -> list[str]:
     least, most = best_of(chosen, metric), best_of(chosen, metric, reverse=True)
     return [
         f"A background of another class in place of one of the same class costs {most.features.full_name} most, {_number(most, metric)} points "
-        f"({strictest.words}), and {least.features.full_name} least, {_number(least, metric)}."
+        f"({strictest.words}), and {least.features.full_name} least, {_number(least, metric)}{_apart(most, least, metric)}."
     ]
 
 
@@ -289,6 +289,14 @@ def difference(better: Result, worse: Result, metric: str) -> tuple[str, bool | 
         interval = (low, high) if paired.value >= 0 else (-high, -low)
     said = f"{_value(text(value), interval, text)}{_points(better, metric)}"
     return said, None if interval is None else interval[0] > 0
+
+
+def _apart(one: Result, other: Result, metric: str) -> str:
+    """Return that two numbers are not told apart, where their intervals overlap; else nothing."""
+    if metric not in one.intervals or metric not in other.intervals:
+        return ""
+    (low, high), (other_low, other_high) = one.intervals[metric], other.intervals[metric]
+    return "; their intervals overlap" if low <= other_high and other_low <= high else ""
 
 
 def _competes(result: Result) -> bool:
