@@ -190,7 +190,10 @@ def check_names(command: str, options: dict) -> None:
         if options["benchmark"] is None:
             assert options["record"] is not None
             return
-        evaluators = [e.name for e in BENCHMARKS.get(options["benchmark"]).evaluate]
+        benchmark = BENCHMARKS.get(options["benchmark"]).with_evaluators(
+            filter(None, (options["with_"] or "").split(","))
+        )
+        evaluators = [e.name for e in benchmark.evaluate]
         check_parameters(evaluators, options["set_"])
         SEGMENTERS.get(options["segmenter"])
     elif command == "evaluate":
