@@ -71,6 +71,14 @@ def test_a_change_that_changes_nothing_gives_the_same_pixels_in_any_selection():
         )
 
 
+def test_integers_stay_integers_as_a_camera_would_have_them():
+    cells = masked_cells()
+    dark = changed(cells, Times(0.37)).stored(slice(0, 9))
+    assert dark.dtype == np.uint8
+    np.testing.assert_array_equal(dark, np.round(cells.stored(slice(0, 9)) * 0.37))
+    assert changed(cells, Times(100)).stored(slice(0, 9)).max() == 255
+
+
 def test_the_table_stays_and_the_hash_names_the_change_and_how_strong_it_is():
     cells = masked_cells()
     hashes = {

@@ -137,7 +137,7 @@ class BackgroundSwap(CropChange):
     donors: np.ndarray
     margin: float = 0
     matched: bool = False
-    version = "1"
+    version = "2"
 
     @cached_property
     def name(self) -> str:

@@ -60,7 +60,8 @@ class CropChange(ABC):
 def changed(cells: Cells, change: CropChange) -> Cells:
     """Return the same cells with changed crops: the table is the same, the hash another, and pixels are made when they are read.
 
-    Features of changed crops are computed and kept like those of any cells.
+    Crops that are stored as integers stay on their grid, clipped to it, as a camera would: texture would tell values between grey
+    levels from real ones. Features of changed crops are computed and kept like those of any cells.
 
     Examples
     --------
@@ -103,11 +104,13 @@ class _ChangedCrops:
 
     @property
     def dtype(self) -> np.dtype:
-        return np.dtype(np.float32)
+        return self.cells.dtype
 
     def __getitem__(self, index: Any) -> np.ndarray:
-        positions = np.arange(len(self.cells))[index]
-        return self.change.crops(self.cells, positions).astype(np.float32, copy=False)
+        crops = self.change.crops(self.cells, np.arange(len(self.cells))[index])
+        if self.dtype.kind == "u":
+            crops = np.rint(np.iinfo(self.dtype).max * np.clip(crops, 0, 1))
+        return crops.astype(self.dtype, copy=False)
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from pci_bench.data.cells import Cells, as_raw
+from pci_bench.data.cells import Cells
 from pci_bench.data.changes import CropChange
 
 
@@ -54,11 +54,7 @@ class Distortion(CropChange):
         if self.strength == 0 or len(crops) == 0:
             return crops
         names = cells.obs["cell"].astype(str).to_numpy()[positions]
-        distorted = self.distorted(crops, names)
-        if cells.dtype.kind == "u":
-            levels = np.iinfo(cells.dtype).max
-            return as_raw(np.rint(levels * np.clip(distorted, 0, 1)).astype(cells.dtype))
-        return distorted.astype(np.float32, copy=False)
+        return self.distorted(crops, names).astype(np.float32, copy=False)
 
     @abstractmethod
     def distorted(self, crops: np.ndarray, names: np.ndarray) -> np.ndarray:

@@ -9,7 +9,7 @@ from typing import Literal
 
 import numpy as np
 
-from pci_bench.data.cells import Cells, as_raw
+from pci_bench.data.cells import Cells
 from pci_bench.data.changes import CropChange, changed
 
 Fill = Literal["border", "mean"]
@@ -62,8 +62,6 @@ class Occlusion(CropChange):
         if self.fill == "border":
             outermost[1:-1, 1:-1] = False
         values = crops[:, :, outermost].mean(axis=2, dtype=np.float64)
-        if cells.dtype.kind == "u":
-            values = as_raw(np.rint(np.iinfo(cells.dtype).max * values).astype(cells.dtype))
         for crop, value, position in zip(crops, values, positions, strict=True):
             row, column = corners[position % len(corners)]
             crop[:, row : row + self.patch, column : column + self.patch] = value[:, None, None]

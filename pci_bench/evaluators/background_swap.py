@@ -91,7 +91,7 @@ class BackgroundSwapEvaluator(Evaluator):
 
     meta = EvaluatorMeta(
         "background-swap",
-        "1",
+        "2",
         "Accuracy of cells on other backgrounds",
         EFFECT,
         key=("exclude", "brightness"),
