@@ -6,7 +6,7 @@ import html
 import re
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
@@ -16,19 +16,17 @@ from typing import TYPE_CHECKING, Any
 from pci_bench import __version__
 from pci_bench.api import loading
 from pci_bench.api.dataset import DATASETS
-from pci_bench.api.evaluator import EVALUATORS, DatasetReasons
+from pci_bench.api.evaluator import EVALUATORS
 from pci_bench.api.segmenter import DEFAULT_SEGMENTER, SEGMENTERS
 from pci_bench.api.skipped import Skipped
-from pci_bench.benchmarks import BENCHMARKS, Benchmark, Evaluation
+from pci_bench.benchmarks import BENCHMARKS, Benchmark
 from pci_bench.data.annotation_sources import annotations_file
 from pci_bench.data.annotations import annotate
 from pci_bench.data.cells import Cells, subsample
-from pci_bench.data.provenance import DatasetProvenance
 from pci_bench.errors import PluginError, UserError
-from pci_bench.features.estimate import Work, evaluation_seconds
 from pci_bench.features.extraction import ExtractionOptions, Refresh, compute_features
 from pci_bench.features.names import FeatureSet, select
-from pci_bench.features.postprocessing import NONE, Postprocessing, postprocessings
+from pci_bench.features.postprocessing import Postprocessing, postprocessings
 from pci_bench.reporting.candidates import balanced_where_known
 from pci_bench.reporting.ranking import rankings
 from pci_bench.reporting.tables import TABLES
@@ -39,13 +37,10 @@ from pci_bench.reporting.tables.table import FilledTable
 from pci_bench.runs import kept
 from pci_bench.runs.evaluation import (
     as_lists,
-    check_requested,
-    check_something_to_evaluate,
     evaluate,
     evaluated,
     parameter_sets,
     shortfalls,
-    with_levels,
 )
 from pci_bench.runs.frame import results_frame
 from pci_bench.runs.outputs import (
@@ -55,6 +50,7 @@ from pci_bench.runs.outputs import (
     write_results,
     write_tables_and_figures,
 )
+from pci_bench.runs.plan import Planned, check_parameters, planned, with_parameters
 from pci_bench.runs.record import DatasetFacts, RunArguments, RunRecord
 from pci_bench.runs.results import Result
 from pci_bench.system.arguments import check_limit, check_seed, check_workers, split_names
@@ -196,7 +192,7 @@ def run(
     declared = BENCHMARKS.get(benchmark).with_evaluators(further)
     wanted = select(declared.features if features is None else split_names(features))
     parameters = as_lists(parameters or {}) | ({} if k is None else as_lists({"k": k}))
-    _check_parameters(declared, parameters)
+    check_parameters(declared, parameters)
     asked = None if postprocess is None else tuple(map(str, postprocessings(postprocess)))
     for evaluation in with_parameters(declared.evaluate, parameters):
         parameter_sets(EVALUATORS.get(evaluation.name), evaluation.grid)
@@ -220,121 +216,115 @@ def run(
     started, began = datetime.now(UTC).isoformat(timespec="seconds"), time.perf_counter()
     output = RunOutput(benchmark, folder)
     digest = None if annotations is None else sha256_of(Path(annotations))
-    used, planned = [], []
+    plans = []
     for cells in _datasets(declared, named, output, progress):  # all checked before any feature is computed
         cells = cells if annotations is None else annotate(cells, annotations)
-        # The subset may have a few cells more or less.
-        effective_limit = limit if limit is not None and limit < len(cells) else None
-        cells = cells if effective_limit is None else subsample(cells, effective_limit, seed)
-        of_cells = DatasetReasons(cells.obs, DatasetProvenance.of(cells.meta, cells.sha256))
-        without = declared.evaluations_on(cells.meta.name)
-        if asked is not None:
-            without = [e.model_copy(update={"postprocess": asked}) for e in without]
-        evaluations = with_levels(with_parameters(without, parameters), of_cells)
-        evaluations = _postprocessed(of_cells, evaluations, output, asked)
-        without = with_levels(without, of_cells)
-        check_something_to_evaluate(of_cells, evaluations)
-        check_requested(of_cells, without, evaluations, parameters)
+        plan, skipped = planned(declared, cells, parameters, asked, limit=limit, seed=seed)
+        output.not_run += skipped
         if folder is not None:
-            check_same_settings(folder, cells.meta.name, effective_limit, seed, segmenter, digest)
-        used.append(cells)
-        planned.append((cells, effective_limit, evaluations, of_cells))
-    for cells, effective_limit, evaluations, of_cells in planned:
-        options = ExtractionOptions(device, workers, refresh, segmenter)
-        computed = compute_features(
-            wanted,
-            cells,
-            options,
-            keep_going=True,
-            further=partial(
-                _evaluation,
-                evaluations,
-                of_cells,
-                len(cells),
-                partial(_settings, declared, seed, effective_limit),
-                anew=refresh == "always",
-            ),
-            progress=progress,
+            check_same_settings(folder, plan.dataset, plan.limit, seed, segmenter, digest)
+        plans.append(plan)
+    options = ExtractionOptions(device, workers, refresh, segmenter)
+    computed = [_evaluate_planned(plan, wanted, options, output, progress) for plan in plans]
+    filled = _filled_tables(declared, plans, further, output)
+    for plan in plans:
+        output.notes += [n for n in plan.cells.notes if n not in output.notes]
+    output.notes += [f"{note}." for note in shortfalls(output.results)]
+    if folder is None:
+        return output
+    several = len(plans) > 1
+    output.figures, failed = write_tables_and_figures(
+        filled, output.results, folder, several=several, progress=progress
+    )
+    output.not_run += failed
+    arguments = RunArguments(
+        benchmark=benchmark,
+        dataset=[plan.dataset for plan in plans],
+        features=list(map(str, wanted if several else computed[0])),
+        with_evaluators=further,
+        parameters=parameters,
+        limit=limit,
+        seed=seed,
+        device=device,
+        segmenter=segmenter,
+        annotations=None if annotations is None else str(annotations),
+        annotations_sha256=digest,
+        **({} if asked is None else {"postprocess": list(asked)}),
+    )
+    record = RunRecord(
+        arguments=arguments.model_dump(exclude_unset=True),
+        datasets=[
+            DatasetFacts(name=c.meta.name, version=c.meta.version, sha256=c.sha256, n_cells=len(c))
+            for c in (plan.cells for plan in plans)
+        ],
+        results=[result_path(r).as_posix() for r in output.results],
+        tables=[f"tables/{t.file_name(several=several)}" for t in filled],
+        figures=[f.relative_to(folder).as_posix() for f in output.figures],
+        notes=output.notes,
+        run=run_facts(
+            device=", ".join(dict.fromkeys(str(r.run["device"]) for r in output.results)),
+            threads=available_cores(),
+            seed=seed,
+            seconds=time.perf_counter() - began,
+            started=started,
+        ),
+    )
+    record.write(folder, output.not_run)
+    return output
+
+
+def _evaluate_planned(
+    plan: Planned, wanted: Sequence[FeatureSet], options: ExtractionOptions, output: RunOutput, progress: Progress
+) -> list[FeatureSet]:
+    """Compute and evaluate all feature sets of a plan, and return their full names.
+
+    Raises
+    ------
+    UserError
+        Where nothing could be run.
+    """
+    computed = compute_features(
+        wanted,
+        plan.cells,
+        options,
+        keep_going=True,
+        further=partial(plan.work, anew=options.refresh == "always"),
+        progress=progress,
+    )
+    set_threads(available_cores())
+    with progress.stage(
+        f"evaluating {', '.join(dict.fromkeys(e.name for e in plan.evaluations))}", len(computed)
+    ) as advance:
+        for adata in computed.values():
+            if isinstance(adata, Skipped):
+                output.not_run.append(adata)
+            else:
+                _evaluate_all(adata, plan, output, options)
+            advance(1)
+    if not any(r.dataset.name == plan.dataset for r in output.results):
+        reasons = dict.fromkeys(n.reason.rstrip(".") for n in output.not_run if n.dataset == plan.dataset)
+        raise UserError(f"Nothing could be run on {plan.dataset}: {'; '.join(reasons)}.") from next(
+            iter(output.failed), None
         )
-        resolved = list(computed)
-        set_threads(available_cores())
-        with progress.stage(
-            f"evaluating {', '.join(dict.fromkeys(e.name for e in evaluations))}", len(computed)
-        ) as advance:
-            for adata in computed.values():
-                if isinstance(adata, Skipped):
-                    output.not_run.append(adata)
-                else:
-                    _evaluate_all(
-                        adata,
-                        cells,
-                        evaluations,
-                        of_cells,
-                        declared,
-                        seed,
-                        effective_limit,
-                        output,
-                        options,
-                    )
-                advance(1)
-        if len([r for r in output.results if r.dataset.name == cells.meta.name]) == 0:
-            reasons = dict.fromkeys(n.reason.rstrip(".") for n in output.not_run if n.dataset == cells.meta.name)
-            raise UserError(f"Nothing could be run on {cells.meta.name}: {'; '.join(reasons)}.") from next(
-                iter(output.failed), None
-            )
-    not_run: dict[str, dict[str, str]] = {cells.meta.name: {} for cells in used}
+    return list(computed)
+
+
+def _filled_tables(
+    declared: Benchmark, plans: Sequence[Planned], further: Sequence[str], output: RunOutput
+) -> list[FilledTable]:
+    """Return the benchmark's tables, filled, and one for results that stand in none; `output` holds those of feature sets."""
+    not_run: dict[str, dict[str, str]] = {plan.dataset: {} for plan in plans}
     for skipped in output.not_run:
         if skipped.features and skipped.dataset in not_run:
             not_run[skipped.dataset][skipped.features] = skipped.reason
-    in_several_ways = any(len(e.postprocess) > 1 for _, _, evaluations, _ in planned for e in evaluations)
+    in_several_ways = any(len(e.postprocess) > 1 for plan in plans for e in plan.evaluations)
     tables = list(dict.fromkeys([*declared.tables, *([RANK_CHANGES] if in_several_ways else [])]))
     filled, failed = fill_tables(map(TABLES.get, tables), output.results, not_run)
     filled += ranking_of(_in_no_table(output.results, further, filled))
     by_feature_set = [table for made in filled for table in made.by_feature_set()]
     output.tables += [table for name in not_run for table in by_feature_set if table.dataset == name]
     output.not_run += failed
-    for cells in used:
-        output.notes += [n for n in cells.notes if n not in output.notes]
-    output.notes += [f"{note}." for note in shortfalls(output.results)]
-    if folder is not None:
-        several = len(used) > 1
-        output.figures, failed = write_tables_and_figures(
-            filled, output.results, folder, several=several, progress=progress
-        )
-        output.not_run += failed
-        arguments = RunArguments(
-            benchmark=benchmark,
-            dataset=[c.meta.name for c in used],
-            features=[str(f) for f in (resolved if len(used) == 1 else wanted)],
-            with_evaluators=further,
-            parameters=parameters,
-            limit=limit,
-            seed=seed,
-            device=device,
-            segmenter=segmenter,
-            annotations=None if annotations is None else str(annotations),
-            annotations_sha256=digest,
-            **({} if asked is None else {"postprocess": list(asked)}),
-        )
-        record = RunRecord(
-            arguments=arguments.model_dump(exclude_unset=True),
-            datasets=[
-                DatasetFacts(name=c.meta.name, version=c.meta.version, sha256=c.sha256, n_cells=len(c)) for c in used
-            ],
-            results=[result_path(r).as_posix() for r in output.results],
-            tables=[f"tables/{t.file_name(several=several)}" for t in filled],
-            figures=[f.relative_to(folder).as_posix() for f in output.figures],
-            notes=output.notes,
-            run=run_facts(
-                device=", ".join(dict.fromkeys(str(r.run["device"]) for r in output.results)),
-                threads=available_cores(),
-                seed=seed,
-                seconds=time.perf_counter() - began,
-                started=started,
-            ),
-        )
-        record.write(folder, output.not_run)
-    return output
+    return filled
 
 
 def default_folder(benchmark: str, dataset: Sequence[str] | None = None) -> Path:
@@ -410,60 +400,6 @@ def _in_no_table(results: Sequence[Result], evaluators: Sequence[str], filled: S
     return [r for r in balanced_where_known(results) if r.evaluator.name in evaluators and id(r) not in shown]
 
 
-def _check_parameters(declared: Benchmark, parameters: Mapping[str, list[Any]]) -> None:
-    """Raise where a benchmark has no evaluator with a parameter that the user sets."""
-    known = {e.name: EVALUATORS.get(e.name).Params.model_fields for e in declared.evaluate}
-    for name, values in parameters.items():
-        if not values:
-            raise UserError(f"The parameter '{name}' is given no value.")
-        if not any(name in fields for fields in known.values()):
-            available = "; ".join(f"{e}: {', '.join(fields) or 'none'}" for e, fields in known.items())
-            raise UserError(
-                f"No evaluator of {declared.name} has a parameter '{name}'. Their parameters are {available}."
-            )
-
-
-def _postprocessed(
-    of_cells: DatasetReasons, evaluations: Iterable[Evaluation], output: RunOutput, asked: Sequence[str] | None
-) -> list[Evaluation]:
-    """Return evaluations with the post-processings that features of some cells can have, and note the others.
-
-    Raises
-    ------
-    UserError
-        For one that the user asked for, before any feature is computed.
-    """
-    evaluations = list(evaluations)
-    possible = {NONE}
-    for text in dict.fromkeys(text for e in evaluations for text in e.postprocess):
-        if (reason := Postprocessing.parse(text).unavailable_reason(of_cells.obs, of_cells.dataset)) is None:
-            possible.add(text)
-        elif asked is not None:
-            raise UserError(f"{reason[0].upper()}{reason[1:]}.")
-        else:
-            output.not_run.append(Skipped(reason, "not applicable", of_cells.dataset.name))
-    return [
-        e.model_copy(update={"postprocess": tuple(text for text in e.postprocess if text in possible)})
-        for e in evaluations
-    ]
-
-
-def with_parameters(evaluations: Iterable[Evaluation], parameters: Mapping[str, list[Any]]) -> list[Evaluation]:
-    """Return evaluations with the user's values in place of the declared ones, where an evaluator has such a parameter."""
-    changed = []
-    for evaluation in evaluations:
-        fields = EVALUATORS.get(evaluation.name).Params.model_fields
-        overrides = {
-            name: [v for i, v in enumerate(values) if v not in values[:i]]
-            for name, values in parameters.items()
-            if name in fields
-        }
-        updated = Evaluation(**{**evaluation.model_dump(), **overrides})
-        if updated not in changed:  # two that differed only in what the user sets are one now
-            changed.append(updated)
-    return changed
-
-
 def _datasets(declared: Benchmark, named: Sequence[str], output: RunOutput, progress: Progress) -> Iterator[Cells]:
     """Yield the cells of the named datasets, or of the first of the benchmark's that is available (or all); say which and why."""
     for name in named:
@@ -507,88 +443,36 @@ def _taken(cells: Cells, unavailable: Sequence[str]) -> str:
     return f"{cells.meta.name}, {len(cells):,} cells{drawn}{others}"
 
 
-def _evaluation(
-    evaluations: Sequence[Evaluation],
-    of_cells: DatasetReasons,
-    n_cells: int,
-    settings: Callable[[str], Mapping[str, Any]],
-    features: Sequence[FeatureSet],
-    *,
-    anew: bool,
-) -> list[Work]:
-    """Return what evaluating some feature sets takes; what is kept of an earlier run is not counted, unless it is done anew."""
-    seconds, unknown = 0.0, []
-    for (name, postprocess), grids in _grids(evaluations).items():
-        evaluator, dataset = EVALUATORS.get(name), of_cells.dataset.name
-        of_it = settings(postprocess)
-        todo = [f for f in features if anew or not kept.probably(evaluator, dataset, f.base, grids, of_it)]
-        sets = [params for grid in grids for params in parameter_sets(evaluator, grid)]
-        possible = [p.model_dump(exclude={"k"}) for p in sets if of_cells.reason(evaluator, p) is None]
-        combinations = len({str(params) for params in possible})  # numbers of neighbours share one search
-        of_one = evaluation_seconds(name, n_cells)
-        if of_one is not None:
-            seconds += of_one * len(todo) * combinations
-        elif todo and combinations:
-            unknown.append(Work(f"evaluation by {name}", None))
-    return [Work("evaluation", seconds), *unknown]
-
-
-def _grids(evaluations: Sequence[Evaluation]) -> dict[tuple[str, str], list[dict[str, list[Any]]]]:
-    """Return the grids of every evaluator on features in each post-processing, which share its work."""
-    names = [e.name for e in evaluations]
-    wanted = dict.fromkeys((e.name, postprocess) for e in evaluations for postprocess in e.postprocess)
-    return {
-        (name, postprocess): [e.grid for e in evaluations if e.name == name and postprocess in e.postprocess]
-        for name, postprocess in sorted(wanted, key=lambda of: names.index(of[0]))
-    }
-
-
-def _settings(declared: Benchmark, seed: int, limit: int | None, postprocess: str) -> dict[str, Any]:
-    """Return what an evaluation's numbers follow from beside features, parameters and code."""
-    settings = {"benchmark": declared.name, "seed": seed, "limit": limit}
-    return settings if postprocess == NONE else {**settings, "postprocess": postprocess}
-
-
-def _evaluate_all(
-    adata: AnnData,
-    cells: Cells,
-    evaluations: Sequence[Evaluation],
-    of_cells: DatasetReasons,
-    declared: Benchmark,
-    seed: int,
-    limit: int | None,
-    output: RunOutput,
-    options: ExtractionOptions,
-) -> None:
-    """Evaluate one feature set with everything that the benchmark names, and write the results at once."""
+def _evaluate_all(adata: AnnData, plan: Planned, output: RunOutput, options: ExtractionOptions) -> None:
+    """Evaluate one feature set with everything that is planned, and write the results at once."""
     started = datetime.now(UTC).isoformat(timespec="seconds")
-    for (name, postprocess), grids in _grids(evaluations).items():
-        evaluator, settings = EVALUATORS.get(name), _settings(declared, seed, limit, postprocess)
+    for (name, postprocess), grids in plan.grids().items():
+        evaluator = EVALUATORS.get(name)
         compute = partial(
             evaluated,
             evaluator,
             adata,
             grids,
-            seed,
+            plan.seed,
             Progress(),
-            of_cells,
-            benchmark=declared.name,
-            limit=limit,
-            cells=cells,
+            plan.of_cells,
+            benchmark=plan.benchmark,
+            limit=plan.limit,
+            cells=plan.cells,
             options=options,
             postprocessing=Postprocessing.parse(postprocess),
         )
         try:
             results, reasons = kept.evaluation(
-                evaluator, adata, grids, settings, compute, anew=options.refresh == "always"
+                evaluator, adata, grids, plan.settings(postprocess), compute, anew=options.refresh == "always"
             )
         except PluginError as error:  # the other evaluators go on
-            output.not_run.append(Skipped.failed(error, cells.meta.name, evaluator=name))
+            output.not_run.append(Skipped.failed(error, plan.dataset, evaluator=name))
             results, reasons = [], []
         for result in results:
             result.run["started"] = started  # of the run that it is part of, also where it was kept from an earlier one
         for reason, count in Counter(reasons).items():
-            skipped = Skipped(reason, "not applicable", cells.meta.name, evaluator=name, count=count)
+            skipped = Skipped(reason, "not applicable", plan.dataset, evaluator=name, count=count)
             if skipped not in output.not_run:
                 output.not_run.append(skipped)
         output.results += results
