@@ -133,7 +133,8 @@ def paired_difference(first: Result, second: Result, *, seed: int = 0) -> Paired
     gain = right["new"] - right["old"]
     units, strata, singly = units_and_strata(groups, labels, both.index.to_numpy(str))
     drawn = bootstrap_differences(labels, gain, units, strata, BOOTSTRAP_DRAWS, seed)
-    widened = np.sqrt(_factor(first, second, groups)) * (drawn - drawn.mean())
+    student = Spread(1.0, spread.df).half_width() / Spread(1.0, np.inf).half_width()  # few units: as the jackknife's
+    widened = student * np.sqrt(_factor(first, second, groups)) * (drawn - drawn.mean())
     low, high = value + np.quantile(widened, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     whole = not any((r % 1 != 0).any() for r in right.values())
     alone = [int((gain == sign).sum()) for sign in (1, -1)] if whole else None
