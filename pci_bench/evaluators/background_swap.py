@@ -81,7 +81,8 @@ class BackgroundSwapEvaluator(Evaluator):
     that paper's donors, borders and cell-free pixels may differ.
 
     Only the predicted cells change. The neighbours that vote are unchanged cells, which share no value of ``exclude`` with the cell
-    and are not of the image of either of its donors; they are the same in every condition, so each drop is paired:
+    and are not of the image of either of its donors; they are the same in every condition, so each drop is paired, but where a class
+    has few images, ``unchanged`` is below what ``loo-knn`` has:
     ``drop_x`` = unchanged − x, in balanced accuracy. ``background_effect`` = ``same_class`` − ``other_class``, what that paper
     reports: both are pasted, so it is free of what pasting does. It is 0 for features of the centre cell alone.
 

@@ -20,16 +20,16 @@ from pci_bench.data.observations import exclusion_groups, obs_codes, obs_strings
 from pci_bench.data.provenance import DatasetProvenance
 from pci_bench.errors import UserError
 from pci_bench.evaluators.comparable import comparable
-from pci_bench.statistics.chance import PERMUTATIONS, permuted_labels
 from pci_bench.statistics.intervals import LEARNED_BY_NEIGHBOURS, training_variance
-from pci_bench.statistics.metrics import share_spreads
+from pci_bench.statistics.metrics import classification_metrics, confusion_counts, share_spreads
 from pci_bench.statistics.neighbors import Neighborhoods, majority_vote, neighborhoods
-from pci_bench.statistics.nuisance import nested_groups, permuted_within
+from pci_bench.statistics.nuisance import nested_groups, redrawn_neighbors
 
 if TYPE_CHECKING:
     import pandas as pd
     from anndata import AnnData
 
+DRAWS, MOST_VOTES = 100, 20_000_000  # of chance; fewer draws, but 20, where cells × draws × k are more
 NESTED = ("plate", "field", "image")  # groups that may lie within a nuisance's values, from the coarsest
 
 
@@ -47,12 +47,12 @@ class NuisanceProbe(Evaluator):
     """Balanced accuracy with which kNN predicts a nuisance, as the plate, from the features, beside what the class alone predicts of it.
 
     The classifier is that of the labels: the majority of the k nearest other cells, on standardised features. ``chance`` is the mean
-    score of permuted nuisances: cells of the same class exchange theirs, so that features that know the class and no more are
-    at chance, also where classes and plates go together. ``excess`` is what is above it. 0 is best: less is better.
+    score when each neighbour is replaced by a random one of its class, 100 times: what features tell that know the class and no
+    more, also where classes and plates go together or plates differ in size. ``excess`` is what is above it, and less is better.
 
     Where the nuisance is made of smaller groups, as a cell line of plates, a plate of fields, a field of images, ``grouped`` takes
-    neighbours from other ones of these only. It is what features know of the plate that does not come from recognising the field.
-    Its chance is of whole groups that exchange their nuisances.
+    neighbours from other ones of these only, by chance too. It is what features know of the plate that does not come from recognising the
+    field.
 
     Intervals are a jackknife over images within the nuisance's values (over cells where it is the image), with the variance
     multiplied for what neighbours are learned from.
@@ -60,7 +60,7 @@ class NuisanceProbe(Evaluator):
 
     meta = EvaluatorMeta(
         "nuisance-probe",
-        "1",
+        "2",
         "What is predicted of the plate, the cell line or the image",
         "excess",
         key=("target",),
@@ -140,16 +140,13 @@ def _probed(
     }
     for column, neighbors in found.items():
         prefix = "" if column == "cell" else "grouped_"
-        if column == "cell":
-            permuted = permuted_within(target[order], classes[order], PERMUTATIONS, context.seed)
-        else:
-            permuted = permuted_labels(target[order], groupings[column][order], PERMUTATIONS, context.seed)
+        if column != "cell":
             details["grouped_by"] = column
-        level = neighbors.chance([params.k], permuted, context.seed)[params.k]
+        levels = _by_chance(neighbors, classes, groupings[column], order, params.k, context.seed)
         value, spread = _score(neighbors, params.k, units)
         whole = units is None or column != "cell"
         spread = spread.times(training_variance(factors, whole_units=whole))
-        chance = level["balanced_accuracy"]["mean"]
+        chance = float(levels.mean())
         metrics |= {
             f"{prefix}balanced_accuracy": value,
             f"{prefix}chance": chance,
@@ -157,8 +154,27 @@ def _probed(
         }
         intervals[f"{prefix}balanced_accuracy"] = spread.interval(value, low=0, high=1)
         intervals[f"{prefix}excess"] = spread.interval(value - chance, low=-1, high=1)
-        details[f"{prefix}permuted"] = {"permutations": level["permutations"], **level["balanced_accuracy"]}
+        low, high = np.quantile(levels, [0.025, 0.975])
+        details[f"{prefix}by_chance"] = {"draws": len(levels), "low": float(low), "high": float(high)}
     return EvaluatorOutput(params.model_dump(), metrics, intervals, details)
+
+
+def _by_chance(
+    neighbors: Neighborhoods, classes: np.ndarray, groups: np.ndarray, order: np.ndarray, k: int, seed: int
+) -> np.ndarray:
+    """Return the balanced accuracies (draws,) of random neighbours of the same classes; cells are gone through in `order`."""
+    place = np.empty_like(order)
+    place[order] = np.arange(len(order))
+    nearest = neighbors.lists[order, :k]
+    nearest = np.where(nearest >= 0, place[nearest], -1)
+    target, rng = neighbors.labels[order], np.random.default_rng(seed)
+    levels = []
+    for _ in range(min(DRAWS, max(20, MOST_VOTES // nearest.size))):
+        drawn = redrawn_neighbors(nearest, classes[order], groups[order], rng)
+        predicted = majority_vote(np.where(drawn >= 0, target[drawn], -1), neighbors.n_classes)
+        confusion = confusion_counts(target, predicted, neighbors.n_classes)
+        levels.append(float(classification_metrics(confusion)["balanced_accuracy"]))
+    return np.array(levels)
 
 
 def _score(neighbors: Neighborhoods, k: int, units: np.ndarray | None) -> tuple[float, Any]:

@@ -7,30 +7,38 @@ from collections.abc import Mapping
 import numpy as np
 
 
-def permuted_within(values: np.ndarray, strata: np.ndarray, permutations: int, seed: int) -> np.ndarray:
-    """Return values with those of the cells of a stratum exchanged at random: (permutations, n) int.
+def redrawn_neighbors(
+    lists: np.ndarray, classes: np.ndarray, groups: np.ndarray, rng: np.random.Generator
+) -> np.ndarray:
+    """Return neighbours of the same classes, each a random cell that may be one: (n, k) int.
 
-    Where strata are classes, features that know the class and nothing else predict permuted values as well as the true ones.
+    What such neighbours tell is what features tell that know the class and no more: each cell keeps the classes of its neighbours, and
+    everything else about them is chance. Cells of its own group are as little among them as before.
 
     Parameters
     ----------
-    values, strata
-        (n,) int.
-    permutations, seed
-        How many, and what they depend on.
+    lists
+        Neighbours of every cell (n, k) int; −1, none, stays.
+    classes, groups
+        (n,) int, from 0; neighbours are of other groups.
+    rng
+        Draws them.
 
     Examples
     --------
-    >>> values, strata = np.array([0, 1, 2, 3]), np.array([0, 0, 1, 1])
-    >>> sorted(set(map(tuple, permuted_within(values, strata, 50, 0)[:, :2].tolist())))
-    [(0, 1), (1, 0)]
+    >>> lists, classes, groups = np.array([[2], [3], [0], [1]]), np.array([0, 1, 0, 1]), np.arange(4)
+    >>> redrawn_neighbors(lists, classes, groups, np.random.default_rng(0)).ravel().tolist()  # there is no other of the class
+    [2, 3, 0, 1]
     """
-    rng = np.random.default_rng(seed)
-    by_stratum = np.argsort(strata, kind="stable")
-    permuted = np.empty((permutations, len(values)), values.dtype)
-    for row in permuted:
-        row[by_stratum] = values[np.lexsort((rng.random(len(values)), strata))]
-    return permuted
+    order = np.lexsort((groups, classes))  # each class as a block, within it each group
+    keys = classes * (int(groups.max()) + 1) + groups
+    wanted = classes[np.maximum(lists, 0)]
+    own = wanted * (int(groups.max()) + 1) + groups[:, None]
+    first, last = (np.searchsorted(classes[order], wanted, side=side) for side in ("left", "right"))
+    own_first, own_last = (np.searchsorted(keys[order], own, side=side) for side in ("left", "right"))
+    drawn = first + (rng.random(lists.shape) * (last - first - (own_last - own_first))).astype(np.int64)
+    drawn += np.where(drawn >= own_first, own_last - own_first, 0)
+    return np.where(lists < 0, -1, order[np.minimum(drawn, len(order) - 1)])
 
 
 def nested_groups(target: np.ndarray, columns: Mapping[str, np.ndarray]) -> str | None:
