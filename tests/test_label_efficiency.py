@@ -56,6 +56,21 @@ def test_predictions_are_those_of_a_loop_over_scikit_learn(classifier):
                 assert (found.right[draw, place, test] == expected).all()
 
 
+def test_fewer_draws_are_the_first_of_more_and_what_a_classifier_does_not_use_changes_nothing():
+    values, labels, image = planted(1.5)
+    more = label_efficiency(values, labels, image, COUNTS, classifier="knn", draws=3, c=5.0)
+    fewer = label_efficiency(values, labels, image, COUNTS, classifier="knn", draws=2)
+    assert (more.first(2).right == fewer.right).all()
+    of_two, of_three = evaluate(
+        "label-efficiency", as_table(values, labels, image), classifier="knn", counts="3", draws=[2, 3], folds=4
+    )
+    assert (of_two.details["draws"], of_three.details["draws"]) == (2, 3)
+    (alone,) = evaluate(
+        "label-efficiency", as_table(values, labels, image), classifier="knn", counts="3", draws=2, folds=4
+    )
+    assert (alone.metrics, alone.intervals) == (of_two.metrics, of_two.intervals)
+
+
 def test_a_larger_draw_holds_the_smaller_one_and_only_available_cells():
     labels, available = np.repeat([0, 1, 2], 20), np.arange(60) % 2 == 0
     small = drawn_cells(labels, available, 3, np.random.default_rng(5))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
+from functools import cache
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -24,12 +25,17 @@ from pci_bench.evaluators.labelled import (
     SUBSET,
     LabelledCells,
     classification_unavailable_reason,
-    labelled,
     resolved,
 )
 from pci_bench.statistics.folds import unreachable_classes
 from pci_bench.statistics.intervals import LEARNED_BY_CLASSIFIER, LEARNED_BY_NEIGHBOURS
-from pci_bench.statistics.label_efficiency import area_weights, curve_spread, label_efficiency
+from pci_bench.statistics.label_efficiency import (
+    Classifier,
+    LabelEfficiency,
+    area_weights,
+    curve_spread,
+    label_efficiency,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -123,28 +129,51 @@ class LabelEfficiencyEvaluator(Evaluator):
         self, adata: AnnData, param_sets: list[LabelEfficiencyParams], context: EvaluationContext
     ) -> Iterator[EvaluatorOutput]:
         """Yield one output per parameters: the curve, its area, and what each class had of labels."""
-        for params in param_sets:
-            cells = LabelledCells.of(adata, params.subset)
-            column = resolve_exclude(params.exclude, Provenance.of(adata).dataset)
-            order = np.argsort(cells.names, kind="stable")  # draws must not depend on the cells' order
-            labels = cells.labels[order]
-            groups = None
-            if column != "cell":
-                groups = exclusion_groups(adata.obs, column)[labelled(adata.obs, params.subset)][order]
-            learned = label_efficiency(
-                cells.values[order],
-                labels,
+        most = max(params.draws for params in param_sets)  # fewer are the first of them
+
+        @cache
+        def learned(
+            subset: str,
+            column: str,
+            numbers: tuple[int, ...],
+            classifier: Classifier,
+            folds: int,
+            k: int,
+            c: float,
+            scale: str,
+        ) -> tuple[LabelledCells, np.ndarray, np.ndarray | None, LabelEfficiency]:
+            """Return cells, their labels and groups in the order of their names, and what was learned of them."""
+            cells = LabelledCells.of(adata[np.argsort(_names(adata.obs), kind="stable")], subset)
+            groups = None if column == "cell" else exclusion_groups(cells.obs, column)
+            found = label_efficiency(
+                cells.values,
+                cells.labels,
                 groups,
-                params.numbers,
-                classifier=params.classifier,
-                draws=params.draws,
-                folds=params.folds,
-                k=params.k,
-                c=params.c,
-                scaled=params.scale == "fold",
+                numbers,
+                classifier=classifier,
+                draws=most,
+                folds=folds,
+                k=k,
+                c=c,
+                scaled=scale == "fold",
                 seed=context.seed,
             )
-            yield self._output(params, cells, column, labels, groups, order, learned)
+            return cells, cells.labels, groups, found
+
+        for params in param_sets:
+            column = resolve_exclude(params.exclude, Provenance.of(adata).dataset)
+            neighbors = params.classifier == "knn"
+            cells, labels, groups, found = learned(
+                params.subset,
+                column,
+                tuple(params.numbers),
+                params.classifier,
+                params.folds,
+                params.k if neighbors else 0,
+                0.0 if neighbors else params.c,
+                params.scale,
+            )
+            yield self._output(params, cells, column, labels, groups, found.first(params.draws))
 
     def _output(
         self,
@@ -153,8 +182,7 @@ class LabelEfficiencyEvaluator(Evaluator):
         column: str,
         labels: np.ndarray,
         groups: np.ndarray | None,
-        order: np.ndarray,
-        learned: Any,
+        learned: LabelEfficiency,
     ) -> EvaluatorOutput:
         import pandas as pd
 
@@ -162,8 +190,8 @@ class LabelEfficiencyEvaluator(Evaluator):
             params.numbers,
             LEARNED_BY_CLASSIFIER if params.classifier == "logistic" else LEARNED_BY_NEIGHBOURS,
         )
-        drawn = groups if groups is not None else None if cells.groups is None else cells.groups[order]
-        factor = factors[groups is not None]
+        drawn = groups if groups is not None else cells.groups
+        factor, fewest = factors[groups is not None], learned.fewest.min(axis=0)
         metrics: dict[str, float] = {}
         intervals: dict[str, tuple[float, float]] = {}
         rows, recalls = [], []
@@ -191,7 +219,7 @@ class LabelEfficiencyEvaluator(Evaluator):
                 {
                     "class": str(c),
                     "labels": numbers[place],
-                    "fewest_labels": int(learned.fewest[place, i]),
+                    "fewest_labels": int(fewest[place, i]),
                     "recall": float(right[labels == i].mean()),
                 }
                 for i, c in enumerate(cells.classes)
@@ -205,12 +233,8 @@ class LabelEfficiencyEvaluator(Evaluator):
             "interval": f"over {params.draws} draws and {unit}s, jackknife, variance × {factor:g} for the {unit}s learned from",
         }
         if params.classifier == "logistic":
-            details["unconverged_fits"] = learned.unconverged
-        short = {
-            str(c): int(learned.fewest[-1, i])
-            for i, c in enumerate(cells.classes)
-            if learned.fewest[-1, i] < numbers[-1]
-        }
+            details["unconverged_fits"] = int(learned.unconverged.sum())
+        short = {str(c): int(fewest[-1, i]) for i, c in enumerate(cells.classes) if fewest[-1, i] < numbers[-1]}
         if short:
             details["fewest_labels"] = short
             listed = ", ".join(f"{name} {count}" for name, count in sorted(short.items(), key=lambda item: item[1])[:5])
@@ -225,3 +249,7 @@ class LabelEfficiencyEvaluator(Evaluator):
             details["unreachable_classes"] = [str(cells.classes[i]) for i in unreachable]
         tables = {"curve": pd.DataFrame(rows), "recalls": pd.DataFrame(recalls)}
         return EvaluatorOutput(resolved(params, column), metrics, intervals, details, tables=tables)
+
+
+def _names(obs: pd.DataFrame) -> np.ndarray:
+    return (obs["cell"] if "cell" in obs else obs.index.to_series()).astype(str).to_numpy()

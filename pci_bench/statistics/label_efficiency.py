@@ -30,17 +30,21 @@ class LabelEfficiency:
     right
         (draws, numbers of labels, n) bool.
     fewest
-        (numbers of labels, classes) int: of how many cells of a class there was a label at least, over draws and folds.
+        (draws, numbers of labels, classes) int: of how many cells of a class there was a label at least, over folds.
+    unconverged
+        (draws,) int: fits of the logistic regression that were stopped before they converged.
     n_folds
         Into how many parts the groups were divided.
-    unconverged
-        Fits of the logistic regression that were stopped before they converged.
     """
 
     right: np.ndarray
     fewest: np.ndarray
+    unconverged: np.ndarray
     n_folds: int
-    unconverged: int
+
+    def first(self, draws: int) -> LabelEfficiency:
+        """Return the first draws alone, which are those of fewer."""
+        return LabelEfficiency(self.right[:draws], self.fewest[:draws], self.unconverged[:draws], self.n_folds)
 
 
 def drawn_cells(labels: np.ndarray, available: np.ndarray, most: int, rng: np.random.Generator) -> list[np.ndarray]:
@@ -118,8 +122,8 @@ def label_efficiency(
     """
     n_classes, most = int(labels.max()) + 1, max(counts)
     right = np.zeros((draws, len(counts), len(labels)), bool)
-    fewest = np.full((len(counts), n_classes), most)
-    unconverged, fewest_folds = 0, folds
+    fewest = np.full((draws, len(counts), n_classes), most)
+    unconverged, fewest_folds = np.zeros(draws, np.int64), folds
     for draw, sequence in enumerate(np.random.SeedSequence(seed).spawn(draws)):
         rng = np.random.default_rng(sequence)
         fold, n_folds, _ = stratified_folds(labels, groups, folds, int(rng.integers(2**31)))
@@ -133,7 +137,7 @@ def label_efficiency(
             drawn = drawn_cells(labels[~held_out], np.ones(len(known), bool), most, rng)
             asked_before: tuple[int, int] | None = None
             for place, count in enumerate(counts):
-                fewest[place] = np.minimum(fewest[place], [min(count, len(cells)) for cells in drawn])
+                fewest[draw, place] = np.minimum(fewest[draw, place], [min(count, len(cells)) for cells in drawn])
                 chosen = np.concatenate([cells[:count] for cells in drawn])
                 asked = len(chosen), min(k, count) if classifier == "knn" else 0
                 if asked != asked_before:  # else no class has more cells than the number before asked for
@@ -142,10 +146,10 @@ def label_efficiency(
                         predicted = nearest(known[chosen], learned, unknown, min(k, count))
                     else:
                         predicted, converged = linear_probe(known[chosen], learned, unknown, c)
-                        unconverged += not converged
+                        unconverged[draw] += not converged
                 asked_before = asked
                 right[draw, place, held_out] = predicted == labels[held_out]
-    return LabelEfficiency(right, fewest, fewest_folds, unconverged)
+    return LabelEfficiency(right, fewest, unconverged, fewest_folds)
 
 
 def nearest(known: np.ndarray, labels: np.ndarray, unknown: np.ndarray, k: int) -> np.ndarray:
@@ -159,15 +163,20 @@ def nearest(known: np.ndarray, labels: np.ndarray, unknown: np.ndarray, k: int) 
 
 def linear_probe(known: np.ndarray, labels: np.ndarray, unknown: np.ndarray, c: float) -> tuple[np.ndarray, bool]:
     """Return what a logistic regression learned from known rows predicts, (m,), and whether it converged."""
+    from sklearn import config_context
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
 
     if len(np.unique(labels)) < 2:
         return np.full(len(unknown), labels[0]), True
-    with warnings.catch_warnings(record=True) as caught:
+    with (
+        warnings.catch_warnings(record=True) as caught,
+        config_context(assume_finite=True, skip_parameter_validation=True),
+    ):
         warnings.simplefilter("always", ConvergenceWarning)
         probe = LogisticRegression(C=c, class_weight="balanced", max_iter=MAX_ITERATIONS).fit(known, labels)
-    return probe.predict(unknown), not any(issubclass(w.category, ConvergenceWarning) for w in caught)
+        predicted = probe.predict(unknown)
+    return predicted, not any(issubclass(w.category, ConvergenceWarning) for w in caught)
 
 
 def area_weights(counts: Sequence[int]) -> np.ndarray:
