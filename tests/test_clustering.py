@@ -116,13 +116,14 @@ def test_labels_shuffled_within_plates_keep_what_each_plate_has():
     ("params", "obs", "said"),
     [
         ({"null": "confounder"}, {"plate": "image"}, "every 'plate' of .* has one label.*use null=images"),
-        ({"null": "images"}, {"image": "plate"}, "images of .* have several labels each; use null=confounder"),
+        ({"null": "images"}, {"image": "name"}, "all labelled cells of .* are of one image"),
         ({"k": 300}, {}, "k = 300 needs at least 301 labelled cells"),
         ({"null": "images"}, {"image": None}, "needs the column 'image' of every labelled cell"),
     ],
 )
 def test_a_null_that_would_change_nothing_is_refused(params, obs, said):
     adata = cells(3)
+    adata.obs["name"] = "one"
     for column, other in obs.items():
         adata.obs[column] = adata.obs[other] if other else ""
     with pytest.raises(pci_bench.UserError, match=said):

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import pytest
 
 import pci_bench
 
+OF_METRICS = {"permutations": 19, "k": 5, "resolution": 1.0, "exclude": "confounder"}
+
 
 @pytest.fixture(scope="module")
 def of(tmp_path_factory):
-    """Return what a benchmark prints of two feature sets: its tables, by name, as Markdown."""
+    """Return what a benchmark prints of two feature sets: its tables, by name, as Markdown. A benchmark is run once."""
 
+    @cache
     def run(benchmark, **parameters):
         folder = tmp_path_factory.mktemp(benchmark)
         output = pci_bench.run(
             benchmark,
             dataset="yeast-sim",
             features="intensity,noise",
-            limit=300,
+            limit=150,
             parameters=parameters,
             out=folder,
         )
@@ -28,19 +33,19 @@ def of(tmp_path_factory):
 
 
 def test_metrics_ranks_feature_sets_with_chance_and_significance_beside(of):
-    table = of("metrics", permutations=49)["metrics"]
+    table = of("metrics", **OF_METRICS)["metrics"]
     for text in ("| intensity ", "| noise ", "| by chance, other images only", "corrected p"):
         assert text in table
 
 
 def test_no_agreement_with_clusters_stands_without_that_of_shuffled_labels(of):
-    header = of("metrics", permutations=49)["clusters"].splitlines()[2]
+    header = of("metrics", **OF_METRICS)["clusters"].splitlines()[2]
     for measure in ("NMI", "ARI", "silhouette"):
         assert f"| {measure}, shuffled labels " in header
 
 
 def test_mixing_of_batches_stands_beside_that_of_shuffled_ones(of):
-    assert "| iLISI, shuffled " in of("metrics", permutations=49, k=5)["mixing"]
+    assert "| iLISI, shuffled " in of("metrics", **OF_METRICS)["mixing"]
 
 
 def test_calibration_has_chance_beside_its_error_and_sets_with_their_worst_class(of):

@@ -126,8 +126,8 @@ class ClusteringAgreement(Evaluator):
         one_each = len(np.unique(np.stack([values, labels.astype(str)]), axis=1)[0]) == len(np.unique(values))
         if params.null == "confounder" and one_each:
             return f"every '{column}' of {name} has one label, so that shuffling within it changes nothing; use null=images"
-        if params.null == "images" and not one_each:
-            return f"images of {name} have several labels each; use null=confounder"
+        if params.null == "images" and len(np.unique(values)) < 2:
+            return f"all labelled cells of {name} are of one image, so that there is none to exchange labels with"
         return None
 
     def __call__(

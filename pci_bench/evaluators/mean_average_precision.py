@@ -62,7 +62,7 @@ class MapParams(pydantic.BaseModel):
     permutations: int = pydantic.Field(999, ge=19, description="of labels, for p; fewer for many cells")
     permute: str = pydantic.Field(
         "",
-        description="obs column whose values exchange labels as a whole; if empty, images where each has one label, else what is ranked",
+        description="obs column whose values exchange labels as a whole; if empty, images where cells name several, else what is ranked",
     )
     families: str = pydantic.Field(
         "",
@@ -329,11 +329,6 @@ class Ranked:
         if params.permute:
             return params.permute, self.codes(params.permute)
         images = self.codes("image")
-        known = (self.strings("image") != "").all()
-        if (
-            params.unit == "cell"
-            and known
-            and len(np.unique(np.stack([images, self.labels]), axis=1)[0]) == images.max() + 1
-        ):
+        if params.unit == "cell" and (self.strings("image") != "").all() and 0 < images.max() < len(images) - 1:
             return "image", images
         return params.unit, np.arange(len(self.obs))
