@@ -12,22 +12,24 @@ OF_METRICS = {"permutations": 19, "k": 5, "resolution": 1.0, "exclude": "confoun
 
 
 @pytest.fixture(scope="module")
-def of(tmp_path_factory):
-    """Return what a benchmark prints of two feature sets: its tables, by name, as Markdown. A benchmark is run once."""
+def of(tmp_path_factory, simulated_stores):
+    """Return what a benchmark prints of two feature sets: its tables and figures, by name, as Markdown and SVG. A benchmark is run once."""
 
     @cache
     def run(benchmark, **parameters):
         folder = tmp_path_factory.mktemp(benchmark)
-        output = pci_bench.run(
-            benchmark,
-            dataset="yeast-sim",
-            features="intensity,noise",
-            limit=150,
-            parameters=parameters,
-            out=folder,
-        )
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("PCI_BENCH_CACHE", str(simulated_stores))
+            output = pci_bench.run(
+                benchmark,
+                dataset="yeast-sim",
+                features="intensity,noise",
+                limit=150,
+                parameters=parameters,
+                out=folder,
+            )
         assert not output.not_run
-        return {file.stem: file.read_text() for file in folder.glob("tables/*.md")}
+        return {file.stem: file.read_text() for file in (*folder.glob("tables/*.md"), *folder.glob("figures/*.svg"))}
 
     return run
 
@@ -52,6 +54,20 @@ def test_calibration_has_chance_beside_its_error_and_sets_with_their_worst_class
     tables = of("calibration", draws=20)
     assert "| by chance, kNN" in tables["calibration"]
     assert "| worst class, logistic regression" in tables["conformal"]
+
+
+def test_a_figure_of_each_classifier_has_reliability_and_accuracy_by_the_share_kept(of):
+    drawn = of("calibration", draws=20)
+    for classifier in ("knn", "logistic-regression"):
+        figure = drawn[f"calibration-yeast-sim-{classifier}"]
+        for text in (
+            "confidence",
+            "share of cells kept",
+            "all other cells",
+            "other images only",
+            "intensity (control)",
+        ):
+            assert text in figure
 
 
 def test_complementarity_has_the_gain_by_fusion_beside_what_each_knows_alone(of):
