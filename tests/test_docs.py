@@ -65,6 +65,8 @@ NOT_RUN = {
     "data get yeast-proteome": "likewise",
     "run bbbc021-moa": "likewise",
     "run metrics --dataset rxrx1-organelles": "likewise; tests/test_evaluation_benchmarks.py runs it on others",
+    "run ladder --dataset rxrx1-organelles": "likewise; tests/test_ladder.py evaluates planted cells",
+    "compare-features pci-conv4 classic-haralick": "it reads that run; tests/test_paired.py compares others",
     "run calibration --dataset rxrx1-organelles": "likewise",
     "run complementarity --dataset rxrx1-organelles": "likewise",
     "run postprocessing": "likewise; tests/test_postprocessing.py runs post-processings on others",
