@@ -1,7 +1,8 @@
 """Runs the benchmarks of gallery.md and puts the pictures that it shows into docs/images, small enough for a web page.
 
-Usage: ``python docs/gallery.py [BENCHMARK ... | report | real-cells | ladder]``. `report` photographs the report that results.md shows; it needs
-the extra ``browser`` and Debian's package ``chromium``. `real-cells` draws crops of the Human Protein Atlas (toy-human), `ladder` the figure of the front page.
+Usage: ``python docs/gallery.py [BENCHMARK ... | report | real-cells | ladder | backgrounds]``. `report` photographs the report that results.md shows; it needs
+the extra ``browser`` and Debian's package ``chromium``. `real-cells` draws crops of the Human Protein Atlas (toy-human), `ladder` the figure of the front page,
+`backgrounds` cells on other backgrounds (evaluation.md).
 """
 
 from __future__ import annotations
@@ -144,9 +145,40 @@ def drawn_ladder() -> None:
         print(f"organelles-ladder.png: {shrunk(file, IMAGES / 'organelles-ladder.png') / 1000:.0f} KB", flush=True)
 
 
+def drawn_backgrounds(cells_shown: int = 3, enlarged: int = 2) -> None:
+    """Write simulated cells, protein in green and marker in magenta: as they are, then on each of the other backgrounds, a row for a cell."""
+    from pci_bench.data.backgrounds import BACKGROUNDS, BackgroundSwap, drawn_donors, regions_of
+    from pci_bench.data.observations import obs_codes, obs_strings
+
+    cells = pci_bench.load_dataset("yeast-sim")
+    labels, images = obs_codes(cells.obs, "label"), obs_codes(cells.obs, "image")
+    nothing = np.zeros(len(cells), int)
+    same, other = drawn_donors(obs_strings(cells.obs, "cell"), labels, images, nothing, regions_of(cells, 0)[0])
+    crowded = np.argsort([len(np.unique(mask)) for mask in cells.crops(slice(None), masks=True)[:, -1]])[-200:]
+    chosen = [next(i for i in crowded if labels[i] == label) for label in np.unique(labels[crowded])[:cells_shown]]
+    swaps = [BackgroundSwap(b, other if b == "other class" else same) for b in BACKGROUNDS]
+    columns = [cells, *(pci_bench.changed(cells, swap) for swap in swaps)]
+    protein = [c.role for c in cells.channels].index("protein")
+    rows = []
+    for cell in chosen:
+        crops = np.concatenate([column.crops([cell]) for column in columns])
+        planes = np.stack([crops[:, 1 - protein], crops[:, protein], crops[:, 1 - protein]], axis=-1)
+        rows.append(np.concatenate(list(np.pad(planes, ((0, 0), (1, 1), (1, 1), (0, 0)), constant_values=1)), axis=1))
+    picture = Image.fromarray((255 * np.concatenate(rows)).round().astype(np.uint8))
+    picture = picture.resize((enlarged * picture.width, enlarged * picture.height), Image.Resampling.NEAREST)
+    file = IMAGES / "backgrounds.png"
+    picture.quantize(48, dither=Image.Dither.NONE).save(file, optimize=True)
+    print(f"backgrounds.png: {file.stat().st_size / 1000:.0f} KB", flush=True)
+
+
 def main(asked: list[str]) -> None:
     """Run the benchmarks that are asked for, or all, and write their pictures."""
-    others = {"report": photographed, "real-cells": drawn_cells, "ladder": drawn_ladder}
+    others = {
+        "report": photographed,
+        "real-cells": drawn_cells,
+        "ladder": drawn_ladder,
+        "backgrounds": drawn_backgrounds,
+    }
     if unknown := [name for name in asked if name not in (*PICTURES, *others)]:
         sys.exit(f"The gallery shows nothing of {', '.join(unknown)}. It shows {', '.join((*PICTURES, *others))}.")
     for benchmark in asked or [*PICTURES, *others]:

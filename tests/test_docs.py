@@ -64,6 +64,7 @@ NOT_RUN = {
     "data get bbbc021": "its files are fetched; reproductions/test_bbbc021.py reads them",
     "data get yeast-proteome": "likewise",
     "run bbbc021-moa": "likewise",
+    "run confounders --dataset rxrx1-organelles": "likewise; contract tests run each of its evaluators",
     "run metrics --dataset rxrx1-organelles": "likewise; tests/test_evaluation_benchmarks.py runs it on others",
     "run ladder --dataset rxrx1-organelles": "likewise; tests/test_ladder.py evaluates planted cells",
     "compare-features pci-conv4 classic-haralick": "it reads that run; tests/test_paired.py compares others",
