@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pci_bench.reporting.tables.render import render
+from pci_bench.runs.record import RunRecord
 from pci_bench.system.text import markdown
 
 if TYPE_CHECKING:
@@ -33,11 +35,16 @@ def as_markdown(planned: Plan, parts: Sequence[PartOutcome], title: str) -> str:
             blocks.append(f"Not run: {markdown(part.reason)}")
             continue
         blocks += [
-            render(table, "md").replace("\n## ", "\n### ").replace("## ", "### ", 1) for table in part.output.tables
+            re.sub("^## ", "### ", file.read_text(encoding="utf-8"), flags=re.MULTILINE).strip()
+            for file in tables_of(part)
         ]
-        if not part.output.tables:
-            blocks.append(f"Its tables and figures lie in `{part.folder.name}`.")
         blocks.append(
             f"`pci-bench run {part.output.benchmark} --dataset {planned.dataset}`; {part.cpu_seconds / 60:.1f} CPU minutes in this run."
         )
     return "\n\n".join(blocks) + "\n"
+
+
+def tables_of(part: PartOutcome) -> list[Path]:
+    """Return the tables of a part as files of Markdown, in the order in which its benchmark declares them."""
+    record = RunRecord.read(part.folder / "run.json")
+    return [file for name in record.tables if (file := part.folder / f"{name}.md").is_file()]
