@@ -350,7 +350,7 @@ def test_a_terminal_of_any_width_shows_whole_names_and_numbers(width):
 def test_rows_that_differ_in_the_seed_of_their_weights_are_one_with_mean_and_sd():
     values = {"seed0": 0.30, "seed1": 0.34, "seed2": 0.35}
     results = [result("pci-random-conv4", v, weights=w, dataset="yeast-sim") for w, v in values.items()]
-    trained = {"yeast-sim": 0.5, "yeast-sim-seed1": 0.6}
+    trained = {"yeast-sim-seed0": 0.5, "yeast-sim-seed1": 0.6}
     results += [result(value=v, weights=w, dataset="yeast-sim") for w, v in trained.items()]
     results += [result("intensity", 0.2, weights=None, dataset="yeast-sim")]
     table = fill(TABLES.get("table1"), results, {}, "yeast-sim")
