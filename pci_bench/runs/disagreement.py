@@ -19,7 +19,7 @@ from pci_bench.features.postprocessing import NONE, postprocess
 from pci_bench.runs.paired import joined
 from pci_bench.runs.results import Result, parameters, training_variance
 from pci_bench.statistics.disagreement import OUTCOMES, drawn_examples, outcome_counts, outcomes
-from pci_bench.statistics.metrics import share_spreads
+from pci_bench.statistics.paired import mean_gain
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -152,14 +152,14 @@ class Disagreement:
         labels, outcome, n_classes = self._labels, self._outcomes, len(self.classes)
         counts = outcome_counts(labels, outcome, n_classes)
         gain = (outcome == ONLY_A).astype(float) - (outcome == ONLY_B)
-        total, spread, by_class = share_spreads(labels, gain, self.groups, n_classes)
         factor = max(training_variance(r, grouped=self.groups is not None) for r in (self.a, self.b))
-        values = [*(np.bincount(labels, gain, n_classes) / counts.sum(axis=1)).tolist(), total]
+        names = self.cells["cell"].to_numpy(str)
+        members = [*(labels == label for label in range(n_classes)), np.ones(len(labels), bool)]
         rows = []
-        for name, numbers, value, of_row in zip(
-            [*self.classes, "all"], [*counts, counts.sum(axis=0)], values, [*by_class, spread], strict=True
-        ):
-            low, high = of_row.times(factor).interval(value, low=-1, high=1)
+        for name, numbers, own in zip([*self.classes, "all"], [*counts, counts.sum(axis=0)], members, strict=True):
+            of_row = np.unique(labels[own], return_inverse=True)[1]
+            value, spread = mean_gain(of_row, gain[own], None if self.groups is None else self.groups[own], names[own])
+            low, high = spread.times(factor).interval(value, low=-1, high=1)
             rows.append(
                 {"class": name, "cells": int(numbers.sum()), **dict(zip(OUTCOMES, map(int, numbers), strict=True))}
                 | {"difference": value, "low": low, "high": high}

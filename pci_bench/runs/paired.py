@@ -13,7 +13,7 @@ from pci_bench.errors import UserError
 from pci_bench.runs.results import Result, headline, metric_of, parameters, training_variance
 from pci_bench.statistics.intervals import LEVEL, Spread, stratified_jackknife
 from pci_bench.statistics.jackknife import units_and_strata
-from pci_bench.statistics.paired import bootstrap_differences, jackknife_variance_of, mcnemar_p, means_without_each
+from pci_bench.statistics.paired import bootstrap_differences, jackknife_variance_of, mcnemar_p, mean_gain
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -259,11 +259,8 @@ def _difference(old: Result, new: Result, both: pd.DataFrame) -> tuple[float, Sp
     factor = _factor(old, new, groups)
     right_old, right_new = (both[f"right_{side}"].to_numpy(float) for side in ("old", "new"))
     if any((right % 1 != 0).any() for right in (right_old, right_new)):
-        units, strata, _ = units_and_strata(groups, labels, both.index.to_numpy(str))
-        gain = right_new - right_old
-        value = float(np.mean([gain[labels == label].mean() for label in range(n_classes)]))
-        without = means_without_each(labels, gain, units)
-        return value, Spread(*jackknife_variance_of(without, strata)).times(factor)
+        value, spread = mean_gain(labels, right_new - right_old, groups, both.index.to_numpy(str))
+        return value, spread.times(factor)
     sides: list[tuple[int, np.ndarray, np.ndarray]] = []  # number of folds, each cell's, whether it is right
     for result, side in ((old, "old"), (new, "new")):
         fold = np.zeros(len(both), np.int64)

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from pci_bench.statistics.intervals import Spread
+from pci_bench.statistics.jackknife import units_and_strata
+
 BLOCK = 256  # draws at a time
 
 
@@ -120,3 +123,26 @@ def jackknife_variance_of(replicates: np.ndarray, strata: np.ndarray) -> tuple[f
     variances = [(len(p) - 1) / len(p) * float(np.square(p - p.mean()).sum()) for p in parts]
     doubt = sum(v**2 / (len(p) - 1) for v, p in zip(variances, parts, strict=True) if len(p) > 1)
     return sum(variances), max(1.0, sum(variances) ** 2 / doubt) if doubt > 0 else 1.0
+
+
+def mean_gain(
+    labels: np.ndarray, gain: np.ndarray, groups: np.ndarray | None, names: np.ndarray
+) -> tuple[float, Spread]:
+    """Return the mean over classes of cells' mean gains, and its spread by the exact jackknife over units within classes.
+
+    Parameters
+    ----------
+    labels, gain
+        Class (n,) int from 0, and gain (n,) float of every cell: how much oftener one side is right than the other.
+    groups, names
+        What is left out as a whole (n,) int, or None for cells; and the cells' names (n,) str.
+
+    Examples
+    --------
+    >>> labels, gain = np.array([0, 0, 1, 1]), np.array([1.0, 0.0, 0.0, 0.0])
+    >>> mean_gain(labels, gain, None, np.array(list("abcd")))[0]
+    0.25
+    """
+    units, strata, _ = units_and_strata(groups, labels, names)
+    value = float(np.mean([gain[labels == label].mean() for label in np.unique(labels)]))
+    return value, Spread(*jackknife_variance_of(means_without_each(labels, gain, units), strata))
