@@ -352,7 +352,7 @@ def settings(small: bool = False) -> Iterator[tuple[str, str, Callable[..., Esti
             yield "logistic regression", setting, classification("logistic-regression", images, exclude)
             if images in ((few, Images()) if not small or exclude == "image" else ()):
                 yield "random forest", setting, classification("random-forest", images, exclude, **forest)
-    for plates in (Plates(), Plates(redrawn=False)) if not small else (Plates(classes=3, plates=6, cells=5),):
+    for plates in (Plates(), Plates(redrawn=False)) if not small else (Plates(classes=3),):
         setting = str(plates)
         yield "ladder", setting, drops("loo-knn", plates, k=11)
         yield "ladder", setting, drops("level-distances", plates)

@@ -327,7 +327,7 @@ def test_tables_lie_beside_the_result_and_figures_show_the_most_variable_images(
     files = draw([read], tmp_path)
     stem = "multi-localization-cytosol-nucleoplasm-planted-other-proteins"
     assert {f.name for f in files} == {
-        f"{stem}{part}.{suffix}" for part in ("", "-images") for suffix in ("png", "svg")
+        f"{stem}{part}.{suffix}" for part in ("", "-images") for suffix in ("csv", "png", "svg")
     }
     text = (tmp_path / f"{stem}-images.svg").read_text()
     for protein in result.tables["variable-images"]["protein"].head(4):

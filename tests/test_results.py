@@ -32,7 +32,7 @@ def content(**changes) -> dict:
         "schema": 1,
         "benchmark": "yeast-knn",
         "dataset": {"name": "planted", "version": "1", "sha256": "ab" * 32, "n_cells": 4, "classes": {"a": 2, "b": 2}}
-        | {"limit": None, "confounder": "field"},
+        | {"limit": None, "confounder": "field", "levels": []},
         "features": {"name": "pci-conv4", "weights": "yeast-sim", "version": "1", "weights_sha256": "cd" * 32}
         | {"dim": 384, "precision": "float32"},
         "evaluator": {

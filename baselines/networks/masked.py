@@ -20,10 +20,8 @@ EPSILON = 1e-6
 
 
 def _blocks(width: int, heads: int, count: int) -> nn.Sequential:
-    import_timm()
-    from timm.models.vision_transformer import Block
-
-    return nn.Sequential(*[Block(width, heads, qkv_bias=True) for _ in range(count)])
+    block = import_timm().models.vision_transformer.Block
+    return nn.Sequential(*[block(width, heads, qkv_bias=True) for _ in range(count)])
 
 
 def positions(side: int, width: int) -> Tensor:

@@ -54,9 +54,17 @@ class ModelTrial:
 
 
 def _labelled(cells: Cells) -> Cells:
-    """Return cells with two labels, both of them in every image."""
+    """Return cells with two labels, both of them in every image, and images on two plates."""
     labels = [LABELS[i // 3 % 2] for i in range(len(cells))]
-    return Cells(cells.obs.assign(label=labels), cells.channels, cells.meta, cells.sha256, cells.stored(slice(None)))
+    images = cells.obs["image"].astype(str)
+    plates = images.map({image: f"plate {i % 2}" for i, image in enumerate(images.unique())})
+    return Cells(
+        cells.obs.assign(label=labels, plate=plates),
+        cells.channels,
+        cells.meta,
+        cells.sha256,
+        cells.stored(slice(None)),
+    )
 
 
 # ---- the contracts

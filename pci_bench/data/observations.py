@@ -45,7 +45,8 @@ def coarseness(column: str, levels: Sequence[str] = ()) -> int:
 
     The columns that the levels name take each other's places among the well-known ones, in the order of the levels.
 
-    >>> coarseness("protein") < coarseness("plate"), coarseness("protein", ("cell", "plate", "protein")) > coarseness("plate")
+    >>> levels = ("cell", "plate", "protein")
+    >>> coarseness("protein") < coarseness("plate"), coarseness("protein", levels) > coarseness("plate", levels)
     (True, True)
     """
     named = [c for c in levels if c in COARSENESS]

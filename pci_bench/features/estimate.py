@@ -133,8 +133,9 @@ def _foreign(job: Job) -> bool:
 
 
 def _width(job: Job) -> float:
-    """Return the width of a network, 1 for the published one's."""
-    return float(read_header(job.weights).config.get("width", 1.0)) if job.weights is not None else 1.0
+    """Return the width of a network, 1 for the published one's and where its file says nothing that could be one."""
+    width = read_header(job.weights).config.get("width", 1.0) if job.weights is not None else 1.0
+    return float(width) if isinstance(width, int | float) and 0 < width < math.inf else 1.0
 
 
 def rate_of(features: str) -> tuple[str, float] | None:

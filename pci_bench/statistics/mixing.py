@@ -23,7 +23,7 @@ def perplexity_weights(distances: np.ndarray, perplexity: float) -> np.ndarray:
     --------
     >>> weights = perplexity_weights(np.array([[1.0, 2.0, 3.0, 4.0]]), 2.0)
     >>> weights.round(3).tolist(), round(float(np.exp(-(weights * np.log(weights)).sum())), 6)
-    ([[0.767, 0.201, 0.03, 0.002]], 2.0)
+    ([[0.734, 0.231, 0.034, 0.002]], 2.0)
     """
     squares = np.square(distances)
     squares -= squares.min(axis=1, keepdims=True)

@@ -29,8 +29,8 @@ def quantile_interval(values: np.ndarray, groups: np.ndarray, level: float) -> t
 
     Examples
     --------
-    >>> quantile_interval(np.arange(101.0), np.arange(101), 0.5)
-    (50.0, 40.0, 60.0)
+    >>> [round(value, 1) for value in quantile_interval(np.arange(101.0), np.arange(101), 0.5)]
+    [50.0, 40.1, 59.9]
     """
     quantile = float(np.quantile(values, level))
     below = (values <= quantile).reshape(len(values), -1).mean(axis=1)
