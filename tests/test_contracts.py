@@ -100,7 +100,25 @@ def some_outputs(family: str) -> list[FeatureSet]:
     return list(dict.fromkeys([found[0], *headline, found[-1]]))
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+# Tried with -m slow: families that differ from another one that is tried in their weights alone, and twenty seconds of fits.
+ALIKE = {
+    "cross-channel",
+    "image-in-plate",
+    "protein-identity",
+    "pci-adversarial",
+    "pci-hard-pairs",
+    "pci-several-sources",
+}
+ALIKE |= {"contrastive", "plate-contrastive", "rotation", "self-distillation"}
+LONG = {"label-efficiency"}
+
+
+def tried(names, later):
+    """Return parameters of which some are left to -m slow."""
+    return [pytest.param(name, marks=pytest.mark.slow) if name in later else name for name in names]
+
+
+@pytest.mark.parametrize("family", tried(FAMILIES, ALIKE))
 def test_every_feature_set_of_ours_keeps_all_contracts(family):
     extractor = EXTRACTORS.get(family)
     if hasattr(extractor, "load"):
@@ -117,7 +135,7 @@ def test_every_feature_set_of_ours_keeps_all_contracts(family):
     assert failed == {}
 
 
-@pytest.mark.parametrize("name", sorted(EVALUATORS))
+@pytest.mark.parametrize("name", tried(sorted(EVALUATORS), LONG))
 def test_every_evaluator_of_ours_keeps_all_contracts(name):
     found = list(check_evaluator(name))
     assert sentences(found) == {}
