@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pci_bench import (
     Channel,
-    Compute,
-    ExtractorMeta,
     ModelMeta,
     ReconstructionModel,
     register_extractor,
     register_model,
 )
-from pci_bench.inpainting.features import CROPS_PER_PASS, OUTPUTS, EncoderLayers, encoder_compute, encoder_function
+from pci_bench.inpainting.features import EncoderLayers, encoder_function, encoder_meta, size_reason
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -30,12 +28,7 @@ class AutoencoderModel(ReconstructionModel):
 
     def unavailable_reason(self, channels: tuple[Channel, ...], crop_shape: tuple[int, int]) -> str | None:
         """Return why it cannot be trained on such crops, or None."""
-        rows, columns = crop_shape
-        return (
-            f"crops of {rows}×{columns} px do not fit: rows and columns must be divisible by 4"
-            if rows % 4 or columns % 4
-            else None
-        )
+        return size_reason(crop_shape)
 
     def build(self, channels: tuple[Channel, ...], width: float, classes: tuple[str, ...] = ()) -> nn.Module:
         """Return a new network for these channels."""
@@ -52,28 +45,15 @@ class AutoencoderModel(ReconstructionModel):
 class AutoencoderFeatures(EncoderLayers):
     """The encoder's layers as feature sets (paper: "Baseline Feature Extraction and Benchmarking")."""
 
-    meta = ExtractorMeta(
-        "autoencoder",
-        "1",
-        "Autoencoder",
-        OUTPUTS,
-        groups=("paper",),
-        headline="conv3",
-        weights="autoencoder",
-        batch=CROPS_PER_PASS,
-        concurrent=True,
-    )
+    meta = encoder_meta("autoencoder", "Autoencoder", headline="conv3", group="paper", roles=("protein",))
 
-    def open(self, channels: tuple[Channel, ...], weights: Path | None, device: str) -> Compute:
-        """Return the encoder's pass with these weights."""
+    def encoder(self, weights: Path) -> Any:
+        """Return the encoder of a weights file."""
         from pci_bench.inpainting.network import Autoencoder, load_network
 
-        assert weights is not None
-        return encoder_compute(load_network(weights, Autoencoder).source_encoder, device)
+        return load_network(weights, Autoencoder).source_encoder
 
     def differentiable(self, output: str, channels: tuple[Channel, ...], weights: Path | None) -> TorchFunction:
         """Return a layer with these weights."""
-        from pci_bench.inpainting.network import Autoencoder, load_network
-
         assert weights is not None
-        return encoder_function(load_network(weights, Autoencoder).source_encoder, output)
+        return encoder_function(self.encoder(weights), output)

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from pci_bench import Channel, Compute, ExtractorMeta, ModelMeta, register_extractor, register_model
-from pci_bench.inpainting.features import CROPS_PER_PASS, OUTPUTS, EncoderLayers, encoder_compute
+from pci_bench import Channel, ModelMeta, register_extractor, register_model
+from pci_bench.inpainting.features import EncoderLayers, encoder_meta
 from pci_bench.inpainting.model import PairedCellInpaintingModel
-from pci_bench.weights import network_in, read_header
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -46,23 +45,12 @@ class CrossChannelModel(PairedCellInpaintingModel):
 class CrossChannelFeatures(EncoderLayers):
     """Both encoders' layers, one after the other: as many features as paired cell inpainting of the same width has."""
 
-    meta = ExtractorMeta(
-        "cross-channel",
-        "1",
-        "Cross-channel prediction",
-        OUTPUTS,
-        roles=("protein", "marker"),
-        groups=("rivals",),
-        headline="conv4",
-        weights="cross-channel",
-        batch=CROPS_PER_PASS,
-        concurrent=True,
-    )
+    meta = encoder_meta("cross-channel", "Cross-channel prediction")
 
-    def open(self, channels: tuple[Channel, ...], weights: Path | None, device: str) -> Compute:
-        """Return both encoders' pass with these weights."""
+    def encoder(self, weights: Path) -> Any:
+        """Return the encoder of a weights file."""
+        from pci_bench.inpainting.network import load_network
+
         from .networks.cross_channel import CrossChannel
 
-        assert weights is not None
-        config = read_header(weights).config
-        return encoder_compute(network_in(weights, lambda: CrossChannel(**config)).encoder, device)
+        return load_network(weights, CrossChannel).encoder

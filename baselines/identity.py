@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from pci_bench import Channel, Compute, ExtractorMeta, ModelMeta, register_extractor, register_model
-from pci_bench.inpainting.features import CROPS_PER_PASS, OUTPUTS, EncoderLayers, encoder_compute
+from pci_bench import Channel, ModelMeta, register_extractor, register_model
+from pci_bench.inpainting.features import EncoderLayers, encoder_meta, size_reason
 from pci_bench.training.objectives.identity import IdentityModel
-from pci_bench.weights import network_in, read_header
 
 if TYPE_CHECKING:
     from torch import nn
@@ -31,12 +30,7 @@ class ImageIdentityModel(IdentityModel):
 
     def unavailable_reason(self, channels: tuple[Channel, ...], crop_shape: tuple[int, int]) -> str | None:
         """Return why it cannot be trained on such crops, or None."""
-        rows, columns = crop_shape
-        return (
-            f"crops of {rows}×{columns} px do not fit: rows and columns must be divisible by 4"
-            if rows % 4 or columns % 4
-            else None
-        )
+        return size_reason(crop_shape)
 
     def build(self, channels: tuple[Channel, ...], width: float, classes: tuple[str, ...] = ()) -> nn.Module:
         """Return a new network for these channels and groups."""
@@ -81,61 +75,31 @@ class ProteinIdentityModel(ImageIdentityModel):
 class IdentityFeatures(EncoderLayers):
     """The encoder's layers; ``conv5`` is what the classifier reads."""
 
-    def open(self, channels: tuple[Channel, ...], weights: Path | None, device: str) -> Compute:
-        """Return the encoder's pass with these weights."""
+    def encoder(self, weights: Path) -> Any:
+        """Return the encoder of a weights file."""
+        from pci_bench.inpainting.network import load_network
+
         from .networks.identity import IdentityClassifier
 
-        assert weights is not None
-        config = read_header(weights).config
-        return encoder_compute(network_in(weights, lambda: IdentityClassifier(**config)).source_encoder, device)
+        return load_network(weights, IdentityClassifier).source_encoder
 
 
 @register_extractor("image-identity")
 class ImageIdentityFeatures(IdentityFeatures):
     """Features of a network that learned which image a crop is of."""
 
-    meta = ExtractorMeta(
-        "image-identity",
-        "1",
-        "Image identity",
-        OUTPUTS,
-        groups=("rivals",),
-        headline="conv5",
-        weights="image-identity",
-        batch=CROPS_PER_PASS,
-        concurrent=True,
-    )
+    meta = encoder_meta("image-identity", "Image identity", headline="conv5", roles=("protein",))
 
 
 @register_extractor("image-in-plate")
 class ImageInPlateFeatures(IdentityFeatures):
     """Features of a network that learned which of its plate's images a crop is of."""
 
-    meta = ExtractorMeta(
-        "image-in-plate",
-        "1",
-        "Image identity within plates",
-        OUTPUTS,
-        groups=("rivals",),
-        headline="conv5",
-        weights="image-in-plate",
-        batch=CROPS_PER_PASS,
-        concurrent=True,
-    )
+    meta = encoder_meta("image-in-plate", "Image identity within plates", headline="conv5", roles=("protein",))
 
 
 @register_extractor("protein-identity")
 class ProteinIdentityFeatures(IdentityFeatures):
     """Features of a network that learned which protein a crop is of."""
 
-    meta = ExtractorMeta(
-        "protein-identity",
-        "1",
-        "Protein identity",
-        OUTPUTS,
-        groups=("rivals",),
-        headline="conv5",
-        weights="protein-identity",
-        batch=CROPS_PER_PASS,
-        concurrent=True,
-    )
+    meta = encoder_meta("protein-identity", "Protein identity", headline="conv5", roles=("protein",))

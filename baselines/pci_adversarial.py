@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from pci_bench import Cells, Channel, Compute, ExtractorMeta, ModelMeta, register_extractor, register_model
-from pci_bench.inpainting.features import CROPS_PER_PASS, OUTPUTS, EncoderLayers, encoder_compute
+from pci_bench import Cells, Channel, ModelMeta, register_extractor, register_model
+from pci_bench.inpainting.features import EncoderLayers, encoder_meta
 from pci_bench.inpainting.model import PairedCellInpaintingModel
 from pci_bench.training.objectives.reconstruction import Reconstruction
-from pci_bench.weights import network_in, read_header
 
 if TYPE_CHECKING:
     import torch
@@ -73,23 +72,12 @@ class AdversarialModel(PairedCellInpaintingModel):
 class AdversarialFeatures(EncoderLayers):
     """The source cell encoder's layers, as those of paired cell inpainting."""
 
-    meta = ExtractorMeta(
-        FAMILY,
-        "1",
-        "Paired cell inpainting, adversarial",
-        OUTPUTS,
-        roles=("protein", "marker"),
-        groups=("rivals",),
-        headline="conv4",
-        weights=FAMILY,
-        batch=CROPS_PER_PASS,
-        concurrent=True,
-    )
+    meta = encoder_meta(FAMILY, "Paired cell inpainting, adversarial")
 
-    def open(self, channels: tuple[Channel, ...], weights: Path | None, device: str) -> Compute:
-        """Return the encoder's pass with these weights."""
+    def encoder(self, weights: Path) -> Any:
+        """Return the encoder of a weights file."""
+        from pci_bench.inpainting.network import load_network
+
         from .networks.adversarial import AdversarialInpainting
 
-        assert weights is not None
-        config = read_header(weights).config
-        return encoder_compute(network_in(weights, lambda: AdversarialInpainting(**config)).source_encoder, device)
+        return load_network(weights, AdversarialInpainting).source_encoder

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pci_bench import Cells, Channel, Compute, ExtractorMeta, ModelMeta, register_extractor, register_model
-from pci_bench.inpainting.features import CROPS_PER_PASS, OUTPUTS, EncoderLayers, encoder_compute
+from pci_bench import Cells, ModelMeta, register_extractor, register_model
+from pci_bench.inpainting.features import EncoderLayers, encoder_meta
 from pci_bench.inpainting.model import PairedCellInpaintingModel
 from pci_bench.training.objectives.hard_pairs import HardPairs
 
@@ -37,22 +36,4 @@ class HardPairsModel(PairedCellInpaintingModel):
 class HardPairsFeatures(EncoderLayers):
     """The source cell encoder's layers, as those of paired cell inpainting."""
 
-    meta = ExtractorMeta(
-        FAMILY,
-        "1",
-        "Paired cell inpainting, hard pairs",
-        OUTPUTS,
-        roles=("protein", "marker"),
-        groups=("rivals",),
-        headline="conv4",
-        weights=FAMILY,
-        batch=CROPS_PER_PASS,
-        concurrent=True,
-    )
-
-    def open(self, channels: tuple[Channel, ...], weights: Path | None, device: str) -> Compute:
-        """Return the encoder's pass with these weights."""
-        from pci_bench.inpainting.network import load_network
-
-        assert weights is not None
-        return encoder_compute(load_network(weights).source_encoder, device)
+    meta = encoder_meta(FAMILY, "Paired cell inpainting, hard pairs")

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from pci_bench import Channel, Compute, ExtractorMeta, ModelMeta, register_extractor, register_model
-from pci_bench.inpainting.features import CROPS_PER_PASS, EncoderLayers, encoder_compute
+from pci_bench import Channel, ModelMeta, register_extractor, register_model
+from pci_bench.inpainting.features import EncoderLayers, encoder_meta
 from pci_bench.inpainting.model import PairedCellInpaintingModel
-from pci_bench.weights import network_in, read_header
 
 if TYPE_CHECKING:
     from torch import nn
@@ -42,9 +41,8 @@ class ResidualModel(PairedCellInpaintingModel):
 class ResidualFeatures(EncoderLayers):
     """The encoder's blocks, and what the decoder reads of a source cell."""
 
-    meta = ExtractorMeta(
+    meta = encoder_meta(
         FAMILY,
-        "1",
         "Paired cell inpainting, residual",
         {
             block: f"residual block {block[-1]} of the source cell encoder, maximum over space ({width} features at full width)"
@@ -53,22 +51,17 @@ class ResidualFeatures(EncoderLayers):
         | {
             LAST: f"residual block 5, mean over space: what the decoder reads ({BLOCK_WIDTHS['block5']} features at full width)"
         },
-        roles=("protein", "marker"),
-        groups=("rivals",),
         headline=LAST,
-        weights=FAMILY,
-        batch=CROPS_PER_PASS,
-        concurrent=True,
     )
 
     def names(self, output: str, channels: tuple[Channel, ...], weights: Path | None = None) -> list[str]:
         """Return block1_0, block1_1 and so on."""
         return [f"{output}_{i}" for i in range(BLOCK_WIDTHS["block5" if output == LAST else output])]
 
-    def open(self, channels: tuple[Channel, ...], weights: Path | None, device: str) -> Compute:
-        """Return the encoder's pass with these weights."""
+    def encoder(self, weights: Path) -> Any:
+        """Return the encoder of a weights file."""
+        from pci_bench.inpainting.network import load_network
+
         from .networks.residual import ResidualInpainting
 
-        assert weights is not None
-        config = read_header(weights).config
-        return encoder_compute(network_in(weights, lambda: ResidualInpainting(**config)).source_encoder, device)
+        return load_network(weights, ResidualInpainting).source_encoder

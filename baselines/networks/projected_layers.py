@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from pci_bench import Channel, Compute, ExtractorMeta
-from pci_bench.inpainting.features import CROPS_PER_PASS, OUTPUTS, WIDTHS, EncoderLayers
+from pci_bench.inpainting.features import OUTPUTS, WIDTHS, EncoderLayers, encoder_meta
 
 EMBEDDING = "embedding"
 HEADLINE = EMBEDDING  # set beforehand: what stands before the head, as the authors of SimCLR evaluate
@@ -17,18 +17,7 @@ ALL_OUTPUTS = {
 
 def meta_of(name: str, title: str) -> ExtractorMeta:
     """Return what is known about the feature sets of such an encoder."""
-    return ExtractorMeta(
-        name,
-        "1",
-        title,
-        ALL_OUTPUTS,
-        roles=("protein", "marker"),
-        groups=("rivals",),
-        headline=HEADLINE,
-        weights=name,
-        batch=CROPS_PER_PASS,
-        concurrent=True,
-    )
+    return encoder_meta(name, title, ALL_OUTPUTS, headline=HEADLINE)
 
 
 class ProjectedLayers(EncoderLayers):

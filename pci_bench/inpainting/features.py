@@ -30,7 +30,16 @@ def unavailable_reason(cells: Cells) -> str | None:
         return "its first channel must be the protein"
     if not any(c.role == "marker" for c in cells.channels):
         return "it needs at least one marker channel beside the protein"
-    rows, columns = cells.crop_shape
+    return size_reason(cells.crop_shape)
+
+
+def size_reason(crop_shape: tuple[int, int]) -> str | None:
+    """Return why crops of these rows and columns are not of a size that the encoder takes, or None.
+
+    >>> size_reason((64, 64)), size_reason((64, 30))
+    (None, 'crops of 64×30 px do not fit: rows and columns must be divisible by 4')
+    """
+    rows, columns = crop_shape
     return (
         f"crops of {rows}×{columns} px do not fit: rows and columns must be divisible by 4"
         if rows % 4 or columns % 4
@@ -78,8 +87,32 @@ def encoder_function(encoder: SourceEncoder, layer: str) -> TorchFunction:
     return function
 
 
+def encoder_meta(
+    name: str,
+    title: str,
+    outputs: dict[str, str] = OUTPUTS,
+    *,
+    headline: str = "conv4",
+    group: str = "rivals",
+    roles: tuple[str, ...] = ("protein", "marker"),
+) -> ExtractorMeta:
+    """Return what is known about the layers of an encoder that is trained under the same name."""
+    return ExtractorMeta(
+        name,
+        "1",
+        title,
+        outputs,
+        roles=roles,
+        groups=(group,),
+        headline=headline,
+        weights=name,
+        batch=CROPS_PER_PASS,
+        concurrent=True,
+    )
+
+
 class EncoderLayers(Extractor):
-    """What every extractor of the encoder's five layers has in common: which crops fit, and the columns' names."""
+    """What every extractor of the encoder's five layers has in common: which crops fit, the columns' names, and the pass."""
 
     def unavailable_reason(self, cells: Cells) -> str | None:
         """Return why these crops do not fit, or None."""
@@ -89,34 +122,25 @@ class EncoderLayers(Extractor):
         """Return conv4_0, conv4_1 and so on."""
         return column_names(output)
 
+    def encoder(self, weights: Path) -> Any:
+        """Return the encoder of a weights file, as :func:`encoder_compute` takes it; by default that of paired cell inpainting."""
+        from pci_bench.inpainting.network import load_network
+
+        return load_network(weights).source_encoder
+
+    def open(self, channels: tuple[Channel, ...], weights: Path | None, device: str) -> Compute:
+        """Return the encoder's pass with these weights."""
+        assert weights is not None
+        return encoder_compute(self.encoder(weights), device)
+
 
 @register_extractor("pci")
 class PairedCellInpaintingFeatures(EncoderLayers):
     """Features of the source cell encoder (paper: "Architecture"; Table 1)."""
 
-    meta = ExtractorMeta(
-        "pci",
-        "1",
-        "Paired cell inpainting",
-        OUTPUTS,
-        roles=("protein", "marker"),
-        groups=("paper",),
-        headline="conv4",
-        weights="pci",
-        batch=CROPS_PER_PASS,
-        concurrent=True,
-    )
-
-    def open(self, channels: tuple[Channel, ...], weights: Path | None, device: str) -> Compute:
-        """Return the encoder's pass with these weights."""
-        from pci_bench.inpainting.network import load_network
-
-        assert weights is not None
-        return encoder_compute(load_network(weights).source_encoder, device)
+    meta = encoder_meta("pci", "Paired cell inpainting", group="paper")
 
     def differentiable(self, output: str, channels: tuple[Channel, ...], weights: Path | None) -> TorchFunction:
         """Return a layer with these weights."""
-        from pci_bench.inpainting.network import load_network
-
         assert weights is not None
-        return encoder_function(load_network(weights).source_encoder, output)
+        return encoder_function(self.encoder(weights), output)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from pci_bench.api.model import ModelMeta, register_model
+from pci_bench.inpainting.features import size_reason
 from pci_bench.training.objectives.reconstruction import ReconstructionModel
 
 if TYPE_CHECKING:
@@ -24,9 +25,7 @@ class PairedCellInpaintingModel(ReconstructionModel):
         """Return why it cannot be trained on such crops, or None."""
         if channels[0].role != "protein" or all(c.role == "protein" for c in channels):
             return "it needs a protein channel, first, and at least one marker channel"
-        if crop_shape[0] % 4 or crop_shape[1] % 4:
-            return f"crops of {crop_shape[0]}×{crop_shape[1]} px do not fit: rows and columns must be divisible by 4"
-        return None
+        return size_reason(crop_shape)
 
     def build(self, channels: tuple[Channel, ...], width: float, classes: tuple[str, ...] = ()) -> torch.nn.Module:
         """Return a new network for these channels."""

@@ -314,7 +314,7 @@ class Autoencoder(nn.Module):
         return reconstruction
 
 
-Network = TypeVar("Network", PairedCellInpainting, Autoencoder)
+Network = TypeVar("Network", bound=nn.Module)
 
 
 @overload
