@@ -275,6 +275,19 @@ def test_work_is_kept_by_time_within_a_block_and_equal_for_outputs_of_which_one_
     assert not list(cache.rglob("*.npy"))
 
 
+def test_other_masks_are_other_features_also_of_a_part_of_the_cells(make_cells, own_registries):
+    area = "area-of-a-mask"
+
+    @register_features(area, version="1", masks=True, names=lambda channels: ["area"])
+    def measured(crops):
+        return (crops[:, -1] == 1).sum(axis=(1, 2))[:, None].astype(np.float32)
+
+    cells = with_pixels(make_cells(10), "one mask", masks=np.ones((10, 16, 16), np.uint16))
+    assert np.asarray(extract(area, cells).X).tolist() == [[256.0]] * 10
+    others = cells[:4].with_masks(np.zeros((4, 16, 16), np.uint16), "other masks")
+    assert np.asarray(extract(area, others).X).tolist() == [[0.0]] * 4
+
+
 def test_a_part_of_the_cells_takes_what_is_kept_of_all(counting, make_cells, cache):
     cells = make_cells(40)
     whole = extract("counting-mean", cells)

@@ -282,7 +282,7 @@ class Cells:
         rows = np.zeros((int(self._source.shape[0]), *self.crop_shape), np.uint16)
         rows[self._positions] = masks
         described = copy.copy(self)
-        described.sha256, described._masks = sha256, rows
+        described.sha256, described._masks, described.part_of = sha256, rows, None
         return described
 
     def stored(self, index: slice) -> np.ndarray:
@@ -292,6 +292,27 @@ class Cells:
     def stored_masks(self, index: slice) -> np.ndarray | None:
         """Return segmentation labels as they are stored, uint16 (b, rows, columns), or None where there are none."""
         return None if self._masks is None else _rows(self._masks, self._positions[index])
+
+    def masks(self, index: slice | np.ndarray | list[int]) -> np.ndarray:
+        """Return segmentation labels as they are stored, uint16 (b, rows, columns): 0 background, 1 the cell in the middle.
+
+        Parameters
+        ----------
+        index
+            A slice, positions or a boolean mask.
+
+        Raises
+        ------
+        UserError
+            Where there are none.
+        """
+        if self._masks is None:
+            raise UserError(f"The dataset '{self.meta.name}' has no segmentation masks; these features need them.")
+        positions = self._positions[np.arange(len(self))[index]]
+        order = np.argsort(positions, kind="stable")
+        labels = np.empty((len(positions), *self.crop_shape), self._masks.dtype)
+        labels[order] = _rows(self._masks, positions[order])
+        return labels
 
     def profiles(self) -> tuple[np.ndarray, tuple[str, ...]]:
         """Return the measurements (n, d) float32 of a dataset of profiles, and the columns' names.
@@ -345,13 +366,7 @@ class Cells:
         order = np.argsort(positions, kind="stable")
         crops = np.empty((len(positions), *self._source.shape[1:]), np.float32)
         crops[order] = rescaled(_rows(self._source, positions[order]), self.channels, rescale)
-        if not masks:
-            return crops
-        if self._masks is None:
-            raise UserError(f"The dataset '{self.meta.name}' has no segmentation masks; these features need them.")
-        labels = np.empty((len(positions), 1, *crops.shape[2:]), np.float32)
-        labels[order, 0] = _rows(self._masks, positions[order])
-        return np.concatenate([crops, labels], axis=1)
+        return np.concatenate([crops, self.masks(index)[:, None]], axis=1, dtype=np.float32) if masks else crops
 
 
 def _rows(source: CropSource, positions: np.ndarray) -> np.ndarray:

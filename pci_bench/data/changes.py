@@ -54,7 +54,7 @@ class CropChange(ABC):
 
     def masks(self, cells: Cells, positions: np.ndarray) -> np.ndarray | None:
         """Return the labels of segmented cells (b, rows, columns) in the changed crops, or None; by default as they were."""
-        return cells.crops(positions, masks=True)[:, -1].astype(np.uint16) if cells.has_masks else None
+        return cells.masks(positions) if cells.has_masks else None
 
 
 def changed(cells: Cells, change: CropChange) -> Cells:

@@ -16,7 +16,7 @@ from pci_bench.api.segmenter import DEFAULT_SEGMENTER, SEGMENTERS
 from pci_bench.api.workers import WorkerSetup
 from pci_bench.errors import PluginError
 from pci_bench.features.availability import code_of
-from pci_bench.features.jobs import Job, by_extractor, job_of, parts_from, read_part, stage_name, write_part
+from pci_bench.features.jobs import Job, by_extractor, job_of, parts_from, stage_name, values_from, write_part
 from pci_bench.features.names import FeatureSet
 from pci_bench.system.machine import cpu_seconds
 from pci_bench.system.progress import Progress
@@ -73,7 +73,7 @@ def computed(
             for start, stop in shared(tasks, workers, partial(_what_was_lost, jobs, cells, todo)):
                 advance(stop - start)
     for job in jobs:
-        yield job, np.concatenate([read_part(job, *part) for block in blocks for part in parts_from([job], *block)])
+        yield job, np.concatenate([values for block in blocks for values in values_from(job, *block)])
 
 
 def _opened(jobs: Sequence[Job], cells: Cells, device: str, threads: int) -> tuple[_Computation, ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -146,8 +146,8 @@ def parts_from(jobs: Sequence[Job], start: int, stop: int) -> list[tuple[int, in
     """Return the parts of a block that all jobs have, undamaged, one after the other from its first cell on."""
     found: list[tuple[int, int]] = []
     while start < stop:
-        ends = set.intersection(*({int(f.stem[9:]) for f in job.parts.glob(f"{start:08d}-*.npy")} for job in jobs))
-        end = max((e for e in ends if e <= stop and all(_is_whole(job, start, e) for job in jobs)), default=None)
+        ends = set.intersection(*({*_ends(job, start, stop)} for job in jobs))
+        end = max((e for e in ends if all(_whole(job, start, e) is not None for job in jobs)), default=None)
         if end is None:
             break
         found.append((start, end))
@@ -155,13 +155,31 @@ def parts_from(jobs: Sequence[Job], start: int, stop: int) -> list[tuple[int, in
     return found
 
 
-def _is_whole(job: Job, start: int, stop: int) -> bool:
+def values_from(job: Job, start: int, stop: int) -> Iterator[np.ndarray]:
+    """Yield the values (cells, d) of a block's parts, each read once: of those that begin with a cell the longest undamaged one."""
+    while start < stop:
+        ends = sorted(_ends(job, start, stop), reverse=True)
+        values = next((values for end in ends if (values := _whole(job, start, end)) is not None), None)
+        if values is None:
+            return
+        yield values
+        start += len(values)
+
+
+def _ends(job: Job, start: int, stop: int) -> list[int]:
+    """Return where the parts end, damaged or not, that begin with a cell."""
+    ends = (int(file.stem.partition("-")[2]) for file in job.parts.glob(f"{start:08d}-*.npy"))
+    return [end for end in ends if end <= stop]
+
+
+def _whole(job: Job, start: int, stop: int) -> np.ndarray | None:
+    """Return the values of a part, or None where its file is damaged or of another shape."""
     try:
         part = read_part(job, start, stop)
-        return part.ndim == 2 and len(part) == stop - start
     except (OSError, ValueError, EOFError) as error:
         raise_shortage(error)
-        return False
+        return None
+    return part if part.ndim == 2 and len(part) == stop - start else None
 
 
 def read_part(job: Job, start: int, stop: int) -> np.ndarray:
