@@ -13,6 +13,7 @@ from pci_bench.data.cells import Cells, Channel, rescaled
 from pci_bench.errors import UserError
 from pci_bench.system.progress import Progress
 from pci_bench.training.crops import Batches, tensor
+from pci_bench.training.objectives.checks import check_trainable
 from pci_bench.training.objectives.views import Augmentation, views
 from pci_bench.training.pairs import NOTHING_HELD_OUT, draw_targets, held_out_images
 
@@ -115,12 +116,7 @@ class Augmented(Objective):
 
     def __init__(self, model: AugmentedModel, cells: Cells, recipe: Recipe, progress: Progress):
         where = cells.meta.name
-        if recipe.order != "shuffled":
-            raise UserError(
-                f"{model.meta.name} draws its cells in random order; --order {recipe.order} is for supervised models."
-            )
-        if reason := model.unavailable_reason(cells.channels, cells.crop_shape):
-            raise UserError(f"{model.meta.name} cannot be trained on {where}: {reason}.")
+        check_trainable(model, cells, recipe)
         self.model, self.cells, self.recipe = model, cells, recipe
         self.loss_name, self.crops_each = model.loss_name, model.views
         self.unit = "pairs" if model.meta.pairs else "cells"

@@ -12,6 +12,7 @@ from pci_bench.data.observations import obs_strings
 from pci_bench.errors import UserError
 from pci_bench.system.progress import Progress
 from pci_bench.training.crops import Batches, tensor
+from pci_bench.training.objectives.checks import check_trainable
 from pci_bench.training.pairs import NOTHING_HELD_OUT, flipped
 
 if TYPE_CHECKING:
@@ -90,10 +91,7 @@ class Identity(Objective):
     def __init__(self, model: IdentityModel, cells: Cells, recipe: Recipe, progress: Progress):
         name, where, group, within = model.meta.name, cells.meta.name, model.group, model.within
         self.loss_name = f"cross-entropy of the {group}" + (f" among those of its {within}" if within else "")
-        if recipe.order != "shuffled":
-            raise UserError(f"{name} draws its cells in random order; --order {recipe.order} is for supervised models.")
-        if reason := model.unavailable_reason(cells.channels, cells.crop_shape):
-            raise UserError(f"{name} cannot be trained on {where}: {reason}.")
+        check_trainable(model, cells, recipe)
         self.model, self.cells, self.recipe = model, cells, recipe
         for column in filter(None, (group, within)):
             if column not in cells.obs or not (obs_strings(cells.obs, column) != "").any():

@@ -13,6 +13,7 @@ from pci_bench.data.cells import Cells, rescaled
 from pci_bench.errors import UserError
 from pci_bench.system.progress import Progress
 from pci_bench.training.crops import Batches, tensor
+from pci_bench.training.objectives.checks import check_trainable
 from pci_bench.training.pairs import NOTHING_HELD_OUT, Epoch, draw_epoch, draw_targets, flipped, held_out_images
 
 if TYPE_CHECKING:
@@ -74,10 +75,7 @@ class Reconstruction(Objective):
     unit = "pairs"
 
     def __init__(self, model: ReconstructionModel, cells: Cells, recipe: Recipe, progress: Progress):
-        if recipe.order != "shuffled":
-            raise UserError(
-                f"{model.meta.name} draws its cells in random order; --order {recipe.order} is for supervised models."
-            )
+        check_trainable(model, cells, recipe)
         self.model, self.cells, self.recipe = model, cells, recipe
         self.training, validation, self.images = _split(model, cells, recipe, progress)
         self.held_out = "the rest held out by image" if recipe.held_out else NOTHING_HELD_OUT
@@ -186,8 +184,6 @@ def _split(
     import pandas as pd
 
     where = cells.meta.name
-    if reason := model.unavailable_reason(cells.channels, cells.crop_shape):
-        raise UserError(f"{model.meta.name} cannot be trained on {where}: {reason}.")
     names = cells.obs["image"].astype("string")
     if names.isna().all():
         raise UserError(
