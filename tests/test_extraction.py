@@ -33,6 +33,7 @@ from pci_bench.features import compute, jobs
 from pci_bench.features.extraction import ExtractionOptions, compute_features
 from pci_bench.features.names import known_feature_sets, parse, select
 from pci_bench.segmentation import register_segmenter
+from pci_bench.system.files import atomic_file
 from pci_bench.system.progress import Progress
 from pci_bench.weights import overwriting, save
 
@@ -301,6 +302,19 @@ def test_a_part_of_the_cells_takes_what_is_kept_of_all(counting, make_cells, cac
     compute_features([parse("counting-mean")], few, progress=heard)
     assert counting.seen == 40 + len(few)
     assert "It is not used." in heard.sentences[0]
+
+
+def test_a_part_that_another_process_is_writing_is_not_counted(counting, make_cells):
+    cells = make_cells(10)
+    job = jobs.job_of(parse("counting-mean"), cells, "otsu")
+    job.parts.mkdir(parents=True)
+    assert job.cells_in_parts() == 0
+    job.part(0, 4).write_bytes(b"")
+    with atomic_file(job.part(4, 8)) as unfinished:
+        assert unfinished.is_file()
+        assert job.spans() == [(0, 4)]
+        assert job.cells_in_parts() == 4
+    assert job.spans() == [(0, 4), (4, 8)]
 
 
 def shorter(content: bytes) -> bytes:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import os
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -89,10 +91,20 @@ class Job:
         """Return the file of the cells from `start` to before `stop`."""
         return self.parts / f"{start:08d}-{stop:08d}.npy"
 
+    def spans(self) -> list[tuple[int, int]]:
+        """Return the first cell of every part there is, damaged or not, and the one after its last."""
+        try:
+            names = os.listdir(self.parts)
+        except FileNotFoundError:  # nothing is computed yet, or another process has just joined the parts
+            return []
+        matches = (
+            re.fullmatch(r"(\d{8,})-(\d{8,})\.npy", name) for name in names
+        )  # what is still written has another name
+        return sorted((int(match[1]), int(match[2])) for match in matches if match)
+
     def cells_in_parts(self) -> int:
-        """Return how many cells there are parts of, whole or not: for an estimate."""
-        spans = (file.stem.split("-") for file in self.parts.glob("*-*.npy"))
-        return sum(int(stop) - int(start) for start, stop in spans)
+        """Return how many cells there are parts of, damaged or not: for an estimate."""
+        return sum(stop - start for start, stop in self.spans())
 
     def blocks(self, n: int) -> list[tuple[int, int]]:
         """Return the first cell of every block of n cells, and the one after its last."""
@@ -168,8 +180,7 @@ def values_from(job: Job, start: int, stop: int) -> Iterator[np.ndarray]:
 
 def _ends(job: Job, start: int, stop: int) -> list[int]:
     """Return where the parts end, damaged or not, that begin with a cell."""
-    ends = (int(file.stem.partition("-")[2]) for file in job.parts.glob(f"{start:08d}-*.npy"))
-    return [end for end in ends if end <= stop]
+    return [end for first, end in job.spans() if first == start and end <= stop]
 
 
 def _whole(job: Job, start: int, stop: int) -> np.ndarray | None:
