@@ -14,7 +14,7 @@ import pci_bench
 from pci_bench.benchmarks import BENCHMARKS
 from pci_bench.runs.results import Result, read_results
 from pci_bench.study import declared
-from pci_bench.study.conclusions import conclusions
+from pci_bench.study.conclusions import by_evaluator, conclusions
 from pci_bench.study.declared import Part, Study, studies, study_of
 from pci_bench.study.study import Plan, study
 
@@ -184,6 +184,50 @@ def test_a_gain_by_fusion_that_may_be_none_is_said_to_be_none():
         [with_gain("designed", 0.03), with_gain("pci-conv4", 0.01)]
     )
     assert "cannot be told from nothing" in texts([with_gain("designed", 0.005)])
+
+
+def test_a_turned_copy_that_is_farther_than_another_cell_is_counted():
+    def moved(name: str, median: float, farther: float) -> Result:
+        metrics = {"median": median, "farther": farther}
+        return measured(name, "rotation-sensitivity", {}, metrics, median="number-less", farther="percent-less")
+
+    said = texts([moved("pci-conv4", 0.9, 0.4), moved("designed", 0.2, 0.0)])
+    assert "0.200 [0.190, 0.210] of the way" in said
+    assert said.index("designed") < said.index("pci-conv4")
+    assert said.endswith("there, 40.0 [39.0, 41.0] % of the copies are farther than another cell.")
+
+
+def test_of_each_known_measure_it_is_said_who_tells_most_of_it():
+    rows = {"pci-conv4": {"area": 0.5, "others": 0.1}, "designed": {"area": 0.9, "others": 0.095}}
+    said = [c.text for c in conclusions("x", [measured(n, "known-measures", {}, m) for n, m in rows.items()])]
+    assert said[0] == (
+        "Area: R² is 0.90 [0.89, 0.91] for designed, which tells most of it, and 0.50 [0.49, 0.51] for pci-conv4."
+    )
+    assert said[1].startswith("The number of other cells in the crop: R² is 0.10 [0.09, 0.11] for pci-conv4")
+    assert said[1].endswith("for designed; their intervals overlap.")
+
+
+def test_few_and_many_labels_are_said_of_the_feature_set_that_needs_fewest():
+    def curve(name: str, few: float, many: float) -> Result:
+        metrics = {"area": (few + many) / 2, "balanced_accuracy_at_1": few, "balanced_accuracy_at_100": many}
+        units = dict.fromkeys(metrics, "percent")
+        return measured(name, "label-efficiency", {"classifier": "logistic", "exclude": "image"}, metrics, **units)
+
+    said = texts([curve("pci-conv4", 0.5, 0.8), curve("designed", 0.3, 0.9)])
+    assert said.startswith("By a linear probe, other images only: pci-conv4 needs fewest labels; 50.0 [49.0, 51.0] %")
+    assert said.endswith("with 1 of a class, 80.0 [79.0, 81.0] % with 100.")
+
+
+def test_sentences_of_several_evaluators_stand_under_what_each_evaluates():
+    results = [
+        measured(name, evaluator, {"exclude": "image", "target": "plate"}, {metric: value}, **{metric: "percent"})
+        for name, value in {"pci-conv4": 0.4, "designed": 0.3}.items()
+        for evaluator, metric in {"nuisance-probe": "excess", "map": "normalized_map"}.items()
+    ]
+    grouped = by_evaluator(conclusions("metrics", results))
+    assert list(grouped) == ["nuisance-probe", "map"]
+    assert [len(said) for said in grouped.values()] == [1, 1]
+    assert list(by_evaluator(conclusions("metrics", results[::2]))) == [""]
 
 
 def test_a_part_that_cannot_be_run_is_said_and_the_others_go_on(two_parts, tmp_path):

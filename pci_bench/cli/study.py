@@ -43,6 +43,7 @@ def study(
     load_plugins(plugin)
     from pci_bench.api.dataset import DATASETS
     from pci_bench.study import study as studies
+    from pci_bench.study.conclusions import by_evaluator
     from pci_bench.study.declared import study_of
 
     DATASETS.get(dataset)
@@ -63,15 +64,20 @@ def study(
         progress=ConsoleProgress(err),
     )
     if as_json:
-        typer.echo(json_line([{"part": c.part, "text": c.text} for c in made.conclusions], ascii_only=True))
+        typer.echo(
+            json_line([{"part": c.part, "about": c.about, "text": c.text} for c in made.conclusions], ascii_only=True)
+        )
         return
     out.print()
     out.print("What follows", markup=False, highlight=False, style="bold")
     for outcome in made.parts:
         out.print()
         out.print(outcome.part.question, markup=False, highlight=False, style="bold")
-        for conclusion in outcome.said:
-            say(f"- {conclusion.text}")
+        for about, texts in by_evaluator(outcome.said).items():
+            if about:
+                say(f"{about}:")
+            for text in texts:
+                say(f"- {text}")
         if outcome.reason:
             say(f"Not run: {outcome.reason}")
     out.print()

@@ -19,26 +19,48 @@ from pci_bench.runs.results import Result, metric_of
 from pci_bench.system.text import enumerated
 
 AXIS = ("postprocess", "scale")  # parameters in which results of one order differ
+LABELS = "balanced_accuracy_at_"  # then the number of labels of each class
+PROBES = {"logistic": "a linear probe", "knn": "nearest neighbours"}
+MEASURES = {
+    "area": "Area",
+    "protein_mean": "Brightness of the protein",
+    "marker_mean": "Brightness of the marker",
+    "others": "The number of other cells in the crop",
+}
 
 
 @dataclass(frozen=True)
 class Conclusion:
-    """One sentence, and the part of the study that it follows from."""
+    """One sentence, the part of the study that it follows from, and what was evaluated where a part has several evaluators."""
 
     part: str
     text: str
+    about: str = ""
+
+
+def by_evaluator(said: Sequence[Conclusion]) -> dict[str, list[str]]:
+    """Return sentences by what was evaluated, in their order.
+
+    >>> by_evaluator([Conclusion("ladder", "One.", "kNN"), Conclusion("ladder", "Two.", "kNN")])
+    {'kNN': ['One.', 'Two.']}
+    """
+    grouped: dict[str, list[str]] = {}
+    for conclusion in said:
+        grouped.setdefault(conclusion.about, []).append(conclusion.text)
+    return grouped
 
 
 def conclusions(part: str, results: Sequence[Result]) -> list[Conclusion]:
     """Return what the results of one part say: of every evaluator its own sentences, else which feature set is best."""
-    by_evaluator: dict[str, list[Result]] = {}
+    evaluated: dict[str, list[Result]] = {}
     for result in results:
-        by_evaluator.setdefault(result.evaluator.name, []).append(result)
-    said: list[str] = []
-    for name, members in by_evaluator.items():
-        by = f"{evaluator_title(members[0])}: " if len(by_evaluator) > 1 else ""
-        said += [f"{by}{text}" for text in SENTENCES.get(name, ranked)(members) if text]
-    return [Conclusion(part, text) for text in said]
+        evaluated.setdefault(result.evaluator.name, []).append(result)
+    return [
+        Conclusion(part, text, evaluator_title(members[0]) if len(evaluated) > 1 else "")
+        for name, members in evaluated.items()
+        for text in SENTENCES.get(name, ranked)(members)
+        if text
+    ]
 
 
 def ranked(results: Sequence[Result]) -> list[str]:
@@ -199,6 +221,53 @@ def distorted(results: Sequence[Result]) -> list[str]:
     ]
 
 
+def moved(results: Sequence[Result]) -> list[str]:
+    """Return how far turned copies of a cell lie, of the feature sets that move least and most."""
+    chosen = [r for r in _of_first_setting(results) if _competes(r)]
+    if len(chosen) < 2:
+        return []
+    least, most = best_of(chosen, "median"), best_of(chosen, "median", reverse=True)
+    return [
+        f"A turned or mirrored copy of a cell moves {_number(least, 'median')} of the way to the nearest cell of another image for "
+        f"{least.features.full_name}, which moves least, and {_number(most, 'median')} for {most.features.full_name}, which moves most: "
+        f"there, {_number(most, 'farther')} % of the copies are farther than another cell."
+    ]
+
+
+def measured(results: Sequence[Result]) -> list[str]:
+    """Return which feature set tells most of each known measure; it is a description and no merit."""
+    chosen = [r for r in _of_first_setting(results) if _competes(r)]
+    if len(chosen) < 2:
+        return []
+    said = []
+    for name in dict.fromkeys(name for r in chosen for name in r.metrics):
+        most, least = best_of(chosen, name), best_of(chosen, name, reverse=True)
+        said.append(
+            f"{MEASURES.get(name, name.replace('_', ' '))}: R² is {_number(most, name)} for {most.features.full_name}, which tells most of it, and "
+            f"{_number(least, name)} for {least.features.full_name}{_apart(most, least, name)}."
+        )
+    return said
+
+
+def labelled(results: Sequence[Result]) -> list[str]:
+    """Return who needs fewest labels, and what few and many of them give the best feature set by each classifier."""
+    strictest = ladder_of(results)[-1]
+    said = []
+    for classifier in dict.fromkeys(str(r.evaluator.params["classifier"]) for r in results):
+        of_it = [r for r in results if r.evaluator.params["classifier"] == classifier and Candidates.of(r) == strictest]
+        chosen = [r for r in of_it if _competes(r)]
+        if not chosen:
+            continue
+        best = best_of(chosen, "area")
+        counts = sorted(int(name.removeprefix(LABELS)) for name in best.metrics if name.startswith(LABELS))
+        few, many = (_number(best, f"{LABELS}{n}") for n in (counts[0], counts[-1]))
+        said.append(
+            f"By {PROBES.get(classifier, classifier)}, {strictest.words}: {best.features.full_name} needs fewest labels; "
+            f"{few} % with {counts[0]} of a class, {many} % with {counts[-1]}."
+        )
+    return said
+
+
 def postprocessed(results: Sequence[Result]) -> list[str]:
     """Return which feature set is best under each post-processing, and how many change places so that both orders can be told."""
     first = {n: v for n, v in results[0].evaluator.params.items() if n not in AXIS}
@@ -329,6 +398,9 @@ SENTENCES: dict[str, Callable[[Sequence[Result]], list[str]]] = {
     "nuisance-probe": probed,
     "background-swap": swapped,
     "robustness": distorted,
+    "rotation-sensitivity": moved,
+    "known-measures": measured,
+    "label-efficiency": labelled,
     "calibration": calibrated,
     "complementarity": fused,
 }

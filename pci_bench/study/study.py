@@ -14,7 +14,7 @@ from pci_bench.features.estimate import duration, matmul_gflops, rates
 from pci_bench.reporting.html.page import Opening, write_report
 from pci_bench.runs.runner import RunOutput, run
 from pci_bench.runs.runner import default_folder as folder_of_run
-from pci_bench.study.conclusions import Conclusion, conclusions
+from pci_bench.study.conclusions import Conclusion, by_evaluator, conclusions
 from pci_bench.study.declared import Part, Study, study_of
 from pci_bench.study.written import as_markdown
 from pci_bench.system.arguments import split_names
@@ -100,10 +100,10 @@ class StudyOutput:
     """
 
     plan: Plan
-    parts: tuple[PartOutcome, ...] = ()
-    report: Path | None = None
-    page: Path | None = None
-    conclusions: tuple[Conclusion, ...] = ()
+    parts: tuple[PartOutcome, ...]
+    report: Path
+    page: Path
+    conclusions: tuple[Conclusion, ...]
 
 
 def study(
@@ -155,19 +155,19 @@ def study(
     make_folder(folder)
     progress = reporter(progress)
     parts: list[PartOutcome] = []
-    output = StudyOutput(planned)
     for number, part in enumerate(planned.study.parts, 1):
         progress.say(f"{number}/{len(planned.study.parts)} {part.name}: {part.question}")
         place = folder / f"{number:02d}-{part.name}"
         parts.append(_part(planned, part, place, device=device, workers=workers, seed=seed, progress=progress))
-        for conclusion in parts[-1].said:
-            progress.say(f"  {conclusion.text}")
+        for about, texts in by_evaluator(parts[-1].said).items():
+            for line in [*([f"  {about}"] if about else []), *(f"  - {text}" for text in texts)]:
+                progress.say(line)
         if parts[-1].reason:
             progress.say(f"  Not run: {parts[-1].reason}")
-        output = written(planned, parts, folder)
+        write_page(planned, parts, folder)
     if not any(p.output for p in parts):
         raise UserError(f"No part of the study of {dataset} could be run. First: {parts[0].reason}")
-    return output
+    return written(planned, parts, folder)
 
 
 def default_folder(dataset: str, *, quick: bool) -> Path:
@@ -194,23 +194,26 @@ def _part(planned: Plan, part: Part, place: Path, **options: Any) -> PartOutcome
     return PartOutcome(part, place, output, "", tuple(conclusions(part.name, output.results)), cpu_seconds() - began)
 
 
-def written(planned: Plan, parts: Sequence[PartOutcome], folder: Path) -> StudyOutput:
-    """Write what there is of a study, in place of what there was: ``study.html`` and ``study.md``."""
-    done = [p for p in parts if p.output is not None]
-    said = tuple(conclusion for p in parts for conclusion in p.said)
+def write_page(planned: Plan, parts: Sequence[PartOutcome], folder: Path) -> Path:
+    """Write what there is of a study as ``study.md``, in place of what there was."""
     page = folder / "study.md"
     with atomic_file(page) as temporary:
         temporary.write_text(as_markdown(planned, parts, title(planned)), encoding="utf-8", newline="\n")
-    report = None
-    if done:
-        opening = Opening(
-            title=title(planned),
-            questions={p.folder.name: p.part.question for p in done},
-            sentences=tuple((c.text, next(p.folder.name for p in done if p.part.name == c.part)) for c in said),
-            missing=tuple((p.part.name, p.reason) for p in parts if p.reason),
-        )
-        report = write_report([p.folder for p in done], folder / "study.html", opening=opening)
-    return StudyOutput(planned, tuple(parts), report, page, said)
+    return page
+
+
+def written(planned: Plan, parts: Sequence[PartOutcome], folder: Path) -> StudyOutput:
+    """Write ``study.html`` and ``study.md`` of parts of which one at least was run, and return them."""
+    done = [p for p in parts if p.output is not None]
+    opening = Opening(
+        title=title(planned),
+        questions={p.folder.name: p.part.question for p in done},
+        sentences={p.folder.name: by_evaluator(p.said) for p in done},
+        missing=tuple((p.part.name, p.reason) for p in parts if p.reason),
+    )
+    report = write_report([p.folder for p in done], folder / "study.html", opening=opening)
+    said = tuple(conclusion for p in parts for conclusion in p.said)
+    return StudyOutput(planned, tuple(parts), report, write_page(planned, parts, folder), said)
 
 
 def title(planned: Plan) -> str:

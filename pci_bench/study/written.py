@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pci_bench.runs.record import RunRecord
+from pci_bench.study.conclusions import by_evaluator
 from pci_bench.system.text import markdown
 
 if TYPE_CHECKING:
@@ -26,8 +27,9 @@ def as_markdown(planned: Plan, parts: Sequence[PartOutcome], title: str) -> str:
     blocks.append("## What follows")
     for part in parts:
         if part.said:
-            sentences = "\n".join(f"- {markdown(conclusion.text)}" for conclusion in part.said)
-            blocks += [f"**{markdown(part.part.question)}**", sentences]
+            blocks.append(f"**{markdown(part.part.question)}**")
+            for about, texts in by_evaluator(part.said).items():
+                blocks += [*([f"{markdown(about)}:"] if about else []), "\n".join(f"- {markdown(t)}" for t in texts)]
     for part in parts:
         blocks.append(f"## {markdown(part.part.name.capitalize())}")
         blocks.append(markdown(part.part.question))

@@ -54,14 +54,14 @@ class Opening:
     questions
         What each run answers, by the run's name.
     sentences
-        What follows from all of them: a sentence, and the name of the run that it follows from.
+        What follows from each run, by the run's name and by what was evaluated (``""`` where a run has one evaluator).
     missing
         What could not be run, and why.
     """
 
     title: str
     questions: Mapping[str, str]
-    sentences: Sequence[tuple[str, str]]
+    sentences: Mapping[str, Mapping[str, Sequence[str]]]
     missing: Sequence[tuple[str, str]] = ()
 
 
