@@ -12,6 +12,7 @@ from typing import Protocol
 import numpy as np
 
 from pci_bench.acquisition.archives import Archive
+from pci_bench.acquisition.folder_index import folder_fingerprint
 from pci_bench.acquisition.image_files import unlike_shown, unlike_shown_tiff
 from pci_bench.acquisition.image_folders import all_files, is_readable
 from pci_bench.api.registry import natural_key
@@ -59,13 +60,7 @@ class FolderTree:
 
     def fingerprint(self) -> str:
         """Return a text that changes when a file is added, removed, resized or touched."""
-        digest = hashlib.sha256()
-        for name in [*self.names(), "images.csv", "cells.csv"]:
-            file = self.root / name
-            if file.exists():
-                stat = file.stat()
-                digest.update(f"{name}\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode())
-        return digest.hexdigest()
+        return folder_fingerprint(self.root)
 
 
 class ZipTree:

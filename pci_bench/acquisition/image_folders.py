@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
-from pathlib import Path, PurePosixPath
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 from pci_bench.acquisition.ome_zarr import zarr_attributes
 from pci_bench.api.registry import natural_key
@@ -17,8 +17,9 @@ READABLE = (".tif", ".tiff", ".png", ".bmp", ".jpg", ".jpeg")
 
 def is_readable(name: str) -> bool:
     """Return whether a file's name ends as an image that can be read, and is not hidden."""
-    path = PurePosixPath(name)
-    return path.suffix.lower() in READABLE and not path.name.startswith(".")
+    last = name.rpartition("/")[2]
+    stem, ending = os.path.splitext(last)
+    return bool(stem) and not last.startswith(".") and ending.lower() in READABLE
 
 
 def list_images(root: Path) -> list[str]:
@@ -81,28 +82,56 @@ def all_files(root: Path, contents: str, descend: Callable[[Path], bool] = lambd
         Where a folder cannot be listed, a link leads nowhere or to a folder that it lies in (leaving its files out would
         change the dataset silently), or a name is not Unicode.
     """
+    names = [name for _, files in walk(root, contents, descend) for name, _ in files]
+    names.sort()
+    return names
 
-    def refuse(error: OSError) -> None:
+
+def walk(
+    root: Path, contents: str, descend: Callable[[Path], bool] = lambda folder: True
+) -> Iterator[tuple[str, list[tuple[str, os.DirEntry[str]]]]]:
+    """Yield every folder from `root` on, as a POSIX path below it, and its files, each as such a path and its entry.
+
+    Parameters and errors are those of :func:`all_files`. What this costs is one listing per folder: nothing is asked of single files.
+    """
+    waiting = [""]
+    while waiting:
+        below = waiting.pop()
+        here = root / below
+        if not descend(here):
+            continue
+        files: list[tuple[str, os.DirEntry[str]]] = []
+        for entry in _listed(here, contents):
+            name = f"{below}/{entry.name}" if below else entry.name
+            if entry.is_dir():
+                if entry.is_symlink():
+                    _check_no_circle(root, here, Path(entry.path))
+                waiting.append(name)
+            elif entry.is_symlink() and not os.path.exists(entry.path):
+                raise UserError(
+                    f"{entry.path} is a link that leads to no file. Remove the link, or bring its file back."
+                )
+            else:
+                check_text(name, f"The file name in {root}")
+                files.append((name, entry))
+        yield below, files
+
+
+def _listed(folder: Path, contents: str) -> list[os.DirEntry[str]]:
+    try:
+        with os.scandir(folder) as entries:
+            return list(entries)
+    except OSError as error:
         raise_shortage(error)
         raise UserError(
-            f"The folder {error.filename} cannot be read: {error.strerror}. Its {contents} would be missing. Make it readable, "
+            f"The folder {folder} cannot be read: {error.strerror}. Its {contents} would be missing. Make it readable, "
             "or move it away."
         ) from error
 
-    names: list[str] = []
-    for folder, subfolders, files in os.walk(root, onerror=refuse, followlinks=True):
-        here = Path(folder)
-        if not descend(here):
-            subfolders.clear()
-            continue
-        within = [p.resolve() for p in (here, *here.parents) if p.is_relative_to(root)]
-        for link in (here / name for name in subfolders if (here / name).is_symlink()):
-            if any(path.is_relative_to(link.resolve()) for path in within):
-                raise UserError(f"{link} is a link to a folder that it lies in. Remove the link.")
-        if lost := [here / name for name in files if (here / name).is_symlink() and not os.path.exists(here / name)]:
-            raise UserError(f"{lost[0]} is a link that leads to no file. Remove the link, or bring its file back.")
-        names += [(here / name).relative_to(root).as_posix() for name in files]
-    names.sort()
-    for name in names:
-        check_text(name, f"The file name in {root}")
-    return names
+
+def _check_no_circle(root: Path, folder: Path, link: Path) -> None:
+    """Raise a sentence where a link leads to a folder that it lies in."""
+    target = link.resolve()
+    within = [p.resolve() for p in (folder, *folder.parents) if p.is_relative_to(root)]
+    if any(path.is_relative_to(target) for path in within):
+        raise UserError(f"{link} is a link to a folder that it lies in. Remove the link.")

@@ -114,7 +114,7 @@ class FetchedScreen(SuppliedScreen):
 
     def fetched_paths(self) -> Sequence[Path]:
         """Return where what is fetched and cut lies."""
-        return [self.folder, self.parts]
+        return [self.folder, self.parts, *super().fetched_paths()]
 
     def selection(self) -> Selection | None:
         """Return what was fetched, or None."""

@@ -14,6 +14,7 @@ from pci_bench.acquisition.crop_files import (
     read_plane,
 )
 from pci_bench.acquisition.crop_tables import channel_suffixes, with_cell_table
+from pci_bench.acquisition.folder_index import note_of
 from pci_bench.acquisition.image_folders import READABLE
 from pci_bench.api.dataset import Dataset, register_dataset
 from pci_bench.data.cells import OBS_COLUMNS, DatasetMeta
@@ -23,6 +24,8 @@ from pci_bench.system.files import user_path
 from pci_bench.system.tabular import read_csv
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import pandas as pd
 
     from pci_bench.data.store import StoreWriter
@@ -79,6 +82,10 @@ class FolderDataset(Dataset):
     def source_fingerprint(self) -> str:
         """Return a fingerprint of the files, so that a changed folder is read anew."""
         return f"{self.root}\n{FolderTree(self.root).fingerprint()}" if self.root.is_dir() else str(self.root)
+
+    def fetched_paths(self) -> Sequence[Path]:
+        """Return what is noted of the folder in the cache."""
+        return [note_of(self.root)]
 
     def suffixes(self, names: list[str]) -> tuple[str, ...]:
         """Return one suffix per channel, the protein's first: as the options say, or as the files show."""
