@@ -35,6 +35,7 @@ SHIPPED = {  # name: the training screen, its channels, the table on its card
     "self-distillation-embedding@rxrx1-narrow": ("rxrx1-organelles-train", YEAST, "organelles-knn"),
     "rotation-embedding@rxrx1-narrow": ("rxrx1-organelles-train", YEAST, "organelles-knn"),
     "paired-contrastive-embedding@rxrx1": ("rxrx1-organelles-train", YEAST, "organelles-knn"),
+    "paired-contrastive-embedding@rxrx1-long": ("rxrx1-organelles-train", YEAST, "organelles-knn"),
     "pci-several-sources-conv4@rxrx1-narrow": ("rxrx1-organelles-train", YEAST, "organelles-knn"),
 }
 
