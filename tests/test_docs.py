@@ -21,7 +21,6 @@ from types import ModuleType
 import numpy as np
 import pytest
 import tifffile
-import typer
 from command_line import call
 from joblib.externals.loky import get_reusable_executor
 from screens import write_screen
@@ -32,7 +31,7 @@ from pci_bench.api.evaluator import EVALUATORS
 from pci_bench.api.model import MODELS
 from pci_bench.api.plugins import load_plugin
 from pci_bench.benchmarks import BENCHMARKS
-from pci_bench.cli import app
+from pci_bench.cli.app import command_line
 from pci_bench.data.annotation_sources import annotation_sources
 from pci_bench.datasets import DATASETS, human_sim, yeast_sim
 from pci_bench.features.names import groups, known_feature_sets, select
@@ -170,7 +169,7 @@ def registries(own_registries):
 
 def parsed(arguments: list[str]) -> tuple[str, dict]:
     """Return the command and its options as the command line reads them."""
-    command, context = typer.main.get_command(app), None
+    command, context = command_line(), None
     names: list[str] = []
     rest = list(arguments)
     while hasattr(command, "commands"):  # a group; none of ours has options that precede the command

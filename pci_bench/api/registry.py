@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Generic, TypeVar
@@ -289,10 +290,11 @@ class Registry(Generic[T]):
         return entry.origin
 
 
-def natural_key(name: str) -> list[tuple[int, int, str]]:
+@lru_cache(maxsize=4096)  # as registries are sorted again and again
+def natural_key(name: str) -> tuple[tuple[int, int, str], ...]:
     """Return a sort key that reads numbers as numbers: runs of the digits 0 to 9, however long. ``10²`` holds one, 10."""
     import re
 
     parts = [part for part in re.split("([0-9]+)", name) if part]
     numbers = [part.lstrip("0") if part[0] in "0123456789" else None for part in parts]
-    return [(1, 0, p) if n is None else (0, len(n), n) for p, n in zip(parts, numbers, strict=True)]
+    return tuple((1, 0, p) if n is None else (0, len(n), n) for p, n in zip(parts, numbers, strict=True))

@@ -17,7 +17,7 @@ from pci_bench.cli import listing, run, study, reproduce, train, read, explain, 
 
 # isort: on
 from pci_bench.api.plugins import clause, is_own, place_in_plugins
-from pci_bench.cli.app import app
+from pci_bench.cli.app import command_line
 from pci_bench.cli.streams import standard_streams
 from pci_bench.cli.terminal import err, out
 from pci_bench.errors import UserError
@@ -63,7 +63,7 @@ def _ended(arguments: list[str], *, debug: bool, verbose: bool) -> int:
         if verbose:
             for line in _surroundings():
                 err.print(line, markup=False, highlight=False, soft_wrap=True)
-        code = app(arguments, standalone_mode=False, prog_name="pci-bench")
+        code = command_line()(arguments, standalone_mode=False, prog_name="pci-bench")
         if code == INTERRUPTED:  # typer turns Ctrl-C into this code; older ones, into Abort
             raise KeyboardInterrupt
         return code or 0

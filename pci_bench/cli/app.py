@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from enum import StrEnum
-from functools import wraps
+from functools import cache, wraps
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 import typer
+from typer.main import get_command
 
 from pci_bench import __version__
 from pci_bench.api.plugins import load_plugin
@@ -118,6 +119,12 @@ def _main(
     ] = False,
 ) -> None:
     pass
+
+
+@cache
+def command_line() -> Callable[..., Any]:
+    """Return what runs a command given its words; made once, since that takes longer than many a command."""
+    return get_command(app)
 
 
 def load_plugins(plugins: list[Path] | None) -> None:
