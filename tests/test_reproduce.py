@@ -9,6 +9,8 @@ from small_paper import LAYERS, small_paper
 
 from pci_bench import weights
 from pci_bench.datasets import DATASETS
+from pci_bench.reporting.tables.declaration import TABLES
+from pci_bench.reproduction import claims
 
 NO_INTERNET = {"http_proxy": "http://127.0.0.1:9", "https_proxy": "http://127.0.0.1:9", "no_proxy": "127.0.0.1"}
 
@@ -26,26 +28,45 @@ def shared(tmp_path_factory):
 
 
 @pytest.fixture
-def reproduce(paper, tmp_path):
-    """`pci-bench reproduce …` in a process of its own, with a server that has what is named, and no internet."""
+def facts(own_registries):
+    """Give back what the small paper's plug-in replaces in this process."""
+    replaced = [weights.declared()["pci"]["lu2019-yeast"], TABLES.get("table1").printed]
+    replaced.append(DATASETS.get("chong2015").meta.paper)
+    before, layers = [dict(one) for one in replaced], list(claims.LAYERS)
+    yield
+    for one, was in zip(replaced, before, strict=True):
+        one.clear()
+        one.update(was)
+    claims.LAYERS[:] = layers
+
+
+@pytest.fixture
+def reproduce(paper, facts, without_figures, tmp_path, capsys, monkeypatch):
+    """`pci-bench reproduce …`, with a server that has what is named, and no internet; given ``own``, in a process of its own."""
     (archive,) = (url for remote in DATASETS.get("chong2015").downloads() for url in remote.urls)
     (mirror,) = (url for remote in DATASETS.get("chong2015:images").downloads() for url in remote.urls)
     network = weights.remote_files("pci", "lu2019-yeast")[0].urls[0]
     files = {"archive": (archive, paper.archive), "network": (network, paper.network), "mirror": (mirror, paper.images)}
 
-    def run(*arguments, cache=tmp_path / "cache", off=0.0, served=("archive", "network"), **counted):
+    def run(*arguments, own=False, cache=tmp_path / "cache", off=0.0, served=("archive", "network"), **counted):
         with FileServer() as server:
             for name in served:
                 server.mirror(*files[name])
-            plugin = paper.plugin(tmp_path / "facts", off, **counted)
-            named = {"cache": cache, "cwd": tmp_path, "PCI_BENCH_MIRROR": server.address, **NO_INTERNET}
-            return pci_bench("reproduce", *arguments, "--plugin", plugin, **named)
+            command = ("reproduce", *arguments, "--plugin", paper.plugin(tmp_path / "facts", off, **counted))
+            named = {"PCI_BENCH_MIRROR": server.address, **NO_INTERNET}
+            if own:
+                return pci_bench(*command, cache=cache, cwd=tmp_path, **named)
+            with monkeypatch.context() as patch:
+                patch.chdir(tmp_path)
+                for name, value in {"PCI_BENCH_CACHE": str(cache), **named}.items():
+                    patch.setenv(name, value)
+                return call(capsys, patch, *command)
 
     return run
 
 
 def test_from_an_empty_cache_to_the_printed_number(paper, reproduce, shared, tmp_path):
-    said = reproduce("table1", "--yes", cache=shared)
+    said = reproduce("table1", "--yes", cache=shared, own=True)
     assert said.code == 0, said.out + said.err
     for name, accuracy in paper.accuracies.items():
         (line,) = [line for line in said.out.splitlines() if line.startswith(name)]
