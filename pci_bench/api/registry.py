@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache, partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Generic, TypeVar
@@ -21,15 +21,26 @@ T = TypeVar("T")
 C = TypeVar("C")
 
 
-@dataclass(frozen=True)
 class Origin:
-    """Where a registered object was defined."""
+    """Where a registered object was defined: a file, and a line or a function that finds it, since that takes parsing the file."""
 
-    file: str
-    line: int
+    def __init__(self, file: str, line: int | Callable[[], int]):
+        self.file = file
+        self._line = line
+
+    @cached_property
+    def line(self) -> int:
+        """The line, looked up when it is first asked for."""
+        return self._line if isinstance(self._line, int) else self._line()
 
     def __str__(self) -> str:
         return f"{self.file}:{self.line}"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Origin) and (self.file, self.line) == (other.file, other.line)
+
+    def __hash__(self) -> int:
+        return hash((self.file, self.line))
 
 
 @dataclass(frozen=True)
@@ -46,9 +57,20 @@ def origin_of(value: object) -> Origin:
     if not (inspect.isfunction(target) or inspect.isclass(target)):
         target = type(target)
     try:
-        return Origin(inspect.getsourcefile(target) or "?", inspect.getsourcelines(target)[1])
+        file = inspect.getsourcefile(target)
     except (OSError, TypeError):
+        file = None
+    if file is None:
         return Origin(str(getattr(sys.modules.get(target.__module__), "__file__", "?")), 0)
+    return Origin(file, partial(_line_of, target))
+
+
+def _line_of(target: Any) -> int:
+    """Return the line of a file that defines a function or class, or 0 where it is not found in it."""
+    try:
+        return inspect.getsourcelines(target)[1]
+    except (OSError, TypeError):
+        return 0
 
 
 def instance_of(base: type[T], cls: type, former: Mapping[str, str] = MappingProxyType({})) -> type[T]:
