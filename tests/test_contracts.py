@@ -90,7 +90,7 @@ def fails(findings: Iterable[Finding], contract: str, *parts: str) -> None:
 
 FAMILIES = dict.fromkeys(f.family for f in known_feature_sets().values())
 SIZES = {"deeploc": 64, "vgg16-random": 16}  # of those that need more than 32 px, or are slow
-SLOW = ("vgg16", "vgg16-random", "pci-random")
+SLOW = ("vgg16", "vgg16-random", "pci-random", "efficientnet-lite0")  # tried on one layout of channels
 
 
 def some_outputs(family: str) -> list[FeatureSet]:
@@ -100,7 +100,8 @@ def some_outputs(family: str) -> list[FeatureSet]:
     return list(dict.fromkeys([found[0], *headline, found[-1]]))
 
 
-# Tried with -m slow: families that differ from another one that is tried in their weights alone, and twenty seconds of fits.
+# Tried with -m slow: families that differ from another one that is tried in their weights alone, twenty seconds of fits, and
+# UMAP, which compiles for ten (tests/test_embedding.py tries it on less).
 ALIKE = {
     "cross-channel",
     "image-in-plate",
@@ -110,7 +111,7 @@ ALIKE = {
     "pci-several-sources",
 }
 ALIKE |= {"contrastive", "plate-contrastive", "rotation", "self-distillation"}
-LONG = {"label-efficiency"}
+LONG = {"label-efficiency", "umap", "protein-umap"}
 
 
 def tried(names, later):

@@ -17,17 +17,32 @@ assert SPEC.loader is not None
 STUDY = importlib.util.module_from_spec(SPEC)
 SPEC.loader.exec_module(STUDY)
 
-# What 40 seconds of one core allow: fits and medians take the longest.
-REPLICATIONS = {"kNN": 150, "argmax": 200, "inpainting": 300, "report": 100, "leaderboard": 50, "random forest": 40}
-REPLICATIONS |= {"ladder": 60}
-REPLICATIONS |= {"logistic regression": 60, "pairwise distance": 80, "cell lines": 80, "multi-localization": 80}
+# What 20 seconds of one core allow: fits and medians take the longest.
+REPLICATIONS = {"kNN": 100, "argmax": 200, "inpainting": 300, "report": 70, "leaderboard": 40, "random forest": 30}
+REPLICATIONS |= {"ladder": 50}
+REPLICATIONS |= {"logistic regression": 40, "pairwise distance": 60, "cell lines": 80, "multi-localization": 60}
 FALSE_ALARM = 1e-4
 WIDEST = 1.6  # times ideal, since so few replications cannot tell 98 from 100 %
 SMALL = list(STUDY.settings(small=True))
 
 
+def like_another(name: str, setting: str) -> bool:
+    """Return whether a setting goes the way of one that is tried: kNN of other images is a ladder's second level too."""
+    return (
+        name == "cell lines"
+        or (name == "logistic regression" and setting.startswith("exclude=cell"))
+        or (name == "kNN" and setting.startswith("exclude=image") and "balanced" not in setting)
+    )
+
+
+PLACES = [
+    pytest.param(place, id=f"{name}: {setting}", marks=[pytest.mark.slow] if like_another(name, setting) else [])
+    for place, (name, setting, _) in enumerate(SMALL)
+]
+
+
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("place", range(len(SMALL)), ids=[f"{name}: {setting}" for name, setting, _ in SMALL])
+@pytest.mark.parametrize("place", PLACES)
 def test_an_interval_covers_92_to_98_percent(place):
     name, setting, replicate = SMALL[place]
     count = REPLICATIONS[name]

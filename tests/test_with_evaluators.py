@@ -91,8 +91,9 @@ def test_one_that_the_benchmark_has_is_run_as_it_declares_it_and_once(here):
     assert [r.metrics for r in named] == [r.metrics for r in alone]
 
 
+@pytest.mark.usefixtures("without_figures")
 def test_one_that_leaves_out_what_cells_share_does_so_beside_the_benchmark(here):
-    output = run("umap", dataset="painted", features="intensity", with_evaluators="logistic-regression")
+    output = run("distances", dataset="painted", features="intensity", with_evaluators="logistic-regression")
     excludes = [r.evaluator.params["exclude"] for r in output if r.evaluator.name == "logistic-regression"]
     assert excludes == ["cell", "image"]
 
