@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from command_line import Said, call, environment
+from files_in_folders import write
 
 from pci_bench import extract, load_dataset
 from pci_bench.api.plugins import load_plugin
@@ -135,15 +136,33 @@ def python(tmp_path_factory) -> Path:
     return python
 
 
-def fresh(python: Path, *arguments: object, cache: Path, cwd: Path) -> Said:
-    """Run pci-bench in the fresh environment."""
-    command = [python, "-m", "pci_bench", *map(str, arguments)]
-    done = subprocess.run(command, env=environment(cache), cwd=cwd, capture_output=True, text=True, timeout=120)
+ONE_AFTER_ANOTHER = """
+import json, sys
+from pci_bench.cli import main
+
+for words in json.loads(sys.argv[1]):
+    sys.argv = ["pci-bench", *words]
+    main()
+"""
+
+
+def fresh(python: Path, folder: Path, *commands: tuple[object, ...]) -> Said:
+    """Run commands in one process of the fresh environment, until one fails; their cache is in the folder."""
+    words = json.dumps([list(map(str, command)) for command in commands])
+    done = subprocess.run(
+        [python, "-c", ONE_AFTER_ANOTHER, words],
+        env=environment(folder / "cache"),
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
     return Said(done.returncode, done.stdout, done.stderr)
 
 
-def disc_and_rim(write_crops) -> str:
-    """Write four images of four cells, the protein in the middle or at the rim, and return the dataset's name."""
+@pytest.fixture(scope="module")
+def disc_and_rim(tmp_path_factory) -> str:
+    """The name of a dataset: four images of four cells, the protein in the middle or at the rim."""
     rng = np.random.default_rng(0)
     files: dict[str, np.ndarray | str] = {"images.csv": "image,label\nw0,middle\nw1,rim\nw2,middle\nw3,rim\n"}
     y, x = np.mgrid[-1:1:20j, -1:1:20j]
@@ -153,39 +172,38 @@ def disc_and_rim(write_crops) -> str:
             for channel, bright in (("gfp", protein), ("rfp", np.hypot(y, x) < 0.8)):
                 crop = rng.integers(0, 60, (20, 20)) + 100 * bright
                 files[f"w{image}/c{cell}_{channel}.tif"] = crop.astype(np.uint8)
-    return f"folder:{write_crops(files)}"
+    return f"folder:{write(tmp_path_factory.mktemp('discs') / 'crops', files)}"
 
 
-def test_an_installed_package_is_run_and_tested_by_name(python, tmp_path, write_crops):
-    dataset = disc_and_rim(write_crops)
-    said = fresh(
-        *(python, "run", "yeast-knn", "--dataset", dataset, "--features", "ring-means,intensity", "--k", "3"),
-        *("--device", "cpu", "--out", "out"),
-        cache=tmp_path / "cache",
-        cwd=tmp_path,
-    )
-    assert said.code == 0, said.err
+def test_an_installed_package_is_run_and_tested_by_name(python, tmp_path, disc_and_rim):
+    run = ("run", "yeast-knn", "--dataset", disc_and_rim, "--features", "ring-means,intensity", "--k", "3")
+    said = fresh(python, tmp_path, (*run, "--device", "cpu", "--out", "out"), ("test", "ring-means"))
+    assert said.code == 0, said.out + said.err
     (file,) = (tmp_path / "out" / "results").glob("*/ring-means/loo-knn/k=3,exclude=image.json")
     result = json.loads(file.read_text())
     assert result["metrics"]["balanced_accuracy"] == 1
     assert result["features"]["dim"] == 12
-    said = fresh(python, "test", "ring-means", cache=tmp_path / "cache", cwd=tmp_path)
-    assert said.code == 0, said.out + said.err
     lines = said.out.splitlines()
-    assert lines[0].startswith("Feature set ring-means, ")
-    assert str(python.parents[1]) in lines[0]  # the installed copy, not the one in the checkout
+    (tested,) = [line for line in lines if line.startswith("Feature set ring-means, ")]
+    assert str(python.parents[1]) in tested  # the installed copy, not the one in the checkout
     assert "  passed          bit-equal in two processes: the same bits as one process, 5 and 6 cells" in lines
     assert lines[-1] == "15 contracts passed, 0 failed, 1 not applicable (these were not tried)."
 
 
-def test_an_installed_package_brings_a_benchmark_with_its_table_and_figure(
-    python, tmp_path, write_crops, capsys, monkeypatch
-):
-    dataset, here = disc_and_rim(write_crops), {"cache": tmp_path / "cache", "cwd": tmp_path}
-    said = fresh(python, "run", "rings", "--dataset", dataset, "--device", "cpu", "--out", "out", "--tables", **here)
+@pytest.fixture(scope="module")
+def rings(python, disc_and_rim, tmp_path_factory) -> tuple[Said, Path]:
+    """What the package's benchmark says, and a folder with what it leaves in ``out`` and with its report."""
+    folder = tmp_path_factory.mktemp("rings")
+    run = ("run", "rings", "--dataset", disc_and_rim, "--device", "cpu", "--out", "out", "--tables")
+    said = fresh(python, folder, run, ("report", "out", "--out", "installed.html"))
     assert said.code == 0, said.err
+    return said, folder
+
+
+def test_an_installed_package_brings_a_benchmark_with_its_table_and_figure(rings, capsys, monkeypatch):
+    said, folder = rings
     assert "Silhouettes of the classes" in said.out
-    out = tmp_path / "out"
+    out = folder / "out"
     assert re.search(r"^\| ring-means +\|", (out / "tables" / "silhouettes.md").read_text(), re.MULTILINE)
     assert (out / "figures" / "silhouettes.png").stat().st_size > 0
     said = call(capsys, monkeypatch, "leaderboard", out)  # results are ranked without the plug-in that made them
@@ -200,14 +218,10 @@ def rows_of(report: Path) -> list[list[str]]:
     return [[re.sub(r"<.*?>", "", c).strip() for c in re.findall(r"<t[dh].*?</t[dh]>", r, re.DOTALL)] for r in rows]
 
 
-def test_results_of_a_package_are_reported_as_they_are_where_it_is_not_installed(
-    python, tmp_path, write_crops, capsys, monkeypatch
-):
+def test_results_of_a_package_are_reported_as_they_are_where_it_is_not_installed(rings, capsys, monkeypatch):
     """Only the table that the package declares is missing."""
-    dataset, here = disc_and_rim(write_crops), {"cache": tmp_path / "cache", "cwd": tmp_path}
-    out, installed = tmp_path / "out", tmp_path / "installed.html"
-    assert fresh(python, "run", "rings", "--dataset", dataset, "--device", "cpu", "--out", out, **here).code == 0
-    assert fresh(python, "report", out, "--out", installed, **here).code == 0
+    _, folder = rings
+    out, installed = folder / "out", folder / "installed.html"
     said = call(capsys, monkeypatch, "report", out)
     assert said.code == 0, said.err
     report = out / "report.html"
@@ -222,19 +236,15 @@ def test_results_of_a_package_are_reported_as_they_are_where_it_is_not_installed
     assert "silhouettes" in report.read_text(encoding="utf-8")  # the figure that the run drew
 
 
-def test_an_installed_package_brings_a_model_with_an_objective_of_its_own(python, tmp_path, write_crops):
-    dataset, here = disc_and_rim(write_crops), {"cache": tmp_path / "cache", "cwd": tmp_path}
+def test_an_installed_package_brings_a_model_with_an_objective_of_its_own(python, tmp_path, disc_and_rim):
     recipe = ("--epochs", "2", "--width", "0.1", "--batch", "4", "--held-out", "0.25", "--learning-rate", "1e-3")
-    said = fresh(python, "train", "two-views", "--dataset", dataset, *recipe, "--name", "mine", **here)
+    train = ("train", "two-views", "--dataset", disc_and_rim, *recipe, "--name")
+    run = ("run", "yeast-knn", "--dataset", disc_and_rim, "--features", "two-views@mine", "--k", "1", "--device", "cpu")
+    said = fresh(python, tmp_path, (*train, "mine"), (*train, "again"), (*run, "--out", "out"))
     assert said.code == 0, said.err
     assert "normalised temperature-scaled cross-entropy" in (tmp_path / "cache/weights/two-views@mine.md").read_text()
-    again = fresh(python, "train", "two-views", "--dataset", dataset, *recipe, "--name", "again", **here)
-    assert again.code == 0, again.err
     first, second = ((tmp_path / f"cache/weights/two-views@{n}.json").read_text() for n in ("mine", "again"))
     assert [h["loss"] for h in json.loads(first)["history"]] == [h["loss"] for h in json.loads(second)["history"]]
-    run = ("run", "yeast-knn", "--dataset", dataset, "--features", "two-views@mine", "--k", "1", "--device", "cpu")
-    said = fresh(python, *run, "--out", "out", **here)
-    assert said.code == 0, said.err
 
 
 @pytest.mark.usefixtures("without_figures")
