@@ -28,12 +28,30 @@ def shaken(compute_features):
     return shaking
 
 
-@pytest.mark.parametrize("benchmark", [run.benchmark for run in gate.declared_runs()])
-def test_no_gated_number_moves_when_features_move_by_a_millionth(bundled, monkeypatch, benchmark):
-    before = bundled.results(benchmark)
-    (declared,) = [r for r in gate.declared_runs() if r.benchmark == benchmark]
+# What is run of a gated run; with -m slow, all of it.
+LESS = {
+    "yeast-knn": {"features": ["pci-conv4", "classic-haralick"]},
+    "yeast-classifiers": {"parameters": {"trees": [20]}},
+    "human-distances": {"features": ["pci-conv3"]},
+    "human-cell-lines": {"features": ["pci-conv3"]},
+}
+FROM_CROPS = ("inpainting",)  # its numbers follow from crops, not from features
+QUICK = [run.model_copy(update={"features": run.quick}) for run in gate.declared_runs()]
+CASES = [
+    pytest.param(
+        run.model_copy(update=LESS.get(run.benchmark, {})),
+        id=run.benchmark,
+        marks=[pytest.mark.slow] if run.benchmark in FROM_CROPS else [],
+    )
+    for run in QUICK
+]
+CASES += [pytest.param(r, id=f"{r.benchmark}, all", marks=pytest.mark.slow) for r in QUICK if r.benchmark in LESS]
+
+
+@pytest.mark.parametrize("run", CASES)
+def test_no_gated_number_moves_when_features_move_by_a_millionth(bundled, monkeypatch, run):
+    before = gate.gated_results([run], cache=bundled.cache)
     monkeypatch.setattr(runner, "compute_features", shaken(runner.compute_features))
-    quick = declared.model_copy(update={"features": declared.quick})
-    comparison = gate.compared(before, gate.gated_results([quick], cache=bundled.cache))
+    comparison = gate.compared(before, gate.gated_results([run], cache=bundled.cache))
     assert comparison.same, markdown(comparison)
     assert comparison.compared == len(before) > 0
