@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # a core for each process; set before numpy starts its threads
@@ -60,6 +60,29 @@ def simulated_stores(tmp_path_factory) -> Path:
 
 
 @pytest.fixture
+def simulated_cache(simulated_stores, cache, monkeypatch) -> Path:
+    """This test's cache, already holding yeast-sim, which takes seconds to draw."""
+    from pci_bench import load_dataset
+
+    with monkeypatch.context() as patch:
+        patch.setenv("PCI_BENCH_CACHE", str(simulated_stores))
+        load_dataset("yeast-sim")
+    (cache / "datasets").mkdir(parents=True)
+    (cache / "datasets" / "yeast-sim").symlink_to(simulated_stores / "datasets" / "yeast-sim")
+    return cache
+
+
+@pytest.fixture(scope="session")
+def real_organelles(test_data, simulated_stores) -> dict[str, str]:
+    """Variables with which rxrx1-organelles is cut from real fields, once for all modules, under a lock."""
+    folder = simulated_stores.with_name("organelles")
+    folder.mkdir(exist_ok=True)
+    with suppress(FileExistsError):  # of another process
+        (folder / "rxrx1-organelles").symlink_to(test_data / "rxrx1-fields")
+    return {"PCI_BENCH_CACHE": str(folder / "cache"), "PCI_BENCH_DATA": str(folder)}
+
+
+@pytest.fixture
 def without_figures(monkeypatch) -> None:
     """Runs in this process draw no figures, which take most of the time of a small one and have tests of their own."""
     monkeypatch.setattr(outputs, "draw", lambda results, folder: [])
@@ -88,11 +111,11 @@ def own_registries(monkeypatch) -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def _toy_stores(test_data, tmp_path_factory) -> Path:
-    """Both toy data sets, built once for all tests that only read them."""
+def _toy_stores(test_data, simulated_stores) -> Path:
+    """Both toy data sets, built once for all tests that only read them, under a lock."""
     from pci_bench import load_dataset
 
-    folder = tmp_path_factory.mktemp("toy-stores")
+    folder = simulated_stores.with_name("toy-stores")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PCI_BENCH_CACHE", str(folder))
         patch.setenv("PCI_BENCH_DATA", str(test_data))

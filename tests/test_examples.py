@@ -22,7 +22,7 @@ DOCUMENTED = re.findall(r"^::: (\S+)$", (ROOT.parent / "docs" / "api.md").read_t
 ALIASES = {"Compute"}  # of types, which have no docstring of their own
 
 
-def test_examples_give_what_they_say(own_registries):
+def test_examples_give_what_they_say(own_registries, simulated_cache):
     """In one process and cache: several examples look at the same cells."""
     failed = attempted = 0
     for name in MODULES:

@@ -208,7 +208,7 @@ TUTORIALS = Path(__file__).resolve().parents[1] / "docs" / "tutorials"
 
 @pytest.fixture(scope="module")
 def kernel_environment(tmp_path_factory) -> dict[str, str]:
-    """One cache for all tutorials, and nothing of whoever runs the tests."""
+    """A cache of its own, and nothing of whoever runs the tests."""
     folder = tmp_path_factory.mktemp("tutorials")
     places = ("IPYTHONDIR", "JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR")
     return {
@@ -221,11 +221,9 @@ def kernel_environment(tmp_path_factory) -> dict[str, str]:
 
 
 @pytest.fixture
-def organelles(kernel_environment, test_data) -> None:
-    """The images that a user's tutorials fetch."""
-    link = Path(kernel_environment["PCI_BENCH_DATA"], "rxrx1-organelles")
-    if not link.exists():
-        link.symlink_to(test_data / "rxrx1-fields")
+def with_organelles(kernel_environment, real_organelles) -> dict[str, str]:
+    """The same with the images that a user's tutorials fetch."""
+    return kernel_environment | real_organelles
 
 
 def executed(name: str, environment: dict[str, str], folder: Path) -> list[str]:
@@ -254,15 +252,15 @@ def test_tutorials_are_kept_without_their_outputs(file):
             assert len("".join(cell["source"]).splitlines()) <= 30
 
 
-def test_the_tutorial_on_real_cells_runs(organelles, kernel_environment, tmp_path):
-    shown = executed("real-cells", kernel_environment, tmp_path)
+def test_the_tutorial_on_real_cells_runs(with_organelles, tmp_path):
+    shown = executed("real-cells", with_organelles, tmp_path)
     assert shown.count("picture") == 3
     assert sum("data:image/png" in text for text in shown) == 1  # the cells themselves
     assert sum("intensity <i>(control)</i>" in text for text in shown) == 1  # the ranking of the run
 
 
-def test_the_tutorial_on_a_model_of_ones_own_runs(organelles, kernel_environment, tmp_path):
-    shown = executed("own-model", kernel_environment, tmp_path)
+def test_the_tutorial_on_a_model_of_ones_own_runs(with_organelles, tmp_path):
+    shown = executed("own-model", with_organelles, tmp_path)
     assert shown.count("picture") == 1
     assert "my-network" in shown[-1]
 

@@ -15,15 +15,12 @@ from pci_bench.datasets.rxrx1 import declared, pinned_files
 README = Path(__file__).parents[1] / "README.md"
 
 
-@pytest.fixture(scope="module")
-def organelles(test_data, tmp_path_factory):
+@pytest.fixture
+def organelles(real_organelles, monkeypatch):
     """The cells of rxrx1-organelles, cut from real fields."""
-    folder = tmp_path_factory.mktemp("organelles")
-    (folder / "rxrx1-organelles").symlink_to(test_data / "rxrx1-fields")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PCI_BENCH_CACHE", str(folder / "cache"))
-        patch.setenv("PCI_BENCH_DATA", str(folder))
-        yield pci_bench.load_dataset("rxrx1-organelles")
+    for name, value in real_organelles.items():
+        monkeypatch.setenv(name, value)
+    return pci_bench.load_dataset("rxrx1-organelles")
 
 
 def test_every_nucleus_is_shown_once_and_stains_are_balanced_within_a_plate(organelles):

@@ -232,6 +232,7 @@ def test_a_list_is_read_from_a_benchmark_and_a_wrong_one_is_named():
     assert list(map(str, postprocessings("none, l2"))) == ["none", "l2"]
 
 
+@pytest.mark.usefixtures("simulated_cache")
 def test_a_run_writes_results_of_each_post_processing_and_a_table_and_a_figure_of_ranks(tmp_path, capsys, monkeypatch):
     arguments = ["--dataset", "yeast-sim", "--features", "intensity,noise", "--k", "5", "--limit", "100"]
     said = call(capsys, monkeypatch, "run", "yeast-knn", *arguments, "--postprocess", "none,pca2", "--out", tmp_path)
