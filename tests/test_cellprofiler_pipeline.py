@@ -361,7 +361,7 @@ def test_crops_that_are_no_images_of_0_to_1_are_refused(program, pipeline):
         extract(pipeline(), cells)
 
 
-@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT", "SIGKILL"])
+@pytest.mark.parametrize("name", [pytest.param("SIGTERM", marks=pytest.mark.slow), "SIGINT", "SIGKILL"])
 def test_a_command_that_is_ended_ends_its_cellprofiler(program, pipeline, toy_cache, tmp_path, test_data, notes, name):
     feature_set = pipeline(MEASURE, "StandInWaits", EXPORT)
     process = subprocess.Popen(
