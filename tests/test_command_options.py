@@ -16,9 +16,10 @@ from pci_bench.runs.results import Result
 
 
 @pytest.mark.parametrize("place", ["before", "after"])
-def test_quiet_prints_results_and_nothing_while_working(capsys, monkeypatch, tmp_path, place):
+def test_quiet_prints_results_and_nothing_while_working(capsys, monkeypatch, tmp_path, test_data, place):
     monkeypatch.setenv("PCI_BENCH_CACHE", str(tmp_path))
-    command = ("extract", "intensity", "--dataset", "yeast-sim", "--limit", 100, "--out", tmp_path / "f.npz")
+    monkeypatch.setenv("PCI_BENCH_DATA", str(test_data))
+    command = ("extract", "intensity", "--dataset", "toy-human", "--limit", 30, "--out", tmp_path / "f.npz")
     said = call(capsys, monkeypatch, *(("--quiet", *command) if place == "before" else (*command, "--quiet")))
     assert (said.code, said.err) == (0, "")
     assert "f.npz" in said.out

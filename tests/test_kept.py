@@ -162,14 +162,14 @@ def test_only_the_newest_entries_stay(counted, tmp_path, cache, monkeypatch):
     assert counted["predict"] == 4
 
 
-def test_a_repeated_run_imports_nothing_heavy(tmp_path, test_data):
+def test_a_repeated_run_imports_nothing_heavy(tmp_path, toy_cache):
     program = """
         import sys
         from pci_bench import run
-        run("yeast-knn", dataset="toy-yeast", features=["pci-random-conv1", "noise"], k=[3], limit=60, out="out")
+        run("yeast-knn", dataset="toy-human", features=["pci-random-conv1", "noise"], k=[3], limit=30, out="out")
         print(sorted({"torch", "torchvision", "timm", "umap", "sklearn", "numba"} & set(sys.modules)))
     """
-    env = environment(tmp_path / "cache", PCI_BENCH_DATA=str(test_data), OMP_NUM_THREADS="1")
+    env = environment(toy_cache, OMP_NUM_THREADS="1")
     printed = [
         subprocess.run(
             [sys.executable, "-c", textwrap.dedent(program)],

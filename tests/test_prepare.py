@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from command_line import call
 from command_line import pci_bench as command
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -525,7 +526,7 @@ def test_the_layout_of_the_documentation_can_be_used():
 # ---- the command line
 
 
-def test_the_command_cuts_lists_evaluates_and_removes(screen, tmp_path, cache):
+def test_the_command_cuts_lists_evaluates_and_removes(screen, tmp_path, cache, capsys, monkeypatch):
     (screen.root / "labels.csv").write_text("well,label\nA01,a\nA02,b\n")
     layout = write_layout(screen.root, '[labels]\nfile = "labels.csv"\non = ["well"]\n')
     screen.path("2", "A02", "2").write_bytes(b"no image")
@@ -533,19 +534,20 @@ def test_the_command_cuts_lists_evaluates_and_removes(screen, tmp_path, cache):
     assert made.code == 0, made.err
     assert "Cells(my-screen: 15 cells of 16×16 px; GFP (protein), DNA (marker))" in made.out
     assert "2-A02" in made.out
-    listed = command("data", "list", cache=cache, cwd=tmp_path)
+    listed = call(capsys, monkeypatch, "data", "list")
     assert "my-screen" in listed.out
-    extracted = command("extract", "intensity", "--dataset", "my-screen", "--out", "f.h5ad", cache=cache, cwd=tmp_path)
+    extract = ("extract", "intensity", "--dataset", "my-screen", "--out", tmp_path / "f.h5ad")
+    extracted = call(capsys, monkeypatch, *extract)
     assert extracted.code == 0, extracted.err
-    removed = command("data", "remove", "my-screen", cache=cache, cwd=tmp_path)
+    removed = call(capsys, monkeypatch, "data", "remove", "my-screen")
     assert removed.code == 0, removed.err
-    gone = command("data", "verify", "my-screen", cache=cache, cwd=tmp_path)
+    gone = call(capsys, monkeypatch, "data", "verify", "my-screen")
     assert (gone.code, "Traceback" in gone.err) == (2, False)
 
 
-def test_the_command_says_what_is_wrong_with_a_layout_in_one_sentence(tmp_path, cache):
+def test_the_command_says_what_is_wrong_with_a_layout_in_one_sentence(tmp_path, capsys, monkeypatch):
     (tmp_path / "layout.toml").write_text('pattern = "{well}.png"\n')
-    said = command("data", "prepare", "layout.toml", "--name", "my-screen", cache=cache, cwd=tmp_path)
+    said = call(capsys, monkeypatch, "data", "prepare", tmp_path / "layout.toml", "--name", "my-screen")
     assert said.code == 2
     assert "channels: Field required" in said.err
     assert "Traceback" not in said.err

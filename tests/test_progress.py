@@ -47,9 +47,8 @@ def test_an_error_ends_the_lines_and_gets_the_stages_title():
     assert stream.getvalue() == ""
 
 
-def test_progress_true_says_in_python_what_the_command_line_does(tmp_path, monkeypatch, capsys):
-    monkeypatch.setenv("PCI_BENCH_CACHE", str(tmp_path))
-    cells = pci_bench.load_dataset("yeast-sim")[:30]
+def test_progress_true_says_in_python_what_the_command_line_does(make_cells, capsys):
+    cells = make_cells(30)
     capsys.readouterr()
     pci_bench.extract("intensity", cells, progress=True)
     assert "extracting intensity: " in capsys.readouterr().err

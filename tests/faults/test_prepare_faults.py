@@ -25,6 +25,7 @@ from pci_bench import UserError, load_dataset
 from pci_bench.acquisition import prepare
 from pci_bench.acquisition.cutting import own_masks
 from pci_bench.datasets.prepared import prepare_dataset, prepared_folder
+from pci_bench.reporting.html.library import plot_library
 
 PREPARE = ("data", "prepare", "screen/layout.toml", "--name", "my-screen", "--workers", "1")
 FIRST, SECOND = "screen/Plate1/A01_w1.png", "screen/Plate1/A02_w2.png"
@@ -424,6 +425,7 @@ BRIGHT = (*PREPARE[:-1], "2", "--plugin", "bright.py")
 def bright(here) -> Path:
     screen(segment='segmenter = "bright"\nchannel = "DNA"', labels="plate,label\n1,a\n2,b\n")(here)
     (here / "bright.py").write_text(PLUGIN)
+    plot_library()  # into this test's cache: every process would bundle it anew
     return here
 
 

@@ -46,13 +46,13 @@ def shell(here, cache):
 @pytest.mark.parametrize(
     ("line", "code", "words"),
     [
-        ("$P list >&-", 0, ""),
+        ("$P schema >&-", 0, ""),
         ("$P describe nosuch 2>&-", 2, ""),
         ("$P list evaluators <&- >&- 2>&-", 0, ""),
         ("$P list | head -1 >/dev/null; exit ${PIPESTATUS[0]}", 0, ""),
         ("$P --help | true; exit ${PIPESTATUS[0]}", 0, ""),
         ("$P compare expected:yeast-sim expected:yeast-sim | true; exit ${PIPESTATUS[0]}", 0, ""),
-        ("$P list >/dev/full", 2, "Error: Could not write to standard output: the disk is full."),
+        ("$P schema >/dev/full", 2, "Error: Could not write to standard output: the disk is full."),
         ("$P --version >/dev/full", 2, "Error: Could not write to standard output: the disk is full."),
         ("$P describe nosuch 2>/dev/full", 2, ""),
     ],
