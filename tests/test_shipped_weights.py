@@ -32,6 +32,7 @@ SHIPPED = {  # name: the training screen, its channels, the table on its card
     "paired-contrastive-embedding@rxrx1-narrow": ("rxrx1-organelles-train", YEAST, "organelles-knn"),
     "pci-conv4@rxrx1-narrow": ("rxrx1-organelles-train", YEAST, "organelles-knn"),
     "pci-residual-pooled@rxrx1-narrow": ("rxrx1-organelles-train", YEAST, "organelles-knn"),
+    "cross-channel-conv4@rxrx1-narrow": ("rxrx1-organelles-train", YEAST, "organelles-knn"),
     "self-distillation-embedding@rxrx1-narrow": ("rxrx1-organelles-train", YEAST, "organelles-knn"),
     "rotation-embedding@rxrx1-narrow": ("rxrx1-organelles-train", YEAST, "organelles-knn"),
     "paired-contrastive-embedding@rxrx1": ("rxrx1-organelles-train", YEAST, "organelles-knn"),
