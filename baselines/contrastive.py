@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-from pci_bench import Channel, ModelMeta, register_extractor, register_model
-from pci_bench.training.objectives.contrastive import ContrastiveModel
+from pci_bench import ModelMeta, register_extractor, register_model
 
 from .networks.projected_layers import ProjectedLayers, meta_of
-
-if TYPE_CHECKING:
-    from torch import nn
-
-PROJECTION = 64
+from .networks.projected_models import ProjectedContrastiveModel
 
 
 @register_model("contrastive")
-class Contrastive(ContrastiveModel):
+class Contrastive(ProjectedContrastiveModel):
     """The source cell encoder of paired cell inpainting under the objective of SimCLR (Chen et al. 2020, arXiv 2002.05709).
 
     Two augmented views of each cell (:class:`pci_bench.training.objectives.views.Augmentation`), the normalised
@@ -24,16 +17,6 @@ class Contrastive(ContrastiveModel):
     """
 
     meta = ModelMeta("contrastive", "1", "SimCLR: tell a cell's other view from other cells", pairs=False)
-
-    def build(self, channels: tuple[Channel, ...], width: float, classes: tuple[str, ...] = ()) -> nn.Module:
-        """Return a new network for these channels."""
-        from .networks.projected import Projected
-
-        return Projected(len(channels), width, PROJECTION)
-
-    def kept(self, network: nn.Module) -> nn.Module:
-        """Return the encoder, without the projection head."""
-        return network.get_submodule("encoder")
 
 
 @register_extractor("contrastive")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pci_bench import Channel, ModelMeta, register_extractor, register_model
+from pci_bench import ModelMeta, register_extractor, register_model
 from pci_bench.inpainting.features import EncoderLayers, encoder_meta
 from pci_bench.inpainting.model import PairedCellInpaintingModel
 
@@ -29,12 +29,11 @@ class CrossChannelModel(PairedCellInpaintingModel):
         pairs=False,
     )
 
-    def build(self, channels: tuple[Channel, ...], width: float, classes: tuple[str, ...] = ()) -> nn.Module:
-        """Return a new network for these channels."""
+    def network(self) -> type[nn.Module]:
+        """Return the network's class."""
         from .networks.cross_channel import CrossChannel
 
-        proteins = sum(c.role == "protein" for c in channels)
-        return CrossChannel(proteins, len(channels) - proteins, width)
+        return CrossChannel
 
     def predict(self, network: nn.Module, source: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
         """Return the prediction of all channels and the cell itself."""

@@ -51,6 +51,7 @@ class MaskedAutoencoderModel(AugmentedModel):
     )
     loss_name = "mean squared error of hidden patches, normalised"
     views = 1
+    keeps = "encoder"
     augmentation = Augmentation(side=1, zoom=1, blur=0, gamma=1, contrast=0, brightness=0, noise=0)
 
     def unavailable_reason(self, channels: tuple[Channel, ...], crop_shape: tuple[int, int]) -> str | None:
@@ -62,10 +63,6 @@ class MaskedAutoencoderModel(AugmentedModel):
         from .networks.masked import MaskedAutoencoder
 
         return MaskedAutoencoder(len(channels), PATCH, MULTIPLE * max(1, round(LENGTH * width / MULTIPLE)))
-
-    def kept(self, network: nn.Module) -> nn.Module:
-        """Return the encoder, without what draws."""
-        return network.get_submodule("encoder")
 
     def prepared(self, seen: tuple[np.ndarray, ...], rng: np.random.Generator) -> tuple[np.ndarray, ...]:
         """Return the views, and their patches in random order."""

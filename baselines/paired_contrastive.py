@@ -2,35 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-from pci_bench import Channel, ModelMeta, register_extractor, register_model
-from pci_bench.training.objectives.contrastive import ContrastiveModel
+from pci_bench import ModelMeta, register_extractor, register_model
 
 from .networks.projected_layers import ProjectedLayers, meta_of
-
-if TYPE_CHECKING:
-    from torch import nn
-
-PROJECTION = 64
-
-
-class _PairedCells(ContrastiveModel):
-    """An encoder that learns from views of two cells of an image."""
-
-    def build(self, channels: tuple[Channel, ...], width: float, classes: tuple[str, ...] = ()) -> nn.Module:
-        """Return a new network for these channels."""
-        from .networks.projected import Projected
-
-        return Projected(len(channels), width, PROJECTION)
-
-    def kept(self, network: nn.Module) -> nn.Module:
-        """Return the encoder, without the projection head."""
-        return network.get_submodule("encoder")
+from .networks.projected_models import ProjectedContrastiveModel
 
 
 @register_model("paired-contrastive")
-class PairedContrastive(_PairedCells):
+class PairedContrastive(ProjectedContrastiveModel):
     """The pairs of paired cell inpainting (paper: "Sampling Pairs") under the objective of SimCLR (arXiv 2002.05709).
 
     A view of a cell and a view of another cell of its image, each augmented on its own, belong together; cells of
@@ -46,7 +25,7 @@ class PairedContrastive(_PairedCells):
 
 
 @register_model("plate-contrastive")
-class PlateContrastive(_PairedCells):
+class PlateContrastive(ProjectedContrastiveModel):
     """As paired-contrastive, where only cells of one plate are compared with each other.
 
     What all images of a plate have in common (its exposure, its cell line, its day) tells none of them apart, so that

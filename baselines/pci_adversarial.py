@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pci_bench import Cells, Channel, ModelMeta, register_extractor, register_model
+from pci_bench import Cells, ModelMeta, register_extractor, register_model
 from pci_bench.inpainting.features import EncoderLayers, encoder_meta
 from pci_bench.inpainting.model import PairedCellInpaintingModel
 from pci_bench.training.objectives.reconstruction import Reconstruction
@@ -60,12 +60,11 @@ class AdversarialModel(PairedCellInpaintingModel):
         """Return mean squared error and the adversarial loss."""
         return Adversarial(self, cells, recipe, progress)
 
-    def build(self, channels: tuple[Channel, ...], width: float, classes: tuple[str, ...] = ()) -> nn.Module:
-        """Return a new network for these channels."""
+    def network(self) -> type[nn.Module]:
+        """Return the network's class."""
         from .networks.adversarial import AdversarialInpainting
 
-        proteins = sum(c.role == "protein" for c in channels)
-        return AdversarialInpainting(proteins, len(channels) - proteins, width)
+        return AdversarialInpainting
 
 
 @register_extractor(FAMILY)

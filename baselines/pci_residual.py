@@ -29,12 +29,11 @@ class ResidualModel(PairedCellInpaintingModel):
 
     meta = ModelMeta(FAMILY, "1", "Paired cell inpainting with a residual encoder and skip connections")
 
-    def build(self, channels: tuple[Channel, ...], width: float, classes: tuple[str, ...] = ()) -> nn.Module:
-        """Return a new network for these channels."""
+    def network(self) -> type[nn.Module]:
+        """Return the network's class."""
         from .networks.residual import ResidualInpainting
 
-        proteins = sum(c.role == "protein" for c in channels)
-        return ResidualInpainting(proteins, len(channels) - proteins, width)
+        return ResidualInpainting
 
 
 @register_extractor(FAMILY)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pci_bench import Cells, Channel, ModelMeta, register_extractor, register_model
+from pci_bench import Cells, ModelMeta, register_extractor, register_model
 from pci_bench.inpainting.features import EncoderLayers, encoder_meta
 from pci_bench.inpainting.model import PairedCellInpaintingModel
 from pci_bench.training.objectives.several_sources import SeveralSources
@@ -32,12 +32,11 @@ class SeveralSourcesModel(PairedCellInpaintingModel):
         """Return mean squared error over targets with two source cells each."""
         return SeveralSources(self, cells, recipe, progress, SOURCES)
 
-    def build(self, channels: tuple[Channel, ...], width: float, classes: tuple[str, ...] = ()) -> nn.Module:
-        """Return a new network for these channels."""
+    def network(self) -> type[nn.Module]:
+        """Return the network's class."""
         from .networks import several_sources
 
-        proteins = sum(c.role == "protein" for c in channels)
-        return several_sources.SeveralSources(proteins, len(channels) - proteins, width)
+        return several_sources.SeveralSources
 
 
 @register_extractor(FAMILY)

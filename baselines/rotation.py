@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pci_bench import Channel, ModelMeta, register_extractor, register_model
-from pci_bench.training.objectives.augmented import AugmentedModel
+from pci_bench import ModelMeta, register_extractor, register_model
 from pci_bench.training.objectives.views import Augmentation
 
 from .networks.projected_layers import ProjectedLayers, meta_of
+from .networks.projected_models import ProjectedModel
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -20,7 +20,7 @@ QUARTERS = 4
 
 
 @register_model("rotation")
-class Rotation(AugmentedModel):
+class Rotation(ProjectedModel):
     """The source cell encoder of paired cell inpainting under the objective of RotNet (arXiv 1803.07728).
 
     One view of each cell, neither turned nor mirrored by the augmentation, is turned by 0, 1, 2 or 3 quarters, and the
@@ -31,17 +31,8 @@ class Rotation(AugmentedModel):
     meta = ModelMeta("rotation", "1", "Rotation: tell by how many quarters a crop was turned", pairs=False)
     loss_name = "cross-entropy"
     views = 1
+    outputs = QUARTERS
     augmentation = Augmentation(turns=False)
-
-    def build(self, channels: tuple[Channel, ...], width: float, classes: tuple[str, ...] = ()) -> nn.Module:
-        """Return a new network for these channels."""
-        from .networks.projected import Projected
-
-        return Projected(len(channels), width, QUARTERS)
-
-    def kept(self, network: nn.Module) -> nn.Module:
-        """Return the encoder, without the head."""
-        return network.get_submodule("encoder")
 
     def prepared(self, seen: tuple[np.ndarray, ...], rng: np.random.Generator) -> tuple[np.ndarray, ...]:
         """Return the turned views, and by how many quarters each was turned."""

@@ -33,16 +33,13 @@ class SelfDistillation(AugmentedModel):
         pairs=False,
     )
     loss_name = "cross-entropy with the teacher"
+    keeps = "teacher.0.encoder"
 
     def build(self, channels: tuple[Channel, ...], width: float, classes: tuple[str, ...] = ()) -> nn.Module:
         """Return a new network for these channels."""
         from .networks.distilled import Distilled
 
         return Distilled(len(channels), width, PROTOTYPES)
-
-    def kept(self, network: nn.Module) -> nn.Module:
-        """Return the teacher's encoder, without the head."""
-        return network.get_submodule("teacher.0.encoder")
 
     def loss(self, network: nn.Module, batch: tuple[Tensor, ...]) -> Tensor:
         """Return the loss of a batch of two views."""

@@ -9,6 +9,8 @@ from pci_bench.inpainting.features import size_reason
 from pci_bench.training.objectives.reconstruction import ReconstructionModel
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import torch
     from torch import Tensor
 
@@ -29,10 +31,14 @@ class PairedCellInpaintingModel(ReconstructionModel):
 
     def build(self, channels: tuple[Channel, ...], width: float, classes: tuple[str, ...] = ()) -> torch.nn.Module:
         """Return a new network for these channels."""
+        proteins = sum(c.role == "protein" for c in channels)
+        return self.network()(proteins, len(channels) - proteins, width)
+
+    def network(self) -> Callable[[int, int, float], torch.nn.Module]:
+        """Return the network's class, constructed of the numbers of proteins and markers and the width."""
         from pci_bench.inpainting.network import PairedCellInpainting
 
-        proteins = sum(c.role == "protein" for c in channels)
-        return PairedCellInpainting(proteins, len(channels) - proteins, width)
+        return PairedCellInpainting
 
     def predict(self, network: Any, source: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
         """Return the predicted and the real protein channels of the targets."""

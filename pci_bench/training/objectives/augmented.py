@@ -41,6 +41,8 @@ class AugmentedModel(Model):
     within
         The column whose value cells must share to be compared at all while training, where the dataset has it; None compares
         all. Held-out cells are all compared: of most groups there are too few images.
+    keeps
+        Which part of the network is saved, by the name of its module, such as ``"encoder"``; empty for all of it.
 
     Examples
     --------
@@ -65,6 +67,7 @@ class AugmentedModel(Model):
     views: int = 2
     augmentation = Augmentation()
     within: str | None = None
+    keeps: str = ""
 
     def unavailable_reason(self, channels: tuple[Channel, ...], crop_shape: tuple[int, int]) -> str | None:
         """Return why it cannot be trained on such crops, or None."""
@@ -88,10 +91,6 @@ class AugmentedModel(Model):
     def guess(self, batch: tuple[Tensor, ...]) -> float | None:
         """Return the loss of a network that tells nothing apart, or None where that says nothing."""
         return None
-
-    def kept(self, network: torch.nn.Module) -> torch.nn.Module:
-        """Return what of the network is saved; by default all of it."""
-        return network
 
     def objective(self, cells: Cells, recipe: Recipe, progress: Progress) -> Augmented:
         """Return the loss over views of cells, or of pairs of cells."""
@@ -141,7 +140,7 @@ class Augmented(Objective):
 
     def kept(self, network: torch.nn.Module) -> torch.nn.Module:
         """Return what of the network is saved."""
-        return self.model.kept(network)
+        return network.get_submodule(self.model.keeps)
 
     def batches(self, crops: np.ndarray, number: int) -> Batches:
         """Return the batches of an epoch: every cell once, with its partner where the model learns from pairs."""
