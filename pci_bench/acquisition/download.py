@@ -21,8 +21,6 @@ from itertools import takewhile
 from pathlib import Path, PurePosixPath
 from urllib.parse import urlsplit
 
-import pooch
-
 from pci_bench.acquisition.archives import is_archive, unpack
 from pci_bench.acquisition.transfer import (
     PATIENCE,
@@ -237,6 +235,8 @@ def _retrieved(
     url: str, remote: RemoteFile, digest: str, part: Part, client: Client, progress: Progress
 ) -> tuple[Path, str]:
     """Let pooch have a file from one address, or what an earlier call was about to put in its place; return it and its address."""
+    import pooch
+
     make_folder(part.folder)
     _recover(part)
     name = "whole"
@@ -315,6 +315,8 @@ _SILENT = threading.local()
 @contextmanager
 def _without_log() -> Iterator[None]:
     """Let pooch tell this thread nothing: what it has to say is said in our words."""
+    import pooch
+
     logger: logging.Logger = pooch.get_logger()
     if _not_silent not in logger.filters:
         logger.addFilter(_not_silent)

@@ -7,7 +7,7 @@ import os
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from importlib.resources import files
 from pathlib import Path
 
@@ -33,27 +33,32 @@ class Inventory:
         ``"ready"``, or what is needed first, in a few words.
     cells, classes
         How many its store holds; where there is none, how many are declared; None where that is not known.
-    bytes
-        Of its stores and downloads in the cache.
+    paths
+        Its stores and downloads in the cache, there or not.
     """
 
     state: str
     cells: int | None
     classes: int | None
-    bytes: int
+    paths: Sequence[Path]
+
+    @cached_property
+    def bytes(self) -> int:
+        """Of its stores and downloads in the cache; every file of a store is asked for its size."""
+        return sum(map(size_on_disk, self.paths))
 
 
 def inventory_of(dataset: Dataset) -> Inventory:
     """Return what of a dataset is here; nothing is fetched, built or read as a whole."""
     store = store_folder(dataset)
-    sizes = [size_on_disk(path) for path in (*stores(dataset.meta.name), *_of_the_cache(fetched_paths(dataset)))]
+    paths = [*stores(dataset.meta.name), *_of_the_cache(fetched_paths(dataset))]
     declared = declared_counts(dataset.meta)
     if store.exists():
         cells = cells_in(store)
         known = declared.get("classes") if cells == declared.get("cells") else None
         state = "ready, a part" if dataset.meta.is_part else "ready"
-        return Inventory(state, cells, known or classes_in(store), sum(sizes))
-    return Inventory(_state(dataset), declared.get("cells"), declared.get("classes"), sum(sizes))
+        return Inventory(state, cells, known or classes_in(store), paths)
+    return Inventory(_state(dataset), declared.get("cells"), declared.get("classes"), paths)
 
 
 def declared_counts(meta: DatasetMeta) -> Mapping[str, int]:
@@ -73,10 +78,9 @@ def inventory_of_stored(name: str) -> Inventory:
         paths = list(_of_the_cache(fetched_paths(DATASETS.get(name))))
     except UserError:  # nothing registers it any longer
         paths = []
-    sizes = [size_on_disk(path) for path in (*kept, *paths)]
     state = "ready" if name.partition(":")[0] in DATASETS.prefixes() else "in the cache"
     cells, classes = (cells_in(kept[0]), classes_in(kept[0])) if len(kept) == 1 else (None, None)
-    return Inventory(state, cells, classes, sum(sizes))
+    return Inventory(state, cells, classes, [*kept, *paths])
 
 
 def _state(dataset: Dataset) -> str:
@@ -104,7 +108,7 @@ def inventory_of_annotations(source: AnnotationSource) -> Inventory:
     """Return what of some annotations is here."""
     here = source.unavailable_reason() is None
     state = "ready" if here else _to_fetch(source.releases[0].files.values()) or "fetched"
-    return Inventory(state, None, None, sum(map(size_on_disk, files_of(source))))
+    return Inventory(state, None, None, files_of(source))
 
 
 def files_of(source: AnnotationSource) -> list[Path]:

@@ -9,29 +9,37 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from functools import cached_property, lru_cache, partial
+from functools import lru_cache
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Generic, TypeVar
 
-from pci_bench.api.plugins import load_plugins, plugin_code, plugin_folders, record_source, source_root
+from pci_bench.api.plugins import is_own, load_plugins, plugin_code, plugin_folders, record_source, source_root
 from pci_bench.errors import UserError
 
 T = TypeVar("T")
 C = TypeVar("C")
 
 
+@dataclass(frozen=True, eq=False)
 class Origin:
-    """Where a registered object was defined: a file, and a line or a function that finds it, since that takes parsing the file."""
+    """Where a registered object was defined.
 
-    def __init__(self, file: str, line: int | Callable[[], int]):
-        self.file = file
-        self._line = line
+    Attributes
+    ----------
+    file
+        The source file.
+    place
+        The line; or the class whose line is looked for when it is asked for, since that parses the file.
+    """
 
-    @cached_property
+    file: str
+    place: int | type
+
+    @property
     def line(self) -> int:
-        """The line, looked up when it is first asked for."""
-        return self._line if isinstance(self._line, int) else self._line()
+        """The line of the file."""
+        return self.place if isinstance(self.place, int) else _line_of(self.place)
 
     def __str__(self) -> str:
         return f"{self.file}:{self.line}"
@@ -62,13 +70,15 @@ def origin_of(value: object) -> Origin:
         file = None
     if file is None:
         return Origin(str(getattr(sys.modules.get(target.__module__), "__file__", "?")), 0)
-    return Origin(file, partial(_line_of, target))
+    if inspect.isfunction(target):
+        return Origin(file, target.__code__.co_firstlineno)
+    return Origin(file, target if is_own(file) else _line_of(target))  # a plug-in may be edited, and run again
 
 
-def _line_of(target: Any) -> int:
-    """Return the line of a file that defines a function or class, or 0 where it is not found in it."""
+def _line_of(cls: type) -> int:
+    """Return the line on which a class begins in its file, 0 where that cannot be read."""
     try:
-        return inspect.getsourcelines(target)[1]
+        return inspect.getsourcelines(cls)[1]
     except (OSError, TypeError):
         return 0
 

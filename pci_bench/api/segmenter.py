@@ -5,13 +5,13 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar
-
-import numpy as np
+from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 from pci_bench.api.registry import Registry, instance_of
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from pci_bench.data.cells import Channel
 
 T = TypeVar("T", bound="Segmenter")
@@ -19,7 +19,7 @@ T = TypeVar("T", bound="Segmenter")
 DEFAULT_SEGMENTER = "otsu-watershed"
 MOTHER, BUD, OTHERS = 1, 2, 3
 
-Segment = Callable[[np.ndarray], np.ndarray]
+Segment: TypeAlias = "Callable[[np.ndarray], np.ndarray]"
 
 
 @dataclass(frozen=True)
@@ -42,6 +42,7 @@ class Segmenter(ABC):
 
     Examples
     --------
+    >>> import numpy as np
     >>> class WholeCrop(Segmenter):
     ...     meta = SegmenterMeta("whole-crop", "1", "Every pixel is the cell's")
     ...
@@ -92,6 +93,8 @@ def each_crop(channels: tuple[Channel, ...], mask_of: Callable[[np.ndarray], np.
     The image is the first marker, or the sum of all channels where there is no marker. A constant image gets an empty mask
     and is not shown to the function.
     """
+    import numpy as np  # every command imports this module, and `--help` needs no arrays
+
     marker = next((i for i, channel in enumerate(channels) if channel.role == "marker"), None)
 
     def segment(crops: np.ndarray) -> np.ndarray:

@@ -12,7 +12,7 @@ import typer
 from pci_bench.cli.app import PluginOption, app, load_plugins
 from pci_bench.cli.columns import people
 from pci_bench.cli.terminal import out, say, show, show_list
-from pci_bench.cli.weights import listed_weights, print_weights
+from pci_bench.cli.weights import names_of_weights, print_weights
 from pci_bench.system.files import json_text
 
 
@@ -146,7 +146,7 @@ def _groups(unfold: bool) -> Iterable[tuple[str, ...]]:
 
 def _titled(kind: Kind) -> Iterable[tuple[str, ...]]:
     if kind is Kind.weights:
-        return [row[:2] for row in listed_weights()[0]]
+        return [(name, "") for name in names_of_weights()]
     return [(name, title) for name, title in _REGISTERED[kind]()]
 
 

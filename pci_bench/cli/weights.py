@@ -28,6 +28,14 @@ def print_weights() -> None:
     say("`pci-bench describe NAME` says where weights come from, `pci-bench weights get NAME` gets them.")
 
 
+def names_of_weights() -> list[str]:
+    """Return the names of all weights that are declared or available locally; no file is read."""
+    from pci_bench import weights
+
+    declared = [(family, name) for family, named in weights.declared().items() for name in named]
+    return [f"{family}@{name}" for family, name in dict.fromkeys([*declared, *weights.availability()])]
+
+
 def listed_weights() -> tuple[list[tuple[str, str, str]], list[str]]:
     """Return name, description and state of all weights, and sentences on files that are damaged or not used."""
     from pci_bench import weights

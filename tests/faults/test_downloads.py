@@ -14,6 +14,7 @@ import time
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
+import pooch
 import pytest
 from rich.console import Console
 from servers import (
@@ -34,7 +35,6 @@ from servers import (
 )
 
 from pci_bench import UserError
-from pci_bench.acquisition import download as downloads
 from pci_bench.acquisition import transfer
 from pci_bench.acquisition.download import expected_digest, fetch, fetch_all, import_file, origin_file, verify_files
 from pci_bench.acquisition.transfer import Patience
@@ -264,7 +264,7 @@ def test_a_process_killed_while_it_checked_the_file_loses_nothing(server, cache,
         raise KilledError
 
     with monkeypatch.context() as patched:
-        patched.setattr(downloads.pooch.core, "hash_matches", killed)
+        patched.setattr(pooch.core, "hash_matches", killed)
         patched.setattr(os, "remove", lambda path: None)  # nor does a killed process tidy up
         with pytest.raises(KilledError):
             fetched(server.url("/file.zip"))
