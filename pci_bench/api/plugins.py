@@ -266,3 +266,13 @@ def plugin_files() -> list[Path]:
 def plugin_folders() -> list[Path]:
     """Return the folders of the plug-ins loaded so far, whose TOML files are declarations."""
     return list(_plugin_folders)
+
+
+@contextmanager
+def temporary_plugins() -> Iterator[None]:
+    """Forget afterwards which plug-ins were loaded within."""
+    files, folders = list(_plugin_files), list(_plugin_folders)
+    try:
+        yield
+    finally:
+        _plugin_files[:], _plugin_folders[:] = files, folders

@@ -7,14 +7,23 @@ import fnmatch
 import inspect
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Generic, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar
+from weakref import WeakSet
 
-from pci_bench.api.plugins import is_own, load_plugins, plugin_code, plugin_folders, record_source, source_root
+from pci_bench.api.plugins import (
+    is_own,
+    load_plugins,
+    plugin_code,
+    plugin_folders,
+    record_source,
+    source_root,
+    temporary_plugins,
+)
 from pci_bench.errors import UserError
 
 T = TypeVar("T")
@@ -128,6 +137,8 @@ class Registry(Generic[T]):
         The folder of a plug-in whose TOML files declare such things too, and what registers those of a file.
     """
 
+    every: ClassVar[WeakSet[Registry[Any]]] = WeakSet()
+
     def __init__(
         self,
         kind: str,
@@ -143,6 +154,7 @@ class Registry(Generic[T]):
         self._declare = declare
         self._folders_seen = 0
         self._finders: list[Callable[[], Mapping[str, T]]] = []
+        self.every.add(self)
 
     def register(
         self, name: str, value: T | Callable[[str], T], *, argument: str | None = None, origin: Origin | None = None
@@ -330,3 +342,14 @@ def natural_key(name: str) -> tuple[tuple[int, int, str], ...]:
     parts = [part for part in re.split("([0-9]+)", name) if part]
     numbers = [part.lstrip("0") if part[0] in "0123456789" else None for part in parts]
     return tuple((1, 0, p) if n is None else (0, len(n), n) for p, n in zip(parts, numbers, strict=True))
+
+
+@contextmanager
+def temporary_registrations() -> Iterator[None]:
+    """Let plug-ins be loaded that are gone afterwards: from all registries, and from the lists of what was loaded."""
+    load_plugins()
+    with ExitStack() as stack:
+        stack.enter_context(temporary_plugins())
+        for registry in list(Registry.every):
+            stack.enter_context(registry.temporary())
+        yield
