@@ -54,6 +54,7 @@ READERS_DATASET = "my-screen"  # which prepare.md makes of fields of view
 
 # Commands that are parsed and not run, with the reason.
 NOT_RUN = {
+    "extract pci-conv4 --dataset yeast-sim --out features.h5ad --scheduler": "the cluster is the reader's; tests/test_cluster.py starts one",
     "study rxrx1-organelles": "its images are fetched; tests/test_study.py runs studies of others",
     "data layout my.zarr": "it needs a SpatialData store: tests/test_spatial_data.py writes some",
     "data prepare spatial.toml": "it is the layout of that store",
@@ -110,7 +111,11 @@ SHORTENED = {
 }
 PLUG_IN = re.compile(r'"""(\w+\.py): ')  # a block of Python that is a file of its own
 # Blocks of Python that are not run.
-ELSEWHERE = {"import numpy as np, tensorflow as tf": "it needs TensorFlow and the published checkpoint"}
+ELSEWHERE = {
+    "import numpy as np, tensorflow as tf": "it needs TensorFlow and the published checkpoint",
+    "from dask_jobqueue": "it needs SLURM",
+    "from dask_kubernetes": "it needs Kubernetes",
+}
 
 
 @dataclass(frozen=True)
@@ -390,7 +395,7 @@ def test_other_programs_are_those_that_a_reader_has():
     for page in PAGES:
         for block in blocks(page):
             for words in commands_of(block.text) if block.language == "bash" else ():
-                assert words[0] in ("pci-bench", "python3", "python", "pip", "pytest"), f"{page}: {words}"
+                assert words[0] in ("pci-bench", "python3", "python", "pip", "pytest", "dask"), f"{page}: {words}"
                 if words[0] in ("python", "pytest") and words[1][0] not in "-":
                     assert (ROOT / words[1]).exists(), f"{page}: {words}"
 

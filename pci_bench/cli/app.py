@@ -75,6 +75,13 @@ WorkersOption = Annotated[
         help="Processes that share the extraction; by default one per core for what is measured crop by crop."
     ),
 ]
+SchedulerOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="ADDRESS",
+        help="A Dask cluster whose workers compute features in place of this machine: tcp://HOST:PORT (docs/cluster.md).",
+    ),
+]
 SegmenterOption = Annotated[
     str, typer.Option(help="Finds the centre cells where a dataset has no masks and features need them.")
 ]

@@ -13,6 +13,7 @@ from pci_bench.cli.app import (
     DeviceOption,
     PluginOption,
     RefreshOption,
+    SchedulerOption,
     SeedOption,
     SegmenterOption,
     WorkersOption,
@@ -22,7 +23,7 @@ from pci_bench.cli.app import (
 from pci_bench.cli.terminal import err, print_answers, print_json, print_results, print_tables, say, show
 from pci_bench.data.provenance import KEY, DatasetProvenance, FeaturesProvenance, Provenance
 from pci_bench.errors import UserError
-from pci_bench.system.arguments import check_limit, check_workers, split_list, whole_numbers
+from pci_bench.system.arguments import check_limit, split_list, whole_numbers
 from pci_bench.system.files import check_replaceable, check_text, check_writable
 from pci_bench.system.progress import ConsoleProgress
 
@@ -90,6 +91,7 @@ def run(
     device: DeviceOption = "auto",
     seed: SeedOption = 0,
     workers: WorkersOption = None,
+    scheduler: SchedulerOption = None,
     segmenter: SegmenterOption = DEFAULT_SEGMENTER,
     annotations: Annotated[
         Path | None,
@@ -151,6 +153,7 @@ def run(
             annotations=annotations,
             postprocess=postprocess,
             refresh=refresh.value,
+            scheduler=scheduler,
             progress=progress,
         )
     if as_json:
@@ -251,6 +254,7 @@ def extract(
     seed: SeedOption = 0,
     device: DeviceOption = "auto",
     workers: WorkersOption = None,
+    scheduler: SchedulerOption = None,
     segmenter: SegmenterOption = DEFAULT_SEGMENTER,
     refresh: Annotated[RefreshOption, typer.Option(help="When features are computed.")] = RefreshOption.missing,
     plugin: PluginOption = None,
@@ -259,12 +263,15 @@ def extract(
     load_plugins(plugin)
     from pci_bench.api.dataset import load_dataset
     from pci_bench.data.cells import subsample
+    from pci_bench.features.extraction import ExtractionOptions
     from pci_bench.features.extraction import extract as extracted
     from pci_bench.features.files import KINDS, write_features
     from pci_bench.features.shards import Shard
 
     check_limit(limit)
-    check_workers(workers)
+    ExtractionOptions(
+        device, workers, refresh.value, segmenter, scheduler
+    )  # which checks them, before cells are loaded
     if out_file.suffix.lower() not in KINDS:
         raise UserError(f"--out {out_file} ends in '{out_file.suffix}'; features are written to {', '.join(KINDS)}.")
     check_replaceable(out_file)
@@ -284,6 +291,7 @@ def extract(
         refresh=refresh.value,
         workers=workers,
         segmenter=segmenter,
+        scheduler=scheduler,
         progress=progress,
     )
     write_features(adata if share is None else share.attach(adata, whole), out_file)

@@ -11,7 +11,8 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -427,7 +428,7 @@ class _Stored:
         self.shape: tuple[int, ...] = array.shape
         self.dtype: np.dtype = array.dtype
         self._array = array
-        self._folder = folder
+        self.folder = folder
 
     def __getitem__(self, index: Any) -> Any:
         try:
@@ -435,9 +436,70 @@ class _Stored:
         except Exception as error:  # each codec raises its own kinds
             raise_shortage(error)
             raise BrokenStoreError(
-                f"The store {self._folder} is damaged: a chunk of {self._array.basename or 'its crops'} cannot be read ({error}). "
+                f"The store {self.folder} is damaged: a chunk of {self._array.basename or 'its crops'} cannot be read ({error}). "
                 "Delete that folder; the next run builds it again."
             ) from error
+
+
+@dataclass(frozen=True)
+class StoredCells:
+    """Some cells by where they lie in a store: what another process is given in place of their pixels.
+
+    Parameters
+    ----------
+    folder, store_sha256
+        The store, and the hash of all its cells.
+    positions
+        Of the cells in it: the first and the one after the last, or all of them, int64.
+    meta, sha256
+        The dataset, and the hash of the cells that these are a part of.
+    """
+
+    folder: Path
+    store_sha256: str
+    positions: tuple[int, int] | np.ndarray
+    meta: DatasetMeta
+    sha256: str
+
+    @classmethod
+    def of(cls, cells: Cells, start: int, stop: int) -> StoredCells | None:
+        """Return the cells from `start` to before `stop`, or None of cells that lie in memory, or whose masks do."""
+        source, masks, whole = cells._source, cells._masks, cells.sha256 if cells.part_of is None else cells.part_of[0]
+        if not isinstance(source, _Stored) or not (masks is None or isinstance(masks, _Stored)):
+            return None
+        positions = cells._positions[start:stop]
+        first, last = int(positions[0]), int(positions[-1])
+        consecutive = np.array_equal(positions, np.arange(first, last + 1))
+        return cls(
+            source.folder,
+            whole,
+            (first, last + 1) if consecutive else positions.astype(np.int64),
+            cells.meta,
+            cells.sha256,
+        )
+
+    def open(self) -> Cells:
+        """Return the cells.
+
+        Raises
+        ------
+        BrokenStoreError
+            Where there is no such store, or it is damaged or of other cells.
+        """
+        whole = _opened(self.folder, self.store_sha256)
+        positions = self.positions if isinstance(self.positions, np.ndarray) else np.arange(*self.positions)
+        cells = whole[positions].with_meta(self.meta)
+        cells.sha256, cells.part_of = self.sha256, None
+        return cells
+
+
+@lru_cache(maxsize=4)
+def _opened(folder: Path, sha256: str) -> Cells:
+    """Return all cells of a store, opened once by a process that is asked for many blocks of them."""
+    cells = open_store(folder)
+    if cells.sha256 != sha256:
+        raise BrokenStoreError(f"The store {folder} holds other cells now. Run the command again.")
+    return cells
 
 
 def cells_in(folder: Path) -> int | None:

@@ -16,8 +16,9 @@ from pci_bench.api.segmenter import DEFAULT_SEGMENTER, SEGMENTERS
 from pci_bench.api.workers import WorkerSetup
 from pci_bench.errors import PluginError
 from pci_bench.features.availability import code_of
-from pci_bench.features.jobs import Job, by_extractor, job_of, parts_from, stage_name, values_from, write_part
+from pci_bench.features.jobs import Job, by_extractor, job_of, parts_from, stage_name, unfinished, values_of, write_part
 from pci_bench.features.names import FeatureSet
+from pci_bench.system.devices import device_name
 from pci_bench.system.machine import cpu_seconds
 from pci_bench.system.progress import Progress
 from pci_bench.system.threads import available_cores, machine_cores, set_threads
@@ -32,15 +33,10 @@ SECONDS_WORTH_PROCESSES = 20.0  # of CPU time: less is done sooner and cheaper t
 
 def computed(
     jobs: Sequence[Job], cells: Cells, device: str, workers: int | None, progress: Progress
-) -> Iterator[tuple[Job, np.ndarray]]:
-    """Compute the parts of a pass that are not there yet, and yield the values (n, d) of each feature set."""
+) -> Iterator[tuple[Job, np.ndarray, str]]:
+    """Compute the parts of a pass that are not there yet, and yield the values (n, d) of each feature set, and the device's name."""
     blocks = jobs[0].blocks(len(cells))
-    there = {block: parts_from(jobs, *block) for block in blocks}
-    todo = [
-        (parts[-1][1] if parts else start, stop)
-        for (start, stop), parts in there.items()
-        if not parts or parts[-1][1] < stop
-    ]
+    todo = unfinished(jobs, blocks)
     done = len(cells) - sum(stop - start for start, stop in todo)
     by_crop = jobs[0].extractor.meta.processes
     asked, workers = workers, min(workers or (available_cores() if by_crop else 1), len(todo), machine_cores()) or 1
@@ -48,11 +44,11 @@ def computed(
     with progress.stage(f"extracting {stage_name(jobs)}", len(cells)) as advance:
         advance(done)
         if todo and (workers == 1 or asked is None):
-            pool = _Pool.of(jobs, cores, device)
-            opened = _opened(jobs, cells, device, pool.threads)
+            pool = Pool.of(jobs, cores, device)
+            opened = opened_extractors(jobs, cells, device, pool.threads)
             while todo:
                 began = cpu_seconds()
-                _compute_block(opened, cells, todo.pop(0), device, pool, advance)
+                compute_block(opened, cells, todo.pop(0), device, pool, advance)
                 if workers > 1 and (cpu_seconds() - began) * len(todo) > SECONDS_WORTH_PROCESSES:
                     break
         if todo:
@@ -70,13 +66,13 @@ def computed(
                 )
                 for block in todo
             )
-            for start, stop in shared(tasks, workers, partial(_what_was_lost, jobs, cells, todo)):
+            for start, stop in shared(tasks, workers, partial(what_was_lost, jobs, cells, todo)):
                 advance(stop - start)
     for job in jobs:
-        yield job, np.concatenate([values for block in blocks for values in values_from(job, *block)])
+        yield job, values_of(job, blocks), device_name(device)
 
 
-def _opened(jobs: Sequence[Job], cells: Cells, device: str, threads: int) -> tuple[_Computation, ...]:
+def opened_extractors(jobs: Sequence[Job], cells: Cells, device: str, threads: int) -> tuple[_Computation, ...]:
     """Open the extractors of a pass, each once, and give the process's libraries their threads."""
     set_threads(threads)
     opened = []
@@ -92,7 +88,7 @@ def _opened(jobs: Sequence[Job], cells: Cells, device: str, threads: int) -> tup
     return tuple(opened)
 
 
-def _what_was_lost(jobs: Sequence[Job], cells: Cells, todo: Sequence[tuple[int, int]]) -> str:
+def what_was_lost(jobs: Sequence[Job], cells: Cells, todo: Sequence[tuple[int, int]]) -> str:
     """Return the first cells that are not there, for a sentence, and how many are."""
     kept = sum(stop - start for block in jobs[0].blocks(len(cells)) for start, stop in parts_from(jobs, *block))
     lacking = [
@@ -127,7 +123,7 @@ class _Computation:
 
 
 @dataclass(frozen=True)
-class _Pool:
+class Pool:
     """How a process uses its cores: batches beside each other with one thread each, or one batch with all threads.
 
     Threads that share one operation wait for each other in a loop, hundreds of times in a batch of a small network; on a
@@ -138,7 +134,7 @@ class _Pool:
     threads: int
 
     @classmethod
-    def of(cls, jobs: Sequence[Job], cores: int, device: str) -> _Pool:
+    def of(cls, jobs: Sequence[Job], cores: int, device: str) -> Pool:
         """Return the way of a pass's extractors on some cores."""
         beside = jobs[0].extractor.meta.concurrent and device == "cpu"
         return cls(cores, 1) if beside else cls(1, cores)
@@ -166,20 +162,23 @@ def _work(
     """Compute one block in a worker process."""
     setup.begin()
     jobs = [job_of(features, cells, segmenter) for features in wanted]
-    pool = _Pool.of(jobs, setup.cores, device)
-    _compute_block(_opened(jobs, cells, device, pool.threads), cells, block, device, pool, lambda n: None)
+    pool = Pool.of(jobs, setup.cores, device)
+    compute_block(opened_extractors(jobs, cells, device, pool.threads), cells, block, device, pool, lambda n: None)
     return block
 
 
-def _compute_block(
+def compute_block(
     opened: Sequence[_Computation],
     cells: Cells,
     block: tuple[int, int],
     device: str,
-    pool: _Pool,
+    pool: Pool,
     advance: Any,
+    offset: int = 0,
 ) -> None:
     """Compute the cells of a block, and write one file per output for every part of it that is done.
+
+    Of all cells, `cells` are those from the position `offset` on.
 
     A part ends with the block, or after some seconds of work: what was written is not computed again after an interruption.
     Every call gets exactly ``meta.batch`` crops, the last filled up with zeros, so that a cell's numbers do not depend on
@@ -191,11 +190,11 @@ def _compute_block(
     prepared = _prepared(
         first_job, cells, device, [str(job.features) for computation in opened for job in computation.jobs]
     )
-    names = cell_names(cells, slice(start, stop))
+    names = cell_names(cells, slice(start - offset, stop - offset))
     span = max(batch_size, 512 // batch_size * batch_size)  # read a few chunks of the store at once
     kept, began = start, time.monotonic()
     for first in range(start, stop, span):
-        crops = prepared(slice(first, min(first + span, stop)))
+        crops = prepared(slice(first - offset, min(first + span, stop) - offset))
 
         def values_of(offset: int, crops: np.ndarray = crops, first: int = first) -> list[dict[str, np.ndarray]]:
             batch = crops[offset : offset + batch_size]
@@ -214,7 +213,8 @@ def _compute_block(
             end = start + rows.stop
             if end == stop or time.monotonic() - began > SECONDS_PER_PART:
                 for job in (job for computation in opened for job in computation.jobs):
-                    write_part(job, cells, kept, collected[job.features][kept - start : end - start])
+                    part = slice(kept - start, end - start)
+                    write_part(job, names[part], kept, collected[job.features][part])
                 kept, began = end, time.monotonic()
 
 

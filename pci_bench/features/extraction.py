@@ -17,6 +17,7 @@ from pci_bench.api.segmenter import DEFAULT_SEGMENTER
 from pci_bench.api.skipped import Skipped
 from pci_bench.data.cells import as_float32
 from pci_bench.data.provenance import Provenance
+from pci_bench.data.store import StoredCells
 from pci_bench.errors import PluginError, UserError
 from pci_bench.features.availability import code_of, resolve_weights, unavailable_reason
 from pci_bench.features.columns import described_columns
@@ -25,9 +26,11 @@ from pci_bench.features.estimate import Work, extraction, sentence
 from pci_bench.features.files import write_h5ad
 from pci_bench.features.jobs import Job, by_extractor, discard_parts, job_of
 from pci_bench.features.names import FeatureSet, parse
+from pci_bench.features.on_cluster import computed_on_cluster
 from pci_bench.system.arguments import check_workers
 from pci_bench.system.checksums import check_seal, seal
-from pci_bench.system.devices import device_name, resolve_device
+from pci_bench.system.cluster import check_scheduler
+from pci_bench.system.devices import resolve_device
 from pci_bench.system.files import atomic_file, escape, lock
 from pci_bench.system.progress import Progress
 from pci_bench.system.reporter import reporter
@@ -56,16 +59,25 @@ class ExtractionOptions:
         ``"missing"`` computes what the cache lacks, ``"always"`` computes anew, ``"never"`` computes nothing.
     segmenter
         Finds the centre cells for features that need masks, where the dataset brings none.
+    scheduler
+        ``"tcp://HOST:PORT"`` of a Dask cluster whose workers compute, in place of processes of this machine. They share the
+        cache folder; cells that lie in memory are computed here.
     """
 
     device: str = "auto"
     workers: int | None = None
     refresh: Refresh = "missing"
     segmenter: str = DEFAULT_SEGMENTER
+    scheduler: str | None = None
 
     def __post_init__(self) -> None:
-        """Check the number of workers."""
+        """Check the number of workers, and the scheduler's address."""
         check_workers(self.workers)
+        check_scheduler(self.scheduler)
+        if self.scheduler is not None and self.workers is not None:
+            raise UserError(
+                "--workers and --scheduler contradict each other: a cluster has its own workers. Use one of them."
+            )
 
 
 def compute_features(
@@ -135,7 +147,8 @@ def compute_features(
         jobs = [job for of_pass in passes.values() for job in of_pass if anew or not job.file().exists()]
         had = [features for features, result in results.items() if not (isinstance(result, Skipped) and result.reason)]
         if jobs or had:
-            said = sentence([*extraction(jobs, cells), *further(had)], options.device)
+            ours = [] if options.scheduler else extraction(jobs, cells)  # nobody knows how fast a cluster is
+            said = sentence([*ours, *further(had)], options.device)
             if said is not None:
                 progress.say(said)
     for jobs in passes.values():
@@ -165,6 +178,7 @@ def extract(
     refresh: Refresh = "missing",
     workers: int | None = None,
     segmenter: str = DEFAULT_SEGMENTER,
+    scheduler: str | None = None,
     progress: Progress | bool | None = None,
 ) -> AnnData:
     """Return one feature set of some cells: ``X`` (n, d) float32, ``obs`` from the cells, and ``var`` with what was measured.
@@ -179,7 +193,7 @@ def extract(
         ``"pci-conv4"``, or any name of ``pci-bench list features``.
     cells
         From :func:`pci_bench.load_dataset`, or the dataset's name.
-    device, refresh, workers, segmenter
+    device, refresh, workers, segmenter, scheduler
         As in :class:`ExtractionOptions`.
     progress
         True shows a bar in a terminal or notebook; or a progress reporter. By default nothing is shown.
@@ -199,10 +213,10 @@ def extract(
     ['GFP_mean', 'GFP_sd', 'GFP_min']
     """
     asked = parse(features) if isinstance(features, str) else features
+    options = ExtractionOptions(device, workers, refresh, segmenter, scheduler)
     progress = reporter(progress)
     if isinstance(cells, str):
         cells = load_dataset(cells, progress=progress)
-    options = ExtractionOptions(device, workers, refresh, segmenter)
     ((_, result),) = compute_features([asked], cells, options, progress=progress).items()
     if isinstance(result, Skipped):
         raise UserError(f"{result.features} cannot be had for {cells.meta.name}: {result.reason}.")
@@ -216,12 +230,16 @@ def _computed(
 
     With `keep_going`, one that fails is left out, and the others begin again with the part it failed in.
     """
-    device = resolve_device(options.device)
+    on_cluster = options.scheduler is not None and StoredCells.of(cells, 0, 1) is not None
     failed: dict[FeatureSet, AnnData | Skipped] = {}
     while jobs:
         finished: dict[FeatureSet, AnnData | Skipped] = {}
         try:
-            for job, values in computed(jobs, cells, device, options.workers, progress):
+            if on_cluster:
+                results = computed_on_cluster(jobs, cells, options.device, str(options.scheduler), progress)
+            else:
+                results = computed(jobs, cells, resolve_device(options.device), options.workers, progress)
+            for job, values, device in results:
                 finished[job.features] = _finished(job, cells, values, device)
             discard_parts(jobs)
             return failed | finished
@@ -239,7 +257,7 @@ def _finished(job: Job, cells: Cells, values: np.ndarray, device: str) -> AnnDat
     with code_of(job.features, "in names()"):
         names = list(column_names(job.extractor, job.features.output, cells.channels, job.weights, values.shape[1]))
     check_names(job.features, names, values.shape[1])
-    adata = annotated(values, names, cells, replace(job.provenance, device=device_name(device), key=job.key))
+    adata = annotated(values, names, cells, replace(job.provenance, device=device, key=job.key))
     with atomic_file(job.file()) as temporary:
         write_h5ad(adata, temporary)
         seal(temporary)

@@ -154,6 +154,21 @@ def stage_name(jobs: Sequence[Job]) -> str:
     return "; ".join(texts)
 
 
+def unfinished(jobs: Sequence[Job], blocks: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Return what is left of some blocks: each from the first cell on that there is no part of."""
+    left = []
+    for start, stop in blocks:
+        parts = parts_from(jobs, start, stop)
+        if not parts or parts[-1][1] < stop:
+            left.append((parts[-1][1] if parts else start, stop))
+    return left
+
+
+def values_of(job: Job, blocks: Iterable[tuple[int, int]]) -> np.ndarray:
+    """Return the values (n, d) of all blocks, which are whole."""
+    return np.concatenate([values for block in blocks for values in values_from(job, *block)])
+
+
 def parts_from(jobs: Sequence[Job], start: int, stop: int) -> list[tuple[int, int]]:
     """Return the parts of a block that all jobs have, undamaged, one after the other from its first cell on."""
     found: list[tuple[int, int]] = []
@@ -199,11 +214,11 @@ def read_part(job: Job, start: int, stop: int) -> np.ndarray:
     return values
 
 
-def write_part(job: Job, cells: Cells, start: int, values: np.ndarray) -> None:
-    """Write one output of the part that begins at start, if its values are finite (or NaN where declared)."""
+def write_part(job: Job, names: Sequence[str], start: int, values: np.ndarray) -> None:
+    """Write one output of the part that begins at start, of the cells `names`, if its values are finite (or NaN where declared)."""
     wrong = np.isinf(values) if job.extractor.meta.allows_nan else ~np.isfinite(values)
     if wrong.any():
-        bad = cells.obs["cell"].iloc[start + int(np.argwhere(wrong)[0][0])]
+        bad = names[int(np.argwhere(wrong)[0][0])]
         raise PluginError.of(
             f"{job.features} gave NaN or infinite values, first for the cell '{bad}'. Correct the extractor or leave the cell out.",
             [str(job.features)],

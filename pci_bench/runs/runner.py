@@ -53,7 +53,7 @@ from pci_bench.runs.outputs import (
 from pci_bench.runs.plan import Planned, check_parameters, planned, with_parameters
 from pci_bench.runs.record import DatasetFacts, RunArguments, RunRecord
 from pci_bench.runs.results import Result
-from pci_bench.system.arguments import check_limit, check_seed, check_workers, split_names
+from pci_bench.system.arguments import check_limit, check_seed, split_names
 from pci_bench.system.devices import resolve_device
 from pci_bench.system.files import check_writable, escape, sha256_of, user_path
 from pci_bench.system.machine import run_facts
@@ -135,6 +135,7 @@ def run(
     annotations: str | Path | None = None,
     postprocess: Sequence[str] | str | None = None,
     refresh: Refresh = "missing",
+    scheduler: str | None = None,
     progress: Progress | bool | None = None,
 ) -> RunOutput:
     """Return the results of a benchmark, and write them where `out` is given.
@@ -159,7 +160,7 @@ def run(
         Evaluate a seeded, label-stratified subset of about this many cells.
     out
         Folder for results, tables, figures and ``run.json``; None writes nothing.
-    device, workers, refresh, segmenter
+    device, workers, refresh, segmenter, scheduler
         As in :class:`pci_bench.features.extraction.ExtractionOptions`.
     annotations
         CSV or TSV of proteins, joined onto the cells by :func:`pci_bench.data.annotations.annotate`; or the name of such a table that
@@ -203,9 +204,9 @@ def run(
         DATASETS.get(name)
     check_limit(limit)
     check_seed(seed)
-    check_workers(workers)
+    options = ExtractionOptions(device, workers, refresh, segmenter, scheduler)
     SEGMENTERS.get(segmenter)
-    if device != "auto":  # which asks torch, seconds that a run from the cache does not need
+    if device != "auto" and scheduler is None:  # which asks torch, seconds that a run from the cache does not need
         resolve_device(device)
     folder = user_path(out, "The output folder") if out is not None else None
     if annotations is not None:
@@ -224,7 +225,6 @@ def run(
         if folder is not None:
             check_same_settings(folder, plan.dataset, plan.limit, seed, segmenter, digest)
         plans.append(plan)
-    options = ExtractionOptions(device, workers, refresh, segmenter)
     computed = [_evaluate_planned(plan, wanted, options, output, progress) for plan in plans]
     filled = _filled_tables(declared, plans, further, output)
     for plan in plans:

@@ -166,7 +166,7 @@ def small_cache(cells: Cells, tmp_path: Path) -> list[Reader]:
     features = resolve_weights(parse("intensity"), cells)
     adata = extraction.extract(features, cells, device="cpu")
     job = jobs.job_of(features, cells, "otsu")
-    jobs.write_part(job, cells, 0, np.asarray(adata.X))
+    jobs.write_part(job, list(adata.obs_names), 0, np.asarray(adata.X))
 
     def evaluated() -> tuple[list[Result], list[str]]:
         return evaluate("loo-knn", adata, k=[1]), ["none"]
