@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import shutil
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
+from anndata import AnnData
 from command_line import call, refused, wait_until
+from command_line import pci_bench as command
+from screens import write_layout, write_screen
 
 import pci_bench
 from pci_bench.api.cluster import PluginContent, check_answer, facts
 from pci_bench.api.plugins import load_plugin
 from pci_bench.api.registry import temporary_registrations
+from pci_bench.datasets.prepared import prepare_dataset
 from pci_bench.errors import UserError
 from pci_bench.system import cluster as connection
 from pci_bench.system.progress import Progress
@@ -70,6 +75,11 @@ def fails(crops):
 '''
 
 
+def means(cells, **options) -> AnnData:
+    """Return the features on the CPU: whether there is a GPU, torch would be asked in every worker, which takes seconds."""
+    return pci_bench.extract("held-means", cells, device="cpu", **options)
+
+
 class Heard(Progress):
     """Keeps what is said."""
 
@@ -81,19 +91,19 @@ class Heard(Progress):
 
 
 class Extraction(threading.Thread):
-    """An extraction in the background: its features or its error, and what was said meanwhile."""
+    """An extraction in the background, or other work: its features or its error, and what was said meanwhile."""
 
-    def __init__(self, address: str):
+    def __init__(self, address: str, work: Callable[..., object] | None = None):
         super().__init__(daemon=True)
-        self.address, self.progress = address, Heard()
+        self.address, self.work, self.progress = address, work or partial(means, "numbered-cells"), Heard()
         self.values: np.ndarray | None = None
         self.error: Exception | None = None
         self.start()
 
     def run(self) -> None:
         try:
-            adata = pci_bench.extract("held-means", "numbered-cells", scheduler=self.address, progress=self.progress)
-            self.values = np.asarray(adata.X)
+            done = self.work(scheduler=self.address, progress=self.progress)
+            self.values = np.asarray(getattr(done, "X", None))
         except Exception as error:
             self.error = error
 
@@ -125,6 +135,7 @@ def processes(tmp_path_factory) -> Iterator[Processes]:
         patch.setattr(connection, "SECONDS_TO_CLOSE", 1.0)
         started = Processes(tmp_path_factory.mktemp("cluster"))
         yield started
+        patch.setattr(connection, "SECONDS_TO_CONNECT", 0.5)  # to a scheduler that a test has killed
         with suppress(UserError):
             connection.connected(started.address).close()
         started.stop()
@@ -150,7 +161,7 @@ def expected(plugin, tmp_path_factory) -> np.ndarray:
     """The features as this process computes them."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PCI_BENCH_CACHE", str(tmp_path_factory.mktemp("one-process")))
-        return np.asarray(pci_bench.extract("held-means", "numbered-cells").X)
+        return np.asarray(means("numbered-cells").X)
 
 
 def begun(log: Path) -> list[tuple[int, int]]:
@@ -163,7 +174,7 @@ def test_a_selection_of_cells_has_the_bits_of_one_process_and_the_dashboard_is_n
     chosen = np.random.default_rng(1).permutation(CELLS)[:600]
     heard = Heard()
     cells = pci_bench.load_dataset("numbered-cells")[chosen]
-    features = pci_bench.extract("held-means", cells, scheduler=processes.address, progress=heard)
+    features = means(cells, scheduler=processes.address, progress=heard)
     assert np.asarray(features.X).tobytes() == expected[chosen].tobytes()
     assert list(features.obs_names) == [f"c{i}" for i in chosen]
     assert {process for process, _ in begun(batches)} == {worker.pid for worker in workers}
@@ -173,7 +184,7 @@ def test_a_selection_of_cells_has_the_bits_of_one_process_and_the_dashboard_is_n
 def test_what_fails_in_a_worker_is_the_sentence_of_one_process(
     processes, workers, plugin, capsys, monkeypatch, tmp_path
 ):
-    command = ("extract", "fails", "--dataset", "numbered-cells", "--out", tmp_path / "a.h5ad")
+    command = ("extract", "fails", "--dataset", "numbered-cells", "--device", "cpu", "--out", tmp_path / "a.h5ad")
     there = call(capsys, monkeypatch, *command, "--scheduler", processes.address)
     here = call(capsys, monkeypatch, *command)
     assert there.code == here.code == 2
@@ -189,7 +200,24 @@ def test_a_cache_that_workers_do_not_see_is_a_sentence(processes, workers, plugi
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PCI_BENCH_CACHE", "/proc/self/cwd/cache")
     with pytest.raises(UserError, match=r"does not see the cache folder /proc/self/cwd/cache.*set PCI_BENCH_CACHE"):
-        pci_bench.extract("held-means", "numbered-cells", scheduler=processes.address)
+        means("numbered-cells", scheduler=processes.address)
+
+
+@pytest.mark.parametrize("segment", ["masks", "centres"])
+def test_fields_that_a_cluster_cut_are_those_of_one_process(processes, workers, tmp_path, segment):
+    root = write_screen(tmp_path).root
+    if segment == "centres":
+        table = ["plate,well,y,x", *(f"{p},{w},{10 + p},{20 + 3 * p}" for p in (1, 2) for w in ("A01", "A02"))]
+        (root / "centres.csv").write_text("\n".join(table))
+        objects = '{ file = "centres.csv", on = { plate = "{plate}", well = "{well}" }, y = "y", x = "x" }'
+        layout = write_layout(root, segment=f"objects = {objects}")
+    else:
+        layout = write_layout(root)
+    there, cut = prepare_dataset(layout, "there", scheduler=processes.address)
+    here, _ = prepare_dataset(layout, "here", workers=1)
+    assert len(cut.parts) == 4
+    assert there.stored(slice(None)).tobytes() == here.stored(slice(None)).tobytes()
+    assert there.obs.equals(here.obs)
 
 
 def test_a_killed_worker_costs_its_block_and_no_more(processes, workers, plugin, expected, batches):
@@ -234,14 +262,14 @@ def test_a_lost_scheduler_is_a_sentence_and_what_was_finished_is_kept(processes,
     assert "first in the cells 'c512' to 'c699' of numbered-cells. 512 of 700 cells are kept." in message
     assert message.endswith("it continues where it stopped.")
     batches.write_text("")
-    values = np.asarray(pci_bench.extract("held-means", "numbered-cells").X)
+    values = np.asarray(means("numbered-cells").X)
     assert values.tobytes() == expected.tobytes()
 
 
-def test_a_scheduler_that_does_not_answer_is_a_sentence(toy_cache, capsys, monkeypatch, tmp_path):
+def test_a_scheduler_that_does_not_answer_is_a_sentence(plugin, monkeypatch):
     monkeypatch.setattr(connection, "SECONDS_TO_CONNECT", 0.3)
-    command = ("extract", "intensity", "--dataset", "toy-human", "--out", tmp_path / "a.h5ad", "--scheduler")
-    refused(call(capsys, monkeypatch, *command, "tcp://127.0.0.1:1"), "No Dask scheduler answers at tcp://127.0.0.1:1")
+    with pytest.raises(UserError, match=r"No Dask scheduler answers at tcp://127\.0\.0\.1:1 within"):
+        means("numbered-cells", scheduler="tcp://127.0.0.1:1")
 
 
 @pytest.mark.parametrize(
@@ -251,9 +279,19 @@ def test_a_scheduler_that_does_not_answer_is_a_sentence(toy_cache, capsys, monke
         (["--scheduler", "tcp://a:1", "--workers", "2"], "--workers and --scheduler contradict each other"),
     ],
 )
-@pytest.mark.parametrize("command", [["extract", "intensity", "--out", "a.h5ad"], ["run", "yeast-knn"]])
-def test_options_that_no_cluster_can_serve_are_refused(capsys, monkeypatch, command, options, words):
-    refused(call(capsys, monkeypatch, *command, "--dataset", "yeast-sim", *options), words)
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["extract", "intensity", "--out", "a.h5ad", "--dataset", "yeast-sim"],
+        ["run", "yeast-knn", "--dataset", "yeast-sim"],
+        ["data", "prepare", "layout.toml", "--name", "screen"],
+    ],
+    ids=" ".join,
+)
+def test_options_that_no_cluster_can_serve_are_refused(capsys, monkeypatch, tmp_path, command, options, words):
+    monkeypatch.chdir(tmp_path)
+    write_layout(write_screen(tmp_path).root)
+    refused(call(capsys, monkeypatch, *command, *options), words)
 
 
 def test_without_dask_the_command_that_installs_it_is_named(monkeypatch):
@@ -264,7 +302,7 @@ def test_without_dask_the_command_that_installs_it_is_named(monkeypatch):
 
 def test_cells_in_memory_are_measured_here(make_cells):
     cells = make_cells(8)
-    there = pci_bench.extract("intensity", cells, scheduler="tcp://127.0.0.1:1")
+    there = pci_bench.extract("intensity", cells, device="cpu", scheduler="tcp://127.0.0.1:1")
     assert there.n_obs == 8
 
 
@@ -302,6 +340,101 @@ def test_a_plugin_of_several_files_is_loaded_from_its_content(tmp_path, kind):
         content.load(tmp_path / "worker")
         assert "mine" in pci_bench.api.extractor.EXTRACTORS
     assert "mine" not in pci_bench.api.extractor.EXTRACTORS
+
+
+# ---- faults that take a cluster of their own
+
+
+@pytest.fixture
+def cluster(tmp_path, monkeypatch) -> Iterator[Processes]:
+    """A scheduler that gives a task to another worker once, and a third time to none."""
+    monkeypatch.setenv("DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES", "1")
+    monkeypatch.setattr(connection, "SECONDS_BETWEEN_LOOKS", 0.3)
+    folder = tmp_path / "cluster"
+    folder.mkdir()
+    started = Processes(folder)
+    yield started
+    connection.connected(started.address).close()
+    started.stop()
+
+
+@pytest.mark.slow
+def test_a_run_on_a_cluster_has_the_results_of_one_on_this_machine(cluster, cache, tmp_path):
+    cluster.worker(), cluster.worker()
+    arguments = (
+        "run",
+        "yeast-knn",
+        "--dataset",
+        "yeast-sim",
+        "--limit",
+        300,
+        "--features",
+        "pci-conv1,designed",
+        "--k",
+        1,
+    )
+    on = ("--device", "cpu", "--refresh", "always", "--out")
+    there = command(*arguments, *on, "there", "--scheduler", cluster.address, cache=cache, cwd=tmp_path)
+    here = command(*arguments, *on, "here", cache=cache, cwd=tmp_path)
+    assert there.code == here.code == 0, there.err + here.err
+    assert command("compare", "here", "there", "--tolerance", _exact(tmp_path), cache=cache, cwd=tmp_path).code == 0
+
+
+@pytest.mark.slow
+def test_a_block_that_kills_every_worker_is_a_sentence(cluster, tmp_path):
+    (tmp_path / "deadly.py").write_text(
+        "import os\nimport pci_bench\n\n\n"
+        '@pci_bench.register_features("deadly", version="1", names=lambda channels: ["x"])\n'
+        "def deadly(crops):\n    os._exit(1)\n"
+    )
+    cluster.worker("--nanny")
+    with temporary_registrations():
+        load_plugin(tmp_path / "deadly.py")
+        with pytest.raises(
+            UserError, match=r"2 workers of .* were killed .* first in the cells .* 0 of 2,563 cells are"
+        ):
+            pci_bench.extract("deadly", "yeast-sim", device="cpu", scheduler=cluster.address)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("source", "words"),
+    [
+        ("raise ImportError('not here')", r"The worker tcp://\S+ cannot run pci-bench \(ImportError: not here\)"),
+        (None, r"The worker tcp://\S+ has pci-bench 0\.0\.9, and this process \d"),
+    ],
+    ids=["none", "another"],
+)
+def test_a_worker_with_another_installation_is_refused(cluster, plugin, tmp_path, source, words):
+    package = tmp_path / "installed" / "pci_bench"
+    own = Path(pci_bench.__file__).parent
+    if source is not None:
+        package.mkdir(parents=True)
+        (package / "__init__.py").write_text(source)
+    else:
+        shutil.copytree(own, package, ignore=shutil.ignore_patterns("__pycache__"))
+        text = (own / "__init__.py").read_text()
+        (package / "__init__.py").write_text(text.replace(f'"{pci_bench.__version__}"', '"0.0.9"'))
+    cluster.worker(path=package.parent)
+    with pytest.raises(UserError, match=words):
+        means("numbered-cells", scheduler=cluster.address)
+
+
+@pytest.mark.slow
+def test_images_that_a_worker_does_not_see_are_a_sentence(cluster, tmp_path):
+    layout = write_layout(write_screen(tmp_path / "screen").root)
+    preparation = Extraction(cluster.address, partial(prepare_dataset, layout, "screen"))
+    wait_until(lambda: preparation.heard("No worker is connected"))
+    (tmp_path / "screen").rename(tmp_path / "elsewhere")
+    cluster.worker()
+    preparation.join(60)
+    assert f"does not see the folder of the images, {tmp_path / 'screen'}." in str(preparation.error)
+
+
+def _exact(folder: Path) -> Path:
+    file = folder / "exact.toml"
+    file.write_text("absolute = 0\ncells = 0\n")
+    return file
 
 
 def _first_cells() -> list[int]:

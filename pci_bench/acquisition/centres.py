@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -74,6 +74,11 @@ class Centres:
             filled_in(text, {**field.parts, "field": field.name}, f"[segment.objects] on.{column}")
             for column, text in self.on.items()
         )
+
+    def about(self, field: FieldOfView) -> Centres:
+        """Return a table of a field's rows alone, for a worker that cuts this field."""
+        key = self.key(field)
+        return replace(self, by_key={key: self.by_key[key]} if key in self.by_key else {})
 
     def of(self, field: FieldOfView) -> tuple[np.ndarray, np.ndarray]:
         """Return the numbers (n,) and centres (n, 2) of a field; none where the table has no row of it."""

@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -20,11 +20,13 @@ from pci_bench.acquisition.joined_labels import join_labels, read_labels
 from pci_bench.acquisition.layout import Layout
 from pci_bench.acquisition.pattern import filled_in
 from pci_bench.acquisition.stains import drawn_stains
+from pci_bench.api.cluster import ClusterSetup, here_on_cluster, introduced, wait_until_seen
 from pci_bench.api.field_segmenter import FIELD_SEGMENTERS, segmenter_params
 from pci_bench.api.plugins import checked_reason, source_of
 from pci_bench.api.workers import WorkerSetup
 from pci_bench.errors import UserError
 from pci_bench.system.arguments import check_workers
+from pci_bench.system.cluster import Call, check_scheduler
 from pci_bench.system.files import escape, make_folder, remove_leftovers, user_path
 from pci_bench.system.progress import Progress
 from pci_bench.system.shortages import raise_shortage
@@ -214,7 +216,13 @@ class Joined:
 
 
 def prepare_fields(
-    source: Source, parts: Path, *, workers: int | None = None, strict: bool = False, progress: Progress | None = None
+    source: Source,
+    parts: Path,
+    *,
+    workers: int | None = None,
+    scheduler: str | None = None,
+    strict: bool = False,
+    progress: Progress | None = None,
 ) -> Prepared:
     """Return the fields of a layout, cut; those of an earlier call whose files and settings are the same are kept.
 
@@ -226,6 +234,9 @@ def prepare_fields(
         The folder for one file per field.
     workers
         Processes that share the fields; by default one per core. The result does not depend on it.
+    scheduler
+        ``"tcp://HOST:PORT"`` of a Dask cluster whose workers cut the fields in their place. They see the folders of the images and of
+        `parts` at the same paths.
     strict
         Whether a field that cannot be cut ends it all; else it is left out, and told.
     progress
@@ -238,6 +249,7 @@ def prepare_fields(
         field that cannot be cut, and else where none can.
     """
     check_workers(workers)
+    check_scheduler(scheduler, workers)
     progress, layout = progress or Progress(), source.layout
     segmenter = checked_segmenter(layout)
     found = source.find()
@@ -269,8 +281,14 @@ def prepare_fields(
             else:
                 todo.append(field)
         workers = min(workers or available_cores(), len(todo))
-        tasks = (_Task(f, source, files[f.name], identities[f.name], centres) for f in todo)
-        for name, problem in _cut_all(tasks, workers, lambda: _what_was_lost(todo, files, identities)):
+        tasks = (
+            _Task(f, source, files[f.name], identities[f.name], None if centres is None else centres.about(f))
+            for f in todo
+        )
+        lost = partial(_what_was_lost, todo, files, identities)
+        on_cluster = scheduler is not None and todo
+        cut = _cut_on_cluster(tasks, str(scheduler), lost, progress) if on_cluster else _cut_all(tasks, workers, lost)
+        for name, problem in cut:
             advance(1)
             if problem is not None:
                 failed[name] = problem
@@ -330,6 +348,33 @@ def _work(task: _Task, setup: WorkerSetup) -> tuple[str, str | None]:
     """Cut one field in a worker process."""
     setup.begin()
     return _cut_one(task)
+
+
+def _cut_on_cluster(
+    tasks: Iterable[_Task], scheduler: str, lost: Callable[[], str], progress: Progress
+) -> Iterator[tuple[str, str | None]]:
+    """Yield each field's name when a worker of a cluster has cut it, and why it could not be."""
+    cluster, setup = introduced(scheduler, progress), ClusterSetup.here()
+    calls = [Call(_work_on_cluster, (task, setup)) for task in tasks]
+    written = []
+    files = {call.arguments[0].field.name: call.arguments[0].file for call in calls}
+    for name, problem in cluster.results("cut fields", calls, lost, progress.say):
+        if problem is None:
+            written.append(files[name])
+        yield name, problem
+    if written:
+        wait_until_seen(lambda: all(file.exists() for file in written), "fields of view", written[0].parent)
+
+
+def _work_on_cluster(task: _Task, setup: ClusterSetup) -> tuple[str, str | None]:
+    """Cut one field in a worker of a cluster."""
+    with setup.begun():
+        if not task.source.root.is_dir():
+            raise UserError(
+                f"The worker {here_on_cluster()} does not see the folder of the images, {task.source.root}. Put them where all machines see them "
+                "at one path, and name that as root in the layout."
+            )
+        return _cut_one(task)
 
 
 def _cut_one(task: _Task) -> tuple[str, str | None]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import os
 import threading
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -16,15 +17,18 @@ from pci_bench import __version__
 from pci_bench.api.plugins import digest_of_sources, load_plugin, own_folders, plugin_files, source_root
 from pci_bench.api.registry import temporary_registrations
 from pci_bench.errors import UserError
-from pci_bench.system.cluster import Cluster
+from pci_bench.system.cluster import Cluster, connected
 from pci_bench.system.devices import device_name
-from pci_bench.system.files import atomic_file, cache_folder, temporary_folder
+from pci_bench.system.files import atomic_file, cache_folder, check_writable, temporary_folder
 from pci_bench.system.machine import versions
+from pci_bench.system.progress import Progress
 from pci_bench.system.text import enumerated
 from pci_bench.system.threads import set_threads
 
 SUFFIXES = (".py", ".toml")  # of what is taken along of a plug-in's folder
 TOKEN = "token"
+SECONDS_UNTIL_SEEN = 90.0  # a network file system may list a new file so much later on another machine
+SECONDS_BETWEEN_LOOKS = 1.0
 
 _one_at_a_time = threading.Lock()  # tasks of a process share its threads, its plug-ins and its environment
 _plugins_here = ExitStack()
@@ -176,6 +180,54 @@ def facts(token: Path) -> dict[str, Any]:
         "versions": versions(),
         "processor": device_name("cpu"),
     }
+
+
+def introduced(scheduler: str, progress: Progress) -> Cluster:
+    """Return a cluster whose workers can compute for this process, after it was said once which it is, and how its workers differ.
+
+    Raises
+    ------
+    UserError
+        Where there is none, or a worker has another version of this package or does not see the cache.
+    """
+    cluster = connected(scheduler)
+    try:
+        workers = cluster.workers()
+    except ConnectionError as error:
+        raise UserError(f"The connection to the Dask scheduler {scheduler} was lost.") from error
+    count, threads = f"{len(workers)} worker{'' if len(workers) == 1 else 's'}", sum(workers.values())
+    page = f" Its dashboard: {cluster.dashboard}" if cluster.dashboard else ""
+    greeting = f"Dask cluster {cluster.address}: {count}, {threads} thread{'' if threads == 1 else 's'}.{page}"
+    cluster.say_once(greeting, progress.say)
+    for note in check_workers(cluster):
+        cluster.say_once(f"Note: {note}", progress.say)
+    return cluster
+
+
+def wait_until_seen(complete: Callable[[], bool], what: str, folder: Path) -> None:
+    """Return once this machine sees all that workers wrote.
+
+    Parameters
+    ----------
+    complete
+        Returns whether it does.
+    what, folder
+        What they computed, for a sentence, and where they wrote it.
+
+    Raises
+    ------
+    UserError
+        Where it does not, longer than a network file system takes.
+    """
+    patience = time.monotonic() + SECONDS_UNTIL_SEEN
+    while not complete():
+        if time.monotonic() > patience:
+            raise UserError(
+                f"The workers computed {what}, but this machine does not see all of it in {folder}. Set PCI_BENCH_CACHE to a folder that all "
+                "machines see at this path, and run the command again."
+            )
+        check_writable(folder)  # a change of its own makes a network file system look again
+        time.sleep(SECONDS_BETWEEN_LOOKS)
 
 
 def check_workers(cluster: Cluster) -> list[str]:

@@ -79,7 +79,7 @@ SchedulerOption = Annotated[
     str | None,
     typer.Option(
         metavar="ADDRESS",
-        help="A Dask cluster whose workers compute features in place of this machine: tcp://HOST:PORT (docs/cluster.md).",
+        help="A Dask cluster whose workers compute in place of this machine: tcp://HOST:PORT (docs/cluster.md).",
     ),
 ]
 SegmenterOption = Annotated[

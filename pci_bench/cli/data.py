@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from pci_bench.cli.app import PluginOption, data_app, load_plugins
+from pci_bench.cli.app import PluginOption, SchedulerOption, data_app, load_plugins
 from pci_bench.cli.columns import people
 from pci_bench.cli.terminal import err, out, say, show, show_list
 from pci_bench.errors import UserError
@@ -186,6 +186,7 @@ def data_prepare(
     workers: Annotated[
         int | None, typer.Option(help="Processes that share the fields; by default one per core.")
     ] = None,
+    scheduler: SchedulerOption = None,
     strict: Annotated[bool, typer.Option("--strict", help="Stop at the first field that cannot be cut.")] = False,
     replace: Annotated[
         bool, typer.Option("--replace", help="Replace a dataset of this name that came from another layout.")
@@ -199,7 +200,13 @@ def data_prepare(
     from pci_bench.system.files import user_path
 
     cells, prepared = prepare_dataset(
-        layout, name, workers=workers, strict=strict, replace=replace, progress=ConsoleProgress(err)
+        layout,
+        name,
+        workers=workers,
+        scheduler=scheduler,
+        strict=strict,
+        replace=replace,
+        progress=ConsoleProgress(err),
     )
     table = prepared.joined
     rows = [("fields of view", f"{len(prepared.parts):,}", "")]

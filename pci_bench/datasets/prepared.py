@@ -142,6 +142,7 @@ def prepare_dataset(
     name: str,
     *,
     workers: int | None = None,
+    scheduler: str | None = None,
     strict: bool = False,
     replace: bool = False,
     progress: Progress | None = None,
@@ -159,6 +160,8 @@ def prepare_dataset(
         Of the dataset: small letters, digits, ``.``, ``_`` and ``-``.
     workers
         Processes that share the fields; by default one per core.
+    scheduler
+        ``"tcp://HOST:PORT"`` of a Dask cluster whose workers cut the fields in their place.
     strict
         Whether one field that cannot be cut ends it all.
     replace
@@ -192,7 +195,12 @@ def prepare_dataset(
             )
         source = Source(declared, file.parent)
         prepared = prepare_fields(
-            source, make_folder(folder / "parts"), workers=workers, strict=strict, progress=progress
+            source,
+            make_folder(folder / "parts"),
+            workers=workers,
+            scheduler=scheduler,
+            strict=strict,
+            progress=progress,
         )
         record = PreparedRecord(declared.meta(name, "1"), str(file), identity_of(prepared), _counts(prepared))
         cells = load(PreparedDataset(record, prepared), progress=progress)

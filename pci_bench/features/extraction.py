@@ -73,11 +73,7 @@ class ExtractionOptions:
     def __post_init__(self) -> None:
         """Check the number of workers, and the scheduler's address."""
         check_workers(self.workers)
-        check_scheduler(self.scheduler)
-        if self.scheduler is not None and self.workers is not None:
-            raise UserError(
-                "--workers and --scheduler contradict each other: a cluster has its own workers. Use one of them."
-            )
+        check_scheduler(self.scheduler, self.workers)
 
 
 def compute_features(

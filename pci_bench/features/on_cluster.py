@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pci_bench.api.cluster import ClusterSetup, check_workers, here_on_cluster
+from pci_bench.api.cluster import ClusterSetup, here_on_cluster, introduced, wait_until_seen
 from pci_bench.api.extractor import EXTRACTORS
 from pci_bench.api.segmenter import DEFAULT_SEGMENTER
 from pci_bench.data.store import StoredCells
@@ -18,16 +17,12 @@ from pci_bench.errors import UserError
 from pci_bench.features.compute import Pool, compute_block, opened_extractors, what_was_lost
 from pci_bench.features.jobs import Job, job_of, stage_name, unfinished, values_of
 from pci_bench.features.names import FeatureSet
-from pci_bench.system.cluster import Call, Cluster, connected
+from pci_bench.system.cluster import Call
 from pci_bench.system.devices import device_name, resolve_device
-from pci_bench.system.files import check_writable
 from pci_bench.system.progress import Progress
 
 if TYPE_CHECKING:
     from pci_bench.data.cells import Cells
-
-SECONDS_UNTIL_SEEN = 90.0  # a network file system may list a new file so much later on another machine
-SECONDS_BETWEEN_LOOKS = 1.0
 
 
 def computed_on_cluster(
@@ -57,8 +52,7 @@ def computed_on_cluster(
     todo = unfinished(jobs, blocks)
     devices: list[str] = []
     if todo:
-        cluster = connected(scheduler)
-        _greet(cluster, progress)
+        cluster = introduced(scheduler, progress)
     with progress.stage(f"extracting {stage_name(jobs)}", len(cells)) as advance:
         advance(len(cells) - sum(stop - start for start, stop in todo))
         if todo:
@@ -68,7 +62,8 @@ def computed_on_cluster(
             for n, name in cluster.results(f"extract {stage_name(jobs)}", calls, lost, progress.say):
                 advance(n)
                 devices.append(name)
-            _wait_until_seen(jobs, todo)
+            folder = jobs[0].file().parent
+            wait_until_seen(lambda: not unfinished(jobs, todo), stage_name(jobs), folder)
     names = ", ".join(dict.fromkeys(devices)) or device_name("cpu")
     for job in jobs:
         yield job, values_of(job, blocks), names
@@ -143,27 +138,3 @@ def compute_task(task: BlockTask) -> tuple[int, str]:
             opened = opened_extractors(jobs, cells, device, pool.threads)
             compute_block(opened, cells, block, device, pool, lambda n: None, offset)
         return task.block[1] - offset, device_name(device)
-
-
-def _greet(cluster: Cluster, progress: Progress) -> None:
-    """Say which cluster computes, and what is to be known of its workers."""
-    workers = cluster.workers()
-    count, threads = f"{len(workers)} worker{'' if len(workers) == 1 else 's'}", sum(workers.values())
-    page = f" Its dashboard: {cluster.dashboard}" if cluster.dashboard else ""
-    greeting = f"Dask cluster {cluster.address}: {count}, {threads} thread{'' if threads == 1 else 's'}.{page}"
-    cluster.say_once(greeting, progress.say)
-    for note in check_workers(cluster):
-        cluster.say_once(f"Note: {note}", progress.say)
-
-
-def _wait_until_seen(jobs: Sequence[Job], blocks: Sequence[tuple[int, int]]) -> None:
-    """Return once this machine sees the parts that workers wrote."""
-    patience = time.monotonic() + SECONDS_UNTIL_SEEN
-    while unfinished(jobs, blocks):
-        if time.monotonic() > patience:
-            raise UserError(
-                f"The workers computed {stage_name(jobs)}, but this machine does not see all of it in {jobs[0].file().parent}. Set "
-                "PCI_BENCH_CACHE to a folder that all machines see at this path, and run the command again."
-            )
-        check_writable(jobs[0].file().parent)  # a change of its own makes a network file system look again
-        time.sleep(SECONDS_BETWEEN_LOOKS)

@@ -42,8 +42,8 @@ class Call:
         return self.function, self.arguments
 
 
-def check_scheduler(address: str | None) -> None:
-    """Raise where a scheduler's address is none, or Dask is not installed.
+def check_scheduler(address: str | None, workers: int | None = None) -> None:
+    """Raise where a scheduler's address is none, Dask is not installed, or worker processes of this machine are asked for, too.
 
     >>> check_scheduler("tcp:login-node")
     Traceback (most recent call last):
@@ -52,6 +52,10 @@ def check_scheduler(address: str | None) -> None:
     """
     if address is None:
         return
+    if workers is not None:
+        raise UserError(
+            "--workers and --scheduler contradict each other: a cluster has its own workers. Use one of them."
+        )
     if not re.fullmatch(r"(tcp|tls|ws|wss|ucx)://[^\s/]+:\d{1,5}", address):
         raise UserError(
             f"--scheduler {address} is not the address of a Dask scheduler. `dask scheduler` prints it when it starts: write for "
