@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 from anndata import AnnData
 from command_line import call, refused, wait_until
-from command_line import pci_bench as command
 from screens import write_layout, write_screen
 
 import pci_bench
@@ -49,7 +48,9 @@ class Numbered(pci_bench.Dataset):
     meta = pci_bench.DatasetMeta("numbered-cells", "1", "Cells with numbers")
 
     def build(self, store):
-        table = pd.DataFrame({"cell": [f"c{i}" for i in range(700)], "image": [f"{i // 10}" for i in range(700)]})
+        cells = range(700)
+        table = pd.DataFrame({"cell": [f"c{i}" for i in cells], "image": [f"{i // 10}" for i in cells]})
+        table["label"] = [f"class {i // 10 % 2}" for i in cells]
         store.begin(table, (pci_bench.Channel("GFP", "protein"),), crop_shape=(8, 8), dtype="uint16")
         crops = np.random.default_rng(0).integers(0, 65536, (700, 1, 8, 8), np.uint16)
         crops[:, 0, 0, 0] = np.arange(700)
@@ -179,6 +180,21 @@ def test_a_selection_of_cells_has_the_bits_of_one_process_and_the_dashboard_is_n
     assert list(features.obs_names) == [f"c{i}" for i in chosen]
     assert {process for process, _ in begun(batches)} == {worker.pid for worker in workers}
     assert any("2 workers, 2 threads. Its dashboard: http://" in sentence for sentence in heard.sentences)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("without_figures")
+def test_a_run_on_a_cluster_has_the_results_of_one_on_this_machine(processes, workers, plugin, monkeypatch, tmp_path):
+    def results(**options) -> list[tuple]:
+        output = pci_bench.run(
+            "knn", dataset="numbered-cells", features="held-means,intensity", k=1, device="cpu", **options
+        )
+        return [(r.features.name, r.evaluator.params, r.metrics, r.intervals) for r in output]
+
+    there = results(scheduler=processes.address)
+    monkeypatch.setenv("PCI_BENCH_CACHE", str(tmp_path / "another"))
+    assert there == results()
+    assert {name for name, *_ in there} == {"held-means", "intensity"}
 
 
 def test_what_fails_in_a_worker_is_the_sentence_of_one_process(
@@ -359,29 +375,7 @@ def cluster(tmp_path, monkeypatch) -> Iterator[Processes]:
 
 
 @pytest.mark.slow
-def test_a_run_on_a_cluster_has_the_results_of_one_on_this_machine(cluster, cache, tmp_path):
-    cluster.worker(), cluster.worker()
-    arguments = (
-        "run",
-        "yeast-knn",
-        "--dataset",
-        "yeast-sim",
-        "--limit",
-        300,
-        "--features",
-        "pci-conv1,designed",
-        "--k",
-        1,
-    )
-    on = ("--device", "cpu", "--refresh", "always", "--out")
-    there = command(*arguments, *on, "there", "--scheduler", cluster.address, cache=cache, cwd=tmp_path)
-    here = command(*arguments, *on, "here", cache=cache, cwd=tmp_path)
-    assert there.code == here.code == 0, there.err + here.err
-    assert command("compare", "here", "there", "--tolerance", _exact(tmp_path), cache=cache, cwd=tmp_path).code == 0
-
-
-@pytest.mark.slow
-def test_a_block_that_kills_every_worker_is_a_sentence(cluster, tmp_path):
+def test_a_block_that_kills_every_worker_is_a_sentence(cluster, plugin, tmp_path):
     (tmp_path / "deadly.py").write_text(
         "import os\nimport pci_bench\n\n\n"
         '@pci_bench.register_features("deadly", version="1", names=lambda channels: ["x"])\n'
@@ -390,10 +384,8 @@ def test_a_block_that_kills_every_worker_is_a_sentence(cluster, tmp_path):
     cluster.worker("--nanny")
     with temporary_registrations():
         load_plugin(tmp_path / "deadly.py")
-        with pytest.raises(
-            UserError, match=r"2 workers of .* were killed .* first in the cells .* 0 of 2,563 cells are"
-        ):
-            pci_bench.extract("deadly", "yeast-sim", device="cpu", scheduler=cluster.address)
+        with pytest.raises(UserError, match=r"2 workers of .* were killed .* first in the cells .* 0 of 700 cells are"):
+            pci_bench.extract("deadly", "numbered-cells", device="cpu", scheduler=cluster.address)
 
 
 @pytest.mark.slow
@@ -429,12 +421,6 @@ def test_images_that_a_worker_does_not_see_are_a_sentence(cluster, tmp_path):
     cluster.worker()
     preparation.join(60)
     assert f"does not see the folder of the images, {tmp_path / 'screen'}." in str(preparation.error)
-
-
-def _exact(folder: Path) -> Path:
-    file = folder / "exact.toml"
-    file.write_text("absolute = 0\ncells = 0\n")
-    return file
 
 
 def _first_cells() -> list[int]:
