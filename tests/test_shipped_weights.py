@@ -38,6 +38,8 @@ SHIPPED = {  # name: the training screen, its channels, the table on its card
     "paired-contrastive-embedding@rxrx1": ("rxrx1-organelles-train", YEAST, "organelles-knn"),
     "paired-contrastive-embedding@rxrx1-long": ("rxrx1-organelles-train", YEAST, "organelles-knn"),
     "pci-several-sources-conv4@rxrx1-narrow": ("rxrx1-organelles-train", YEAST, "organelles-knn"),
+    "pci-hard-pairs-conv4@rxrx1-narrow": ("rxrx1-organelles-train", YEAST, "organelles-knn"),
+    "pci-adversarial-conv4@rxrx1-narrow": ("rxrx1-organelles-train", YEAST, "organelles-knn"),
 }
 
 
