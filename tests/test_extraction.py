@@ -304,6 +304,14 @@ def test_a_part_of_the_cells_takes_what_is_kept_of_all(counting, make_cells, cac
     assert "It is not used." in heard.sentences[0]
 
 
+def test_every_row_is_of_its_own_cell_where_a_block_is_read_in_several_pieces(counting, make_cells):
+    cells = make_cells(1300)  # 512 crops are read at once
+    values = np.asarray(extract("counting-mean", cells).X)
+    last = cells[np.arange(1200, 1300)]
+    assert same_bits(values[1200:], np.asarray(extract("counting-mean", last, refresh="always").X))
+    assert len(np.unique(values[:, 0])) > 1000
+
+
 def test_a_part_that_another_process_is_writing_is_not_counted(counting, make_cells):
     cells = make_cells(10)
     job = jobs.job_of(parse("counting-mean"), cells, "otsu")

@@ -174,11 +174,11 @@ def compute_block(
     device: str,
     pool: Pool,
     advance: Any,
-    offset: int = 0,
+    first_cell: int = 0,
 ) -> None:
     """Compute the cells of a block, and write one file per output for every part of it that is done.
 
-    Of all cells, `cells` are those from the position `offset` on.
+    Of all cells, `cells` are those from the position `first_cell` on.
 
     A part ends with the block, or after some seconds of work: what was written is not computed again after an interruption.
     Every call gets exactly ``meta.batch`` crops, the last filled up with zeros, so that a cell's numbers do not depend on
@@ -190,11 +190,11 @@ def compute_block(
     prepared = _prepared(
         first_job, cells, device, [str(job.features) for computation in opened for job in computation.jobs]
     )
-    names = cell_names(cells, slice(start - offset, stop - offset))
+    names = cell_names(cells, slice(start - first_cell, stop - first_cell))
     span = max(batch_size, 512 // batch_size * batch_size)  # read a few chunks of the store at once
     kept, began = start, time.monotonic()
     for first in range(start, stop, span):
-        crops = prepared(slice(first - offset, min(first + span, stop) - offset))
+        crops = prepared(slice(first - first_cell, min(first + span, stop) - first_cell))
 
         def values_of(offset: int, crops: np.ndarray = crops, first: int = first) -> list[dict[str, np.ndarray]]:
             batch = crops[offset : offset + batch_size]
