@@ -8,6 +8,7 @@ from factories import YEAST
 
 import pci_bench
 from pci_bench import weights
+from pci_bench.api.model import MODELS
 from pci_bench.data.cells import Channel
 from pci_bench.datasets import DATASETS
 
@@ -40,12 +41,18 @@ SHIPPED = {  # name: the training screen, its channels, the table on its card
     "pci-several-sources-conv4@rxrx1-narrow": ("rxrx1-organelles-train", YEAST, "organelles-knn"),
     "pci-hard-pairs-conv4@rxrx1-narrow": ("rxrx1-organelles-train", YEAST, "organelles-knn"),
     "pci-adversarial-conv4@rxrx1-narrow": ("rxrx1-organelles-train", YEAST, "organelles-knn"),
+    "masked-autoencoder@rxrx1": ("rxrx1-organelles-train", YEAST, "organelles-knn"),
+    "protein-identity-conv5@yeast-sim-short": ("yeast-sim-train", YEAST, "Table 1"),
+    "image-identity-conv5@yeast-sim-short": ("yeast-sim-train", YEAST, "Table 1"),
+    "paired-contrastive-embedding@yeast-sim-short": ("yeast-sim-train", YEAST, "Table 1"),
+    "pci-conv4@yeast-sim-short": ("yeast-sim-train", YEAST, "Table 1"),
 }
 
 
 def file_of(features):
     output, _, name = features.partition("@")
-    file = weights.find(output.rpartition("-")[0], name)
+    family = output if output in MODELS else output.rpartition("-")[0]  # of one output, or of several
+    file = weights.find(family, name)
     assert file is not None
     return file
 
