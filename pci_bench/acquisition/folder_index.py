@@ -16,7 +16,7 @@ from pci_bench.system.files import cache_folder, write_json
 from pci_bench.system.foreign import read_json
 from pci_bench.system.shortages import raise_shortage
 
-MANY_FILES = 50_000  # from here on a folder is noted; so many files are looked at in about a tenth of a second
+MANY_FILES = 50_000  # from here on a folder is noted; so many files are looked at in about a third of a second
 DRAWN = 1000  # files of a noted folder that are looked at each time
 SETTLED_NS = 2_000_000_000  # a folder that changed less long ago may change again without another time
 TABLES = ("images.csv", "cells.csv")
@@ -31,25 +31,22 @@ class Note:
     fingerprint
         Of all its files.
     folders
-        When each folder last got or lost a file, in nanoseconds, by its path below.
+        Size and time of change in nanoseconds of each folder, which changes when it gets or loses a file, by its path below.
     drawn
-        Size and time of change of some of its files, by their paths.
+        The same of some of its files.
     tables
         The same of the tables beside the crops; None of one that is not there.
     """
 
     fingerprint: str
-    folders: dict[str, int]
+    folders: dict[str, list[int]]
     drawn: dict[str, list[int]]
     tables: dict[str, list[int] | None]
 
     def still_true(self, root: Path) -> bool:
         """Return whether no folder, none of the tables and none of the drawn files has changed."""
-        if self.tables != {name: _stat(root / name) for name in TABLES}:
-            return False
-        if any(_changed(root / below) != changed for below, changed in self.folders.items()):
-            return False
-        return all(_stat(root / name) == known for name, known in self.drawn.items())
+        known = [*self.tables.items(), *self.folders.items(), *self.drawn.items()]
+        return all(_stat(root / name) == stat for name, stat in known)
 
 
 def folder_fingerprint(root: Path) -> str:
@@ -68,22 +65,22 @@ def folder_fingerprint(root: Path) -> str:
     if (note := _read(noted)) is not None and note.still_true(root):
         return note.fingerprint
     began = time.time_ns()
-    folders: dict[str, int] = {}
-    lines: list[tuple[str, int, int]] = []
+    folders: dict[str, list[int]] = {}
+    images: dict[str, list[int]] = {}
     for below, files in walk(root, "crops"):
-        folders[below] = _changed(root / below) or 0
-        lines += [(name, *_of_entry(entry)) for name, entry in files if is_readable(name)]
-    lines.sort()
+        folders[below] = _stat(root / below) or [0, 0]
+        images |= {name: stat for name, entry in files if is_readable(name) and (stat := _stat(entry)) is not None}
+    listed = sorted(images.items())
     tables = {name: _stat(root / name) for name in TABLES}
     digest = hashlib.sha256()
-    for name, size, changed in [*lines, *((name, *stat) for name, stat in tables.items() if stat is not None)]:
-        digest.update(f"{name}\0{size}\0{changed}\n".encode())
+    for name, stat in [*listed, *tables.items()]:
+        if stat is not None:
+            digest.update(f"{name}\0{stat[0]}\0{stat[1]}\n".encode())
     fingerprint = digest.hexdigest()
-    if len(lines) >= MANY_FILES and began - max(folders.values()) > SETTLED_NS:
-        drawn = random.Random(fingerprint).sample(lines, min(DRAWN, len(lines)))
-        note = Note(fingerprint, folders, {name: [size, changed] for name, size, changed in drawn}, tables)
+    if len(listed) >= MANY_FILES and began - max(changed for _, changed in folders.values()) > SETTLED_NS:
+        drawn = dict(random.Random(fingerprint).sample(listed, min(DRAWN, len(listed))))
         with suppress(UserError):  # where the cache can only be read, the folder is looked at whole each time
-            write_json(noted, asdict(note))
+            write_json(noted, asdict(Note(fingerprint, folders, drawn, tables)))
     return fingerprint
 
 
@@ -101,22 +98,10 @@ def _read(file: Path) -> Note | None:
         return None
 
 
-def _stat(file: Path) -> list[int] | None:
+def _stat(path: Path | os.DirEntry[str]) -> list[int] | None:
+    """Return size and time of change of a file or folder, in nanoseconds, or None where it is not there."""
     try:
-        stat = file.stat()
+        stat = path.stat()
     except FileNotFoundError:
         return None
     return [stat.st_size, stat.st_mtime_ns]
-
-
-def _changed(folder: Path) -> int | None:
-    """Return when a folder last got or lost a file, in nanoseconds; None where it is not there."""
-    try:
-        return folder.stat().st_mtime_ns
-    except FileNotFoundError:
-        return None
-
-
-def _of_entry(entry: os.DirEntry[str]) -> tuple[int, int]:
-    stat = entry.stat()
-    return stat.st_size, stat.st_mtime_ns

@@ -18,8 +18,7 @@ READABLE = (".tif", ".tiff", ".png", ".bmp", ".jpg", ".jpeg")
 def is_readable(name: str) -> bool:
     """Return whether a file's name ends as an image that can be read, and is not hidden."""
     last = name.rpartition("/")[2]
-    stem, ending = os.path.splitext(last)
-    return bool(stem) and not last.startswith(".") and ending.lower() in READABLE
+    return not last.startswith(".") and os.path.splitext(last)[1].lower() in READABLE
 
 
 def list_images(root: Path) -> list[str]:

@@ -16,7 +16,7 @@ from pci_bench.api.segmenter import DEFAULT_SEGMENTER, SEGMENTERS
 from pci_bench.api.workers import WorkerSetup
 from pci_bench.errors import PluginError
 from pci_bench.features.availability import code_of
-from pci_bench.features.jobs import Job, by_extractor, job_of, parts_from, stage_name, unfinished, values_of, write_part
+from pci_bench.features.jobs import Job, by_extractor, job_of, parts_of, stage_name, unfinished, values_of, write_part
 from pci_bench.features.names import FeatureSet
 from pci_bench.system.devices import device_name
 from pci_bench.system.machine import cpu_seconds
@@ -90,11 +90,10 @@ def opened_extractors(jobs: Sequence[Job], cells: Cells, device: str, threads: i
 
 def what_was_lost(jobs: Sequence[Job], cells: Cells, todo: Sequence[tuple[int, int]]) -> str:
     """Return the first cells that are not there, for a sentence, and how many are."""
-    kept = sum(stop - start for block in jobs[0].blocks(len(cells)) for start, stop in parts_from(jobs, *block))
-    lacking = [
-        (start, stop) for start, stop in todo if sum(b - a for a, b in parts_from(jobs, start, stop)) < stop - start
-    ]
-    start, stop = lacking[0] if lacking else todo[0]
+    kept = sum(stop - start for parts in parts_of(jobs, jobs[0].blocks(len(cells))) for start, stop in parts)
+    of_todo = zip(todo, parts_of(jobs, todo), strict=True)
+    lacking = (block for block, parts in of_todo if not parts or parts[-1][1] < block[1])
+    start, stop = next(lacking, todo[0])
     names = cells.obs["cell"]
     return (
         f"{stage_name(jobs)}, first in the cells '{names.iloc[start]}' to '{names.iloc[stop - 1]}' of {cells.meta.name}. "

@@ -97,9 +97,8 @@ class Job:
             names = os.listdir(self.parts)
         except FileNotFoundError:  # nothing is computed yet, or another process has just joined the parts
             return []
-        matches = (
-            re.fullmatch(r"(\d{8,})-(\d{8,})\.npy", name) for name in names
-        )  # what is still written has another name
+        # what is still written has another name
+        matches = (re.fullmatch(r"(\d{8,})-(\d{8,})\.npy", name) for name in names)
         return sorted((int(match[1]), int(match[2])) for match in matches if match)
 
     def cells_in_parts(self) -> int:
@@ -154,48 +153,52 @@ def stage_name(jobs: Sequence[Job]) -> str:
     return "; ".join(texts)
 
 
-def unfinished(jobs: Sequence[Job], blocks: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
+def unfinished(jobs: Sequence[Job], blocks: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
     """Return what is left of some blocks: each from the first cell on that there is no part of."""
     left = []
-    for start, stop in blocks:
-        parts = parts_from(jobs, start, stop)
-        if not parts or parts[-1][1] < stop:
-            left.append((parts[-1][1] if parts else start, stop))
+    for (start, stop), parts in zip(blocks, parts_of(jobs, blocks), strict=True):
+        done = parts[-1][1] if parts else start
+        if done < stop:
+            left.append((done, stop))
     return left
 
 
+def parts_of(jobs: Sequence[Job], blocks: Iterable[tuple[int, int]]) -> Iterator[list[tuple[int, int]]]:
+    """Yield, for every block, the parts that all jobs have, undamaged, one after the other from its first cell on."""
+    ends = [_ends(job) for job in jobs]
+    for start, stop in blocks:
+        found: list[tuple[int, int]] = []
+        while start < stop:
+            common = set.intersection(*({*of_job.get(start, ())} for of_job in ends))
+            whole = (e for e in common if e <= stop and all(_whole(job, start, e) is not None for job in jobs))
+            end = max(whole, default=None)
+            if end is None:
+                break
+            found.append((start, end))
+            start = end
+        yield found
+
+
 def values_of(job: Job, blocks: Iterable[tuple[int, int]]) -> np.ndarray:
-    """Return the values (n, d) of all blocks, which are whole."""
-    return np.concatenate([values for block in blocks for values in values_from(job, *block)])
+    """Return the values (n, d) of all blocks, which are whole, each part read once: of those that begin with a cell the longest."""
+    ends, found = _ends(job), []
+    for start, stop in blocks:
+        while start < stop:
+            possible = sorted((end for end in ends.get(start, ()) if end <= stop), reverse=True)
+            values = next((values for end in possible if (values := _whole(job, start, end)) is not None), None)
+            if values is None:
+                break
+            found.append(values)
+            start += len(values)
+    return np.concatenate(found)
 
 
-def parts_from(jobs: Sequence[Job], start: int, stop: int) -> list[tuple[int, int]]:
-    """Return the parts of a block that all jobs have, undamaged, one after the other from its first cell on."""
-    found: list[tuple[int, int]] = []
-    while start < stop:
-        ends = set.intersection(*({*_ends(job, start, stop)} for job in jobs))
-        end = max((e for e in ends if all(_whole(job, start, e) is not None for job in jobs)), default=None)
-        if end is None:
-            break
-        found.append((start, end))
-        start = end
-    return found
-
-
-def values_from(job: Job, start: int, stop: int) -> Iterator[np.ndarray]:
-    """Yield the values (cells, d) of a block's parts, each read once: of those that begin with a cell the longest undamaged one."""
-    while start < stop:
-        ends = sorted(_ends(job, start, stop), reverse=True)
-        values = next((values for end in ends if (values := _whole(job, start, end)) is not None), None)
-        if values is None:
-            return
-        yield values
-        start += len(values)
-
-
-def _ends(job: Job, start: int, stop: int) -> list[int]:
-    """Return where the parts end, damaged or not, that begin with a cell."""
-    return [end for first, end in job.spans() if first == start and end <= stop]
+def _ends(job: Job) -> dict[int, list[int]]:
+    """Return where the parts end, damaged or not, by the cell that they begin with; the folder is listed once."""
+    ends: dict[int, list[int]] = {}
+    for start, stop in job.spans():
+        ends.setdefault(start, []).append(stop)
+    return ends
 
 
 def _whole(job: Job, start: int, stop: int) -> np.ndarray | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from pci_bench.errors import UserError
@@ -149,7 +149,7 @@ def _gap(ours: Result, rival: Result, supervised: Result, metric: str) -> str:
 
 def clustered(results: Sequence[Result]) -> list[str]:
     """Return whose clusters agree best with the labels beyond shuffled ones, and whether the bare value ranks alike."""
-    chosen = [r for r in _of_first_setting(results) if _competes(r)]
+    chosen = _of_first_setting(results)
     if not chosen:
         return []
     best, bare = best_of(chosen, "nmi_excess"), best_of(chosen, "nmi")
@@ -165,7 +165,7 @@ def clustered(results: Sequence[Result]) -> list[str]:
 
 def mixed(results: Sequence[Result]) -> list[str]:
     """Return where batches mix best and worst among neighbours of the same class."""
-    chosen = [r for r in _of_first_setting(results) if _competes(r)]
+    chosen = _of_first_setting(results)
     if len(chosen) < 2:
         return []
     best, worst = best_of(chosen, "mixing"), best_of(chosen, "mixing", reverse=True)
@@ -179,8 +179,7 @@ def mixed(results: Sequence[Result]) -> list[str]:
 def probed(results: Sequence[Result]) -> list[str]:
     """Return, for every nuisance, which competing feature sets know most and least of it beyond chance."""
     said = []
-    for target in dict.fromkeys(str(r.evaluator.params["target"]) for r in results):
-        chosen = [r for r in results if r.evaluator.params["target"] == target and _competes(r)]
+    for target, chosen in _by(results, "target"):
         if len(chosen) < 2:
             continue
         least, most = best_of(chosen, "excess"), best_of(chosen, "excess", reverse=True)
@@ -194,7 +193,7 @@ def probed(results: Sequence[Result]) -> list[str]:
 def swapped(results: Sequence[Result]) -> list[str]:
     """Return whom a background of another class costs most and least, in the strictest comparison."""
     strictest = ladder_of(results)[-1]
-    chosen = [r for r in _of_first_setting([r for r in results if Candidates.of(r) == strictest]) if _competes(r)]
+    chosen = _of_first_setting([r for r in results if Candidates.of(r) == strictest])
     if len(chosen) < 2:
         return []
     metric = "background_effect"
@@ -223,7 +222,7 @@ def distorted(results: Sequence[Result]) -> list[str]:
 
 def moved(results: Sequence[Result]) -> list[str]:
     """Return how far turned copies of a cell lie, of the feature sets that move least and most."""
-    chosen = [r for r in _of_first_setting(results) if _competes(r)]
+    chosen = _of_first_setting(results)
     if len(chosen) < 2:
         return []
     least, most = best_of(chosen, "median"), best_of(chosen, "median", reverse=True)
@@ -236,7 +235,7 @@ def moved(results: Sequence[Result]) -> list[str]:
 
 def measured(results: Sequence[Result]) -> list[str]:
     """Return which feature set tells most of each known measure; it is a description and no merit."""
-    chosen = [r for r in _of_first_setting(results) if _competes(r)]
+    chosen = _of_first_setting(results)
     if len(chosen) < 2:
         return []
     said = []
@@ -253,11 +252,7 @@ def labelled(results: Sequence[Result]) -> list[str]:
     """Return who needs fewest labels, and what few and many of them give the best feature set by each classifier."""
     strictest = ladder_of(results)[-1]
     said = []
-    for classifier in dict.fromkeys(str(r.evaluator.params["classifier"]) for r in results):
-        of_it = [r for r in results if r.evaluator.params["classifier"] == classifier and Candidates.of(r) == strictest]
-        chosen = [r for r in of_it if _competes(r)]
-        if not chosen:
-            continue
+    for classifier, chosen in _by([r for r in results if Candidates.of(r) == strictest], "classifier"):
         best = best_of(chosen, "area")
         counts = sorted(int(name.removeprefix(LABELS)) for name in best.metrics if name.startswith(LABELS))
         few, many = (_number(best, f"{LABELS}{n}") for n in (counts[0], counts[-1]))
@@ -306,11 +301,7 @@ def calibrated(results: Sequence[Result]) -> list[str]:
     """Return, where groups are new, who is best by a proper score, and whether sets hold the truth as often as they promise."""
     strictest = ladder_of(results)[-1]
     said = []
-    for classifier in dict.fromkeys(str(r.evaluator.params["classifier"]) for r in results):
-        of_it = [r for r in results if r.evaluator.params["classifier"] == classifier and Candidates.of(r) == strictest]
-        chosen = [r for r in of_it if _competes(r)]
-        if not chosen:
-            continue
+    for classifier, chosen in _by([r for r in results if Candidates.of(r) == strictest], "classifier"):
         best = best_of(chosen, "brier")
         m, text = best.metrics, metric_of(best, "ece").text
         promised = 1 - float(best.evaluator.params.get("error", 0.1))
@@ -325,10 +316,7 @@ def calibrated(results: Sequence[Result]) -> list[str]:
 def fused(results: Sequence[Result]) -> list[str]:
     """Return, for every other feature set, which gains most from it, and whether that gain can be told from none."""
     said = []
-    for beside in dict.fromkeys(str(r.evaluator.params["beside"]) for r in results):
-        chosen = [r for r in results if r.evaluator.params["beside"] == beside and _competes(r)]
-        if not chosen:
-            continue
+    for beside, chosen in _by(results, "beside"):
         most = best_of(chosen, "gain")
         low = most.intervals.get("gain", (0.0, 0.0))[0]
         gain = f"{_number(most, 'gain')} points over the better of the two"
@@ -373,8 +361,16 @@ def _competes(result: Result) -> bool:
 
 
 def _of_first_setting(results: Sequence[Result]) -> list[Result]:
-    """Return the results with the parameters of the first."""
-    return [r for r in results if r.evaluator.params == results[0].evaluator.params] if results else []
+    """Return the competing results with the parameters of the first of all."""
+    return [r for r in results if r.evaluator.params == results[0].evaluator.params and _competes(r)]
+
+
+def _by(results: Sequence[Result], parameter: str) -> Iterator[tuple[str, list[Result]]]:
+    """Yield every value of a parameter that has competing results, and these."""
+    competing: dict[str, list[Result]] = {}
+    for result in filter(_competes, results):
+        competing.setdefault(str(result.evaluator.params[parameter]), []).append(result)
+    yield from competing.items()
 
 
 def _points(result: Result, metric: str) -> str:

@@ -164,10 +164,16 @@ def study(
                 progress.say(line)
         if parts[-1].reason:
             progress.say(f"  Not run: {parts[-1].reason}")
-        write_page(planned, parts, folder)
+        page = write_page(planned, parts, folder)
     if not any(p.output for p in parts):
         raise UserError(f"No part of the study of {dataset} could be run. First: {parts[0].reason}")
-    return written(planned, parts, folder)
+    return StudyOutput(
+        planned,
+        tuple(parts),
+        write_study(planned, parts, folder),
+        page,
+        tuple(conclusion for p in parts for conclusion in p.said),
+    )
 
 
 def default_folder(dataset: str, *, quick: bool) -> Path:
@@ -202,8 +208,8 @@ def write_page(planned: Plan, parts: Sequence[PartOutcome], folder: Path) -> Pat
     return page
 
 
-def written(planned: Plan, parts: Sequence[PartOutcome], folder: Path) -> StudyOutput:
-    """Write ``study.html`` and ``study.md`` of parts of which one at least was run, and return them."""
+def write_study(planned: Plan, parts: Sequence[PartOutcome], folder: Path) -> Path:
+    """Write ``study.html`` of parts of which one at least was run, and return it."""
     done = [p for p in parts if p.output is not None]
     opening = Opening(
         title=title(planned),
@@ -211,9 +217,7 @@ def written(planned: Plan, parts: Sequence[PartOutcome], folder: Path) -> StudyO
         sentences={p.folder.name: by_evaluator(p.said) for p in done},
         missing=tuple((p.part.name, p.reason) for p in parts if p.reason),
     )
-    report = write_report([p.folder for p in done], folder / "study.html", opening=opening)
-    said = tuple(conclusion for p in parts for conclusion in p.said)
-    return StudyOutput(planned, tuple(parts), report, write_page(planned, parts, folder), said)
+    return write_report([p.folder for p in done], folder / "study.html", opening=opening)
 
 
 def title(planned: Plan) -> str:

@@ -186,7 +186,7 @@ def small_cache(cells: Cells, tmp_path: Path) -> list[Reader]:
         Reader((job.file(),), lambda: extraction._cached(job, cells, progress)),
         Reader(
             (job.part(0, len(cells)),),
-            lambda: [jobs.read_part(job, *part) for part in jobs.parts_from([job], 0, len(cells))] or None,
+            lambda: [jobs.read_part(job, *part) for part in next(jobs.parts_of([job], [(0, len(cells))]))] or None,
         ),
         Reader((flat,), lambda: [np.array(training_crops.stored_crops(cells, progress))]),
         Reader(files_of(evaluation), lambda: content_of_evaluation(evaluation)),
