@@ -100,26 +100,29 @@ def walk(
         if not descend(here):
             continue
         files: list[tuple[str, os.DirEntry[str]]] = []
+        folders: list[str] = []
         for entry in _listed(here, contents):
             name = f"{below}/{entry.name}" if below else entry.name
-            if entry.is_dir():
-                if entry.is_symlink():
-                    _check_no_circle(root, here, Path(entry.path))
-                waiting.append(name)
-            elif entry.is_symlink() and not os.path.exists(entry.path):
+            is_link = entry.is_symlink()
+            if is_link and not os.path.exists(entry.path):
                 raise UserError(
                     f"{entry.path} is a link that leads to no file. Remove the link, or bring its file back."
                 )
-            else:
+            if not entry.is_dir():
                 check_text(name, f"The file name in {root}")
                 files.append((name, entry))
+                continue
+            if is_link:
+                _check_no_circle(root, here, Path(entry.path))
+            folders.append(name)
+        waiting += reversed(folders)
         yield below, files
 
 
 def _listed(folder: Path, contents: str) -> list[os.DirEntry[str]]:
     try:
         with os.scandir(folder) as entries:
-            return list(entries)
+            return sorted(entries, key=lambda entry: entry.name)
     except OSError as error:
         raise_shortage(error)
         raise UserError(
