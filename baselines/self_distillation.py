@@ -34,6 +34,8 @@ class SelfDistillation(AugmentedModel):
     )
     loss_name = "cross-entropy with the teacher"
     keeps = "teacher.0.encoder"
+    couples_cells = True  # by the centre, and the teacher follows once a batch
+    gathers = True
 
     def build(self, channels: tuple[Channel, ...], width: float, classes: tuple[str, ...] = ()) -> nn.Module:
         """Return a new network for these channels."""

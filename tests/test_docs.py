@@ -78,6 +78,7 @@ NOT_RUN = {
     "run yeast-proteome-screens": "likewise",
     "run yeast-knn --dataset 'profiles:my/wells.csv": "the table is the reader's; tests/test_profiles.py writes one",
     "train pci --dataset rxrx1-organelles-train": "likewise, and it takes an hour",
+    "train masked-autoencoder --dataset folder:my/crops": "its batch is larger than these crops; tests/test_parallel_training.py trains in slices",
     "weights get": "it fetches; tests/test_published_weights.py does so from a local server",
     "run vgg16-layers --features vgg16": "it needs ImageNet weights",
     "run yeast-umap": "UMAP compiles for ten seconds; reproductions/test_supplementary_figure3.py runs it",
@@ -395,7 +396,9 @@ def test_other_programs_are_those_that_a_reader_has():
     for page in PAGES:
         for block in blocks(page):
             for words in commands_of(block.text) if block.language == "bash" else ():
-                assert words[0] in ("pci-bench", "python3", "python", "pip", "pytest", "dask"), f"{page}: {words}"
+                assert words[0] in ("pci-bench", "python3", "python", "pip", "pytest", "dask", "torchrun"), (
+                    f"{page}: {words}"
+                )
                 if words[0] in ("python", "pytest") and words[1][0] not in "-":
                     assert (ROOT / words[1]).exists(), f"{page}: {words}"
 

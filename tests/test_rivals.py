@@ -81,10 +81,10 @@ def test_a_training_that_was_interrupted_and_resumed_equals_one_that_was_not(mod
     assert set(whole.references) == {"telling nothing apart", "the trained network, weights rounded to float16"}
     validate = loop._train_epoch
 
-    def once(objective, network, optimizer, crops, number, *rest):
+    def once(run, number):
         if number == 1:
             raise KeyboardInterrupt
-        return validate(objective, network, optimizer, crops, number, *rest)
+        return validate(run, number)
 
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
         patched.setattr(loop, "_train_epoch", once)

@@ -78,7 +78,7 @@ def test_two_epochs_resumed_after_the_first_give_the_network_of_two_at_once_what
     original = loop._train_epoch
 
     def interrupted(*args):
-        if args[4] == 1:
+        if args[1] == 1:
             raise KeyboardInterrupt
         return original(*args)
 

@@ -152,7 +152,7 @@ def test_resuming_equals_a_training_that_was_never_interrupted(monkeypatch):
     original = loop._train_epoch
 
     def interrupted(*args):
-        if args[4] == 2:
+        if args[1] == 2:
             raise StopHereError
         return original(*args)
 

@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - its usual name
 
+from pci_bench.training.synchronised import gathered
+
 from .projected import Projected
 
 STUDENT_TEMPERATURE, TEACHER_TEMPERATURE = 0.1, 0.04
@@ -60,7 +62,7 @@ class Distilled(nn.Module):
             teacher = self.teacher(both)
             wanted = F.softmax((teacher - self.centre) / TEACHER_TEMPERATURE, dim=1).roll(len(first), dims=0)
             if self.training:
-                self.centre.lerp_(teacher.mean(dim=0), 1 - CENTRE_MOMENTUM)
+                self.centre.lerp_(gathered(teacher).mean(dim=0), 1 - CENTRE_MOMENTUM)
         return -(wanted * F.log_softmax(student, dim=1)).sum(dim=1).mean()
 
     @torch.no_grad()

@@ -67,6 +67,11 @@ class Objective(ABC):
         As in :func:`pci_bench.weights.save`.
     crops_each
         Crops that the network sees for each cell or pair of a batch, for the card: two views of a cell are two.
+    couples_cells
+        Whether the loss of a batch is more than the mean of its cells' losses, as where cells are compared with each other.
+        Such a batch is not divided into slices, nor among processes unless the loss `gathers`.
+    gathers
+        Whether such a loss, while training, compares the cells of all processes, by :func:`pci_bench.training.synchronised.gathered`.
 
     Examples
     --------
@@ -93,6 +98,8 @@ class Objective(ABC):
     held_out: str
     trained_on: dict[str, str] | None = None
     crops_each: int = 1
+    couples_cells: bool = False
+    gathers: bool = False
 
     @abstractmethod
     def build(self) -> torch.nn.Module:
@@ -100,7 +107,10 @@ class Objective(ABC):
 
     @abstractmethod
     def batches(self, crops: np.ndarray, number: int) -> Batches:
-        """Return the batches of an epoch, from all crops as they are stored."""
+        """Return the batches of an epoch, from all crops as they are stored.
+
+        Where batches are divided, rows go together: an array that has k rows for each row of the shortest has them in a row.
+        """
 
     @abstractmethod
     def loss(self, network: torch.nn.Module, batch: tuple[torch.Tensor, ...]) -> torch.Tensor:

@@ -11,7 +11,7 @@ from pci_bench.cli.app import DeviceOption, PluginOption, app, load_plugins
 from pci_bench.cli.terminal import err, out, say
 from pci_bench.errors import UserError
 from pci_bench.system.arguments import MAX_SEED, check_limit, whole_numbers
-from pci_bench.system.progress import ConsoleProgress
+from pci_bench.system.progress import ConsoleProgress, Progress
 
 
 def recipe_defaults() -> dict[str, str]:
@@ -59,6 +59,10 @@ def train(
     batch: Annotated[
         int | None,
         typer.Option(help="Pairs in a batch (the authors: yeast 64, human 4)."),
+    ] = None,
+    accumulate: Annotated[
+        int | None,
+        typer.Option(help="Slices in which a batch passes through the network, where it does not fit in memory."),
     ] = None,
     learning_rate: Annotated[
         float | None,
@@ -108,7 +112,10 @@ def train(
     device: DeviceOption = "auto",
     plugin: PluginOption = None,
 ) -> None:
-    """Train a model on a dataset and save its weights. What is not said is as the model's authors had it."""
+    """Train a model on a dataset and save its weights. What is not said is as the model's authors had it.
+
+    In several processes: torchrun --nproc-per-node 2 -m pci_bench train …
+    """
     load_plugins(plugin)
     import pydantic
 
@@ -118,12 +125,14 @@ def train(
     from pci_bench.data.cells import subsample
     from pci_bench.training.loop import check_name, default_name, recipe_of
     from pci_bench.training.loop import train as trained_on
+    from pci_bench.training.parallel import started
     from pci_bench.weights import overwriting, shipped
 
     options = {
         "epochs": epochs,
         "width": width,
         "batch": batch,
+        "accumulate": accumulate,
         "learning_rate": learning_rate,
         "schedule": schedule,
         "beta1": beta1,
@@ -145,11 +154,12 @@ def train(
     name = default_name(dataset) if name is None else name
     with overwriting(overwrite):
         check_name(model, name)  # before anything that takes hours
-    progress = ConsoleProgress(err)
+    speaks = started().first  # of the processes that torchrun started
+    progress = ConsoleProgress(err) if speaks else Progress()
     cells = load_dataset(dataset, progress=progress)
     if limit is not None:
         cells = subsample(cells, limit, seed, stratify=supervised)
-    for note in cells.notes:
+    for note in cells.notes if speaks else ():
         say(f"Note: {note}")
     with MODELS.code(model, f"in training on {dataset}"):
         done = trained_on(
@@ -164,6 +174,8 @@ def train(
             device=device,
             progress=progress,
         )
+    if not speaks:
+        return
     for what, value in done.references.items():
         out.print(f"  held-out loss, {what}: {value:.5f}", markup=False, highlight=False)
     headline = EXTRACTORS.get(model).meta.headline if model in EXTRACTORS else None

@@ -18,6 +18,9 @@ class Recipe(pydantic.BaseModel):
     ``precision`` is that of products and convolutions while training (sums, the loss, the optimizer and the held-out loss are
     in float32 always): ``"auto"`` is bfloat16 on a GPU that has it, and float32 elsewhere.
 
+    ``accumulate`` is the number of slices in which a batch passes through the network, their gradients added up before each step:
+    for batches that do not fit in memory.
+
     A model's own defaults are in its ``meta.recipe``; :func:`pci_bench.training.loop.recipe_of` joins them with what a user wants otherwise.
     """
 
@@ -26,6 +29,7 @@ class Recipe(pydantic.BaseModel):
     epochs: int = pydantic.Field(30, ge=1, le=100_000)
     width: float = pydantic.Field(1.0, gt=0, le=4)
     batch: int = pydantic.Field(64, ge=1, le=65_536)
+    accumulate: int = pydantic.Field(1, ge=1, le=65_536)
     learning_rate: float = pydantic.Field(1e-4, gt=0, le=10)
     schedule: Literal["constant", "cosine", "exponential"] = "constant"
     beta1: float = pydantic.Field(0.5, ge=0, lt=1)

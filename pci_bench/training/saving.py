@@ -52,6 +52,7 @@ def save_trained(
     references: dict[str, float],
     measured: dict[str, float],
     device: str,
+    processes: int,
     folder: Path,
 ) -> Trained:
     """Write weights, history, curve and card; the checkpoint goes once all are there."""
@@ -73,7 +74,7 @@ def save_trained(
         "loss": objective.loss_name,
         "crops_each": objective.crops_each,
         "recipe": recipe.model_dump(),
-        "device": device_name(device),
+        "device": device_name(device) if processes == 1 else f"{processes} × {device_name(device)}",
         "threads": available_cores(),
         "seconds": sum(h["seconds"] for h in history),
         "references": references,

@@ -71,6 +71,7 @@ class TwoViews(Objective):
 
     loss_name = "normalised temperature-scaled cross-entropy"
     held_out = "the rest held out by image"
+    couples_cells = True
 
     def __init__(self, model: Contrastive, cells: Cells, recipe: Recipe):
         self.model, self.cells, self.recipe = model, cells, recipe

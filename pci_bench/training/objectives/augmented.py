@@ -43,6 +43,8 @@ class AugmentedModel(Model):
         all. Held-out cells are all compared: of most groups there are too few images.
     keeps
         Which part of the network is saved, by the name of its module, such as ``"encoder"``; empty for all of it.
+    couples_cells, gathers
+        As of :class:`pci_bench.Objective`.
 
     Examples
     --------
@@ -68,6 +70,8 @@ class AugmentedModel(Model):
     augmentation = Augmentation()
     within: str | None = None
     keeps: str = ""
+    couples_cells: bool = False
+    gathers: bool = False
 
     def unavailable_reason(self, channels: tuple[Channel, ...], crop_shape: tuple[int, int]) -> str | None:
         """Return why it cannot be trained on such crops, or None."""
@@ -118,6 +122,7 @@ class Augmented(Objective):
         check_trainable(model, cells, recipe)
         self.model, self.cells, self.recipe = model, cells, recipe
         self.loss_name, self.crops_each = model.loss_name, model.views
+        self.couples_cells, self.gathers = model.couples_cells, model.gathers
         self.unit = "pairs" if model.meta.pairs else "cells"
         self.images, usable = _images(model, cells, progress)
         self.groups = _codes(cells, model.within)

@@ -71,13 +71,20 @@ class ContrastiveModel(AugmentedModel, ABC):
     """
 
     loss_name = "normalised temperature-scaled cross-entropy"
+    couples_cells = True
+    gathers = True
 
     def loss(self, network: torch.nn.Module, batch: tuple[Tensor, ...]) -> Tensor:
-        """Return the loss of a batch of two views."""
+        """Return the loss of a batch of two views; while training, of the batch that all processes share."""
         import torch
+
+        from pci_bench.training.synchronised import gathered
 
         first, second, images, groups = batch
         of_first, of_second = network(torch.cat([first, second])).chunk(2)
+        if network.training:
+            of_first, of_second = gathered(of_first.float()), gathered(of_second.float())
+            images, groups = gathered(images), gathered(groups)
         return nt_xent(of_first, of_second, TEMPERATURE, self.not_compared(images, groups))
 
     def guess(self, batch: tuple[Tensor, ...]) -> float:
