@@ -13,7 +13,7 @@ import pci_bench.system.threads  # noqa: F401 - before NumPy, which looks at wha
 
 # These add the commands, in the order in which --help shows them.
 # isort: off
-from pci_bench.cli import listing, run, study, reproduce, train, read, explain, compare, check, data, weights  # noqa: F401
+from pci_bench.cli import listing, run, study, reproduce, train, read, explain, compare, check, speed, data, weights  # noqa: F401
 
 # isort: on
 from pci_bench.api.plugins import clause, is_own, place_in_plugins
