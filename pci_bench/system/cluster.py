@@ -208,10 +208,11 @@ class Cluster:
     def _result(self, future: Any, lost: Callable[[], str]) -> Any:
         """Return the result of a task that has ended, or raise what it raised."""
         from distributed import CancelledError, KilledWorker
+        from distributed.comm.core import CommClosedError
 
         try:
             return future.result(timeout=SECONDS_TO_CONNECT)
-        except CancelledError as error:
+        except (CancelledError, CommClosedError) as error:
             raise ConnectionError(self.address) from error
         except ImportError as error:
             raise UserError(
