@@ -254,9 +254,9 @@ def test_the_lower_bound_never_exceeds_the_exact_or_the_measured_distance(monkey
     seen = {}
     measure = neighbors._measure
 
-    def spy(rows, scale_squared, bounds, nominated, *others):
+    def spy(rows, start, scale_squared, bounds, nominated, *others):
         seen.update(factor=scale_squared, bounds=bounds.copy(), nominated=nominated.copy())
-        return measure(rows, scale_squared, bounds, nominated, *others)
+        return measure(rows, start, scale_squared, bounds, nominated, *others)
 
     monkeypatch.setattr(neighbors, "_measure", spy)
     monkeypatch.setattr(neighbors, "BLOCK", 16)

@@ -12,11 +12,14 @@ from pci_bench.statistics.balanced import holdings, left_out_groups
 from pci_bench.statistics.chance import chance_levels
 from pci_bench.statistics.jackknife import interval_of, jackknife_variance, slopes
 from pci_bench.statistics.metrics import classification_metrics
+from pci_bench.system.blocks import HERE, Blocks
 
 Metric = Literal["euclidean", "correlation", "cosine"]
 
 
-def loo_neighbors(features: np.ndarray, k: int, groups: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+def loo_neighbors(
+    features: np.ndarray, k: int, groups: np.ndarray | None = None, blocks: Blocks = HERE
+) -> tuple[np.ndarray, np.ndarray]:
     """Return every row's k nearest other rows and their Euclidean distances, exact to float64.
 
     Parameters
@@ -28,6 +31,8 @@ def loo_neighbors(features: np.ndarray, k: int, groups: np.ndarray | None = None
     groups
         (n,) int; neighbours come from other groups only. Default: every row is a group, which is leave-one-out. Or (c, n) int:
         neighbours share no group of any of c kinds.
+    blocks
+        Where rows are searched for: :attr:`pci_bench.EvaluationContext.blocks`, by default this process.
 
     Returns
     -------
@@ -54,7 +59,7 @@ def loo_neighbors(features: np.ndarray, k: int, groups: np.ndarray | None = None
     """
     from pci_bench.statistics.compiled.neighbors import nearest
 
-    return nearest(features, k, [np.arange(len(features)) if groups is None else np.asarray(groups)])[0]
+    return nearest(features, k, [np.arange(len(features)) if groups is None else np.asarray(groups)], blocks)[0]
 
 
 def directions(features: np.ndarray, metric: Metric) -> np.ndarray:
@@ -291,6 +296,7 @@ def neighborhoods(
     groupings: Mapping[str, np.ndarray],
     depth: int,
     order: np.ndarray | None = None,
+    blocks: Blocks = HERE,
 ) -> dict[str, Neighborhoods]:
     """Return the neighbours under every grouping, from one search.
 
@@ -304,6 +310,8 @@ def neighborhoods(
         How many neighbours to find, at least the largest k; where votes need more, they are found later.
     order
         The order (n,) in which cells are gone through; by default as they come.
+    blocks
+        Where rows are searched for.
 
     Examples
     --------
@@ -316,7 +324,7 @@ def neighborhoods(
     from pci_bench.statistics.compiled.neighbors import nearest
 
     order = np.arange(len(labels)) if order is None else order
-    searched = nearest(features, depth, list(groupings.values()))
+    searched = nearest(features, depth, list(groupings.values()), blocks)
     return {
         name: Neighborhoods(features, labels, groups, lists, order)
         for (name, groups), (lists, _) in zip(groupings.items(), searched, strict=True)

@@ -9,10 +9,12 @@ from __future__ import annotations
 import numba
 import numpy as np
 
+from pci_bench.system.blocks import HERE, Blocks, BlockWork
 from pci_bench.system.compilation import compiled
 
 TILE = 32  # rows per buffer, so that two of them stay in the cache however many cells an image has
 CHUNK_PAIRS = 64  # pairs that a thread takes at a time
+SECONDS_PER_DIFFERENCE = 1e-10  # of a core, for a value of a cell minus one of another
 
 
 def column_scale(features: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -45,6 +47,7 @@ def mean_distances(
     *,
     mean: np.ndarray | None = None,
     inverse: np.ndarray | None = None,
+    blocks: Blocks = HERE,
 ) -> np.ndarray:
     """Return, for every pair of images, the mean Euclidean distance between a cell of the one and a cell of the other.
 
@@ -58,6 +61,8 @@ def mean_distances(
         (m, 2) int: images that have cells. An image paired with itself counts each cell's distance 0 to itself.
     mean, inverse
         (d,): what is subtracted from every column and multiplied with it first; default 0 and 1.
+    blocks
+        Where the pairs are shared out.
 
     Returns
     -------
@@ -72,9 +77,43 @@ def mean_distances(
     inverse = np.ones(values.shape[1]) if inverse is None else np.asarray(inverse, np.float64)
     ordered = np.sort(np.asarray(pairs, np.int64).reshape(-1, 2), axis=1)
     turn = np.lexsort((ordered[:, 1], ordered[:, 0]))  # neighbours share their first image, which is then in its buffer
+    cells = float(np.diff(starts)[ordered].prod(axis=1).sum())
+    work = BlockWork(
+        "pairwise distances",
+        distance_block,
+        (values, members, starts, ordered[turn], mean, inverse),
+        len(ordered),
+        SECONDS_PER_DIFFERENCE * cells * values.shape[1],
+    )
     distances = np.empty(len(ordered))
-    distances[turn] = _mean_distances(values, members, starts, ordered[turn], mean, inverse)
+    (distances[turn],) = blocks.computed(work)
     return distances
+
+
+def distance_block(
+    start: int,
+    stop: int,
+    features: np.ndarray,
+    members: np.ndarray,
+    starts: np.ndarray,
+    pairs: np.ndarray,
+    mean: np.ndarray,
+    inverse: np.ndarray,
+) -> tuple[np.ndarray]:
+    """Return the distances (stop − start,) of the pairs from `start` to before `stop`, of which each has its smaller image first.
+
+    Parameters
+    ----------
+    start, stop
+        Of the block.
+    features, mean, inverse
+        As in :func:`mean_distances`.
+    members, starts
+        The cells by image, and where each image begins among them.
+    pairs
+        All pairs (m, 2) int64.
+    """
+    return (_mean_distances(features, members, starts, pairs[start:stop], mean, inverse),)
 
 
 @compiled(nogil=True)

@@ -6,24 +6,30 @@ a rigorous bound on its rounding error. The pairs with the smallest lower bounds
 A row is certified when its k-th measured distance is below every lower bound that was not nominated; the few rows that
 are not (ties, duplicates, wild scales) are searched a second time, measuring every pair whose bound allows it. Either way
 the answer is that of a float64 loop. Each block of the product serves its rows and, transposed, its columns, which halves
-the work; all groupings (exclusions) are searched at once.
+the work; all groupings (exclusions) are searched at once. A cluster searches for blocks of rows, each among all rows: a product then
+serves its columns only where they are rows of the block, and the answers are the same.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 
 from pci_bench.errors import UserError
+from pci_bench.system.blocks import HERE, Blocks, BlockWork
 from pci_bench.system.compilation import compiled
 
 BLOCK = 1024
 EXTRA_CANDIDATES = 14  # nominated beyond k, so that near-ties at the border are certified in the first pass
 UNIT = 2.0**-24  # float32's unit roundoff
+SECONDS_PER_PRODUCT = 2.5e-11  # of a core, for a value of a row times one of another
 
 
-def nearest(features: np.ndarray, k: int, groupings: Sequence[np.ndarray]) -> list[tuple[np.ndarray, np.ndarray]]:
+def nearest(
+    features: np.ndarray, k: int, groupings: Sequence[np.ndarray], blocks: Blocks = HERE
+) -> list[tuple[np.ndarray, np.ndarray]]:
     """Return the k nearest rows of every row, for every grouping, from one search.
 
     Parameters
@@ -35,6 +41,8 @@ def nearest(features: np.ndarray, k: int, groupings: Sequence[np.ndarray]) -> li
     groupings
         Each (n,) int: a row's neighbours are the rows of other groups. All different is plain leave-one-out. Or (c, n) int: they
         share no group of any of c kinds.
+    blocks
+        Where the rows are shared out.
 
     Returns
     -------
@@ -48,35 +56,79 @@ def nearest(features: np.ndarray, k: int, groupings: Sequence[np.ndarray]) -> li
         For NaN or infinite values, no feature at all, values whose squares leave float64's range, or k outside 1 … n − 1.
     """
     rows, search, scale, shrunk, slack = _prepared(features, k)
-    n = len(rows)
-    groups = _codes(groupings)
+    work = BlockWork(
+        "nearest neighbours",
+        partial(search_block, k=k, scale=scale, slack=slack),
+        (rows, search, shrunk, _codes(groupings)),
+        len(rows),
+        SECONDS_PER_PRODUCT * len(rows) * rows.size / 2,
+    )
+    found = blocks.computed(work)
+    return [(indices, np.sqrt(squares)) for indices, squares in zip(found[::2], found[1::2], strict=True)]
 
+
+def search_block(
+    start: int,
+    stop: int,
+    rows: np.ndarray,
+    search: np.ndarray,
+    shrunk: np.ndarray,
+    groups: np.ndarray,
+    *,
+    k: int,
+    scale: float,
+    slack: np.float32,
+) -> tuple[np.ndarray, ...]:
+    """Return the k nearest of the rows from `start` to before `stop` among all rows.
+
+    Parameters
+    ----------
+    start, stop
+        Of the block.
+    rows, search, shrunk, scale, slack
+        All rows (n, d) in float64, and in float32 with what bounds distances from below.
+    groups
+        (groupings, kinds, n) int32.
+    k
+        Less than n.
+
+    Returns
+    -------
+    tuple of ndarray
+        For each grouping in turn, indices (stop − start, k) int64 and squared distances (stop − start, k) float64.
+    """
+    n, size = len(rows), stop - start
     m = min(k + EXTRA_CANDIDATES, n - 1)
-    bounds = np.full((len(groups), n, m), np.inf, np.float32)
-    nominated = np.full((len(groups), n, m), -1, np.int32)
-    widest = np.full(n, np.inf, np.float32)
+    bounds = np.full((len(groups), size, m), np.inf, np.float32)
+    nominated = np.full((len(groups), size, m), -1, np.int32)
+    widest = np.full(size, np.inf, np.float32)
     product = np.empty((BLOCK, BLOCK), np.float32)
-    for i in range(0, n, BLOCK):
-        for j in range(i, n, BLOCK):
-            ends = min(i + BLOCK, n), min(j + BLOCK, n)
-            block = product.reshape(-1)[: (ends[0] - i) * (ends[1] - j)].reshape(ends[0] - i, ends[1] - j)
-            np.matmul(search[i : ends[0]], search[j : ends[1]].T, out=block)
-            _nominate(block, i, j, shrunk, slack, groups, bounds, nominated, widest)
+    before, after = _spans(0, start), _spans(stop, n)
+    for i, i_stop in _spans(start, stop):
+        for j, j_stop in (*before, *_spans(i, stop), *after):  # within the block, a product serves its columns as well
+            block = product.reshape(-1)[: (i_stop - i) * (j_stop - j)].reshape(i_stop - i, j_stop - j)
+            np.matmul(search[i:i_stop], search[j:j_stop].T, out=block)
+            both = i < j < stop
+            _nominate(block, i, j, start, both, shrunk, slack, groups, bounds, nominated, widest)
 
     results = []
     for grouping in range(len(groups)):
-        indices = np.empty((n, k), np.int64)
-        squares = np.empty((n, k), np.float64)
-        certified = _measure(rows, scale * scale, bounds[grouping], nominated[grouping], indices, squares)
+        indices = np.empty((size, k), np.int64)
+        squares = np.empty((size, k), np.float64)
+        certified = _measure(rows, start, scale * scale, bounds[grouping], nominated[grouping], indices, squares)
         unsure = np.flatnonzero(~certified)
-        for start in range(0, len(unsure), 256):
-            some = unsure[start : start + 256]
-            product_of_some = search[some] @ search.T
-            _search_again(
-                product_of_some, some, some, rows, scale * scale, shrunk, slack, groups[grouping], indices, squares
-            )
-        results.append((indices, np.sqrt(squares)))
-    return results
+        for first in range(0, len(unsure), 256):
+            into = unsure[first : first + 256]
+            some = start + into
+            products = search[some] @ search.T
+            _search_again(products, some, into, rows, scale * scale, shrunk, slack, groups[grouping], indices, squares)
+        results += [indices, squares]
+    return tuple(results)
+
+
+def _spans(start: int, stop: int) -> list[tuple[int, int]]:
+    """Return the first row of every product's side, and the one after its last."""
+    return [(first, min(first + BLOCK, stop)) for first in range(start, stop, BLOCK)]
 
 
 def nearest_of(features: np.ndarray, wanted: np.ndarray, k: int, groups: np.ndarray) -> np.ndarray:
@@ -178,6 +230,7 @@ def _apart(groups: np.ndarray, row: int, candidate: int) -> bool:
 @compiled(nogil=True)
 def _offer(
     row: int,
+    place: int,
     candidate: int,
     bound: float,
     groups: np.ndarray,
@@ -185,13 +238,13 @@ def _offer(
     nominated: np.ndarray,
     widest: np.ndarray,
 ) -> None:
-    """Offer `candidate` to the heaps of `row`."""
-    widest_now = bounds[0, row, 0]
+    """Offer `candidate` to the heaps of `row`, which are at a place of their own in a block."""
+    widest_now = bounds[0, place, 0]
     for grouping in range(len(groups)):
-        if bound < bounds[grouping, row, 0] and _apart(groups[grouping], row, candidate):
-            _push(bounds[grouping, row], nominated[grouping, row], bound, candidate)
-        widest_now = bounds[0, row, 0] if grouping == 0 else max(widest_now, bounds[grouping, row, 0])
-    widest[row] = widest_now
+        if bound < bounds[grouping, place, 0] and _apart(groups[grouping], row, candidate):
+            _push(bounds[grouping, place], nominated[grouping, place], bound, candidate)
+        widest_now = bounds[0, place, 0] if grouping == 0 else max(widest_now, bounds[grouping, place, 0])
+    widest[place] = widest_now
 
 
 @compiled(nogil=True)
@@ -212,6 +265,8 @@ def _nominate(
     product: np.ndarray,
     first_row: int,
     first_column: int,
+    start: int,
+    both: bool,
     shrunk: np.ndarray,
     slack: np.float32,
     groups: np.ndarray,
@@ -219,26 +274,32 @@ def _nominate(
     nominated: np.ndarray,
     widest: np.ndarray,
 ) -> None:
-    """Offer every pair of a block to its row and, off the diagonal, to its column; most are turned down 64 at a time."""
+    """Offer every pair of a product to its row and, with `both`, to its column; most are turned down 64 at a time.
+
+    The heaps are those of the rows from `start` on.
+    """
     rows, columns = product.shape
     two = np.float32(2)
-    both = first_row != first_column
     column_shrunk = shrunk[first_column : first_column + columns]
-    column_widest = widest[first_column : first_column + columns]
+    first_place = first_column - start if both else 0
+    column_widest = widest[first_place : first_place + columns] if both else np.full(columns, -np.inf, np.float32)
     for i in range(rows):
         row = first_row + i
+        place = row - start
         line = product[i]
         own = shrunk[row] - slack
-        for start in range(0, columns, 64):
-            stop = min(start + 64, columns)
-            if not _any_below(line[start:stop], column_shrunk[start:stop], column_widest[start:stop], own, widest[row]):
+        for first in range(0, columns, 64):
+            last = min(first + 64, columns)
+            if not _any_below(
+                line[first:last], column_shrunk[first:last], column_widest[first:last], own, widest[place]
+            ):
                 continue
-            for j in range(start, stop):
+            for j in range(first, last):
                 bound = own + column_shrunk[j] - two * line[j]
-                if bound < widest[row]:
-                    _offer(row, first_column + j, bound, groups, bounds, nominated, widest)
-                if both and bound < column_widest[j]:
-                    _offer(first_column + j, row, bound, groups, bounds, nominated, widest)
+                if bound < widest[place]:
+                    _offer(row, place, first_column + j, bound, groups, bounds, nominated, widest)
+                if bound < column_widest[j]:
+                    _offer(first_column + j, first_place + j, row, bound, groups, bounds, nominated, widest)
 
 
 @compiled(nogil=True, fastmath={"reassoc"})
@@ -271,27 +332,29 @@ def _insert(indices: np.ndarray, squares: np.ndarray, count: int, index: int, sq
 @compiled(nogil=True)
 def _measure(
     rows: np.ndarray,
+    start: int,
     scale_squared: float,
     bounds: np.ndarray,
     nominated: np.ndarray,
     indices: np.ndarray,
     squares: np.ndarray,
 ) -> np.ndarray:
-    """Measure the nominated pairs; return which rows are certain to have their nearest among them."""
-    n, k = indices.shape
-    certified = np.zeros(n, np.bool_)
-    for row in range(n):
-        indices[row] = -1
-        squares[row] = np.inf
+    """Measure the nominated pairs of the rows from `start` on; return which are certain to have their nearest among them."""
+    size, k = indices.shape
+    certified = np.zeros(size, np.bool_)
+    for place in range(size):
+        row = rows[start + place]
+        indices[place] = -1
+        squares[place] = np.inf
         count = 0
-        for place in range(bounds.shape[1]):
-            candidate = nominated[row, place]
+        for nomination in range(bounds.shape[1]):
+            candidate = nominated[place, nomination]
             if candidate >= 0:
                 count = _insert(
-                    indices[row], squares[row], count, candidate, _squared_distance(rows[row], rows[candidate])
+                    indices[place], squares[place], count, candidate, _squared_distance(row, rows[candidate])
                 )
         # The root is the largest nominated bound; where the heap was never filled, all possible neighbours were measured.
-        certified[row] = bounds[row, 0] == np.inf or squares[row, k - 1] * scale_squared < bounds[row, 0]
+        certified[place] = bounds[place, 0] == np.inf or squares[place, k - 1] * scale_squared < bounds[place, 0]
     return certified
 
 
