@@ -12,6 +12,7 @@ from pci_bench.api.params import validated_params
 from pci_bench.api.plugins import checked_reason
 from pci_bench.api.registry import Registry, instance_of
 from pci_bench.data.provenance import DatasetProvenance
+from pci_bench.system.blocks import HERE, Blocks
 from pci_bench.system.progress import Progress
 
 if TYPE_CHECKING:
@@ -209,6 +210,8 @@ class EvaluationContext:
     features_of
         Returns the features under evaluation of other cells, as of :func:`pci_bench.data.changes.changed` ones, through the
         cache; None where they are not computed from crops.
+    blocks
+        Where long work on arrays is done in blocks of rows: in this process, or on a cluster.
 
     Examples
     --------
@@ -222,6 +225,7 @@ class EvaluationContext:
     cells: Cells | None = None
     weights: Path | None = None
     features_of: Callable[[Cells], AnnData] | None = None
+    blocks: Blocks = HERE
 
 
 Run = EvaluationContext  # as version 0.1 called it

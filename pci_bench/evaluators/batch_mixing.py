@@ -120,7 +120,7 @@ class BatchMixing(Evaluator):
                 if not _mixes(own, params.k):
                     left_out.append(str(name))
                     continue
-                neighbors, distances = loo_neighbors(features[members], params.k)
+                neighbors, distances = loo_neighbors(features[members], params.k, blocks=context.blocks)
                 weights = perplexity_weights(distances, params.k / 3)
                 expected = np.bincount(own, minlength=n_batches) / len(own)
                 ilisi[members] = inverse_simpson(weights, own[neighbors], n_batches)

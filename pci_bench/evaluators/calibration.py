@@ -257,7 +257,7 @@ def _by_neighbors(
     """Return shares of the votes of the k nearest neighbours of other groups; equal ones where there is no neighbour."""
     columns = exclusion_columns(cells.obs, exclude)
     groups = np.stack([exclusion_groups(cells.obs, column) for column in columns])
-    neighbors, _ = loo_neighbors(cells.compared(), params.k, groups)
+    neighbors, _ = loo_neighbors(cells.compared(), params.k, groups, context.blocks)
     n, n_classes = len(cells.labels), len(cells.classes)
     rows, places = np.nonzero(neighbors >= 0)
     votes = np.bincount(rows * n_classes + cells.labels[neighbors[rows, places]], minlength=n * n_classes)

@@ -191,7 +191,7 @@ class LooKnn(Evaluator):
             features = directions(_scaled(cells, scale), metric)
             most = max(p.k for p in searches if (p.scale, p.metric) == (scale, metric))
             depth = search_depth(most, len(features), singly, groupings)
-            by_space[scale, metric] = neighborhoods(features, cells.labels, groupings, depth, order)
+            by_space[scale, metric] = neighborhoods(features, cells.labels, groupings, depth, order, context.blocks)
 
         def permuted(groups: np.ndarray) -> np.ndarray:
             return permuted_labels(cells.labels[order], groups[order], PERMUTATIONS, context.seed)

@@ -130,7 +130,7 @@ def _probed(
     within = nested_groups(target, {c: g for c, g in groups.items() if c != params.target})
     if within is not None:
         groupings[within] = groups[within]
-    found = neighborhoods(comparable(adata, values), target, groupings, params.k, order)
+    found = neighborhoods(comparable(adata, values), target, groupings, params.k, order, context.blocks)
     units = groups["image"] if "image" in groups and params.target != "image" else None
     metrics: dict[str, float] = {}
     intervals: dict[str, tuple[float, float]] = {}

@@ -32,6 +32,7 @@ from pci_bench.statistics.pairwise import (
     term_scores,
     term_spreads,
 )
+from pci_bench.system.blocks import HERE, Blocks
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -110,7 +111,7 @@ class PairwiseDistance(Evaluator):
         for params in param_sets:
             key = (params.pairs, params.minimum_proteins, params.terms, params.unit)
             if key not in measured:
-                measured[key] = _measure(adata, _localized(adata.obs, params), params.pairs, context.seed)
+                measured[key] = _measure(adata, _localized(adata.obs, params), params.pairs, context)
             output = _output(params, measured[key], context.seed)
             if _pairs_are_of_images(adata.obs, params):
                 output.details["unit"] = "image"
@@ -144,7 +145,9 @@ def too_few_terms(
     )
 
 
-def standard_distances(adata: AnnData, proteins: LocalizedProteins, pairs: np.ndarray) -> np.ndarray:
+def standard_distances(
+    adata: AnnData, proteins: LocalizedProteins, pairs: np.ndarray, blocks: Blocks = HERE
+) -> np.ndarray:
     """Return the mean distances of image pairs, on features standardised over all evaluated cells, or post-processed.
 
     Raises
@@ -160,7 +163,7 @@ def standard_distances(adata: AnnData, proteins: LocalizedProteins, pairs: np.nd
         raise UserError("The features hold NaN or infinite values; pairwise distances need finite ones.")
     if Provenance.of(adata).features.postprocess:  # which standardising would undo
         mean, inverse = np.zeros_like(mean), np.ones_like(inverse)
-    return mean_distances(features, proteins.image, pairs, mean=mean, inverse=inverse)
+    return mean_distances(features, proteins.image, pairs, mean=mean, inverse=inverse, blocks=blocks)
 
 
 def _pairs_are_of_images(obs: pd.DataFrame, params: ProteinOrImageParams) -> bool:
@@ -187,15 +190,14 @@ class _Measured:
     between: np.ndarray
 
 
-def _measure(adata: AnnData, proteins: LocalizedProteins, pairs: int, seed: int) -> _Measured:
-    drawing, testing = (np.random.default_rng(s) for s in np.random.SeedSequence(seed).spawn(2))
+def _measure(adata: AnnData, proteins: LocalizedProteins, pairs: int, context: EvaluationContext) -> _Measured:
+    drawing, testing = (np.random.default_rng(s) for s in np.random.SeedSequence(context.seed).spawn(2))
     drawn, images, starts = draw_pairs(proteins, pairs, drawing)
     tested = proteins_to_shuffle(proteins, testing)
     tested_images = proteins.an_image_of(tested, testing)
     rows, columns = np.triu_indices(len(tested), 1)
-    distances = standard_distances(
-        adata, proteins, np.concatenate([images, np.stack([tested_images[rows], tested_images[columns]], axis=1)])
-    )
+    tested_pairs = np.stack([tested_images[rows], tested_images[columns]], axis=1)
+    distances = standard_distances(adata, proteins, np.concatenate([images, tested_pairs]), context.blocks)
     between = np.zeros((len(tested), len(tested)))
     between[rows, columns] = between[columns, rows] = distances[len(images) :]
     return _Measured(proteins, drawn, starts, distances[: len(images)], tested, between)

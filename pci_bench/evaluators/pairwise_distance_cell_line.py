@@ -102,7 +102,7 @@ class PairwiseDistanceCellLine(Evaluator):
             proteins = _localized(adata.obs, params)
             key = (params.pairs, params.minimum_proteins, params.terms)
             if key not in drawn:
-                drawn[key] = sampled_moments(adata, proteins, params.pairs, context.seed)
+                drawn[key] = sampled_moments(adata, proteins, params.pairs, context)
             if key[1:] not in whole:
                 work = float((proteins.image >= 0).sum()) ** 2 / 2 * adata.n_vars
                 whole[key[1:]] = all_moments(adata, proteins) if work <= ALL_PAIRS_WORK else None
@@ -114,9 +114,9 @@ def _localized(obs: pd.DataFrame, params: CellLineParams) -> LocalizedProteins:
     return localized_proteins(protein, image, terms, line, minimum=params.minimum_proteins)
 
 
-def sampled_moments(adata: AnnData, proteins: LocalizedProteins, pairs: int, seed: int) -> Moments:
+def sampled_moments(adata: AnnData, proteins: LocalizedProteins, pairs: int, context: EvaluationContext) -> Moments:
     """Return the moments of random pairs, as many of each set as asked for (paper: 10,000)."""
-    streams = np.random.SeedSequence(seed).spawn(len(SETS))
+    streams = np.random.SeedSequence(context.seed).spawn(len(SETS))
     drawn, images = [], []
     for (same_line, same_term), stream in zip(SETS, streams, strict=True):
         rng = np.random.default_rng(stream)
@@ -134,9 +134,8 @@ def sampled_moments(adata: AnnData, proteins: LocalizedProteins, pairs: int, see
     drawn_proteins = np.concatenate(drawn)
     which = np.repeat(np.arange(len(SETS)), [len(part) for part in drawn])
     sums = PairSums(len(proteins.term))
-    sums.add(
-        drawn_proteins, which, np.ones(len(drawn_proteins)), standard_distances(adata, proteins, np.concatenate(images))
-    )
+    distances = standard_distances(adata, proteins, np.concatenate(images), context.blocks)
+    sums.add(drawn_proteins, which, np.ones(len(drawn_proteins)), distances)
     return sums.moments()
 
 

@@ -81,7 +81,7 @@ class RotationSensitivity(Evaluator):
         values = np.asarray(adata.X)
         images = np.unique(exclusion_groups(adata.obs, "image"), return_inverse=True)[1]
         unchanged = comparable(adata, values)
-        nearest = loo_neighbors(unchanged, 1, images)[1][:, 0]
+        nearest = loo_neighbors(unchanged, 1, images, context.blocks)[1][:, 0]
         kinds = symmetries(context.cells.crop_shape)
         moved = np.stack(
             [
