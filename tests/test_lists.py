@@ -14,7 +14,7 @@ import pci_bench
 from pci_bench.acquisition.inventory import declared_counts
 from pci_bench.api.dataset import DATASETS
 from pci_bench.cli import terminal
-from pci_bench.cli.columns import brief, scan_lines, wrapped_lines
+from pci_bench.cli.columns import brief, briefs, scan_lines, wrapped_lines
 from pci_bench.datasets import yeast_sim
 
 LISTS = [("list",), ("list", "--all"), ("data", "list"), ("weights", "list"), ("list", "tables"), ("list", "features")]
@@ -85,6 +85,34 @@ def test_a_sentence_is_cut_between_clauses_or_words_alone():
         assert sentence.startswith(cut.removesuffix("…"))
         assert re.match(r"$|\W", sentence[len(cut.removesuffix("…")) :])
         assert cut.count("(") == cut.count(")") or cut.endswith("…")
+
+
+def test_benchmarks_and_feature_sets_are_told_apart_by_what_stands_beside_their_names_at_80_columns(said):
+    for kind in ("benchmarks", "features"):
+        what = [
+            re.split("  +", line)[1]
+            for line in rows(said("list", kind).partition("\nGroups")[0]).values()
+            if "  " in line
+        ]
+        doubled = {text for text in what if what.count(text) > 1}
+        assert not doubled, doubled
+
+
+def test_where_brief_texts_would_be_alike_the_words_that_differ_are_shown_if_they_tell_all_apart():
+    distances = "Distances between images of the same and of other"
+    titles = [
+        f"{distances} localizations, human cells (Figure 2B)",
+        f"{distances} organelles",
+        f"{distances} labels",
+        "Noise",
+    ]
+    for width in range(24, 110):
+        shown = briefs(titles, width)
+        assert max(map(len, shown)) <= width
+        assert len(set(shown)) in (2, 4)  # all of the three, or none
+        assert shown[3] == "Noise"
+    assert len(set(briefs(titles, 40))) == 4
+    assert briefs(["the same text", "the same text"], 10) == ["the same…"] * 2
 
 
 def test_wrapped_columns_hold_every_word_whole_and_fit_unless_a_word_does_not():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from itertools import takewhile
 
 from rich.cells import cell_len
 from rich.text import Text
@@ -14,6 +15,7 @@ GAP = 2  # spaces between columns
 LEAST = 12  # columns of a terminal below which no column of text is narrowed
 STYLES = (("ready", "green"), ("shipped", "green"), ("here", "green"), ("by hand", "red"), ("damaged", "bold red"))
 TO_FETCH = "yellow"
+ENDS = ",;:("  # what no word ends with where a text is cut
 
 
 def brief(text: str, width: int) -> str:
@@ -28,7 +30,7 @@ def brief(text: str, width: int) -> str:
     >>> brief("Normalized average pairwise distance", 22)
     'Normalized average…'
     """
-    text = " ".join(text.replace("``", "").split()).rstrip(".:")
+    text = _plain(text)
     if cell_len(text) <= width:
         return text
     ends = [match.start() for match in re.finditer(r"[,;:] | \(", text)]
@@ -39,7 +41,49 @@ def brief(text: str, width: int) -> str:
     words = text.split(" ")
     while len(words) > 1 and cell_len(" ".join(words)) + 1 > width:
         words.pop()
-    return " ".join(words).rstrip(",;:(") + "…"
+    return " ".join(words).rstrip(ENDS) + "…"
+
+
+def briefs(texts: Sequence[str], width: int) -> list[str]:
+    """Return each text of a column in brief; of those that would read the same, the words in which they differ follow a "…".
+
+    Examples
+    --------
+    >>> briefs(["Distances of images, yeast cells (Figure 1)", "Distances of images, human cells (Figure 2)"], 30)
+    ['Distances of… yeast cells', 'Distances of… human cells']
+    """
+    plain = [_plain(text) for text in texts]
+    alike: dict[str, set[str]] = {}
+    for text in plain:
+        alike.setdefault(brief(text, width), set()).add(text)
+    shown: dict[str, str] = {}
+    for line, group in alike.items():
+        told_apart = {text: _with_difference(text, group - {text}, width) or line for text in group}
+        shown |= told_apart if len(set(told_apart.values())) == len(group) else dict.fromkeys(group, line)
+    return [shown[text] for text in plain]
+
+
+def _with_difference(text: str, others: set[str], width: int) -> str:
+    """Return the first words of a text and those in which it differs from others; "" where they do not fit."""
+    words = text.split(" ")
+    bare = [[word.rstrip(ENDS) for word in sentence.split(" ")] for sentence in (text, *others)]
+    pairs = (takewhile(lambda pair: pair[0] == pair[1], zip(bare[0], other, strict=False)) for other in bare[1:])
+    shared = max((len(list(pair)) for pair in pairs), default=0)
+    if shared in (0, len(words)):
+        return ""  # the only one, or one whose words are all in another's
+    rest = " ".join(words[shared:])
+    rest = rest[1:].replace(")", "", 1) if rest.startswith("(") else rest
+    difference = brief(rest, width - cell_len(bare[0][0]) - 2)
+    head = bare[0][:shared]
+    while len(head) > 1 and cell_len(" ".join(head)) + 2 + cell_len(difference) > width:
+        head.pop()
+    line = f"{' '.join(head)}… {difference}"
+    return "" if difference.endswith("…") or cell_len(line) > width else line
+
+
+def _plain(text: str) -> str:
+    """Return a sentence as one line without marks of code and without its full stop."""
+    return " ".join(text.replace("``", "").split()).rstrip(".:")
 
 
 def people(count: int | None) -> str:
@@ -80,8 +124,8 @@ def scan_lines(
     widths = [max(map(cell_len, column)) for column in zip(titles, *texts, strict=True)]
     place = titles.index("what") if "what" in titles else len(titles) - 1
     room = max(LEAST, width - sum(w + GAP for i, w in enumerate(widths) if i != place))
-    for row in texts:
-        row[place] = brief(row[place], room)
+    for row, shown in zip(texts, briefs([row[place] for row in texts], room), strict=True):
+        row[place] = shown
     widths[place] = max(cell_len(title) for title in (titles[place], *(row[place] for row in texts)))
     for number, row in enumerate([list(titles), *texts]):
         line = Text()

@@ -91,7 +91,9 @@ def _features(unfold: bool) -> Iterable[tuple[str, ...]]:
         meta = known[names[0]].extractor().meta
         what = meta.title
         if unfold:
-            what = f"{meta.title}: {meta.outputs[known[names[0]].output]}".removesuffix(": ")
+            what = (
+                meta.outputs[known[names[0]].output] or meta.title
+            )  # the name says the family, and nothing else the layer
         elif folded(names) == family and len(names) > 1:
             what = f"{meta.title}, {len(names)} outputs"
         yield folded(names), what, _weights_of(meta)
