@@ -545,7 +545,7 @@ def test_why_a_feature_set_cannot_be_had_is_said_with_the_command(make_cells):
     assert "not here yet. Run `pci-bench weights get pci@lu2019-yeast`" in reason
     assert "`pci-bench weights list`" in not_run("pci-conv4@mine", make_cells(3)).reason
     default = not_run("pci-conv4", make_cells(3)).reason
-    assert "no default weights" in default
+    assert "has none of its own" in default
     assert "pci-conv4@NAME" in default
     weights_of(3, ("protein", "marker", "marker"), "human")
     unfit = not_run("pci-conv4@human", make_cells(3)).reason

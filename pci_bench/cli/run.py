@@ -226,7 +226,7 @@ def _not_run(output: RunOutput) -> list[str]:
         name for names in features.values() for name in names
     }
     if listed:
-        sentences.append(f"Rows of the tables that were not asked for (--features): {', '.join(sorted(listed))}.")
+        sentences.append(f"Not run, since not asked for; --features adds them: {', '.join(sorted(listed))}.")
     return sentences
 
 

@@ -68,14 +68,21 @@ def subset_unavailable_reason(obs: pd.DataFrame, dataset: DatasetProvenance, sub
     return None
 
 
+HOW_TO_LABEL = {
+    "folder": "Give every image one in a column 'label' of images.csv in that folder, or every cell one in cells.csv",
+    "profiles": "Name the column that holds them: profiles:FILE?label=COLUMN",
+}
+HOW_TO_LABEL_PREPARED = (
+    'What `data prepare` cuts gets them by label = "{NAME}" under [obs] of its layout, or by a CSV under [labels]'
+)
+
+
 def classes_unavailable_reason(obs: pd.DataFrame, dataset: DatasetProvenance) -> str | None:
     """Return why the cells have no labels to tell apart, or None."""
     name = dataset.display_name
     if "label" not in obs or (codes := obs_codes(obs, "label")).max(initial=-1) < 0:
-        return (
-            f"{name} has no labels. Give every image a label: for folder:PATH, a column 'label' in PATH/images.csv; for profiles:FILE, "
-            '?label=COLUMN; for what `data prepare` cuts, label = "{NAME}" under [obs] of its layout, or a CSV under [labels]'
-        )
+        prefix = name.partition(":")[0]
+        return f"{name} has no labels. {HOW_TO_LABEL.get(prefix, HOW_TO_LABEL_PREPARED)}"
     if len(np.unique(codes[codes >= 0])) < 2:
         return f"all labelled cells of {name} have one label; classification needs at least two classes"
     return None

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from pci_bench import weights as weight_files
 from pci_bench.api.extractor import EXTRACTORS, ExtractorMeta, Precomputed
+from pci_bench.api.model import MODELS
 from pci_bench.api.plugins import checked_reason
 from pci_bench.api.segmenter import DEFAULT_SEGMENTER, SEGMENTERS
 from pci_bench.errors import UserError
@@ -57,8 +58,8 @@ def unavailable_reason(features: FeatureSet, cells: Cells, segmenter: str = DEFA
     if meta.weights:
         if features.weights is None:
             return (
-                f"{cells.meta.name} has no default weights: name some, for example {features.base}@NAME. "
-                "`pci-bench weights list` shows what there is"
+                f"needs a trained network, and {cells.meta.name} has none of its own; {features.base}@NAME takes another's "
+                f"(`pci-bench weights list`){f', `pci-bench train {meta.weights}` makes one' if meta.weights in MODELS else ''}"
             )
         try:
             file = weight_files.at_first_use(meta.weights, features.weights)

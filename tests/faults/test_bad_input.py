@@ -52,7 +52,7 @@ def not_finite() -> dict[str, np.ndarray | str]:
         (False, changed(**{"w0/0_gfp.tif": np.ones((2, 8, 8), np.uint8)}), ["w0/0_gfp.tif in ", "one grey image"]),
         (False, not_finite(), ["Channel RFP of cell 'w2/1' in 'folder:", "NaN or infinite", "Leave these cells out"]),
         (False, all_constant(), ["Every crop of the protein channel GFP", "is constant", "Check that the right files"]),
-        (False, changed(**{"images.csv": None}), ["has no labels", "a column 'label' in PATH/images.csv"]),
+        (False, changed(**{"images.csv": None}), ["has no labels", "a column 'label' of images.csv", "cells.csv"]),
         (
             False,
             changed(**{"images.csv": "image,label\n" + "".join(f"w{i},a\n" for i in range(4))}),
@@ -304,7 +304,14 @@ def test_features_that_cannot_be_had_are_a_sentence_with_the_command(say, here, 
     folder = write_crops(crops())
     arguments = (*RUN, "--dataset", f"folder:{folder}", "--k", "1", "--out", "out")
     said = say(*arguments, "--features", "pci-conv4", own=False)
-    refused(said, "Nothing could be run on folder:", "has no default weights", "`pci-bench weights list`")
+    refused(
+        said,
+        "Nothing could be run on folder:",
+        "has none of its own",
+        "pci-conv4@NAME",
+        "`pci-bench weights list`",
+        "`pci-bench train pci`",
+    )
     said = say(*arguments, "--features", "pci-conv4@mine", own=False)
     refused(said, "there are no weights pci@mine here")
     said = say(*arguments, "--features", "intensity", "--refresh", "never", own=False)
