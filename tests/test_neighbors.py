@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fractions import Fraction
-from functools import cache
+from functools import cache, partial
 
 import numpy as np
 import pytest
@@ -15,8 +15,10 @@ from sklearn.neighbors import NearestNeighbors
 from pci_bench.errors import UserError
 from pci_bench.statistics.compiled import neighbors
 from pci_bench.statistics.compiled.neighbors import nearest
+from pci_bench.statistics.compiled.nominated import nominated_on
 from pci_bench.statistics.folds import unreachable_classes
 from pci_bench.statistics.neighbors import directionless, directions, loo_neighbors
+from pci_bench.system.blocks import Blocks
 
 
 def by_loop(features, k, groups=None):
@@ -54,9 +56,13 @@ def assert_same(features, k, groups=None, *, order=True):
         np.testing.assert_allclose(distances[row, : len(some)], own, rtol=1e-12, atol=0)
 
 
-@pytest.fixture(params=[7, 64, 1024], ids="block={}".format)
+@pytest.fixture(params=[7, 64, 1024, "torch"], ids="block={}".format)
 def block(request, monkeypatch):
-    """Several sizes of block, so that diagonal, mirrored and ragged ones are all met."""
+    """Several sizes of block, so that diagonal, mirrored and ragged ones are all met; and torch's nomination, as for a GPU."""
+    if request.param == "torch":
+        monkeypatch.setattr("pci_bench.statistics.compiled.nominated.VALUES_AT_ONCE", 1000)
+        monkeypatch.setattr(neighbors, "_nominated", partial(nominated_on, "cpu"))
+        return 64
     monkeypatch.setattr(neighbors, "BLOCK", request.param)
     return request.param
 
@@ -278,7 +284,7 @@ def test_the_lower_bound_holds_where_every_rounding_of_a_long_product_is_the_sam
     monkeypatch.setattr(neighbors, "_measure", lambda *given: (seen.append(given), measure(*given))[1])
     for value in 1 + np.random.default_rng(0).random(40):
         loo_neighbors(np.full((8, 1000), value) * np.tile([[1], [-1]], (4, 1)), 7)
-    for rows, factor, bounds, nominated, *_ in seen:
+    for rows, _, factor, bounds, nominated, *_ in seen:
         for row in range(8):
             exact = 1000 * (rows[row, 0] - rows[nominated[row], 0]) ** 2 * factor  # 0, or 4000 times the value's square
             assert (bounds[row] <= exact * (1 + 1e-12)).all()
@@ -541,3 +547,13 @@ def test_a_class_is_unreachable_where_every_two_cells_share_a_group(data, n, kin
         )
     ]
     assert unreachable_classes(labels, groups).tolist() == expected
+
+
+def test_only_a_long_search_asks_for_the_gpu(monkeypatch):
+    asked = []
+    monkeypatch.setattr("pci_bench.system.blocks.resolve_device", lambda device: asked.append(device) or "cpu")
+    nearest(np.random.default_rng(0).normal(size=(50, 3)), 5, [np.arange(50)], Blocks("cuda:1"))
+    assert asked == []
+    monkeypatch.setattr("pci_bench.system.blocks.SECONDS_WORTH_A_GPU", 0.0)
+    nearest(np.random.default_rng(0).normal(size=(50, 3)), 5, [np.arange(50)], Blocks("cuda:1"))
+    assert asked == ["cuda:1"]

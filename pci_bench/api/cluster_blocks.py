@@ -40,6 +40,7 @@ class ClusterBlocks(Blocks):
     """
 
     def __init__(self, scheduler: str, progress: Progress):
+        super().__init__()
         self._scheduler = scheduler
         self._progress = progress
 

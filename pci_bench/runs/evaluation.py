@@ -40,7 +40,7 @@ from pci_bench.runs.training_cells import training_cells, without_training_cells
 from pci_bench.statistics.intervals import training_variance_of
 from pci_bench.statistics.scaling import impute_nan
 from pci_bench.system.arguments import check_seed, split_names
-from pci_bench.system.blocks import HERE
+from pci_bench.system.blocks import HERE, Blocks
 from pci_bench.system.devices import device_name
 from pci_bench.system.files import sha256_of
 from pci_bench.system.machine import peak_memory, run_facts
@@ -356,8 +356,12 @@ def evaluated(
     results = []
     made: dict[str, Any] = {}
     name, features = evaluator.meta.name, origin.features.name or "these features"
-    scheduler = None if options is None else options.scheduler
-    blocks = HERE if scheduler is None else ClusterBlocks(scheduler, progress)
+    if options is None:
+        blocks = HERE
+    elif options.scheduler is None:
+        blocks = Blocks(options.device)
+    else:
+        blocks = ClusterBlocks(options.scheduler, progress)
     context = EvaluationContext(seed, threads, progress, with_crops, _weights_of(origin), features_of, blocks)
     dataset = _dataset_record(adata, origin.dataset, limit)
     with EVALUATORS.code(name, f"on {features}", [name]):

@@ -7,6 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from pci_bench.system.devices import resolve_device
+
+SECONDS_WORTH_A_GPU = 5.0  # of one core; torch alone takes two to import
+
 
 @dataclass(frozen=True)
 class BlockWork:
@@ -42,7 +46,20 @@ class BlockWork:
 
 
 class Blocks:
-    """Where rows are computed: in this process, all at once."""
+    """Where rows are computed: in this process, all at once.
+
+    Parameters
+    ----------
+    device
+        ``"cpu"``, ``"cuda"``, ``"cuda:1"`` or ``"auto"``: of matrix products that take so long that a GPU pays.
+    """
+
+    def __init__(self, device: str = "cpu"):
+        self._device = device
+
+    def device_for(self, seconds: float) -> str:
+        """Return where a matrix product is computed that takes one core about so many seconds."""
+        return resolve_device(self._device) if seconds > SECONDS_WORTH_A_GPU else "cpu"
 
     def computed(self, work: BlockWork) -> tuple[np.ndarray, ...]:
         """Return all rows of each result."""

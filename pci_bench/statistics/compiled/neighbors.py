@@ -56,12 +56,13 @@ def nearest(
         For NaN or infinite values, no feature at all, values whose squares leave float64's range, or k outside 1 … n − 1.
     """
     rows, search, scale, shrunk, slack = _prepared(features, k)
+    seconds = SECONDS_PER_PRODUCT * len(rows) * rows.size / 2
     work = BlockWork(
         "nearest neighbours",
-        partial(search_block, k=k, scale=scale, slack=slack),
+        partial(search_block, k=k, scale=scale, slack=slack, device=blocks.device_for(seconds)),
         (rows, search, shrunk, _codes(groupings)),
         len(rows),
-        SECONDS_PER_PRODUCT * len(rows) * rows.size / 2,
+        seconds,
     )
     found = blocks.computed(work)
     return [(indices, np.sqrt(squares)) for indices, squares in zip(found[::2], found[1::2], strict=True)]
@@ -78,6 +79,7 @@ def search_block(
     k: int,
     scale: float,
     slack: np.float32,
+    device: str = "cpu",
 ) -> tuple[np.ndarray, ...]:
     """Return the k nearest of the rows from `start` to before `stop` among all rows.
 
@@ -91,26 +93,21 @@ def search_block(
         (groupings, kinds, n) int32.
     k
         Less than n.
+    device
+        Where candidates are nominated; the answers are the same.
 
     Returns
     -------
     tuple of ndarray
         For each grouping in turn, indices (stop − start, k) int64 and squared distances (stop − start, k) float64.
     """
-    n, size = len(rows), stop - start
-    m = min(k + EXTRA_CANDIDATES, n - 1)
-    bounds = np.full((len(groups), size, m), np.inf, np.float32)
-    nominated = np.full((len(groups), size, m), -1, np.int32)
-    widest = np.full(size, np.inf, np.float32)
-    product = np.empty((BLOCK, BLOCK), np.float32)
-    before, after = _spans(0, start), _spans(stop, n)
-    for i, i_stop in _spans(start, stop):
-        for j, j_stop in (*before, *_spans(i, stop), *after):  # within the block, a product serves its columns as well
-            block = product.reshape(-1)[: (i_stop - i) * (j_stop - j)].reshape(i_stop - i, j_stop - j)
-            np.matmul(search[i:i_stop], search[j:j_stop].T, out=block)
-            both = i < j < stop
-            _nominate(block, i, j, start, both, shrunk, slack, groups, bounds, nominated, widest)
+    size, m = stop - start, min(k + EXTRA_CANDIDATES, len(rows) - 1)
+    if device == "cpu":
+        bounds, nominated = _nominated(start, stop, search, shrunk, slack, groups, m)
+    else:
+        from pci_bench.statistics.compiled.nominated import nominated_on
 
+        bounds, nominated = nominated_on(device, start, stop, search, shrunk, slack, groups, m)
     results = []
     for grouping in range(len(groups)):
         indices = np.empty((size, k), np.int64)
@@ -124,6 +121,25 @@ def search_block(
             _search_again(products, some, into, rows, scale * scale, shrunk, slack, groups[grouping], indices, squares)
         results += [indices, squares]
     return tuple(results)
+
+
+def _nominated(
+    start: int, stop: int, search: np.ndarray, shrunk: np.ndarray, slack: np.float32, groups: np.ndarray, m: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return, for each grouping, the m smallest lower bounds of every row (groupings, rows, m), the largest first, and whose they are."""
+    n, size = len(search), stop - start
+    bounds = np.full((len(groups), size, m), np.inf, np.float32)
+    nominated = np.full((len(groups), size, m), -1, np.int32)
+    widest = np.full(size, np.inf, np.float32)
+    product = np.empty((BLOCK, BLOCK), np.float32)
+    before, after = _spans(0, start), _spans(stop, n)
+    for i, i_stop in _spans(start, stop):
+        for j, j_stop in (*before, *_spans(i, stop), *after):  # within the block, a product serves its columns as well
+            block = product.reshape(-1)[: (i_stop - i) * (j_stop - j)].reshape(i_stop - i, j_stop - j)
+            np.matmul(search[i:i_stop], search[j:j_stop].T, out=block)
+            both = i < j < stop
+            _nominate(block, i, j, start, both, shrunk, slack, groups, bounds, nominated, widest)
+    return bounds, nominated
 
 
 def _spans(start: int, stop: int) -> list[tuple[int, int]]:
