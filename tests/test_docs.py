@@ -78,6 +78,7 @@ NOT_RUN = {
     "run yeast-proteome-screens": "likewise",
     "run yeast-knn --dataset 'profiles:my/wells.csv": "the table is the reader's; tests/test_profiles.py writes one",
     "train pci --dataset rxrx1-organelles-train": "likewise, and it takes an hour",
+    "train paired-contrastive --dataset rxrx1-organelles-train": "likewise",
     "train masked-autoencoder --dataset folder:my/crops": "its batch is larger than these crops; tests/test_parallel_training.py trains in slices",
     "weights get": "it fetches; tests/test_published_weights.py does so from a local server",
     "run vgg16-layers --features vgg16": "it needs ImageNet weights",
