@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 
 METADATA = ("cell", "image", "field", "protein", "label", "labels", "cell_line", "plate", "split")  # never features
 KINDS = (".h5ad", ".parquet", ".csv", ".npz")
+PAGE = 4096  # bytes
+MAX_REFUSED_BYTES = 2**24  # of one write that is kept in memory where the disk is full
 
 
 @register_extractor("file", argument="PATH")
@@ -242,15 +245,83 @@ def _number(value: Any) -> float | None:
 
 
 def write_h5ad(adata: AnnData, file: Path) -> None:
-    """Write features as ``.h5ad``, made in memory: HDF5 that cannot write to a full disk ends the process when it closes."""
+    """Write features as ``.h5ad``, with no copy of them in memory."""
     import h5py
     from anndata.io import write_elem
 
-    with h5py.File(file.name, "w", driver="core", backing_store=False) as made:
-        write_elem(made, "/", adata)
-        made.flush()
-        content = made.id.get_file_image()
-    file.write_bytes(content)
+    with _PatientFile(file, "w+") as stream:
+        try:
+            with h5py.File(stream, "w") as made:
+                write_elem(made, "/", adata)
+        except Exception:
+            stream.check()  # what HDF5 says of a full disk is longer than that it is full
+            raise
+        stream.check()
+
+
+class _PatientFile(io.FileIO):
+    """A file whose first failure is kept to be asked for, and which looks whole until it is closed.
+
+    HDF5 ends the process where a write fails while it closes, and where it reads other bytes than it wrote: it frees the texts
+    that a table held before at the addresses it reads. So what a full disk refuses is kept in memory, by pages, but for large
+    blocks: these are the values of an array, and are not read while they are written.
+    """
+
+    failure: OSError | None = None
+
+    def __init__(self, path: Path, mode: str) -> None:
+        super().__init__(path, mode)
+        self._refused: dict[int, bytearray] = {}
+
+    def check(self) -> None:
+        """Raise the failure, if there was one."""
+        if self.failure is not None:
+            raise self.failure
+
+    def write(self, content: Any) -> int:
+        """Write all of it, or keep what cannot be written."""
+        left = memoryview(content).cast("B")
+        octets = len(left)
+        try:
+            while len(left) and self.failure is None:
+                left = left[super().write(left) or 0 :]
+        except OSError as failure:
+            self.failure = failure
+        if 0 < len(left) <= MAX_REFUSED_BYTES:
+            self._keep(left)
+        return octets
+
+    def _keep(self, content: memoryview) -> None:
+        """Keep bytes at the file's position, as whole pages."""
+        start = self.tell()
+        for page in range(start // PAGE, -(-(start + len(content)) // PAGE)):
+            if page not in self._refused:
+                self.seek(page * PAGE)
+                kept = bytearray(PAGE)
+                super().readinto(kept)
+                self._refused[page] = kept
+            first, last = max(start, page * PAGE), min(start + len(content), (page + 1) * PAGE)
+            self._refused[page][first - page * PAGE : last - page * PAGE] = content[first - start : last - start]
+
+    def readinto(self, buffer: Any) -> int:
+        """Read what was written, or would have been; zeros beyond it."""
+        view, start = memoryview(buffer).cast("B"), self.tell()
+        got = super().readinto(view) or 0
+        if self.failure is None:
+            return got
+        view[got:] = bytes(len(view) - got)
+        for page in self._refused.keys() & set(range(start // PAGE, -(-(start + len(view)) // PAGE))):
+            first, last = max(start, page * PAGE), min(start + len(view), (page + 1) * PAGE)
+            view[first - start : last - start] = self._refused[page][first - page * PAGE : last - page * PAGE]
+        return len(view)
+
+    def truncate(self, size: int | None = None) -> int:
+        """Give it a size."""
+        try:
+            return super().truncate(size)
+        except OSError as failure:
+            self.failure = self.failure or failure
+            return size or 0
 
 
 def write_features(adata: AnnData, path: Path) -> None:

@@ -179,18 +179,24 @@ def parts_of(jobs: Sequence[Job], blocks: Iterable[tuple[int, int]]) -> Iterator
         yield found
 
 
-def values_of(job: Job, blocks: Iterable[tuple[int, int]]) -> np.ndarray:
-    """Return the values (n, d) of all blocks, which are whole, each part read once: of those that begin with a cell the longest."""
-    ends, found = _ends(job), []
+def values_of(job: Job, blocks: Sequence[tuple[int, int]]) -> np.ndarray:
+    """Return the values (n, d) of all blocks, which are whole and follow each other; no more than a part is in memory twice.
+
+    Each part is read once: of those that begin with a cell the longest undamaged one.
+    """
+    ends, filled, all_values = _ends(job), 0, np.empty((0, 0))
     for start, stop in blocks:
         while start < stop:
             possible = sorted((end for end in ends.get(start, ()) if end <= stop), reverse=True)
             values = next((values for end in possible if (values := _whole(job, start, end)) is not None), None)
             if values is None:
                 break
-            found.append(values)
+            if not filled:
+                all_values = np.empty((blocks[-1][1] - blocks[0][0], values.shape[1]), values.dtype)
+            all_values[filled : filled + len(values)] = values
+            filled += len(values)
             start += len(values)
-    return np.concatenate(found)
+    return all_values[:filled]
 
 
 def _ends(job: Job) -> dict[int, list[int]]:

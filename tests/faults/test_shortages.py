@@ -112,6 +112,23 @@ def test_features_that_a_file_cannot_hold_are_a_sentence(say, here, small_files,
     assert not (here / f"g{suffix}").exists()
 
 
+def test_a_disk_that_is_full_at_any_byte_of_features_is_told_as_one(here, small_files):
+    import anndata
+    import pandas as pd
+
+    names = [f"cell{i}" for i in range(900)]
+    obs = pd.DataFrame({"label": names, "image": pd.Categorical(names)}, index=names)
+    adata = anndata.AnnData(np.ones((900, 40), np.float32), obs=obs, uns={"texts": {"a": "b" * 5000}})
+    external.write_h5ad(adata, here / "f.h5ad")
+    size = (here / "f.h5ad").stat().st_size
+    for limit in [0, 1, *range(96, size, 7919), size - 1]:
+        small_files(limit)
+        with pytest.raises(OSError, match="too large") as told:
+            external.write_h5ad(adata, here / "f.h5ad")
+        small_files(-1)
+        assert told.value.errno == errno.EFBIG
+
+
 def test_weights_and_checkpoints_that_a_disk_cannot_hold_are_a_sentence(here, small_files):
     import torch
     from safetensors.numpy import save_file
@@ -130,7 +147,7 @@ def test_weights_and_checkpoints_that_a_disk_cannot_hold_are_a_sentence(here, sm
     assert list(here.iterdir()) == []
 
 
-def test_features_written_in_memory_are_those_that_anndata_writes(here):
+def test_features_written_without_a_copy_are_those_that_anndata_writes(here):
     import anndata
     import pandas as pd
 
