@@ -308,7 +308,7 @@ class Cells:
         """
         if self._masks is None:
             raise UserError(f"The dataset '{self.meta.name}' has no segmentation masks; these features need them.")
-        positions = self._positions[np.arange(len(self))[index]]
+        positions = self._positions[index]
         order = np.argsort(positions, kind="stable")
         labels = np.empty((len(positions), *self.crop_shape), self._masks.dtype)
         labels[order] = _rows(self._masks, positions[order])
@@ -362,7 +362,7 @@ class Cells:
         """
         if not self.has_crops:
             raise UserError(f"The dataset '{self.meta.name}' has measured profiles and no crops.")
-        positions = self._positions[np.arange(len(self))[index]]
+        positions = self._positions[index]
         order = np.argsort(positions, kind="stable")
         crops = np.empty((len(positions), *self._source.shape[1:]), np.float32)
         crops[order] = rescaled(_rows(self._source, positions[order]), self.channels, rescale)

@@ -9,6 +9,7 @@ checked when they are read, and the description holds those of the other files a
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
 SCHEMA = 1  # of stores
 CELLS_PER_CHUNK = 256
+DIGEST_BYTES = 16
 
 
 class BrokenStoreError(UserError):
@@ -46,7 +48,7 @@ class StoreWriter:
         self._buffered = 0
         self._constant: dict[str, int] = {}
         self._notes: list[str] = []
-        self._digests: list[bytes] = []
+        self._digests = bytearray()  # DIGEST_BYTES of each cell: Python objects would take five times as much
         self._hash = hashlib.sha256()
         self._mask_hash = hashlib.sha256()
         self._generated: str | None = None
@@ -159,7 +161,7 @@ class StoreWriter:
         self._profiles = Profiles(names, values)
         self._array("profiles.zarr", values.shape, "float32")[:] = values
         self._hash.update(values.tobytes())
-        self._digests = [hashlib.blake2b(row.tobytes(), digest_size=16).digest() for row in values]
+        self._digests += _digests(values)
         self._filled = len(obs)
 
     def _begin(
@@ -238,7 +240,7 @@ class StoreWriter:
         constant = crops.min(axis=(2, 3)) == crops.max(axis=(2, 3))
         for channel, count in zip(self._channels, constant.sum(axis=0), strict=True):
             self._constant[channel.name] = self._constant.get(channel.name, 0) + int(count)
-        self._digests += [hashlib.blake2b(crop.tobytes(), digest_size=16).digest() for crop in crops]
+        self._digests += _digests(crops)
         self._buffer.append((crops, masks))
         self._buffered += len(crops)
         if self._buffered >= CELLS_PER_CHUNK:
@@ -310,7 +312,7 @@ class StoreWriter:
     def _describe(self, layout: bytes) -> None:
         """Write the table and the description."""
         self._obs.to_parquet(self._folder / "obs.parquet")
-        self._hash.update(_identity(layout, self._obs))
+        _cover(self._hash, layout, self._obs)
         stored = self._hash.hexdigest()
         generated = None if self._generated is None else hashlib.sha256(layout + self._generated.encode()).hexdigest()
         files = sorted(p for p in self._folder.rglob("*") if p.is_file())
@@ -334,25 +336,31 @@ class StoreWriter:
         )
 
 
-def repeated(digests: list[bytes], obs: pd.DataFrame, dataset: str, what: str = "pixels") -> list[str]:
+def _digests(rows: np.ndarray) -> bytes:
+    """Return a short hash of each row, one after the other."""
+    return b"".join(hashlib.blake2b(row.tobytes(), digest_size=DIGEST_BYTES).digest() for row in rows)
+
+
+def repeated(digests: bytes | bytearray, obs: pd.DataFrame, dataset: str, what: str = "pixels") -> list[str]:
     """Return a sentence that counts the cells whose crops are equal, byte by byte, to another cell's; none where none is.
 
     >>> import pandas as pd
     >>> obs = pd.DataFrame({"cell": ["a", "b", "c"], "image": ["w0", "w1", "w1"]})
-    >>> repeated([b"1", b"1", b"2"], obs, "mine")[0][:75]
+    >>> repeated(b"1" * DIGEST_BYTES + b"1" * DIGEST_BYTES + b"2" * DIGEST_BYTES, obs, "mine")[0][:75]
     "2 of 3 cells of mine have the same pixels as another cell ('a' and 'b', for"
     """
     import pandas as pd
 
-    table = pd.DataFrame({"digest": digests, "image": obs["image"].astype("string").fillna("")})
-    equal = table["digest"].duplicated(keep=False)
+    halves = pd.DataFrame(np.frombuffer(digests, np.uint64).reshape(-1, 2), columns=["first", "second"])
+    equal = halves.duplicated(keep=False).to_numpy()
     if not equal.any():
         return []
-    images = table[equal].groupby("digest")["image"].nunique()
-    elsewhere = int(table["digest"].map(images).gt(1).sum())
-    pair = obs["cell"][table["digest"] == table["digest"][equal].iloc[0]].iloc[:2]
+    of_pixels = halves[equal].groupby(["first", "second"]).ngroup().to_numpy()
+    images = obs["image"][equal].astype("string").fillna("")
+    elsewhere = int((images.groupby(of_pixels).transform("nunique") > 1).sum())
+    pair = obs["cell"][equal][of_pixels == of_pixels[0]].iloc[:2]
     return [
-        f"{int(equal.sum()):,} of {len(table):,} cells of {dataset} have the same {what} as another cell "
+        f"{int(equal.sum()):,} of {len(obs):,} cells of {dataset} have the same {what} as another cell "
         f"({' and '.join(repr(cell) for cell in pair)}, for example), {elsewhere:,} of them as a cell of another image. A cell and its copy "
         "recognize each other, which flatters every score. Leave copies out."
     ]
@@ -542,7 +550,8 @@ def verify_store(folder: Path, progress: Progress, checksum: str | None = None) 
     digest, mask_digest = hashlib.sha256(), hashlib.sha256()
     if not cells.has_crops:
         values, names = cells.profiles()
-        digest.update(values.tobytes() + _identity(_profile_layout(Profiles(names, values)), cells.obs))
+        digest.update(values.tobytes())
+        _cover(digest, _profile_layout(Profiles(names, values)), cells.obs)
         return _as_stored(folder, digest.hexdigest(), cells.sha256)
     with progress.stage(f"reading {cells.meta.name}", len(cells)) as advance:
         for start in range(0, len(cells), CELLS_PER_CHUNK):
@@ -557,7 +566,7 @@ def verify_store(folder: Path, progress: Progress, checksum: str | None = None) 
         digest.update(mask_digest.digest())
     description = json.loads((folder / "store.json").read_text(encoding="utf-8"))
     declared, drawn = description.get("checksum"), digest.hexdigest()
-    digest.update(_identity(layout, cells.obs))
+    _cover(digest, layout, cells.obs)
     written = description.get("stored_sha256", cells.sha256)
     _as_stored(folder, digest.hexdigest(), written, unless=not {declared, checksum} <= {None, drawn})
     return cells.sha256
@@ -601,6 +610,19 @@ def _profile_layout(profiles: Profiles) -> bytes:
     return json.dumps([SCHEMA, "profiles", profiles.names]).encode()
 
 
-def _identity(layout: bytes, obs: pd.DataFrame) -> bytes:
-    """Return what the hash of stored content covers besides pixels."""
-    return layout + obs.to_csv(index=False, lineterminator="\n").encode()
+def _cover(digest: hashlib._Hash, layout: bytes, obs: pd.DataFrame) -> None:
+    """Have the hash of stored content cover what there is besides pixels: the layout, and the table as CSV, which is never in memory."""
+    digest.update(layout)
+    obs.to_csv(_Hashed(digest), index=False, lineterminator="\n")
+
+
+class _Hashed(io.TextIOBase):
+    """A text stream whose UTF-8 bytes are hashed and kept nowhere."""
+
+    def __init__(self, digest: hashlib._Hash):
+        self._digest = digest
+
+    def write(self, text: str) -> int:
+        """Hash a piece of the text."""
+        self._digest.update(text.encode())
+        return len(text)

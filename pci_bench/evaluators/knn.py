@@ -28,7 +28,7 @@ from pci_bench.evaluators.labelled import (
     labelled,
     resolved,
 )
-from pci_bench.statistics.chance import PERMUTATIONS, permuted_labels
+from pci_bench.statistics.chance import permutations_for, permuted_labels
 from pci_bench.statistics.folds import unreachable_classes
 from pci_bench.statistics.intervals import LEARNED_BY_NEIGHBOURS
 from pci_bench.statistics.jackknife import units_and_strata
@@ -194,7 +194,8 @@ class LooKnn(Evaluator):
             by_space[scale, metric] = neighborhoods(features, cells.labels, groupings, depth, order, context.blocks)
 
         def permuted(groups: np.ndarray) -> np.ndarray:
-            return permuted_labels(cells.labels[order], groups[order], PERMUTATIONS, context.seed)
+            enough = max(permutations_for(len(order), p.k) for p in searches)
+            return permuted_labels(cells.labels[order], groups[order], enough, context.seed)
 
         @cache
         def votes(scale: str, metric: Metric, column: str, candidates: str) -> Votes:

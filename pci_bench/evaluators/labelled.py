@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 CLASSIFICATION_METRICS = {name: Metric("percent") for name in ("balanced_accuracy", "macro_f1", "accuracy")}
 
 
+ROWS_AT_ONCE = 8192
 UNSAID = {"subset": "", "metric": "euclidean"}  # parameters that came later: results without them have these values
 
 SUBSET = "only cells with this value of an obs column, as crowded=no; all where it is empty"
@@ -155,8 +156,8 @@ class LabelledCells:
             For NaN or infinite features.
         """
         kept = labelled(adata.obs, subset)
-        values = np.asarray(adata.X)[kept]
-        if not np.isfinite(values).all():
+        values = np.asarray(adata.X) if kept.all() else np.asarray(adata.X)[kept]
+        if not all(np.isfinite(values[i : i + ROWS_AT_ONCE]).all() for i in range(0, len(values), ROWS_AT_ONCE)):
             raise UserError("The features hold NaN or infinite values; classification needs finite ones.")
         obs = adata.obs[kept]
         classes, labels = np.unique(obs["label"].astype(str).to_numpy(), return_inverse=True)

@@ -15,6 +15,15 @@ MAX_VOTES = 10_000_000  # cells × permutations × k of one level; for more cell
 MIN_PERMUTATIONS = 20
 
 
+def permutations_for(n: int, k: int) -> int:
+    """Return how many permutations of n cells' labels a chance level of k neighbours is of.
+
+    >>> permutations_for(2_500, 11), permutations_for(1_200_000, 11)
+    (200, 20)
+    """
+    return min(PERMUTATIONS, max(MIN_PERMUTATIONS, MAX_VOTES // (n * k)))
+
+
 def permuted_labels(labels: np.ndarray, groups: np.ndarray, permutations: int, seed: int) -> np.ndarray:
     """Return labels with whole groups' labels exchanged: (permutations, n) int.
 
@@ -95,7 +104,7 @@ def chance_levels(
     from pci_bench.statistics.compiled.votes import permuted_confusions
 
     ks = sorted(set(ks))
-    enough = [min(len(permuted), max(MIN_PERMUTATIONS, MAX_VOTES // (permuted.shape[1] * k))) for k in ks]
+    enough = [min(len(permuted), permutations_for(permuted.shape[1], k)) for k in ks]
     draws = np.random.default_rng([seed, 1]).random((enough[0], n_classes))
     counts = permuted_confusions(
         lists, permuted[: enough[0]], groups, np.array(ks), np.array(enough), n_classes, draws, balanced

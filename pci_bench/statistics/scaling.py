@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 
+COLUMNS_AT_ONCE = 16
+
 IMPUTATION_RULE = (
     "A value that is not defined for a cell is its column's mean over the other cells of the run, "
     "and 0 in a column that is defined for none."
@@ -49,15 +51,24 @@ def standardized(features: np.ndarray, reference: np.ndarray | None = None) -> n
     >>> standardized(np.array([[3.0, 7.0]]), reference=np.array([[1.0, 5.0], [2.0, 5.0]])).tolist()
     [[3.0, 0.0]]
     """
-    values = np.asarray(features, dtype=np.float64)
-    known = values if reference is None else np.asarray(reference, dtype=np.float64)
+    values = np.array(features, dtype=np.float64)  # changed in place: there may be gigabytes of them
+    known = values if reference is None else np.array(reference, dtype=np.float64)
     constant = known.min(axis=0) == known.max(axis=0)
     mean = known.mean(axis=0)
-    centred = values - mean
-    spread = (centred if reference is None else known - mean).std(axis=0)
-    centred[:, constant] = 0
-    scaled: np.ndarray = centred / np.where(constant | (spread == 0), 1, spread)
-    return scaled
+    values -= mean
+    if reference is not None:
+        known -= mean
+    spread = _standard_deviations(known)
+    values[:, constant] = 0
+    values /= np.where(constant | (spread == 0), 1, spread)
+    return values
+
+
+def _standard_deviations(values: np.ndarray) -> np.ndarray:
+    """Return ``values.std(axis=0)``, bit for bit, without a copy of all of them: NumPy sums a single column in another order."""
+    starts = range(0, max(values.shape[1] - 1, 1), COLUMNS_AT_ONCE)
+    ends = [*starts[1:], values.shape[1]]
+    return np.concatenate([values[:, start:end].std(axis=0) for start, end in zip(starts, ends, strict=True)])
 
 
 def standardized_within(features: np.ndarray, groups: np.ndarray) -> np.ndarray:

@@ -188,7 +188,7 @@ def _prepared(features: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray, flo
     if rows.ndim != 2 or rows.shape[1] == 0:
         raise UserError(f"The features have shape {rows.shape}; nearest neighbours need (cells, at least one feature).")
     n, d = rows.shape
-    if not np.isfinite(rows).all():
+    if not all(np.isfinite(rows[i : i + BLOCK]).all() for i in range(0, n, BLOCK)):
         raise UserError("The features hold NaN or infinite values; nearest neighbours need finite ones.")
     if not 1 <= k < n:
         raise UserError(
@@ -207,11 +207,13 @@ def _prepared(features: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray, flo
 def _centred_and_scaled(rows: np.ndarray) -> tuple[np.ndarray, float]:
     """Return the rows minus their mean, times a power of two that brings the largest value to about 1, and that factor."""
     with np.errstate(over="ignore", invalid="ignore"):  # the caller looks at the scale
-        search = rows - rows.mean(axis=0)
-        largest = np.abs(search).max()
+        mean, parts = rows.mean(axis=0), [slice(i, i + BLOCK) for i in range(0, len(rows), BLOCK)]
+        largest = np.max([np.abs(rows[part] - mean).max() for part in parts])
         scale = 2.0 ** -np.floor(np.log2(largest)) if largest > 0 else 1.0
-        search *= scale
-        return search.astype(np.float32), float(scale)
+        search = np.empty(rows.shape, np.float32)
+        for part in parts:
+            search[part] = (rows[part] - mean) * scale
+        return search, float(scale)
 
 
 @compiled(nogil=True)
