@@ -70,6 +70,13 @@ def held_means(crops):
     return np.stack([crops.mean(axis=(1, 2, 3)), crops.std(axis=(1, 2, 3))], axis=1)
 
 
+@pci_bench.register_features(
+    "together", version="1", rescale="raw", concurrent=True, names=lambda channels: ["crops in this pass"]
+)
+def together(crops):
+    return np.full((len(crops), 1), len(crops))
+
+
 @pci_bench.register_features("fails", version="1", rescale="raw", processes=True, batch=64, names=lambda channels: ["x"])
 def fails(crops):
     raise RuntimeError("no such luck")
@@ -180,6 +187,12 @@ def test_a_selection_of_cells_has_the_bits_of_one_process_and_the_dashboard_is_n
     assert list(features.obs_names) == [f"c{i}" for i in chosen]
     assert {process for process, _ in begun(batches)} == {worker.pid for worker in workers}
     assert any("2 workers, 2 threads. Its dashboard: http://" in sentence for sentence in heard.sentences)
+
+
+def test_workers_give_a_network_as_many_crops_at_once_as_were_asked_for(processes, workers, plugin, batches):
+    cells = pci_bench.load_dataset("numbered-cells")[:40]
+    features = pci_bench.extract("together", cells, device="cpu", batch=24, scheduler=processes.address)
+    assert np.asarray(features.X).tolist() == [[24]] * 40
 
 
 @pytest.mark.slow

@@ -171,7 +171,7 @@ def test_several_workers_give_the_same_bits_as_one_also_in_another_cache_and_wit
         cells = loading.load(Tiny())
         found[place] = {
             str(f): np.asarray(a.X)
-            for f, a in compute_features(wanted, cells, ExtractionOptions(workers=workers)).items()
+            for f, a in compute_features(wanted, cells, ExtractionOptions(workers=workers, batch=24)).items()
         }
     for name, values in found["one"].items():
         assert len(values) > jobs.CELLS_PER_BLOCK
@@ -922,6 +922,40 @@ def test_memory_does_not_grow_with_the_number_of_cells(tmp_path):
     done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)
     few, many = map(float, done.stdout.split())
     assert many - few < 75, (few, many)  # MB; 185 where every batch stays
+
+
+def test_a_batch_is_what_a_network_gets_at_once_and_the_cache_keeps_its_numbers_apart(
+    own_registries, make_cells, cache
+):
+    given: dict[str, list[int]] = {"network": [], "plain": []}
+    for name, of_name in given.items():
+        register_features(
+            name, version="1", rescale="raw", names=lambda c: ["a", "b"], batch=4, concurrent=name == "network"
+        )(lambda crops, of_name=of_name: of_name.append(len(crops)) or crops.mean(axis=(2, 3)))
+    found, keys = {}, {}
+    for batch, expected in (
+        (None, {"network": [4, 4, 4], "plain": [4, 4, 4]}),
+        (7, {"network": [7, 7], "plain": []}),  # what is no network comes from the cache
+        (4, {"network": [], "plain": []}),  # the default, by its number
+        (7, {"network": [], "plain": []}),
+    ):
+        features = compute_features(select(list(given)), make_cells(10), ExtractionOptions(device="cpu", batch=batch))
+        assert given == expected
+        found[batch] = [np.asarray(adata.X) for adata in features.values()]
+        keys[batch] = [adata.uns["pci_bench"]["key"] for adata in features.values()]
+        for of_name in given.values():
+            of_name.clear()
+    for values in found.values():
+        assert all(map(same_bits, values, found[None]))
+    assert keys[4] == keys[None]
+    assert [a == b for a, b in zip(keys[7], keys[None], strict=True)] == [False, True]
+
+
+def test_a_real_networks_numbers_hardly_depend_on_the_batch(make_cells, cache):
+    by_default = np.asarray(extract("pci-random-conv3", make_cells(21)).X)
+    for batch in (1, 5):
+        other = np.asarray(extract("pci-random-conv3", make_cells(21), batch=batch).X)
+        np.testing.assert_allclose(other, by_default, rtol=0, atol=1e-5 * by_default.max())
 
 
 # ---- several seeds, several extractors in one pass, several batches beside each other

@@ -75,6 +75,12 @@ WorkersOption = Annotated[
         help="Processes that share the extraction; by default one per core for what is measured crop by crop."
     ),
 ]
+BatchOption = Annotated[
+    int | None,
+    typer.Option(
+        help="Crops for each forward pass of networks; by default what is quickest on CPUs (mostly 16). A GPU wants hundreds."
+    ),
+]
 SchedulerOption = Annotated[
     str | None,
     typer.Option(

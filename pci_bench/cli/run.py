@@ -10,6 +10,7 @@ import typer
 
 from pci_bench.api.segmenter import DEFAULT_SEGMENTER
 from pci_bench.cli.app import (
+    BatchOption,
     DeviceOption,
     PluginOption,
     RefreshOption,
@@ -92,6 +93,7 @@ def run(
     seed: SeedOption = 0,
     workers: WorkersOption = None,
     scheduler: SchedulerOption = None,
+    batch: BatchOption = None,
     segmenter: SegmenterOption = DEFAULT_SEGMENTER,
     annotations: Annotated[
         Path | None,
@@ -154,6 +156,7 @@ def run(
             postprocess=postprocess,
             refresh=refresh.value,
             scheduler=scheduler,
+            batch=batch,
             progress=progress,
         )
     if as_json:
@@ -255,6 +258,7 @@ def extract(
     device: DeviceOption = "auto",
     workers: WorkersOption = None,
     scheduler: SchedulerOption = None,
+    batch: BatchOption = None,
     segmenter: SegmenterOption = DEFAULT_SEGMENTER,
     refresh: Annotated[RefreshOption, typer.Option(help="When features are computed.")] = RefreshOption.missing,
     plugin: PluginOption = None,
@@ -270,7 +274,7 @@ def extract(
 
     check_limit(limit)
     ExtractionOptions(
-        device, workers, refresh.value, segmenter, scheduler
+        device, workers, refresh.value, segmenter, scheduler, batch
     )  # which checks them, before cells are loaded
     if out_file.suffix.lower() not in KINDS:
         raise UserError(f"--out {out_file} ends in '{out_file.suffix}'; features are written to {', '.join(KINDS)}.")
@@ -292,6 +296,7 @@ def extract(
         workers=workers,
         segmenter=segmenter,
         scheduler=scheduler,
+        batch=batch,
         progress=progress,
     )
     write_features(adata if share is None else share.attach(adata, whole), out_file)

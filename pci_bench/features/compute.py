@@ -62,6 +62,7 @@ def computed(
                     block,
                     device,
                     jobs[0].segmenter or DEFAULT_SEGMENTER,
+                    jobs[0].batch,
                     setup,
                 )
                 for block in todo
@@ -156,11 +157,12 @@ def _work(
     block: tuple[int, int],
     device: str,
     segmenter: str,
+    batch: int,
     setup: WorkerSetup,
 ) -> tuple[int, int]:
     """Compute one block in a worker process."""
     setup.begin()
-    jobs = [job_of(features, cells, segmenter) for features in wanted]
+    jobs = [job_of(features, cells, segmenter, batch) for features in wanted]
     pool = Pool.of(jobs, setup.cores, device)
     compute_block(opened_extractors(jobs, cells, device, pool.threads), cells, block, device, pool, lambda n: None)
     return block
@@ -180,11 +182,11 @@ def compute_block(
     Of all cells, `cells` are those from the position `first_cell` on.
 
     A part ends with the block, or after some seconds of work: what was written is not computed again after an interruption.
-    Every call gets exactly ``meta.batch`` crops, the last filled up with zeros, so that a cell's numbers do not depend on
+    Every call gets exactly the job's ``batch`` crops, the last filled up with zeros, so that a cell's numbers do not depend on
     how many cells there are or where it stands among them.
     """
     (start, stop), first_job = block, opened[0].jobs[0]
-    batch_size = first_job.extractor.meta.batch
+    batch_size = first_job.batch
     collected: dict[FeatureSet, np.ndarray] = {}
     prepared = _prepared(
         first_job, cells, device, [str(job.features) for computation in opened for job in computation.jobs]
@@ -231,7 +233,7 @@ def _collect(
     """
     meta, output = job.extractor.meta, job.features.output
     columns = collected[job.features].shape[1] if job.features in collected else None
-    array = checked_numbers(job.features, meta.name, values.get(output), names, (meta.batch, columns))
+    array = checked_numbers(job.features, meta.name, values.get(output), names, (job.batch, columns))
     if job.features not in collected:
         collected[job.features] = np.empty((n, array.shape[1]), np.float32)
     with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, and is refused by name

@@ -14,7 +14,7 @@ import numpy as np
 
 from pci_bench.api.extractor import EXTRACTORS
 from pci_bench.api.plugins import source_of
-from pci_bench.features.jobs import Job, by_extractor, stage_name
+from pci_bench.features.jobs import Job, by_extractor, is_network, stage_name
 from pci_bench.system.devices import resolve_device
 from pci_bench.system.foreign import toml_value
 from pci_bench.system.text import enumerated
@@ -122,7 +122,7 @@ def extraction(jobs: Sequence[Job], cells: Cells) -> list[Work]:
             key, per_cell = rate
             sized = 1.0 if key.startswith(tuple(rates()["resized"])) else pixels
             seconds = per_cell * len(cells) * (1 - done) * sized * _width(first) ** rates()["width_power"]
-        network = first.weights is not None or first.extractor.meta.concurrent
+        network = is_network(first.extractor, first.weights)
         work.append(Work(f"extraction of {stage_name(of_extractor)}", seconds, network))
     return work
 

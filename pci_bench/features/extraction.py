@@ -27,7 +27,7 @@ from pci_bench.features.files import write_h5ad
 from pci_bench.features.jobs import Job, by_extractor, discard_parts, job_of
 from pci_bench.features.names import FeatureSet, parse
 from pci_bench.features.on_cluster import computed_on_cluster
-from pci_bench.system.arguments import check_workers
+from pci_bench.system.arguments import check_batch, check_workers
 from pci_bench.system.checksums import check_seal, seal
 from pci_bench.system.cluster import check_scheduler
 from pci_bench.system.devices import resolve_device
@@ -62,6 +62,9 @@ class ExtractionOptions:
     scheduler
         ``"tcp://HOST:PORT"`` of a Dask cluster whose workers compute, in place of processes of this machine. They share the
         cache folder; cells that lie in memory are computed here.
+    batch
+        Crops for each forward pass of networks, in place of what each declares (:class:`pci_bench.ExtractorMeta`). It may change
+        the last digits, so the cache keeps what another batch gave apart. Other feature sets are not touched.
     """
 
     device: str = "auto"
@@ -69,10 +72,12 @@ class ExtractionOptions:
     refresh: Refresh = "missing"
     segmenter: str = DEFAULT_SEGMENTER
     scheduler: str | None = None
+    batch: int | None = None
 
     def __post_init__(self) -> None:
-        """Check the number of workers, and the scheduler's address."""
+        """Check the number of workers, the scheduler's address, and the batch."""
         check_workers(self.workers)
+        check_batch(self.batch)
         check_scheduler(self.scheduler, self.workers)
 
 
@@ -136,7 +141,7 @@ def compute_features(
                 raise
             results[features] = Skipped.failed(error, dataset, str(features))
         else:
-            job = job_of(features, cells, segmenter)
+            job = job_of(features, cells, segmenter, options.batch)
             passes.setdefault(job.preparation, []).append(job)
     if options.refresh != "never":
         anew = options.refresh == "always"
@@ -175,6 +180,7 @@ def extract(
     workers: int | None = None,
     segmenter: str = DEFAULT_SEGMENTER,
     scheduler: str | None = None,
+    batch: int | None = None,
     progress: Progress | bool | None = None,
 ) -> AnnData:
     """Return one feature set of some cells: ``X`` (n, d) float32, ``obs`` from the cells, and ``var`` with what was measured.
@@ -189,7 +195,7 @@ def extract(
         ``"pci-conv4"``, or any name of ``pci-bench list features``.
     cells
         From :func:`pci_bench.load_dataset`, or the dataset's name.
-    device, refresh, workers, segmenter, scheduler
+    device, refresh, workers, segmenter, scheduler, batch
         As in :class:`ExtractionOptions`.
     progress
         True shows a bar in a terminal or notebook; or a progress reporter. By default nothing is shown.
@@ -209,7 +215,7 @@ def extract(
     ['GFP_mean', 'GFP_sd', 'GFP_min']
     """
     asked = parse(features) if isinstance(features, str) else features
-    options = ExtractionOptions(device, workers, refresh, segmenter, scheduler)
+    options = ExtractionOptions(device, workers, refresh, segmenter, scheduler, batch)
     progress = reporter(progress)
     if isinstance(cells, str):
         cells = load_dataset(cells, progress=progress)

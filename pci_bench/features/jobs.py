@@ -36,13 +36,14 @@ PRECISION = "float32"
 
 @dataclass(frozen=True)
 class Job:
-    """One feature set ready to be computed: its full name, weights file, and the key of its numbers."""
+    """One feature set ready to be computed: its full name, weights file, crops per call, and the key of its numbers."""
 
     features: FeatureSet
     extractor: Extractor
     weights: Path | None
     segmenter: str | None
     provenance: Provenance
+    batch: int
 
     @property
     def cells_per_block(self) -> int:
@@ -62,6 +63,8 @@ class Job:
             EXTRACTORS.origin(self.features.extractor_name).file
         ):  # of a plug-in; our versions are kept
             identity.append(code)
+        if self.batch != self.extractor.meta.batch:  # which may change the last digits
+            identity.append(f"batch {self.batch}")
         return hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:20]
 
     def of(self, sha256: str) -> Job:
@@ -80,7 +83,7 @@ class Job:
         """What jobs that share a pass have in common: the weights, and how crops are prepared and handed over."""
         meta = self.extractor.meta
         weights = None if self.weights is None else (meta.weights, self.features.weights)
-        return weights, meta.rescale, meta.masks, self.segmenter, meta.batch, meta.processes, meta.concurrent
+        return weights, meta.rescale, meta.masks, self.segmenter, self.batch, meta.processes, meta.concurrent
 
     @property
     def parts(self) -> Path:
@@ -110,8 +113,13 @@ class Job:
         return [(start, min(start + self.cells_per_block, n)) for start in range(0, n, self.cells_per_block)]
 
 
-def job_of(features: FeatureSet, cells: Cells, segmenter: str) -> Job:
-    """Return what is needed to compute a feature set whose weights are resolved."""
+def is_network(extractor: Extractor, weights: Path | None) -> bool:
+    """Return whether an extractor is a network: what can run on a GPU, in batches of any size."""
+    return weights is not None or extractor.meta.concurrent
+
+
+def job_of(features: FeatureSet, cells: Cells, segmenter: str, batch: int | None = None) -> Job:
+    """Return what is needed to compute a feature set whose weights are resolved; `batch` is for networks alone."""
     extractor = features.extractor()
     meta = extractor.meta
     file = weight_files.find(meta.weights, features.weights) if meta.weights and features.weights else None
@@ -131,7 +139,8 @@ def job_of(features: FeatureSet, cells: Cells, segmenter: str) -> Job:
             (weight_files.read_header(file).trained_on or {}) if file is not None else {},
         ),
     )
-    return Job(features, extractor, file, segmented, origin)
+    crops = batch if batch is not None and is_network(extractor, file) else meta.batch
+    return Job(features, extractor, file, segmented, origin, crops)
 
 
 def by_extractor(jobs: Iterable[Job]) -> dict[str, list[Job]]:

@@ -85,6 +85,8 @@ class BlockTask:
         The first cell and the one after the last, among all that are computed.
     device, segmenter
         As the user named them.
+    batch
+        Crops for each call.
     """
 
     setup: ClusterSetup
@@ -94,6 +96,7 @@ class BlockTask:
     block: tuple[int, int]
     device: str
     segmenter: str
+    batch: int
 
     @classmethod
     def of(
@@ -103,7 +106,8 @@ class BlockTask:
         stored = StoredCells.of(cells, *block)
         assert stored is not None
         features, keys = tuple(job.features for job in jobs), tuple(job.key for job in jobs)
-        return cls(setup, stored, features, keys, block, device, jobs[0].segmenter or DEFAULT_SEGMENTER)
+        segmenter = jobs[0].segmenter or DEFAULT_SEGMENTER
+        return cls(setup, stored, features, keys, block, device, segmenter, jobs[0].batch)
 
 
 def compute_task(task: BlockTask) -> tuple[int, str]:
@@ -125,7 +129,7 @@ def compute_task(task: BlockTask) -> tuple[int, str]:
                     f"The worker {here_on_cluster()} does not know the feature set '{features}'. Install the package that registers it in the "
                     "workers' environment; or put it into a file and name that with --plugin, which then reaches the workers."
                 )
-        jobs = [job_of(features, cells, task.segmenter) for features in task.features]
+        jobs = [job_of(features, cells, task.segmenter, task.batch) for features in task.features]
         for job, key in zip(jobs, task.keys, strict=True):
             if job.key != key:
                 raise UserError(

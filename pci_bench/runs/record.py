@@ -51,6 +51,7 @@ class RunArguments(pydantic.BaseModel):
     annotations: str | None = None
     annotations_sha256: str | None = None
     postprocess: list[str] | None = None
+    batch: int | None = None
 
 
 class DatasetFacts(pydantic.BaseModel):

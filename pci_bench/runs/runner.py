@@ -136,6 +136,7 @@ def run(
     postprocess: Sequence[str] | str | None = None,
     refresh: Refresh = "missing",
     scheduler: str | None = None,
+    batch: int | None = None,
     progress: Progress | bool | None = None,
 ) -> RunOutput:
     """Return the results of a benchmark, and write them where `out` is given.
@@ -160,7 +161,7 @@ def run(
         Evaluate a seeded, label-stratified subset of about this many cells.
     out
         Folder for results, tables, figures and ``run.json``; None writes nothing.
-    device, workers, refresh, segmenter, scheduler
+    device, workers, refresh, segmenter, scheduler, batch
         As in :class:`pci_bench.features.extraction.ExtractionOptions`.
     annotations
         CSV or TSV of proteins, joined onto the cells by :func:`pci_bench.data.annotations.annotate`; or the name of such a table that
@@ -204,7 +205,7 @@ def run(
         DATASETS.get(name)
     check_limit(limit)
     check_seed(seed)
-    options = ExtractionOptions(device, workers, refresh, segmenter, scheduler)
+    options = ExtractionOptions(device, workers, refresh, segmenter, scheduler, batch)
     SEGMENTERS.get(segmenter)
     if device != "auto" and scheduler is None:  # which asks torch, seconds that a run from the cache does not need
         resolve_device(device)
@@ -250,6 +251,7 @@ def run(
         annotations=None if annotations is None else str(annotations),
         annotations_sha256=digest,
         **({} if asked is None else {"postprocess": list(asked)}),
+        **({} if batch is None else {"batch": batch}),
     )
     record = RunRecord(
         arguments=arguments.model_dump(exclude_unset=True),

@@ -58,6 +58,8 @@ FAULTS = [
     *bounds("train", TRAIN, "--limit", ("-3", "1", HUGE), "The limit is"),
     *bounds("run", CROPS, "--workers", ("0", HUGE), "The number of workers is"),
     *bounds("extract", EXTRACT, "--workers", ("0", HUGE), "The number of workers is"),
+    *bounds("run", CROPS, "--batch", ("0", "-1", "4097"), "The batch is"),
+    *bounds("extract", EXTRACT, "--batch", ("0", "-1", "4097"), "The batch is"),
     *bounds("gate", ("gate",), "--workers", ("0", HUGE), "The number of workers is"),
     *bounds("train", TRAIN, "--epochs", ("0", HUGE), "--epochs"),
     *bounds("train", TRAIN, "--batch", ("0", HUGE), "--batch"),
@@ -129,7 +131,7 @@ def test_a_seed_that_no_generator_takes_is_refused_from_python(seed):
 
 
 @pytest.mark.parametrize(
-    "given", [{"limit": 1}, {"limit": 2.5}, {"limit": 10**30}, {"workers": 0}, {"workers": math.nan}]
+    "given", [{"limit": 1}, {"limit": 2.5}, {"limit": 10**30}, {"workers": 0}, {"workers": math.nan}, {"batch": 0}]
 )
 def test_other_numbers_out_of_bounds_are_refused_from_python(given):
     with pytest.raises(UserError, match="it must be"):
