@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import statistics
 import subprocess
 import sys
 from dataclasses import replace
@@ -14,32 +13,54 @@ from command_line import call, refused
 
 from pci_bench.speed import comparisons, measured
 
-# CPU time of scikit-learn's brute force over ours, 3,000 × 384, one core each. An AMD EPYC (Zen 5) gave 1.20 to 1.24, quiet and
-# with three other processes on its two cores. The band is wide for other processors and BLAS; a search in float64, a second pass
-# over all distances or an interpreted loop leaves it.
-TIMES_OURS = (0.6, 10.0)
+# CPU time of what a user would use instead over ours, one core each: how many items, and the bounds between which the ratio must
+# lie. Beside them, what an AMD EPYC (Zen 5) gave while a dozen processes shared its two cores. The bounds are wide for other
+# processors and BLAS; but a pass for every layer, a search in float64, a second one over all distances or an interpreted loop is
+# outside. Nobody is faster than the upper bound: something would not be done.
+BOUNDS = {
+    "extraction": (32, 0.8, 8.0),  # 1.79 to 1.83
+    "neighbors": (3000, 0.6, 10.0),  # 1.17 to 1.24
+    "texture": (6, 5.0, 300.0),  # 46 to 50
+}
 SIDE_BY_SIDE = """
-import json, time
+import json, statistics, sys, time
 from pci_bench.speed.comparisons import COMPARISONS
-works = [way.prepare(3000) for way in COMPARISONS["neighbors"].ways.values()]
-spent = [[], []]
-for _ in range(5):
-    for work, seconds in zip(works, spent):
-        started = time.process_time()
-        work()
-        seconds.append(time.process_time() - started)
-print(json.dumps(spent))
+ratios = {}
+for name, size in json.loads(sys.argv[1]).items():
+    ours, theirs = [way.prepare(size) for way in list(COMPARISONS[name].ways.values())[:2]]
+    of_rounds = []
+    for _ in range(3):
+        spent = []
+        for work in (ours, theirs):
+            started = time.process_time()
+            work()
+            spent.append(time.process_time() - started)
+        of_rounds.append(spent[1] / spent[0])
+    ratios[name] = statistics.median(of_rounds)
+print(json.dumps(ratios))
 """
 
 
-def test_neighbours_take_no_more_cpu_time_than_a_stated_multiple_of_scikit_learns():
-    environment = {**os.environ, **measured.ONE_THREAD}
+def times_as_fast(sizes: dict[str, int]) -> dict[str, float]:
+    """Return, for each comparison, the median of three rounds, in each of which both ways do the work, one after the other."""
     done = subprocess.run(
-        [sys.executable, "-c", SIDE_BY_SIDE], env=environment, capture_output=True, text=True, check=True
+        [sys.executable, "-c", SIDE_BY_SIDE, json.dumps(sizes)],
+        env={**os.environ, **measured.ONE_THREAD},
+        capture_output=True,
+        text=True,
+        check=True,
     )
-    ours, theirs = json.loads(done.stdout)
-    ratio = statistics.median(b / a for a, b in zip(ours, theirs, strict=True))
-    assert TIMES_OURS[0] < ratio < TIMES_OURS[1]
+    return json.loads(done.stdout)
+
+
+def test_work_takes_no_more_cpu_time_than_a_stated_multiple_of_what_a_user_would_use_instead():
+    outside: dict[str, float] = {}
+    for _ in range(3):  # a machine that others work on may go astray once, code that got slower does so every time
+        sizes = {name: BOUNDS[name][0] for name in outside or BOUNDS}
+        outside = {name: r for name, r in times_as_fast(sizes).items() if not BOUNDS[name][1] < r < BOUNDS[name][2]}
+        if not outside:
+            break
+    assert outside == {}
 
 
 @pytest.fixture

@@ -178,8 +178,11 @@ def _sklearn_neighbors(n: int) -> Work:
 
 
 def _images(n_pairs: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return features (cells, 384) of 4,000 images with about 15 cells each, the cells' images, and pairs of images (n, 2)."""
-    rng, n_images, width = np.random.default_rng(0), 4000, 384
+    """Return features (cells, 384) of images with about 15 cells each, the cells' images, and pairs of images (n, 2).
+
+    They are 4,000 images, or fewer where there are fewer pairs than that.
+    """
+    rng, n_images, width = np.random.default_rng(0), min(4000, 2 * n_pairs), 384
     images = np.repeat(np.arange(n_images), np.maximum(rng.poisson(15.47, n_images), 5))
     features = rng.standard_normal((len(images), width), dtype=np.float32) * np.linspace(0.05, 2, width, dtype="f4")
     return features, images, rng.integers(0, n_images, (n_pairs, 2))

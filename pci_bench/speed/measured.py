@@ -25,7 +25,16 @@ from pci_bench.system.threads import available_cores, machine_cores
 
 REPEATS, QUICK_REPEATS = 3, 1  # processes for each way
 ONE_THREAD = dict.fromkeys(
-    ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS", "TF_NUM_INTRAOP_THREADS"), "1"
+    (
+        "OMP_NUM_THREADS",
+        "OPENBLAS_NUM_THREADS",
+        "MKL_NUM_THREADS",
+        "NUMBA_NUM_THREADS",
+        "VECLIB_MAXIMUM_THREADS",
+        "TF_NUM_INTRAOP_THREADS",
+        "TF_NUM_INTEROP_THREADS",
+    ),
+    "1",
 )
 STARTS = {"pci-bench --help": ["-m", "pci_bench", "--help"], "pci-bench list": ["-m", "pci_bench", "list"]}
 START_BESIDE = ("importing pandas", ["-c", "import pandas"])
