@@ -144,6 +144,29 @@ def _encoder_operations(n: int) -> float:
     return float(n * total)
 
 
+# ---- a training step of the inpainting network
+
+
+def _trained(step: Work) -> Work:
+    step()  # which takes the optimizer's memory as well
+    return step
+
+
+def _training(small_grid: bool) -> Callable[[int], Work]:
+    def prepare(n: int) -> Work:
+        from pci_bench.speed.training_step import torch_step
+
+        return _trained(torch_step(_float_crops(n), 1.0, small_grid))
+
+    return prepare
+
+
+def _keras_training(n: int) -> Work:
+    from pci_bench.speed.training_step import keras_step
+
+    return _trained(keras_step(_float_crops(n), 1.0))
+
+
 # ---- leave-one-out neighbours
 
 
@@ -326,6 +349,17 @@ COMPARISONS = {
             "Keras (TensorFlow), batches of 64": Way(_keras_batches, ("keras", "tensorflow")),
         },
         _encoder_operations,
+    ),
+    "training": Comparison(
+        "a training step, full width",
+        "pairs",
+        8,
+        4,
+        {
+            OURS: Way(_training(small_grid=True)),
+            "torch, upsampling first": Way(_training(small_grid=False)),
+            "Keras (TensorFlow), as published": Way(_keras_training, ("keras", "tensorflow")),
+        },
     ),
     "neighbors": Comparison(
         f"leave-one-out kNN, 384 features, k = {N_NEIGHBORS}",
