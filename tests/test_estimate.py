@@ -69,6 +69,16 @@ def test_the_sentence_names_the_longest_part_first_and_its_sum_is_that_of_the_pa
     )
 
 
+def test_parts_of_a_minute_are_not_said_to_take_one_each(monkeypatch):
+    monkeypatch.setattr(estimate, "matmul_gflops", lambda seconds: rates()["gflops"])
+    monkeypatch.setattr(estimate, "available_cores", lambda: 1)
+    parts = [Work(name, 20.0) for name in "abcd"]
+    assert sentence(parts, "cpu") == "About a minute on 1 core: d, c, b, a."
+    assert sentence([*parts, Work("long", 100.0)], "cpu").startswith(
+        "About 3 minutes on 1 core: long (2 minutes), d (under a minute)"
+    )
+
+
 def test_a_faster_machine_is_sooner_done(monkeypatch):
     monkeypatch.setattr(estimate, "available_cores", lambda: 1)
     for factor, said in ((1, "20 minutes"), (4, "5 minutes")):

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 SIDE = 768  # of the matrices
 MINUTE = 60.0  # what is done sooner is begun at once
+LONGEST_MINUTE = 90.0  # seconds that are still said to be one
 NAMED = 4  # parts of the work in the sentence, the longest first
 
 
@@ -55,9 +56,13 @@ def duration(seconds: float) -> str:
     >>> duration(40), duration(700), duration(9000)
     ('a minute', '12 minutes', '2.5 hours')
     """
-    if seconds < 90:
+    if seconds < LONGEST_MINUTE:
         return "a minute"
     return f"{seconds / 60:.0f} minutes" if seconds < 5400 else f"{seconds / 3600:.1f} hours"
+
+
+def _part(seconds: float) -> str:
+    return duration(seconds) if seconds >= MINUTE / 2 else "under a minute"
 
 
 @dataclass(frozen=True)
@@ -103,7 +108,7 @@ def sentence(work: Iterable[Work], device: str = "auto") -> str | None:
     if total < MINUTE:
         return None
     parts = [(s, name) for s, name in known[:NAMED] if s >= total / 20]
-    said = [name if len(parts) == 1 else f"{name} ({duration(s)})" for s, name in parts]
+    said = [name if len(parts) == 1 or total < LONGEST_MINUTE else f"{name} ({_part(s)})" for s, name in parts]
     unknown = list(dict.fromkeys(w.name for w in work if w.seconds is None))
     besides = f" How long {enumerated(unknown)} take{'s' if len(unknown) == 1 else ''} is not known." if unknown else ""
     return f"About {duration(total)} on {cores} core{'s' if cores > 1 else ''}: {', '.join(said)}.{besides}"
