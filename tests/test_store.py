@@ -19,6 +19,7 @@ import zarr
 
 from pci_bench import Dataset
 from pci_bench.api.loading import load, store_folder, verify
+from pci_bench.data import store
 from pci_bench.data.cells import Channel, DatasetMeta
 from pci_bench.data.store import CELLS_PER_CHUNK, BrokenStoreError, open_store, pixel_checksum
 from pci_bench.errors import UserError
@@ -493,3 +494,33 @@ def test_pixels_unlike_the_shipped_checksum_are_refused_and_nothing_is_kept(monk
     with pytest.raises(UserError, match="drawn on this machine have the checksum"):
         load(other)
     assert not store_folder(other).exists()
+
+
+@pytest.mark.parametrize("batches", [[N], [1, 255, 257, N - 513], [20] * (N // 20) + [N % 20]], ids=str)
+def test_crops_of_very_many_cells_lie_in_few_files_and_are_the_same_dataset(monkeypatch, tmp_path, batches):
+    crops, masks = random_crops("uint16"), np.random.default_rng(2).integers(0, 60000, (N, 4, 6)).astype(np.uint16)
+    in_chunks = load(Planted(crops, masks=masks))
+    monkeypatch.setenv("PCI_BENCH_CACHE", str(tmp_path / "sharded"))
+    monkeypatch.setattr(store, "MIN_SHARDED_CELLS", N)
+    monkeypatch.setattr(store, "CELLS_PER_SHARD", 2 * store.CELLS_PER_CHUNK)
+    dataset = Planted(crops, batches, masks=masks)
+    in_shards = load(dataset)
+    assert in_shards.sha256 == in_chunks.sha256 == verify(dataset)
+    np.testing.assert_array_equal(in_shards.stored(slice(None)), crops)
+    index = np.random.default_rng(5).integers(0, N, 300)
+    np.testing.assert_array_equal(in_shards.crops(index, rescale="raw", masks=True)[:, 2], masks[index])
+    files = sorted((store_folder(dataset) / "crops.zarr" / "c").rglob("[0-9]"))
+    assert len([f for f in files if f.is_file()]) == -(-N // (2 * store.CELLS_PER_CHUNK))
+
+
+def test_a_flipped_bit_in_a_shard_is_found(monkeypatch):
+    monkeypatch.setattr(store, "MIN_SHARDED_CELLS", N)
+    monkeypatch.setattr(store, "CELLS_PER_SHARD", 2 * store.CELLS_PER_CHUNK)
+    dataset = Planted(random_crops("uint8"))
+    load(dataset)
+    shard = max((store_folder(dataset) / "crops.zarr" / "c").rglob("*"), key=lambda f: f.is_file() * f.stat().st_size)
+    content = bytearray(shard.read_bytes())
+    content[len(content) // 3] ^= 1
+    shard.write_bytes(content)
+    with pytest.raises(UserError, match="is damaged"):
+        load(dataset).stored(slice(None))

@@ -2,7 +2,7 @@
 
 A store is a folder: ``crops.zarr`` (n, channels, rows, columns), optionally ``masks.zarr`` (n, rows, columns), or in their
 place ``profiles.zarr`` (n, d); ``obs.parquet``, and ``store.json`` with channels, dataset, content hash and the size of every other file, so that a
-truncated store is noticed when it is opened. Bits that flipped on the disk are noticed, too: chunks carry a checksum that is
+truncated store is noticed when it is opened. From 65,536 cells on, chunks of crops and masks lie in shards. Bits that flipped on the disk are noticed, too: chunks carry a checksum that is
 checked when they are read, and the description holds those of the other files and of itself.
 """
 
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 SCHEMA = 1  # of stores
 CELLS_PER_CHUNK = 256
+CELLS_PER_SHARD = 4096  # chunks of very many cells lie in files of so many: a sixteenth of the files, read as fast
+MIN_SHARDED_CELLS = 65_536
 DIGEST_BYTES = 16
 
 
@@ -184,8 +186,14 @@ class StoreWriter:
         from zarr.codecs import Crc32cCodec, ZstdCodec
 
         chunks = (min(shape[0], CELLS_PER_CHUNK), *shape[1:])
+        shards = (CELLS_PER_SHARD, *shape[1:]) if shape[0] >= MIN_SHARDED_CELLS else None
         codecs: dict[str, Any] = {"compressors": (ZstdCodec(), Crc32cCodec())}
-        return zarr.create_array(self._folder / name, shape=shape, chunks=chunks, dtype=dtype, **codecs)
+        return zarr.create_array(self._folder / name, shape=shape, chunks=chunks, shards=shards, dtype=dtype, **codecs)
+
+    @property
+    def _cells_per_file(self) -> int:
+        """How many cells are written at once, since a chunk is compressed as one, and a shard written as one."""
+        return CELLS_PER_SHARD if len(self._obs) >= MIN_SHARDED_CELLS else CELLS_PER_CHUNK
 
     def add(self, crops: np.ndarray, masks: np.ndarray | None = None) -> None:
         """Write the next crops (b, channels, rows, columns), and their masks (b, rows, columns) where declared.
@@ -243,14 +251,14 @@ class StoreWriter:
         self._digests += _digests(crops)
         self._buffer.append((crops, masks))
         self._buffered += len(crops)
-        if self._buffered >= CELLS_PER_CHUNK:
-            self._flush(whole_chunks=True)
+        if self._buffered >= self._cells_per_file:
+            self._flush(whole_files=True)
 
-    def _flush(self, *, whole_chunks: bool) -> None:
-        """Write what is buffered; but for the end, in whole chunks, since a chunk is compressed as one."""
+    def _flush(self, *, whole_files: bool) -> None:
+        """Write what is buffered; but for the end, in whole files."""
         crops = np.concatenate([c for c, _ in self._buffer])
         masks = np.concatenate([m for _, m in self._buffer if m is not None]) if self._masks is not None else None
-        n = len(crops) // CELLS_PER_CHUNK * CELLS_PER_CHUNK if whole_chunks else len(crops)
+        n = len(crops) // self._cells_per_file * self._cells_per_file if whole_files else len(crops)
         self._crops[self._filled : self._filled + n] = crops[:n]
         self._hash.update(np.ascontiguousarray(crops[:n]).tobytes())
         if masks is not None:
@@ -281,7 +289,7 @@ class StoreWriter:
         if self._crops is None:
             raise UserError(f"The dataset '{self._meta.name}' wrote no cells.")
         if self._buffered:
-            self._flush(whole_chunks=False)
+            self._flush(whole_files=False)
         if self._filled != len(self._obs):
             raise UserError(
                 f"'{self._meta.name}' has {len(self._obs):,} cells in its table but only {self._filled:,} crops."
