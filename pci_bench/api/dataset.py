@@ -16,6 +16,7 @@ from pci_bench.system.files import user_data_folder
 from pci_bench.system.progress import Progress
 from pci_bench.system.remote import RemoteFile, downloaded_file
 from pci_bench.system.reporter import reporter
+from pci_bench.system.stored_files import Place
 
 T = TypeVar("T", bound="Dataset")
 
@@ -122,6 +123,10 @@ class Dataset(ABC):
     def other_downloads(self) -> Sequence[RemoteFile]:
         """Return the files of another copy of these cells, which :meth:`fetch` gets where those of :meth:`downloads` cannot be had; by default none."""
         return ()
+
+    def stored_at(self) -> Place | None:
+        """Return the folder or the URL of a store that holds these cells already, which is then read where it is; by default None."""
+        return None
 
     @abstractmethod
     def build(self, store: StoreWriter) -> None:

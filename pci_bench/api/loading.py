@@ -20,6 +20,7 @@ from pci_bench.errors import UserError
 from pci_bench.system.files import atomic_folder, cache_folder, escape, lock
 from pci_bench.system.progress import Progress
 from pci_bench.system.remote import RemoteFile
+from pci_bench.system.stored_files import Place
 
 if TYPE_CHECKING:
     from pci_bench.api.dataset import Dataset
@@ -59,8 +60,26 @@ def store_folder(dataset: Dataset) -> Path:
     return cache_folder() / "datasets" / escape(dataset.meta.name) / key
 
 
+def stored_at(dataset: Dataset) -> Place | None:
+    """Return where a store of a dataset's cells lies that is read where it is, as the dataset says itself; None where one is built."""
+    with _code(dataset, "when it was asked for its stored_at()"):
+        return dataset.stored_at()
+
+
+def place_of(dataset: Dataset) -> Place | None:
+    """Return where a dataset's cells are stored, by the user or in the cache; None where they have yet to be built."""
+    folder = store_folder(dataset)
+    return stored_at(dataset) or (folder if folder.exists() else None)
+
+
+def _check_available(dataset: Dataset) -> None:
+    """Raise where a dataset cannot be had, with its own reason."""
+    if reason := unavailable_reason(dataset):
+        raise UserError(f"The dataset '{dataset.meta.name}' is not available: {reason.rstrip('.')}.")
+
+
 def load(dataset: Dataset, *, progress: Progress | None = None) -> Cells:
-    """Return a dataset's cells, from the cache or built now.
+    """Return a dataset's cells: from a store of the user's, from the cache, or built now.
 
     Raises
     ------
@@ -68,6 +87,10 @@ def load(dataset: Dataset, *, progress: Progress | None = None) -> Cells:
         Where the dataset cannot be had (its own reason) or its files are wrong.
     """
     progress = progress or Progress()
+    if (place := stored_at(dataset)) is not None:
+        _check_available(dataset)
+        cells = store.open_store(place)
+        return cells.with_meta(replace(cells.meta, name=dataset.meta.name))
     folder = store_folder(dataset)
     with lock(folder, progress.say):
         if folder.exists():
@@ -77,8 +100,7 @@ def load(dataset: Dataset, *, progress: Progress | None = None) -> Cells:
                 return cells.with_meta(replace(dataset.meta, confounder=cells.meta.confounder))
             except store.BrokenStoreError as error:
                 progress.say(f"{error} It is built again.")
-        if reason := unavailable_reason(dataset):
-            raise UserError(f"The dataset '{dataset.meta.name}' is not available: {reason.rstrip('.')}.")
+        _check_available(dataset)
         with atomic_folder(folder) as temporary:
             writer = store.StoreWriter(temporary, dataset.meta, progress)
             try:
@@ -92,13 +114,16 @@ def load(dataset: Dataset, *, progress: Progress | None = None) -> Cells:
 
 
 def verify(dataset: Dataset, *, progress: Progress | None = None) -> str:
-    """Return the content hash of a cached dataset after reading every pixel and mask of it again.
+    """Return the content hash of a dataset that is stored after reading every pixel and mask of it again.
 
     Raises
     ------
     UserError
         Where it is not in the cache, or its content is not what was stored, or not what ``checksums.toml`` ships.
     """
+    if (place := stored_at(dataset)) is not None:
+        _check_available(dataset)
+        return store.verify_store(place, progress or Progress())
     folder = store_folder(dataset)
     if not folder.exists():
         raise UserError(f"'{dataset.meta.name}' is not in the cache. `pci-bench data get {dataset.meta.name}` gets it.")

@@ -24,6 +24,7 @@ from pci_bench.errors import UserError
 from pci_bench.system.checksums import DamagedError, check_described, check_digests, described, digests_of
 from pci_bench.system.progress import Progress
 from pci_bench.system.shortages import raise_shortage
+from pci_bench.system.stored_files import Place, files_at, sentences_for_object_stores
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -374,19 +375,21 @@ def repeated(digests: bytes | bytearray, obs: pd.DataFrame, dataset: str, what: 
     ]
 
 
-def open_store(folder: Path) -> Cells:
-    """Return the cells of a store.
+def open_store(folder: Place) -> Cells:
+    """Return the cells of a store: of a folder, or of its copy at ``s3://…``, where chunks are read when they are asked for.
 
     Raises
     ------
     BrokenStoreError
         Where the folder is not a store, is of another schema, or a file of it is missing, truncated, changed in size, or damaged.
+    UserError
+        Where an object store refuses it.
     """
     import pandas as pd
-    import zarr
 
+    stored = files_at(folder)
     try:
-        description = json.loads((folder / "store.json").read_text(encoding="utf-8"))
+        description = json.loads(stored.read("store.json"))
         schema, files = description["schema"], description["files"]
         channels = tuple(Channel(**c) for c in description["channels"])
         meta = DatasetMeta(**description["meta"])
@@ -396,23 +399,25 @@ def open_store(folder: Path) -> Cells:
         raise BrokenStoreError(f"{folder} is not a store of cells: {type(error).__name__}: {error}.") from error
     if schema != SCHEMA:
         raise BrokenStoreError(f"{folder} is a store of schema {schema}; this version reads schema {SCHEMA}.")
-    if (folder / "masks.zarr").exists() and not description.get("masks_hashed"):
+    has_masks = stored.size("masks.zarr/zarr.json") is not None
+    if has_masks and not description.get("masks_hashed"):
         raise BrokenStoreError(f"{folder} was stored before masks were part of a dataset's hash.")
     try:
         check_described(description)
     except DamagedError as error:
         raise BrokenStoreError(f"The store {folder} is damaged: store.json: {error}.") from error
     for name, size in files.items():
-        file = folder / name
-        actual_size = file.stat().st_size if file.is_file() else None
+        actual_size = stored.size(name)
         if actual_size != size:
             state = "is missing" if actual_size is None else f"has {actual_size:,} bytes instead of {size:,}"
             raise BrokenStoreError(f"The store {folder} is damaged: {name} {state}.")
     try:
-        check_digests(folder, description.get("file_sha256", {}))  # stores made before there were checksums have none
-        obs = pd.read_parquet(folder / "obs.parquet")
+        check_digests(
+            stored.digest, description.get("file_sha256", {})
+        )  # stores made before there were checksums have none
+        obs = pd.read_parquet(io.BytesIO(stored.read("obs.parquet")))
         if names := description.get("profiles"):
-            values = zarr.open_array(folder / "profiles.zarr", mode="r", zarr_format=3)
+            values = stored.array("profiles.zarr")
             if values.shape != (len(obs), len(names)):
                 raise ValueError(
                     f"it has {len(obs):,} rows and {len(names):,} names but profiles of shape {values.shape}"
@@ -422,10 +427,10 @@ def open_store(folder: Path) -> Cells:
                 np.empty((len(obs), 0, 0, 0), np.float32),
             )
             return Cells(obs, channels, meta, sha256, nothing, notes=notes, profiles=profiles)
-        crops = zarr.open_array(folder / "crops.zarr", mode="r", zarr_format=3)
-        masks = None
-        if (folder / "masks.zarr").exists():
-            masks = zarr.open_array(folder / "masks.zarr", mode="r", zarr_format=3)
+        crops = stored.array("crops.zarr")
+        masks = stored.array("masks.zarr") if has_masks else None
+    except UserError:
+        raise
     except Exception as error:  # Zarr and Arrow raise many kinds
         raise_shortage(error)
         raise BrokenStoreError(f"The store {folder} cannot be read: {error}.") from error
@@ -440,7 +445,7 @@ def open_store(folder: Path) -> Cells:
 class _Stored:
     """An array of a store; a chunk that cannot be decoded is a sentence that names the store."""
 
-    def __init__(self, array: Any, folder: Path):
+    def __init__(self, array: Any, folder: Place):
         self.shape: tuple[int, ...] = array.shape
         self.dtype: np.dtype = array.dtype
         self._array = array
@@ -451,6 +456,9 @@ class _Stored:
             return self._array.oindex[index] if isinstance(index, np.ndarray) else self._array[index]
         except Exception as error:  # each codec raises its own kinds
             raise_shortage(error)
+            if isinstance(self.folder, str):
+                with sentences_for_object_stores(self.folder):
+                    raise
             raise BrokenStoreError(
                 f"The store {self.folder} is damaged: a chunk of {self._array.basename or 'its crops'} cannot be read ({error}). "
                 "Delete that folder; the next run builds it again."
@@ -471,7 +479,7 @@ class StoredCells:
         The dataset, and the hash of the cells that these are a part of.
     """
 
-    folder: Path
+    folder: Place
     store_sha256: str
     positions: tuple[int, int] | np.ndarray
     meta: DatasetMeta
@@ -510,7 +518,7 @@ class StoredCells:
 
 
 @lru_cache(maxsize=4)
-def _opened(folder: Path, sha256: str) -> Cells:
+def _opened(folder: Place, sha256: str) -> Cells:
     """Return all cells of a store, opened once by a process that is asked for many blocks of them."""
     cells = open_store(folder)
     if cells.sha256 != sha256:
@@ -546,7 +554,7 @@ def classes_in(folder: Path) -> int | None:
     return len(labels.unique().drop_null()) or None
 
 
-def verify_store(folder: Path, progress: Progress, checksum: str | None = None) -> str:
+def verify_store(folder: Place, progress: Progress, checksum: str | None = None) -> str:
     """Return the content hash of a store after reading every pixel and mask of it again.
 
     Raises
@@ -572,7 +580,7 @@ def verify_store(folder: Path, progress: Progress, checksum: str | None = None) 
     layout = _layout(cells.channels, crops.dtype, (len(cells), *crops.shape[1:]))
     if cells.has_masks:
         digest.update(mask_digest.digest())
-    description = json.loads((folder / "store.json").read_text(encoding="utf-8"))
+    description = json.loads(files_at(folder).read("store.json"))
     declared, drawn = description.get("checksum"), digest.hexdigest()
     _cover(digest, layout, cells.obs)
     written = description.get("stored_sha256", cells.sha256)
@@ -580,7 +588,7 @@ def verify_store(folder: Path, progress: Progress, checksum: str | None = None) 
     return cells.sha256
 
 
-def _as_stored(folder: Path, found: str, written: str, *, unless: bool = False) -> str:
+def _as_stored(folder: Place, found: str, written: str, *, unless: bool = False) -> str:
     """Return the hash that a store was written with, where its content still has it.
 
     Raises

@@ -11,7 +11,7 @@ from pci_bench.api.dataset import DATASETS
 from pci_bench.api.evaluator import EVALUATORS
 from pci_bench.api.extractor import EXTRACTORS
 from pci_bench.api.field_segmenter import FIELD_SEGMENTERS
-from pci_bench.api.loading import unavailable_reason
+from pci_bench.api.loading import place_of, unavailable_reason
 from pci_bench.api.model import MODELS
 from pci_bench.benchmarks import BENCHMARKS, Benchmark
 from pci_bench.errors import UserError
@@ -97,6 +97,7 @@ def _dataset(name: str) -> Description | None:
         ("licence", meta.licence),
         *([("the paper counts", ", ".join(f"{n:,} {what}" for what, n in meta.paper.items()))] if meta.paper else []),
         ("available", unavailable_reason(dataset) or "yes, or fetched on first use"),
+        *([("stored in", str(place))] if (place := place_of(dataset)) is not None else []),
         ("about", _documentation(dataset)),
         ("defined in", str(DATASETS.origin(name))),
         _example(_command_with_dataset(name)),

@@ -26,7 +26,7 @@ from pci_bench.api.registry import Registry
 from pci_bench.data.provenance import Provenance
 from pci_bench.reporting.headline import first_features
 from pci_bench.runs.results import Result
-from pci_bench.system.checksums import check_described, check_digests, described, digests_of
+from pci_bench.system.checksums import check_described, check_digests, described, digest_of, digests_of
 from pci_bench.system.devices import device_name
 from pci_bench.system.files import (
     atomic_folder,
@@ -261,7 +261,9 @@ def _record(folder: Path) -> dict[str, Any]:
     """Return what a folder of kept files holds; raise DamagedError where a file is not as it was written."""
     record: dict[str, Any] = json.loads((folder / RECORD).read_text(encoding="utf-8"))
     check_described(record)
-    check_digests(folder, record.get("sha256", {}))  # what was kept before there were checksums has none
+    check_digests(
+        lambda name: digest_of(folder / name), record.get("sha256", {})
+    )  # what was kept before there were checksums has none
     return record
 
 

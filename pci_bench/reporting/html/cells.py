@@ -37,7 +37,7 @@ def opened(result: Result) -> Cells | str:
         return f"Nothing installed knows the dataset '{name}', so there are no crops."
     try:
         dataset = DATASETS.get(name)
-        if not loading.store_folder(dataset).exists():
+        if loading.place_of(dataset) is None:
             return f"The cells of {name} are not in the cache. `pci-bench data get {name}` puts them there; then make the report again."
         cells = loading.load(dataset)
         if result.dataset.limit is not None:
