@@ -10,7 +10,7 @@ import pytest
 from factories import make_result
 
 from pci_bench import UserError
-from pci_bench.runs.leaderboard import chosen, csv, json_rows, markdown, rankings
+from pci_bench.runs.leaderboard import chosen, compact_letters, csv, json_rows, markdown, rankings
 from pci_bench.runs.paired import separable
 
 
@@ -39,6 +39,33 @@ def test_the_best_comes_first_and_what_the_cells_cannot_tell_apart_shares_a_lett
         (2, "almost", "a"),
         (3, "low", "b"),
     ]
+
+
+def test_letters_are_shared_by_those_pairs_alone_that_cannot_be_told_apart():
+    rng = np.random.default_rng(0)
+    for count in range(1, 9):
+        for _ in range(20):
+            alike = {(i, j) for i in range(count) for j in range(i + 1, count) if rng.random() < 0.5}
+            groups = compact_letters(count, alike)
+            shared = {(i, j) for i in range(count) for j in range(i + 1, count) if set(groups[i]) & set(groups[j])}
+            assert shared == alike
+            assert all(groups)
+            assert "".join(sorted(set("".join(groups)))) == "abcdefghijklmnopqrstuvwxyz"[: len(set("".join(groups)))]
+
+
+def test_groups_overlap_where_the_middle_one_is_like_both_others():
+    (ranking,) = rankings(
+        [result(name, value, predictions=False) for name, value in (("x", 0.9), ("y", 0.87), ("z", 0.84))]
+    )
+    assert [(p.result.features.name, p.group) for p in ranking.places] == [("x", "a"), ("y", "ab"), ("z", "b")]
+
+
+def test_the_strictest_comparison_is_ranked_first():
+    loose = [result("x", 0.9), result("y", 0.8)]
+    strict = [r.model_copy(deep=True) for r in loose]
+    for one in strict:
+        one.evaluator.params |= {"exclude": "image"}
+    assert ["image" in r.params for r in rankings([*loose, *strict])] == [True, False]
 
 
 def test_without_predictions_intervals_decide():

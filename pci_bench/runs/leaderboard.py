@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from typing import Any
 
 from pci_bench.errors import UserError
+from pci_bench.reporting.candidates import Candidates
 from pci_bench.reporting.tables.fill import CHANCE
 from pci_bench.runs.paired import separable
 from pci_bench.runs.results import Result, headline, metric_of, parameters
@@ -16,7 +18,7 @@ from pci_bench.system.text import markdown as in_markdown
 
 @dataclass(frozen=True)
 class Place:
-    """One feature set's place: its rank, its group, and its result."""
+    """One feature set's place: its rank, the letters of its groups, and its result."""
 
     rank: int
     group: str
@@ -77,8 +79,8 @@ def chosen(
 def rankings(results: Sequence[Result], metric: str | None = None) -> list[Ranking]:
     """Return one ranking for every dataset, evaluator and parameters with at least two feature sets.
 
-    A group starts with its best feature set and holds those after it that cannot be separated from that one. Where several
-    result sets hold the same feature set, the newest counts.
+    Of one dataset and evaluator, the strictest comparison comes first. A group holds feature sets no two of which can be separated; a
+    feature set can be of several. Where several result sets hold the same feature set, the newest counts.
 
     Parameters
     ----------
@@ -120,11 +122,13 @@ def rankings(results: Sequence[Result], metric: str | None = None) -> list[Ranki
         raise UserError(f"There is nothing to rank by '{metric}'. The results have {', '.join(known)}.")
     if not all_rankings:
         raise UserError("There is nothing to rank: no dataset and evaluator has results of two feature sets.")
-    return all_rankings
+    strictest_first = sorted(all_rankings, key=lambda r: Candidates.of(r.places[0].result).strictness, reverse=True)
+    of = list(dict.fromkeys((r.dataset, r.evaluator) for r in all_rankings))
+    return sorted(strictest_first, key=lambda r: of.index((r.dataset, r.evaluator)))
 
 
 def letters(results: Sequence[Result], metric: str) -> dict[str, str]:
-    """Return the group of every feature set of one evaluation by its full name: those of one letter cannot be told apart.
+    """Return the letters of every feature set of one evaluation by its full name: those that share one cannot be told apart.
 
     Parameters
     ----------
@@ -140,16 +144,40 @@ def letters(results: Sequence[Result], metric: str) -> dict[str, str]:
 
 
 def _places(ranked: list[Result], metric: str, sign: int) -> list[Place]:
-    places: list[Place] = []
-    leader, group = ranked[0] if ranked else None, 0
-    comparisons = max(1, len(ranked) * (len(ranked) - 1) // 2)
-    for rank, result in enumerate(ranked, 1):
-        assert leader is not None
-        pair = (leader, result) if sign > 0 else (result, leader)
-        if result is not leader and separable(*pair, metric, comparisons=comparisons):
-            leader, group = result, group + 1
-        places.append(Place(rank, _letter(group), result))
-    return places
+    pairs = list(combinations(range(len(ranked)), 2))
+    alike = []
+    for better, worse in pairs:
+        pair = (ranked[better], ranked[worse]) if sign > 0 else (ranked[worse], ranked[better])
+        if not separable(*pair, metric, comparisons=len(pairs)):
+            alike.append((better, worse))
+    groups = compact_letters(len(ranked), alike)
+    return [Place(rank, group, r) for rank, (group, r) in enumerate(zip(groups, ranked, strict=True), 1)]
+
+
+def compact_letters(count: int, alike: Iterable[tuple[int, int]]) -> list[str]:
+    """Return the letters of each of some ranked things: two share a letter where they cannot be told apart, and else none.
+
+    A letter is a largest group without any two that can be told apart (a maximal clique); groups overlap where the data are like
+    that. The letters that are a compact display of all pairs are described by Piepho (2004), doi:10.1198/1061860043515.
+
+    Parameters
+    ----------
+    count
+        How many things there are.
+    alike
+        Pairs that cannot be told apart, by their ranks from 0 on.
+
+    Examples
+    --------
+    >>> compact_letters(4, [(0, 1), (1, 2)])
+    ['a', 'ab', 'b', 'c']
+    """
+    import networkx
+
+    graph = networkx.Graph(alike)
+    graph.add_nodes_from(range(count))
+    groups = sorted(sorted(clique) for clique in networkx.find_cliques(graph))
+    return ["".join(_letter(i) for i, group in enumerate(groups) if member in group) for member in range(count)]
 
 
 def _letter(number: int) -> str:
@@ -181,9 +209,9 @@ def rows(ranking: Ranking) -> list[dict[str, str]]:
 
 
 EXPLANATION = (
-    "Feature sets of one letter are not separable from the first of that letter: by the interval of the paired difference, whose level "
-    "is 1 − 0.05 / pairs of the ranking (Bonferroni), so that any two equally good sets of a ranking get different letters in at most "
-    "5 % of studies; where predictions are not kept, by disjoint 95 % intervals."
+    "Feature sets that share a letter cannot be told apart, those without a common one can: by the interval of the paired difference, "
+    "whose level is 1 − 0.05 / pairs of the ranking (Bonferroni), so that any two equally good sets of a ranking share no letter in at "
+    "most 5 % of studies; where predictions are not kept, by disjoint 95 % intervals."
 )
 
 

@@ -204,7 +204,7 @@ def _sentences(
     brackets = "Brackets: 95 % intervals." if any(e.interval for e in entries) else ""
     spread = " ±: SD over seeds." if any(e.sd is not None for e in entries) else ""
     best = f"{BEST} The best that needs no labels." if len(by_kind.get(Kind.features, [])) > 1 else ""
-    apart = " Of one letter: not to be told apart from the first of that letter." if several else ""
+    apart = " Sharing a letter: not to be told apart." if several else ""
     sentences.append(f"{best}{apart} {brackets}{spread}".strip())
     if not table.higher_is_better:
         sentences.append("Less is better.")
