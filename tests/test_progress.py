@@ -32,7 +32,9 @@ def test_a_stage_off_a_terminal_says_how_far_it_is_until_it_ends():
 def test_time_left_follows_from_the_rate_so_far():
     beat = Heartbeat(print, "measuring", 400)
     assert beat.sentence(45) == "  measuring: 45 s so far"
-    beat.advance(100)
+    beat.advance(1)
+    assert beat.sentence(50) == "  measuring: 1 of 400, 50 s"  # the first is slower than all others
+    beat.advance(99)
     assert beat.sentence(60) == "  measuring: 100 of 400, 60 s, about 3 min left"
     assert Heartbeat(print, "drawing", None).sentence(7200) == "  drawing: 2.0 h so far"
 

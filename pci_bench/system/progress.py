@@ -72,6 +72,8 @@ class Heartbeat:
         """Return how far the stage is after some seconds."""
         if not self._total or not self._done:
             return f"  {self._title}: {spent(elapsed)} so far"
+        if self._done == 1 and self._total > 2:  # the first of many compiles and reads what the others only use
+            return f"  {self._title}: 1 of {self._total:,}, {spent(elapsed)}"
         left = (self._total - self._done) * elapsed / self._done
         return f"  {self._title}: {self._done:,} of {self._total:,}, {spent(elapsed)}, about {duration(left)} left"
 
