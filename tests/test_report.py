@@ -203,7 +203,7 @@ def test_example_cells_of_a_confused_pair_are_cells_that_were_confused_so(folder
     seen, results = 0, read_results(folder)
     for view in page.data["datasets"][0]["classes"]:
         for features in view["features"]:
-            for run, exclude in zip(features["runs"], ("cell", "image"), strict=True):
+            for run, exclude in zip(features["runs"], ("image", "cell"), strict=True):
                 result = next(
                     r
                     for r in results

@@ -200,7 +200,10 @@ def test_a_screen_reader_hears_headings_charts_and_matrices(open_page):
     assert all(b <= a + 1 for a, b in pairwise(levels))
     bars = page.locator(".classes svg [aria-roledescription=bar]")
     assert bars.count() == 2 * len(CLASSES)
-    assert re.fullmatch(r".+, all other cells: \d+\.\d \[\d+\.\d, \d+\.\d\] %", bars.first.get_attribute("aria-label"))
+    assert re.fullmatch(
+        r".+, other images only, classes balanced: \d+\.\d \[\d+\.\d, \d+\.\d\] %",
+        bars.first.get_attribute("aria-label"),
+    )
     table = page.get_by_role("table", name=re.compile("Confusion matrix of .*true classes in rows")).first
     assert table.get_by_role("rowheader").count() == len(CLASSES)
 

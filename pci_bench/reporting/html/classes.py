@@ -31,7 +31,7 @@ def classified(results: Sequence[Result]) -> list[Result]:
 def featured(results: Sequence[Result]) -> list[Result]:
     """Return the results that a page shows first: of each evaluator, those at its headline k, the benchmark's first feature set first.
 
-    Then by their headline metric in the strictest comparison; the exclusions of a feature set stay together.
+    Then by their headline metric in the strictest comparison; the exclusions of a feature set stay together, the strictest first.
     """
     chosen = []
     first = first_features(results)
@@ -39,10 +39,12 @@ def featured(results: Sequence[Result]) -> list[Result]:
         evaluator_results = [r for r in results if r.evaluator.name == evaluator]
         if (k := headline_k(evaluator_results)) is not None:
             evaluator_results = [r for r in evaluator_results if r.evaluator.params.get("k") == k]
-        strictest = ladder_of(evaluator_results)[-1]
+        ladder = ladder_of(evaluator_results)
         best = {r.features.full_name: 0.0 for r in evaluator_results}
         best |= {
-            r.features.full_name: r.metrics.get(METRIC, 0.0) for r in evaluator_results if Candidates.of(r) == strictest
+            r.features.full_name: r.metrics.get(METRIC, 0.0)
+            for r in evaluator_results
+            if Candidates.of(r) == ladder[-1]
         }
         chosen += sorted(
             evaluator_results,
@@ -50,6 +52,7 @@ def featured(results: Sequence[Result]) -> list[Result]:
                 r.features.name != first.get(r.benchmark),
                 -best[r.features.full_name],
                 r.features.full_name,
+                -ladder.index(Candidates.of(r)),
             ),
         )
     return chosen
@@ -75,7 +78,8 @@ def examples_wanted(results: Sequence[Result]) -> list[str]:
 def class_views(results: Sequence[Result], dataset: int, shown_cells: Shown) -> list[dict[str, Any]]:
     """Return what the page draws of classes: by setting (evaluator and k), by feature set, by exclusion."""
     first = {id(r): position for position, r in enumerate(featured(classified(results)))}
-    ordered = sorted(classified(results), key=lambda r: first.get(id(r), len(first)))
+    strictest_first = sorted(classified(results), key=lambda r: Candidates.of(r).strictness, reverse=True)
+    ordered = sorted(strictest_first, key=lambda r: first.get(id(r), len(first)))
     settings: dict[str, dict[str, list[Result]]] = {}
     for result in ordered:
         settings.setdefault(setting(result), {}).setdefault(result.features.full_name, []).append(result)

@@ -227,7 +227,7 @@
     return `background:rgb(${mixed});color:${0.2126 * r + 0.7152 * g + 0.0722 * b > 0.179 ? "#000" : "#fff"}`;
   }
 
-  function matrix(run, name) {
+  function matrix(run, name, button) {
     const table = make("table", {},
       make("caption", { class: "unseen" }, `Confusion matrix of ${name}, ${run.said}: true classes in rows, predicted classes in columns, numbers of cells`),
       make("thead", {}, make("tr", {}, make("td", {}, "true \\ predicted"), ...run.labels.map((l) => make("th", { scope: "col", title: l }, make("span", {}, l))))),
@@ -238,7 +238,7 @@
           title: `${run.labels[t]} predicted as ${run.labels[p]}: ${count} cells, ${percent((100 * count) / total)} %`,
         }, count ? String(count) : "")));
       })));
-    return make("div", { class: "matrix" }, make("h5", {}, run.title), make("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": `Confusion matrix, ${run.said}` }, table));
+    return make("div", { class: "matrix" }, make("h5", {}, run.title), make("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": `Confusion matrix, ${run.said}` }, table), make("p", {}, button));
   }
 
   function pairs(run) {
@@ -281,8 +281,8 @@
           save(`recall-${name}`, `recall of every class, ${name}`, () => [["class", "compared with", "recall (%)", "low", "high"], ...results.flatMap((r) => r.class.map((label, c) => [label, r.neighbours, r.value[c], r.low[c], r.high[c]]))])),
         numbers("The bars as a table", "Recall of every class", ["class", "cells", ...results.map((r) => `recall (%), ${r.neighbours}`)],
           results[0].class.map((label, c) => [label, String(runs[0].counts[c].reduce((a, b) => a + b, 0)), ...results.map((r) => r.text[c] ?? "–")])),
-        make("h4", {}, `Confusion matrix of ${name}`), make("p", { class: "caption" }, "A row holds the cells of a true class, by the class they are taken for; the shade is the share of the row, and what is right lies on the diagonal. ", ...runs.map((r) => save(...about(r)))),
-        make("div", { class: "matrices" }, ...runs.map((r) => matrix(r, name))),
+        make("h4", {}, `Confusion matrix of ${name}`), make("p", { class: "caption" }, "A row holds the cells of a true class, by the class they are taken for; the shade is the share of the row, and what is right lies on the diagonal."),
+        make("div", { class: "matrices" }, ...runs.map((r) => matrix(r, name, save(...about(r))))),
         make("h4", {}, `Most confused pairs of ${name}`), ...runs.map(pairs));
     }
     fill();

@@ -451,7 +451,7 @@ def _of_candidates(candidates: Candidates) -> str:
     if candidates.balanced:
         return (
             f"{sentence} Every other class is without one {column} as well, averaged over which, so that no class is favoured. The "
-            "difference to the first column is what those cells contributed, by what they share beyond their class and by their number."
+            f"difference to the column of all other cells is what its own {column} contributed, by what its cells share beyond their class and by their number."
         )
     return f"{sentence} It then meets fewer cells of its own class, which lowers even features that know nothing."
 
