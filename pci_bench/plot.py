@@ -45,6 +45,10 @@ WIDE = 7.2  # inches
 UMAP = "X_umap"  # where scanpy keeps an embedding
 
 
+def __dir__() -> list[str]:
+    return __all__
+
+
 def accuracy(
     results: Iterable[Result], *, metric: str | None = None, k: int | None = None, ax: Axes | None = None
 ) -> Axes:

@@ -152,4 +152,5 @@ def test_names_for_type_checkers_are_those_of_the_lazy_imports():
 
 def test_completion_offers_public_names_only():
     assert dir(pci_bench) == sorted([*pci_bench.__all__, "__version__"])
+    assert dir(pci_bench.plot) == sorted(pci_bench.plot.__all__)
     assert not [name for name in pci_bench.__all__ if name.startswith("_") or not hasattr(pci_bench, name)]

@@ -28,7 +28,7 @@ class RankedRow:
 
 @dataclass(frozen=True)
 class Ranking:
-    """One evaluator's headline metric on one dataset: a row for each feature set, best first in the last column."""
+    """One evaluator's headline metric on one dataset: a row for each feature set, the best of the first and strictest column on top."""
 
     title: str
     columns: tuple[str, ...]
@@ -65,7 +65,7 @@ class Ranking:
 def rankings(results: Sequence[Result]) -> list[Ranking]:
     """Return a ranking for each dataset, evaluator and set of its parameters, at the evaluator's headline number of neighbours.
 
-    Its columns are what cells are compared with; unbalanced classes are left out where balanced ones were evaluated.
+    Its columns are what cells are compared with, the strictest first; unbalanced classes are left out where balanced ones were evaluated.
     """
     by_evaluator: dict[tuple[str, str], list[Result]] = {}
     for result in balanced_where_known(results):
@@ -88,7 +88,7 @@ def other_settings(result: Result) -> dict[str, Any]:
 
 def _ranking(results: Sequence[Result]) -> Ranking:
     first = results[0]
-    metric, columns = headline(first), ladder_of(results)
+    metric, columns = headline(first), ladder_of(results)[::-1]
     form = metric_of(first, metric)
     found: dict[str, dict[Candidates, Result]] = {}
     for result in results:
@@ -97,7 +97,7 @@ def _ranking(results: Sequence[Result]) -> Ranking:
     sign = -1 if form.higher_is_better else 1
 
     def rank(name: str) -> float:
-        strictest = found[name].get(columns[-1])
+        strictest = found[name].get(columns[0])
         return math.inf if strictest is None else sign * strictest.metrics[metric]
 
     rows = tuple(
