@@ -176,3 +176,5 @@ def test_curves_are_drawn_with_their_bands_best_first():
     assert stem == "label-efficiency-planted-other-images"
     best = results[1].table("curve")
     assert figure.axes[0].lines[0].get_ydata().tolist() == pytest.approx(100 * best["balanced_accuracy"])
+    places = [line.get_xdata()[0] for line in figure.axes[0].lines[:2]]
+    assert places[0] < 1 < places[1]  # side by side, so that no interval hides another

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from pci_bench.reporting.candidates import Candidates
 from pci_bench.reporting.figures.base import described, register_figures, stacked
 from pci_bench.reporting.palette import COLOURS, GREY, LINE_SHAPES, line_looks
@@ -18,11 +20,12 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+BESIDE = 0.03  # how far apart two feature sets are drawn, in natural logarithms of the number of labels
 WORDS = {"logistic": "linear probe", "knn": "nearest neighbours"}
 READING = (
     "Bands: draws of the labelled cells (2.5th to 97.5th percentile); lines: 95 % intervals over draws and groups of cells. Dotted line: "
     "chance. Numbers in the legend: areas, mean "
-    "accuracy over the logarithm of the number of labels, in the first panel."
+    "accuracy over the logarithm of the number of labels, in the first panel. Curves are drawn side by side, so that their intervals can be told apart."
 )
 
 
@@ -54,12 +57,14 @@ def draw_curves(axes: Axes, results: Sequence[Result]) -> None:
     """Draw the curves of one classifier, the best area first in the legend; what does not compete is broken."""
     ranked = sorted(results, key=lambda r: -r.metrics["area"])
     looks = line_looks([r.features.full_name for r in ranked])
-    for result in ranked:
+    shifts = np.exp(BESIDE * (np.arange(len(ranked)) - (len(ranked) - 1) / 2))
+    for result, shift in zip(ranked, shifts, strict=True):
         name, curve = result.features.full_name, result.table("curve")
+        labels = shift * curve["labels"]
         look, mark = looks[name], mark_of(name)
         colour = GREY if look.colour is None else COLOURS[look.colour]
         axes.plot(
-            curve["labels"],
+            labels,
             100 * curve["balanced_accuracy"],
             "--" if mark else "-",
             marker=LINE_SHAPES[look.shape].matplotlib,
@@ -69,9 +74,9 @@ def draw_curves(axes: Axes, results: Sequence[Result]) -> None:
             label=plot_text(f"{shortened(name)}{f' ({mark})' if mark else ''}: {100 * result.metrics['area']:.1f}"),
         )
         axes.fill_between(
-            curve["labels"], 100 * curve["draws_low"], 100 * curve["draws_high"], color=colour, alpha=0.15, linewidth=0
+            labels, 100 * curve["draws_low"], 100 * curve["draws_high"], color=colour, alpha=0.15, linewidth=0
         )
-        axes.vlines(curve["labels"], 100 * curve["low"], 100 * curve["high"], color=colour, linewidth=0.7)
+        axes.vlines(labels, 100 * curve["low"], 100 * curve["high"], color=colour, linewidth=0.7)
     counts = list(ranked[0].table("curve")["labels"])
     axes.axhline(100 / max(1, int(ranked[0].details["n_classes"])), color=INK, linewidth=0.8, linestyle=":")
     axes.set_xscale("log")

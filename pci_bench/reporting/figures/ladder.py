@@ -154,7 +154,14 @@ def _name_lines(axes: Axes, names: Sequence[str], ends: Sequence[float], right: 
             style="italic" if mark_of(name) else "normal",
             color=INK,
             annotation_clip=False,
-            arrowprops={"arrowstyle": "-", "color": FAINT, "linewidth": 0.8, "shrinkA": 1, "shrinkB": 3},
+            arrowprops={
+                "arrowstyle": "-",
+                "color": FAINT,
+                "linewidth": 0.8,
+                "relpos": (0, 0.5),  # from the name's beginning, so that it crosses no other name
+                "shrinkA": 1,
+                "shrinkB": 3,
+            },
         )
 
 
