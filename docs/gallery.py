@@ -26,7 +26,9 @@ SCREENS = {
     "report-phone": (390, 800, ""),
 }
 
-# What each benchmark runs on beyond its defaults, and its figures by the name of the picture.
+NINE = "pci-conv4,paired-contrastive-embedding,autoencoder-conv3,efficientnet-lite0-block5,classic-haralick,designed,deeploc-fc2,intensity,noise"
+
+# What each benchmark runs on beyond its defaults, parameters as `exclude=cell`, and its figures by the name of the picture.
 PICTURES: dict[str, tuple[dict[str, str], dict[str, str]]] = {
     "organelles-knn": ({}, {"organelles-accuracy": "accuracy-rxrx1-organelles-subset=crowded=no"}),
     "organelles-umap": ({}, {"organelles-umap": "umap-rxrx1-organelles"}),
@@ -39,6 +41,38 @@ PICTURES: dict[str, tuple[dict[str, str], dict[str, str]]] = {
             "yeast-sim-confusion": "confusion-yeast-sim",
         },
     ),
+    "ladder": (
+        {"dataset": "rxrx1-organelles", "features": NINE},
+        {"ladder-rxrx1-organelles": "ladder-rxrx1-organelles"},
+    ),
+    "calibration": (
+        {
+            "dataset": "rxrx1-organelles",
+            "features": "pci-conv4,paired-contrastive-embedding,efficientnet-lite0-block5,classic-haralick,deeploc-fc2,intensity,noise",
+            "set": "exclude=cell,exclude=plate,exclude=cell_line",
+        },
+        {"organelles-calibration": "calibration-rxrx1-organelles-knn"},
+    ),
+    "label-efficiency": (
+        {"dataset": "rxrx1-organelles", "features": NINE},
+        {"organelles-labels": "label-efficiency-rxrx1-organelles-other-cell_lines-crowded=no"},
+    ),
+    "robustness": (
+        {
+            "dataset": "rxrx1-organelles",
+            "features": "pci-conv4,paired-contrastive-embedding,autoencoder-conv3,classic-haralick,deeploc-fc2,intensity",
+        },
+        {"organelles-robustness": "robustness-rxrx1-organelles"},
+    ),
+    "confounders": (
+        {
+            "dataset": "rxrx1-organelles",
+            "features": "pci-conv4,paired-contrastive-embedding,autoencoder-conv3,efficientnet-lite0-block5,classic-haralick,deeploc-fc2,"
+            "marker-only,intensity,context,noise",
+        },
+        {"organelles-backgrounds": "backgrounds-rxrx1-organelles-other-cell_lines"},
+    ),
+    "postprocessing": ({"dataset": "rxrx1-organelles", "features": NINE}, {"organelles-ranks": "rank-changes-2"}),
     "yeast-umap": ({"dataset": "yeast-sim"}, {"yeast-sim-umap": "umap-yeast-sim"}),
     "yeast-screens": ({}, {"yeast-screens": "protein-umap-yeast-sim-yeast-sim-train"}),
     "human-distances": (
@@ -67,18 +101,30 @@ PICTURES: dict[str, tuple[dict[str, str], dict[str, str]]] = {
     "inpainting": ({"dataset": "human-sim"}, {"human-sim-inpainting": "inpainting-human-sim-human-sim"}),
 }
 
+CHART_WIDEST = 1100
+CHARTS = ("ladder", "calibration", "label-efficiency", "robustness", "confounders", "postprocessing")
 
-def shrunk(source: Path, target: Path) -> int:
+
+def shrunk(source: Path, target: Path, *, chart: bool = False) -> int:
     """Write a picture with at most `WIDEST` pixels across and `MOST_BYTES`, and return its bytes."""
     with Image.open(source) as opened:
         picture = opened.convert("RGB")
-    width = min(WIDEST, picture.width)
+    width = min(CHART_WIDEST if chart else WIDEST, picture.width)
     while True:
         scaled = picture.resize((width, round(picture.height * width / picture.width)), Image.Resampling.LANCZOS)
-        scaled.quantize(256, dither=Image.Dither.NONE).save(target, optimize=True)
+        (_even_colours if chart else _colours)(scaled).save(target, optimize=True)
         if (size := target.stat().st_size) <= MOST_BYTES:
             return size
         width = round(0.9 * width)
+
+
+def _colours(picture: Image.Image) -> Image.Image:
+    return picture.quantize(256, dither=Image.Dither.NONE)
+
+
+def _even_colours(picture: Image.Image) -> Image.Image:
+    """Return a picture in colours of an even grid, so that thin lines keep theirs beside wide bands."""
+    return picture.quantize(256, method=Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)
 
 
 def photographed() -> None:
@@ -186,14 +232,19 @@ def main(asked: list[str]) -> None:
             others[benchmark]()
             continue
         options, pictures = PICTURES[benchmark]
-        arguments = {name: value.split(",") for name, value in options.items()}
+        arguments = {name: value.split(",") for name, value in options.items() if name != "set"}
+        parameters: dict[str, list[str]] = {}
+        for text in filter(None, options.get("set", "").split(",")):
+            name, _, value = text.partition("=")
+            parameters.setdefault(name, []).append(value)
         with tempfile.TemporaryDirectory() as folder:
-            output = pci_bench.run(benchmark, out=folder, **arguments)
+            output = pci_bench.run(benchmark, out=folder, parameters=parameters, **arguments)
             drawn = {file.stem: file for file in output.figures if file.suffix == ".png"}
             for name, stem in pictures.items():
                 if stem not in drawn:
                     sys.exit(f"{benchmark} drew no figure {stem}; it drew {', '.join(drawn)}.")
-                print(f"{name}.png: {shrunk(drawn[stem], IMAGES / f'{name}.png') / 1000:.0f} KB", flush=True)
+                size = shrunk(drawn[stem], IMAGES / f"{name}.png", chart=benchmark in CHARTS)
+                print(f"{name}.png: {size / 1000:.0f} KB", flush=True)
 
 
 if __name__ == "__main__":
