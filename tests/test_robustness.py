@@ -128,6 +128,16 @@ def test_mean_brightness_is_untouched_by_rotation_and_falls_with_the_light(brigh
     assert (rotation[["difference", "difference_low", "difference_high"]] == 0).all(axis=None)
 
 
+def test_features_that_know_nothing_are_at_chance_however_cells_are_changed(brightness):
+    cells = spots()
+    cells.obs["label"] = np.random.default_rng(0).permutation(cells.obs["label"].to_numpy())
+    (result,) = evaluated(cells, brightness, k=5, changes="blur+illumination+shift", steps=2)
+    for name in ("unchanged", "mean_area", "area_blur", "area_illumination", "area_shift"):
+        low, high = result.intervals[name]
+        assert low <= 1 / CLASSES <= high
+    assert result.intervals["lost"][0] <= 0 <= result.intervals["lost"][1]
+
+
 def test_two_feature_sets_are_compared_by_the_same_cells_areas(brightness):
     cells = spots()
     ((bright,), (texture,)) = (

@@ -41,6 +41,16 @@ def test_features_that_no_turn_changes_have_ratios_of_exactly_0():
     assert metrics == {"farther": 0, "median": 0, "percentile_95": 0}
 
 
+def test_a_planted_gradient_is_found_by_its_size_and_only_by_turns_that_turn_it():
+    crops = np.full((6, 2, 16, 16), 0.5, np.float32)
+    crops[:, 0, :8] += 0.0625 * np.arange(1, 7, dtype=np.float32)[:, None, None]  # brighter above, by equal steps
+    cells = make_cells(crops=crops, image=[f"i{i}" for i in range(6)])
+    medians = measured("slope", cells).details["median_by_symmetry"]
+    assert medians["flipped"] == 0
+    assert medians["rotated 90°"] == pytest.approx(3.5, rel=1e-4)  # of 1 to 6 steps, where the nearest cell is one away
+    assert medians["rotated 180°"] == pytest.approx(7, rel=1e-4)
+
+
 def test_ratios_are_those_of_a_loop_over_turned_arrays():
     from scipy.stats import zscore
 

@@ -65,6 +65,17 @@ def test_the_map_peaks_at_the_spot_that_makes_the_class():
     assert result.metrics["centre"] < 0.5
 
 
+def test_what_features_do_not_see_has_no_part_in_the_map(own_registries):
+    @pci_bench.register_features("top", version="1", rescale="raw", names=lambda channels: [c.name for c in channels])
+    def top(crops):
+        """Return the mean of the upper quarter, where the spot is not."""
+        return crops[:, :, :8].mean(axis=(2, 3))
+
+    for plane in occlusion_maps(maps_of(spotted(), "top")).values():
+        assert np.abs(plane[:8]).max() == pytest.approx(1)
+        assert (plane[16:] == 0).all()
+
+
 def test_margins_are_those_of_a_loop_over_cells_of_other_groups():
     rng = np.random.default_rng(1)
     reference, labels = rng.normal(size=(30, 4)), rng.integers(0, 3, 30)
