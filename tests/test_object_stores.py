@@ -34,13 +34,11 @@ def s3(tmp_path_factory) -> Iterator[S3]:
     server.stop()
 
 
-@pytest.fixture(scope="module")
-def local(s3, tmp_path_factory) -> Path:
-    """A store of cells with labels and masks, in a folder."""
+def write_store(folder: Path) -> Path:
+    """Write a store of cells with labels and masks."""
     from pci_bench.data.store import StoreWriter
     from pci_bench.system.progress import Progress
 
-    folder = tmp_path_factory.mktemp("stores") / "screen"
     folder.mkdir()
     rng = np.random.default_rng(0)
     table = pd.DataFrame({"cell": [f"c{i}" for i in range(CELLS)], "image": [f"{i // 10}" for i in range(CELLS)]})
@@ -51,6 +49,12 @@ def local(s3, tmp_path_factory) -> Path:
     writer.add(rng.integers(0, 65536, (CELLS, 2, 12, 12), np.uint16), rng.integers(0, 3, (CELLS, 12, 12)))
     writer.finish()
     return folder
+
+
+@pytest.fixture(scope="module")
+def local(s3, tmp_path_factory) -> Path:
+    """A store in a folder."""
+    return write_store(tmp_path_factory.mktemp("stores") / "screen")
 
 
 @pytest.fixture(scope="module")
@@ -76,6 +80,16 @@ def test_only_the_chunks_that_are_asked_for_are_read(s3, url):
     cells.stored(slice(10, 20))
     chunks = [re.search(r"GET \S+/crops\.zarr/c/(\d+)/", line) for line in s3.requests()[before:]]
     assert [chunk[1] for chunk in chunks if chunk] == ["0"]
+
+
+def test_of_a_shard_only_the_chunks_that_are_asked_for_are_read(s3, local, monkeypatch, tmp_path):
+    monkeypatch.setattr("pci_bench.data.store.MIN_SHARDED_CELLS", 1)
+    url = s3.put(write_store(tmp_path / "sharded"), "screens", "sharded")
+    cells, before = pci_bench.load_dataset(url), len(s3.requests())
+    part = cells.stored(slice(300, 310))
+    answers = [re.search(r'GET \S+/crops\.zarr/c/0/\S+ HTTP/1\.1\S*" (\d+)', line) for line in s3.requests()[before:]]
+    assert {answer[1] for answer in answers if answer} == {"206"}  # a part of the object
+    assert part.tobytes() == pci_bench.load_dataset(f"store:{local}").stored(slice(300, 310)).tobytes()
 
 
 def test_results_on_a_bucket_are_those_on_the_folder(url, local):
