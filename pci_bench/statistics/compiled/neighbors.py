@@ -24,7 +24,7 @@ from pci_bench.system.compilation import compiled
 BLOCK = 1024
 EXTRA_CANDIDATES = 14  # nominated beyond k, so that near-ties at the border are certified in the first pass
 UNIT = 2.0**-24  # float32's unit roundoff
-SECONDS_PER_PRODUCT = 2.5e-11  # of a core, for a value of a row times one of another
+SECONDS_PER_PRODUCT = 4e-11  # of a core, for a value of a row times one of another
 
 
 def nearest(
