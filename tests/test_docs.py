@@ -56,6 +56,7 @@ READERS_DATASET = "my-screen"  # which prepare.md makes of fields of view
 NOT_RUN = {
     "extract pci-conv4 --dataset yeast-sim --out features.h5ad --scheduler": "the cluster is the reader's; tests/test_cluster.py starts one",
     "extract pci-conv4 --dataset yeast-sim --out features.h5ad --device cuda": "it needs a GPU; tests/test_extraction.py gives another batch",
+    "run knn --dataset s3://my-bucket/": "the bucket is the reader's; tests/test_object_stores.py has one",
     "study rxrx1-organelles": "its images are fetched; tests/test_study.py runs studies of others",
     "data layout my.zarr": "it needs a SpatialData store: tests/test_spatial_data.py writes some",
     "data prepare spatial.toml": "it is the layout of that store",
