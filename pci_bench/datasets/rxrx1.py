@@ -106,7 +106,7 @@ class Organelles(Dataset):
 
     def _remote(self, name: str) -> RemoteFile:
         """Return one of the files."""
-        path, sha256, size = self.wanted()[name]
+        path, sha256, size = pinned_files()[name]
         return RemoteFile(
             f"rxrx1/{name}",
             (declared()["url"] + path,),

@@ -143,15 +143,25 @@ def _in_a_process(name: str, way: str, size: int) -> dict[str, float]:
 
 
 def _started(repeats: int, advance: Callable[[int], None]) -> Iterator[Row]:
-    """Yield the rows of how long commands take to start, beside what importing a common library takes."""
+    """Yield the rows of how long commands take to start, beside what importing a common library takes.
+
+    Each has been started once before, which leaves compiled bytecode, as an installation does.
+    """
     commands = {**STARTS, START_BESIDE[0]: START_BESIDE[1]}
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+
+    def start(arguments: list[str]) -> float:
+        before = sum(os.times()[2:4])
+        subprocess.run([sys.executable, *arguments], stdout=subprocess.DEVNULL, env=environment, check=True)
+        return sum(os.times()[2:4]) - before
+
+    for arguments in commands.values():
+        start(arguments)
     seconds: dict[str, list[float]] = {name: [] for name in commands}
     for _ in range(repeats):
         for _ in range(INNER_REPEATS):
             for name, arguments in commands.items():
-                before = sum(os.times()[2:4])
-                subprocess.run([sys.executable, *arguments], stdout=subprocess.DEVNULL, check=True)
-                seconds[name].append(sum(os.times()[2:4]) - before)
+                seconds[name].append(start(arguments))
         advance(len(commands))
     middle = {name: statistics.median(of_name) for name, of_name in seconds.items()}
     for name, of_name in seconds.items():
