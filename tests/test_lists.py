@@ -171,3 +171,17 @@ def test_colour_is_for_terminals_and_only_where_it_is_wanted(said, tmp_path, mon
     assert not coloured.search(on_a_terminal((*command, "--no-color"), tmp_path))
     assert not coloured.search(on_a_terminal(command, tmp_path, NO_COLOR="1"))
     assert "\x1b" not in said(*command)
+
+
+def test_commands_are_listed_under_headings_and_none_outside_of_them(capsys, monkeypatch):
+    ended = call(capsys, monkeypatch, "--help")
+    assert ended.code == 0
+    headings = re.findall(r"─ ([^─]+) ─", ended.out)
+    assert headings == [
+        "Options",
+        "Begin here",
+        "Parts of a run",
+        "Look at results",
+        "Keep what works",
+        "Data, weights, machine",
+    ]

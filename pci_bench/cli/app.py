@@ -16,6 +16,13 @@ from pci_bench.api.plugins import load_plugin
 from pci_bench.system.arguments import MAX_SEED
 from pci_bench.system.files import user_path
 
+# Headings of the commands' list, in the order of their first commands.
+BEGIN = "Begin here"
+RESULTS = "Look at results"
+PARTS = "Parts of a run"
+GATES = "Keep what works"
+OTHER = "Data, weights, machine"
+
 CommandFunction = TypeVar("CommandFunction", bound=Callable[..., Any])
 
 
@@ -56,10 +63,10 @@ app = Commands(
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Benchmarks and reproductions for single-cell microscopy features.",
 )
-data_app = Commands(no_args_is_help=True, help="Datasets: list, get, verify.")
+data_app = Commands(no_args_is_help=True, help="Datasets: list, get and remove them, or make one of raw images.")
 weights_app = Commands(no_args_is_help=True, help="Weights of trained networks: list, get, import.")
-app.add_typer(data_app, name="data")
-app.add_typer(weights_app, name="weights")
+app.add_typer(data_app, name="data", rich_help_panel=OTHER)
+app.add_typer(weights_app, name="weights", rich_help_panel=OTHER)
 
 
 PluginOption = Annotated[

@@ -6,11 +6,11 @@ from typing import Annotated
 
 import typer
 
-from pci_bench.cli.app import PluginOption, app, load_plugins
+from pci_bench.cli.app import GATES, PluginOption, app, load_plugins
 from pci_bench.cli.terminal import out, say
 
 
-@app.command("test")
+@app.command("test", rich_help_panel=GATES)
 def check(
     name: Annotated[
         str,

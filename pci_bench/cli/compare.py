@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from pci_bench.cli.app import PluginOption, SeedOption, WorkersOption, app, load_plugins
+from pci_bench.cli.app import GATES, RESULTS, PluginOption, SeedOption, WorkersOption, app, load_plugins
 from pci_bench.cli.terminal import err, out, say
 from pci_bench.errors import UserError
 from pci_bench.system.files import user_path
@@ -18,7 +18,7 @@ FORMATS = ("terminal", "md", "json")
 MAX_LISTED = 20  # missing and new results in a terminal
 
 
-@app.command()
+@app.command(rich_help_panel=GATES)
 def compare(
     old: Annotated[
         str, typer.Argument(help="A folder of results, a result file, or expected[:DATASET] (packaged numbers).")
@@ -47,7 +47,7 @@ def compare(
         raise typer.Exit(1)
 
 
-@app.command()
+@app.command(rich_help_panel=RESULTS)
 def compare_features(
     first: Annotated[str, typer.Argument(help="A feature set: pci-conv4, or with its weights pci-conv4@rxrx1.")],
     second: Annotated[str, typer.Argument(help="The feature set that it is compared with.")],
@@ -73,7 +73,7 @@ def compare_features(
     say(rendering.EXPLANATION)
 
 
-@app.command()
+@app.command(rich_help_panel=GATES)
 def gate(
     accept: Annotated[
         Path | None,

@@ -7,13 +7,13 @@ from typing import Annotated
 
 import typer
 
-from pci_bench.cli.app import PluginOption, app, load_plugins
+from pci_bench.cli.app import RESULTS, PluginOption, app, load_plugins
 from pci_bench.cli.terminal import err, out, say
 from pci_bench.errors import UserError
 from pci_bench.system.progress import ConsoleProgress
 
 
-@app.command()
+@app.command(rich_help_panel=RESULTS)
 def explain(
     folder: Annotated[Path, typer.Argument(help="An output folder of `pci-bench run`.")],
     a: Annotated[str, typer.Argument(help="A feature set of it, A.")],

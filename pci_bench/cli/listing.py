@@ -9,11 +9,10 @@ from typing import Annotated, Any
 
 import typer
 
-from pci_bench.cli.app import PluginOption, app, load_plugins
+from pci_bench.cli.app import BEGIN, PluginOption, app, load_plugins
 from pci_bench.cli.columns import people
 from pci_bench.cli.terminal import out, say, show, show_list
 from pci_bench.cli.weights import names_of_weights, print_weights
-from pci_bench.system.files import json_text
 
 
 class Kind(StrEnum):
@@ -38,7 +37,7 @@ class Kind(StrEnum):
 FIRST = (Kind.datasets, Kind.features, Kind.benchmarks, Kind.evaluators)  # what `list` shows of itself
 
 
-@app.command("list")
+@app.command("list", rich_help_panel=BEGIN)
 def list_(
     kind: Annotated[Kind | None, typer.Argument(help="What to list; by default what a run is made of.")] = None,
     unfold: Annotated[bool, typer.Option("--all", help="Every kind, and every member of families.")] = False,
@@ -204,7 +203,7 @@ _REGISTERED: Mapping[Kind, Callable[[], Iterable[tuple[str, str]]]] = {
 }
 
 
-@app.command()
+@app.command(rich_help_panel=BEGIN)
 def describe(
     name: Annotated[str, typer.Argument(help="Any name; evaluator:NAME where two kinds share one.")],
     plugin: PluginOption = None,
@@ -215,11 +214,3 @@ def describe(
 
     for title, rows in described(name):
         show(rows, title)
-
-
-@app.command()
-def schema() -> None:
-    """Print the JSON schema of a result, as `--json` lists them and as each result file holds one."""
-    from pci_bench.runs.results import Result
-
-    typer.echo(json_text(Result.model_json_schema(by_alias=True)), nl=False)

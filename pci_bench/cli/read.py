@@ -1,4 +1,4 @@
-"""`table`, `report`, `leaderboard`: what is read from results."""
+"""`table`, `report`, `leaderboard`, `schema`: what is read from results, and how they are written."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from pci_bench.cli.app import PluginOption, app, load_plugins
+from pci_bench.cli.app import RESULTS, PluginOption, app, load_plugins
 from pci_bench.cli.terminal import err, out, say
 from pci_bench.errors import UserError
 from pci_bench.system.arguments import split_list, whole_numbers
@@ -24,7 +24,7 @@ class TableFormat(StrEnum):
     tex = "tex"
 
 
-@app.command()
+@app.command(rich_help_panel=RESULTS)
 def table(
     name: Annotated[str, typer.Argument(help="A table; `pci-bench list tables` shows all.")],
     format_: Annotated[TableFormat, typer.Option("--format", help="How to write it.")] = TableFormat.md,
@@ -58,7 +58,7 @@ def table(
         typer.echo(made.text(format_.value))
 
 
-@app.command()
+@app.command(rich_help_panel=RESULTS)
 def report(
     folders: Annotated[
         list[Path],
@@ -83,7 +83,7 @@ def report(
     say(f"Report, {file.stat().st_size / 1e6:.1f} MB: {file}")
 
 
-@app.command()
+@app.command(rich_help_panel=RESULTS)
 def leaderboard(
     folders: Annotated[list[Path], typer.Argument(help="Folders of results.")],
     form: Annotated[str, typer.Option("--format", help="terminal, md or csv.")] = "terminal",
@@ -138,3 +138,11 @@ def leaderboard(
         out.print(table, markup=False)
         out.print()
     say(boards.EXPLANATION)
+
+
+@app.command(rich_help_panel=RESULTS)
+def schema() -> None:
+    """Print the JSON schema of a result, as `--json` lists them and as each result file holds one."""
+    from pci_bench.runs.results import Result
+
+    typer.echo(json_text(Result.model_json_schema(by_alias=True)), nl=False)

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 import typer
 
-from pci_bench.cli.app import DeviceOption, PluginOption, WorkersOption, app, load_plugins
+from pci_bench.cli.app import BEGIN, DeviceOption, PluginOption, WorkersOption, app, load_plugins
 from pci_bench.cli.terminal import err, out, say, show
 from pci_bench.errors import UserError
 from pci_bench.system.arguments import split_list
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 ASK_ABOVE = 1_000_000_000  # bytes
 
 
-@app.command()
+@app.command(rich_help_panel=BEGIN)
 def reproduce(
     name: Annotated[
         str | None, typer.Argument(help="A table or figure, or all; without it, they are listed.", show_default=False)

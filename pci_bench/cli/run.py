@@ -10,6 +10,8 @@ import typer
 
 from pci_bench.api.segmenter import DEFAULT_SEGMENTER
 from pci_bench.cli.app import (
+    BEGIN,
+    PARTS,
     BatchOption,
     DeviceOption,
     PluginOption,
@@ -51,7 +53,7 @@ PostprocessOption = Annotated[
 ]
 
 
-@app.command()
+@app.command(rich_help_panel=BEGIN)
 def run(
     context: typer.Context,
     benchmark: Annotated[
@@ -242,7 +244,7 @@ def _end_with_failures(output: RunOutput, folder: Path) -> None:
         ) from output.failed[0]
 
 
-@app.command()
+@app.command(rich_help_panel=PARTS)
 def extract(
     features: Annotated[str, typer.Argument(help="One feature set.")],
     dataset: Annotated[str, typer.Option(help="The dataset.")],
@@ -305,7 +307,7 @@ def extract(
     say(f"{adata.n_obs:,} cells × {adata.n_vars} features: {out_file}")
 
 
-@app.command()
+@app.command(rich_help_panel=PARTS)
 def join(
     files: Annotated[list[Path], typer.Argument(help="The files of all shards, in any order.")],
     out_file: Annotated[Path, typer.Option("--out", help="F.h5ad, F.parquet, F.csv or F.npz.")],
@@ -322,7 +324,7 @@ def join(
     say(f"{adata.n_obs:,} cells × {adata.n_vars} features of {len(files)} shards: {out_file}")
 
 
-@app.command()
+@app.command(rich_help_panel=PARTS)
 def evaluate(
     file: Annotated[Path, typer.Argument(help="Features with labels: F.h5ad, F.parquet, F.csv or F.npz.")],
     with_: Annotated[str, typer.Option("--with", help="Evaluators, separated by commas.")],

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from pci_bench.cli.app import app
+from pci_bench.cli.app import OTHER, app
 from pci_bench.cli.terminal import err
 from pci_bench.system.progress import ConsoleProgress
 
@@ -20,7 +20,7 @@ class SpeedFormat(StrEnum):
     json = "json"
 
 
-@app.command()
+@app.command(rich_help_panel=OTHER)
 def speed(
     quick: Annotated[
         bool, typer.Option("--quick", help="Less work, and each way measured in one process only.")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pci_bench.cli.app import DeviceOption, PluginOption, SeedOption, WorkersOption, app, load_plugins
+from pci_bench.cli.app import BEGIN, DeviceOption, PluginOption, SeedOption, WorkersOption, app, load_plugins
 from pci_bench.cli.terminal import err, out, say, show
 from pci_bench.system.arguments import split_names
 from pci_bench.system.progress import ConsoleProgress
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from pci_bench.study.study import Plan
 
 
-@app.command()
+@app.command(rich_help_panel=BEGIN)
 def study(
     dataset: Annotated[str, typer.Argument(help="The dataset.")],
     quick: Annotated[

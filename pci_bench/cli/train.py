@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand, TyperOption
 
-from pci_bench.cli.app import DeviceOption, PluginOption, app, load_plugins
+from pci_bench.cli.app import PARTS, DeviceOption, PluginOption, app, load_plugins
 from pci_bench.cli.terminal import err, out, say
 from pci_bench.errors import UserError
 from pci_bench.system.arguments import MAX_SEED, check_limit, whole_numbers
@@ -47,7 +47,7 @@ class _WithRecipes(TyperCommand):
         super().format_help(ctx, formatter)
 
 
-@app.command(cls=_WithRecipes)
+@app.command(cls=_WithRecipes, rich_help_panel=PARTS)
 def train(
     model: Annotated[str, typer.Argument(help="A model; `pci-bench list models` shows all.")],
     dataset: Annotated[str, typer.Option(help="What to train on; only supervised models read its labels.")],
