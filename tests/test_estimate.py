@@ -8,7 +8,8 @@ import numpy as np
 import painted
 import pytest
 
-from pci_bench import Extractor, ExtractorMeta, load_dataset, register_extractor, run
+from pci_bench import Extractor, ExtractorMeta, UserError, load_dataset, register_extractor, run
+from pci_bench.api import loading
 from pci_bench.features import estimate
 from pci_bench.features.availability import resolve_weights
 from pci_bench.features.estimate import Work, extraction, rates, sentence, training
@@ -185,3 +186,16 @@ def test_features_that_nobody_measured_are_said_to_be_unknown(painted_cells):
     register_extractor("unmeasured")(Named)
     (work,) = extraction(jobs(painted_cells, "unmeasured"), painted_cells)
     assert work == Work("extraction of unmeasured", None, network=False)
+
+
+def test_which_cells_a_run_takes_is_said_before_they_are_drawn(monkeypatch, tmp_path):
+    def load(*_, **__):
+        raise UserError("not drawn yet")
+
+    monkeypatch.delenv("PCI_BENCH_DATA", raising=False)
+    monkeypatch.setenv("PCI_BENCH_CACHE", str(tmp_path))
+    monkeypatch.setattr(loading, "load", load)
+    heard = Heard()
+    with pytest.raises(UserError, match="not drawn yet"):
+        run("yeast-knn", progress=heard)
+    assert heard.lines == ["yeast-sim, 2,563 cells that pci-bench draws; the paper's: pci-bench data get chong2015"]

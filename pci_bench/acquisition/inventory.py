@@ -63,7 +63,12 @@ def inventory_of(dataset: Dataset) -> Inventory:
 
 def declared_counts(meta: DatasetMeta) -> Mapping[str, int]:
     """Return how many cells and classes a dataset has by ``counts.toml``, or else by the paper; {} where neither says it."""
-    return _counts().get(meta.name, meta.paper)
+    return pinned_counts(meta.name) or meta.paper
+
+
+def pinned_counts(name: str) -> Mapping[str, int]:
+    """Return how many cells and classes a dataset has that is drawn, or whose files are known by their checksums; {} of others."""
+    return _counts().get(name, {})
 
 
 @cache

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pci_bench import __version__
+from pci_bench.acquisition.inventory import pinned_counts
 from pci_bench.api import loading
 from pci_bench.api.dataset import DATASETS
 from pci_bench.api.evaluator import EVALUATORS
@@ -22,7 +23,7 @@ from pci_bench.api.skipped import Skipped
 from pci_bench.benchmarks import BENCHMARKS, Benchmark
 from pci_bench.data.annotation_sources import annotations_file
 from pci_bench.data.annotations import annotate
-from pci_bench.data.cells import Cells, subsample
+from pci_bench.data.cells import Cells, DatasetMeta, subsample
 from pci_bench.errors import PluginError, UserError
 from pci_bench.features.extraction import ExtractionOptions, Refresh, compute_features
 from pci_bench.features.names import FeatureSet, select
@@ -415,8 +416,13 @@ def _datasets(declared: Benchmark, named: Sequence[str], output: RunOutput, prog
         dataset = DATASETS.get(name)
         reason = loading.unavailable_reason(dataset)
         if reason is None:
+            count = pinned_counts(name).get("cells")
+            others = [] if any_available else unavailable
+            if count is not None:  # the first line, before anything is drawn or fetched
+                progress.say(_taken(dataset.meta, count, others))
             cells = loading.load(dataset, progress=progress)
-            progress.say(_taken(cells, [] if any_available else unavailable))
+            if count is None:
+                progress.say(_taken(dataset.meta, len(cells), others))
             yield cells
             any_available = True
             if not declared.all_datasets:
@@ -434,15 +440,15 @@ def _datasets(declared: Benchmark, named: Sequence[str], output: RunOutput, prog
         raise UserError(f"None of the datasets of {declared.name} is available. {' '.join(reasons)}")
 
 
-def _taken(cells: Cells, unavailable: Sequence[str]) -> str:
+def _taken(meta: DatasetMeta, count: int, unavailable: Sequence[str]) -> str:
     """Return which cells a run takes in place of which, as a short sentence."""
-    drawn = " that pci-bench draws" if cells.meta.simulated_masks else ""
+    drawn = " that pci-bench draws" if meta.simulated_masks else ""
     others = ""
     if unavailable:
         whose = "the paper's" if all(DATASETS.get(name).meta.paper for name in unavailable) else "not available"
         commands = ", ".join(f"pci-bench data get {name}" for name in unavailable)
         others = f"; {whose}: {commands}"
-    return f"{cells.meta.name}, {len(cells):,} cells{drawn}{others}"
+    return f"{meta.name}, {count:,} cells{drawn}{others}"
 
 
 def _evaluate_all(adata: AnnData, plan: Planned, output: RunOutput, options: ExtractionOptions) -> None:
