@@ -3,6 +3,7 @@
 import re
 
 NOTEBOOK_LINK = re.compile(r'href="((?:\.\./)?[\w-]+)\.(?:md|ipynb)"')
+ROLE = re.compile(r":(?:attr|class|data|func|meth|mod):(?=<code)")  # Sphinx's, of docstrings; mkdocstrings prints it
 OUTSIDE = re.compile(r"(?<!!)\[([^\]]+)\]\(\.\./[^)]*\)")
 
 
@@ -12,5 +13,6 @@ def on_page_markdown(markdown: str, page, **_) -> str:
 
 
 def on_page_content(html: str, page, **_) -> str:
-    """Return the page of a notebook with its links to other pages leading there: MkDocs sees those of Markdown only."""
+    """Return the page without the roles of docstrings; of a notebook with links to other pages, of which MkDocs sees those of Markdown only."""
+    html = ROLE.sub("", html)
     return NOTEBOOK_LINK.sub(r'href="../\1/"', html) if page.file.src_uri.endswith(".ipynb") else html

@@ -112,8 +112,14 @@ def ladder(
 
     Parameters
     ----------
-    results, metric, k, ax
-        As in :func:`accuracy`.
+    results
+        Of one evaluator on one dataset, for example a run.
+    metric
+        By default the evaluator's headline.
+    k
+        Number of neighbours; by default as in :func:`accuracy`.
+    ax
+        Where to draw; by default a new figure.
 
     Raises
     ------
@@ -304,8 +310,10 @@ def mosaic(cells: Cells, *, count: int = 24, columns: int = 8, seed: int = 0, ax
     ----------
     cells
         From :func:`pci_bench.load_dataset`.
-    count, columns
-        How many cells, and how many of them in a row.
+    count
+        How many cells.
+    columns
+        How many of them in a row.
     seed
         Which cells are drawn.
     ax

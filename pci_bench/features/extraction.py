@@ -195,8 +195,18 @@ def extract(
         ``"pci-conv4"``, or any name of ``pci-bench list features``.
     cells
         From :func:`pci_bench.load_dataset`, or the dataset's name.
-    device, refresh, workers, segmenter, scheduler, batch
-        As in :class:`ExtractionOptions`.
+    device
+        ``"auto"``, ``"cpu"``, ``"cuda"``, or one of several GPUs: ``"cuda:1"``.
+    refresh
+        When features are computed: ``"missing"``, those that the cache lacks; ``"always"``; ``"never"``.
+    workers
+        Processes that share the extraction; by default one per core for what is measured crop by crop.
+    segmenter
+        Finds the centre cells for features that need masks, where the dataset brings none.
+    scheduler
+        ``"tcp://HOST:PORT"`` of a Dask cluster whose workers compute, in place of processes of this machine.
+    batch
+        Crops for each forward pass of networks, in place of what each declares.
     progress
         True shows a bar in a terminal or notebook; or a progress reporter. By default nothing is shown.
 

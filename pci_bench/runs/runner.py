@@ -162,8 +162,18 @@ def run(
         Evaluate a seeded, label-stratified subset of about this many cells.
     out
         Folder for results, tables, figures and ``run.json``; None writes nothing.
-    device, workers, refresh, segmenter, scheduler, batch
-        As in :class:`pci_bench.features.extraction.ExtractionOptions`.
+    device
+        ``"auto"``, ``"cpu"``, ``"cuda"``, or one of several GPUs: ``"cuda:1"``.
+    refresh
+        When features are computed: ``"missing"``, those that the cache lacks; ``"always"``; ``"never"``.
+    workers
+        Processes that share the extraction; by default one per core for what is measured crop by crop.
+    segmenter
+        Finds the centre cells for features that need masks, where the dataset brings none.
+    scheduler
+        ``"tcp://HOST:PORT"`` of a Dask cluster whose workers compute, in place of processes of this machine.
+    batch
+        Crops for each forward pass of networks, in place of what each declares.
     annotations
         CSV or TSV of proteins, joined onto the cells by :func:`pci_bench.data.annotations.annotate`; or the name of such a table that
         ``pci-bench data get`` fetched: ``"huh2003"``.
