@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from functools import cache
 
 import pytest
 
 import pci_bench
+from pci_bench.reporting.describe import described
 
 OF_METRICS = {"permutations": 19, "k": 5, "resolution": 1.0, "exclude": "confounder"}
 
@@ -73,3 +75,29 @@ def test_a_figure_of_each_classifier_has_reliability_and_accuracy_by_the_share_k
 def test_complementarity_has_the_gain_by_fusion_beside_what_each_knows_alone(of):
     header = of("complementarity", k=5, beside="raw-pixels")["complementarity"].splitlines()[2]
     assert "| alone" in header
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "background-swap",
+        "batch-mixing",
+        "calibration",
+        "clustering-agreement",
+        "complementarity",
+        "known-measures",
+        "label-efficiency",
+        "level-distances",
+        "map",
+        "nuisance-probe",
+        "robustness",
+        "rotation-sensitivity",
+        "why-maps",
+    ],
+)
+def test_an_evaluator_says_what_it_computes_after_whom_and_what_that_costs(name):
+    ((_, rows),) = described(f"evaluator:{name}")
+    said = dict(rows)
+    assert "cost" in said or "Cost: " in said["about"]
+    assert re.search(r"\d{4}.*(doi\s|arXiv|PMLR|NIPS)|Figure 2B", said["about"], re.DOTALL)
+    assert "nterval" in said["about"] or "null" in said["about"]

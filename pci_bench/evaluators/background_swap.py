@@ -86,6 +86,8 @@ class BackgroundSwapEvaluator(Evaluator):
     ``drop_x`` = unchanged − x, in balanced accuracy. ``background_effect`` = ``same_class`` − ``other_class``, what that paper
     reports: both are pasted, so it is free of what pasting does. It is 0 for features of the centre cell alone.
 
+    Cost: five extractions of all labelled cells, and three more where brightness is matched.
+
     Features are standardised with the unchanged cells' means and SDs. Intervals are a jackknife over the dataset's confounder within
     class, with the variance multiplied for what neighbours are learned from, as of two paired results.
     """

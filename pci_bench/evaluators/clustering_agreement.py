@@ -84,6 +84,9 @@ class ClusteringAgreement(Evaluator):
     dataset's confounder is), so that different numbers of a class on the plates stay. ``null=images`` exchanges the labels of whole images: what is in excess
     of it is more than images being unlike each other.
 
+    NMI is I(clusters; labels) over the mean of both entropies, 1 where they are the same partition. ARI (Hubert and Arabie 1985, doi
+    10.1007/BF01908075) is (agreeing pairs − their mean at random) / (largest number of such pairs − their mean at random).
+
     Clusters: the graph of the k nearest neighbours (Euclidean, all features; no embedding), Leiden (Traag, Waltman and van Eck 2019,
     doi 10.1038/s41598-019-41695-z) by graspologic-native. Silhouette: Rousseeuw 1987, mean over cells.
     """

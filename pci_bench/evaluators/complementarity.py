@@ -60,6 +60,10 @@ class Complementarity(Evaluator):
     tested; and so is the better of the two feature sets. ``gain``, the fusion minus the better one, has a paired interval over the confounder's values: the same cells
     on both sides.
 
+    Weights from predictions for cells that nothing was learned from are Wolpert's stacking (1992, doi 10.1016/S0893-6080(05)80023-1).
+
+    Cost: the features of the other set, and a search for neighbours with each of seven weights.
+
     Tables: ``classes``, cells that both, one or none predicts rightly and the Jaccard index by class; ``weights``, those
     chosen.
     """

@@ -54,8 +54,10 @@ class KnownMeasures(Evaluator):
     a constant reaches, and less is worse than that. It is a description and no merit: what a feature set tells of brightness or
     density it can also be misled by.
 
-    The penalty is chosen among the training cells (:func:`pci_bench.statistics.ridge.held_out_predictions`). Intervals are over the
-    excluded groups, predictions as they are.
+    Ridge regression is Hoerl and Kennard's (1970, doi 10.1080/00401706.1970.10488634). The penalty is chosen among the training cells
+    (:func:`pci_bench.statistics.ridge.held_out_predictions`). Intervals are over the excluded groups, predictions as they are.
+
+    Cost: a ridge regression for each part of the cross-validation; no features of other crops.
     """
 
     meta = EvaluatorMeta(

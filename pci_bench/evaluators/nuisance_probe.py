@@ -54,6 +54,8 @@ class NuisanceProbe(Evaluator):
     neighbours from other ones of these only, by chance too. It is what features know of the plate that does not come from recognising the
     field.
 
+    That features are judged by what a simple classifier tells from them follows Alain and Bengio 2016 (arXiv 1610.01644); both nulls are ours.
+
     Intervals are a jackknife over images within the nuisance's values (over cells where it is the image), with the variance
     multiplied for what neighbours are learned from.
     """

@@ -46,8 +46,13 @@ class RotationSensitivity(Evaluator):
     standardised by the unchanged cells. ``median`` and ``percentile_95`` are over cells and symmetries; ``farther`` is the share of
     ratios above 1: a turned copy of the cell is farther than another cell. All are 0 for features that do not change.
 
+    Goodfellow et al. 2009 (Measuring invariances in deep networks, NIPS 22) ask of single units how their firing holds under transformations;
+    the ratio to the nearest other cell is ours.
+
     Intervals are over images: of quantiles by Woodruff's inversion, of the share by its mean over cells. Cells whose nearest other cell
     has the very same features are left out where a copy has others.
+
+    Cost: seven extractions of all labelled cells, three where crops are not square.
     """
 
     meta = EvaluatorMeta(

@@ -179,9 +179,26 @@ def _evaluator(name: str) -> Description | None:
         ("title", evaluator.meta.title),
         ("version", evaluator.meta.version),
         *_parameters(evaluator.Params),
+        *_cost(name),
         ("about", _documentation(evaluator)),
         ("defined in", str(EVALUATORS.origin(name))),
         _example(f"run {min(named, key=len)}" if named else f"evaluate FEATURES.h5ad --with {name}"),
+    ]
+
+
+def _cost(name: str) -> Description:
+    """Return how long one of our evaluators takes, where it was measured."""
+    from pci_bench.features.estimate import rates
+
+    rate = rates()["evaluators"].get(name)
+    if rate is None:
+        return []
+    size = f"{rate['cells']:,} cells, one feature set of {rates()['evaluated_features']} columns and the default parameters"
+    return [
+        (
+            "cost",
+            f"about {rate['seconds']:.2g} CPU seconds for {size}; with the number of cells to the power of {rate['power']:g}",
+        )
     ]
 
 
