@@ -46,6 +46,11 @@ SHIPPED = {  # name: the training screen, its channels, the table on its card
     "image-identity-conv5@yeast-sim-short": ("yeast-sim-train", YEAST, "Table 1"),
     "paired-contrastive-embedding@yeast-sim-short": ("yeast-sim-train", YEAST, "Table 1"),
     "pci-conv4@yeast-sim-short": ("yeast-sim-train", YEAST, "Table 1"),
+    "contrastive-embedding@yeast-sim-short": ("yeast-sim-train", YEAST, "Table 1"),
+    "self-distillation-embedding@yeast-sim-short": ("yeast-sim-train", YEAST, "Table 1"),
+    "cross-channel-conv4@yeast-sim-short": ("yeast-sim-train", YEAST, "Table 1"),
+    "masked-autoencoder@yeast-sim-short": ("yeast-sim-train", YEAST, "Table 1"),
+    "rotation-embedding@yeast-sim-short": ("yeast-sim-train", YEAST, "Table 1"),
 }
 
 
