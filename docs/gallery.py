@@ -36,7 +36,7 @@ PICTURES: dict[str, tuple[dict[str, str], dict[str, str]]] = {
         {"dataset": "yeast-sim"},
         {
             "yeast-sim-accuracy": "accuracy-yeast-sim",
-            "yeast-sim-classes": "classes-yeast-sim",
+            "yeast-sim-classes": "classes-yeast-sim-other-images-balanced",
             "yeast-sim-layers": "layers-yeast-sim",
             "yeast-sim-confusion": "confusion-yeast-sim",
         },

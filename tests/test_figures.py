@@ -20,7 +20,7 @@ from pci_bench.data.examples import as_table, from_table, of_clusters, spread_ov
 from pci_bench.reporting.figures import FIGURES, draw
 from pci_bench.reporting.figures.base import described, provenance_of
 from pci_bench.reporting.figures.embedding import looks
-from pci_bench.reporting.palette import HIGHLIGHTED, MOST_CLASSES
+from pci_bench.reporting.palette import COLOURS, GREY, HIGHLIGHTED, MOST_CLASSES
 from pci_bench.runs.results import Result, read_result, write_result
 from pci_bench.system.drawing import SMALLEST, distinct_colours, new_figure, save, shortened, title
 
@@ -336,9 +336,14 @@ def test_bars_of_accuracy_are_in_the_order_of_the_strictest_neighbours_and_say_s
     assert [t.get_text() for t in axes.get_yticklabels()][::-1] == [
         "pci-conv4@planted", "noise@planted (control)", "pci-conv3@planted",
     ]  # fmt: skip
-    assert any("the legend's last colour" in t.get_text().replace("\n", " ") for t in words(figure))
+    assert any(
+        "the strictest comparison, whose best is on top" in t.get_text().replace("\n", " ") for t in words(figure)
+    )
+    bars = {(round(bar.get_y()), to_hex(bar.get_facecolor()), bar.get_alpha()) for bar in axes.patches}
+    blue, grey = COLOURS[0].lower(), GREY.lower()
+    assert bars == {(row, colour, tone) for row, colour in ((0, blue), (1, grey), (2, blue)) for tone in (1.0, 0.35)}
     alone = drawn([r for r in results if r.evaluator.params["exclude"] == "cell"])["accuracy-planted"]
-    assert not any("last colour" in t.get_text() for t in words(alone))
+    assert not any("whose best is on top" in t.get_text() for t in words(alone))
 
 
 def test_accuracy_by_class_is_the_share_of_the_class_that_is_found(drawn):

@@ -13,7 +13,7 @@ from pci_bench.reporting.candidates import Candidates, balanced_where_known, lad
 from pci_bench.reporting.figures.base import described, register_figures, stacked
 from pci_bench.reporting.figures.ladder import SLOPES, chance_percent, ladder_chart
 from pci_bench.reporting.headline import first_features, headline_k
-from pci_bench.reporting.palette import COLOURS, LINE_SHAPES, Look, line_looks
+from pci_bench.reporting.palette import COLOURS, GREY, LINE_SHAPES, Look, family, line_looks
 from pci_bench.reporting.tables.ranking import mark_of
 from pci_bench.runs.results import Result, metric_of
 from pci_bench.system.drawing import (
@@ -46,7 +46,9 @@ LAYER = re.compile(r"(?P<network>.+)-(?P<layer>(block\d_)?conv\d+)")
 
 LADDER = 3  # levels of strictness, from which on they are drawn as a slope chart too
 READING = "Black lines: 95 % intervals. Broken lines: chance, as permuted labels score in each column where that was measured."
-ORDER = " On top is the best by the legend's last colour."
+COLOURED = " A colour is a family of feature sets, as in the report."
+ORDER = " Full colours are the strictest comparison, whose best is on top."
+PALEST = 0.35  # how much of its colour the loosest of several comparisons has
 
 
 def _by_settings(results: Sequence[Result], *drawn: str) -> Iterator[tuple[str, str, list[Result]]]:
@@ -66,7 +68,7 @@ def _by_settings(results: Sequence[Result], *drawn: str) -> Iterator[tuple[str, 
 
 def _reading(results: Sequence[Result]) -> str:
     """Return how bars are read, and in which order the feature sets are where each has several."""
-    return READING + (ORDER if len(ladder_of(results)) > 1 else "")
+    return READING + COLOURED + (ORDER if len(ladder_of(results)) > 1 else "")
 
 
 def _size(result: Result) -> str:
@@ -189,16 +191,18 @@ def accuracy_bars(results: Sequence[Result], *, metric: str, text: str) -> Figur
 def draw_accuracy(axes: Axes, results: Sequence[Result], metric: str) -> list[Patch]:
     """Draw bars of a metric with 95 % intervals, the best feature set of the strictest candidates on top; what does not compete is marked.
 
-    Returned are the handles of a legend of the kinds of candidates.
+    A bar has the colour of its family, the fuller the stricter the comparison. Returned are the handles of a legend of the kinds of
+    candidates, the strictest first.
     """
     from matplotlib.patches import Patch
 
-    kinds, form = ladder_of(results), metric_of(results[0], metric)
+    kinds, form = ladder_of(results)[::-1], metric_of(results[0], metric)
+    tones = np.linspace(1, PALEST, len(kinds)) if len(kinds) > 1 else [1.0]
     by_kind = {kind: {r.features.full_name: r for r in results if Candidates.of(r) == kind} for kind in kinds}
     marks = {r.features.full_name: mark_of(r.features.full_name) for r in results}
     names = sorted(marks, key=natural_key)
     sign = 1 if form.higher_is_better else -1
-    ranked = {name: sign * r.metrics[metric] for name, r in by_kind[kinds[-1]].items()}
+    ranked = {name: sign * r.metrics[metric] for name, r in by_kind[kinds[0]].items()}
     names.sort(key=lambda name: ranked.get(name, -np.inf))
     height = 0.8 / len(kinds)
     for number, kind in enumerate(kinds):
@@ -208,7 +212,8 @@ def draw_accuracy(axes: Axes, results: Sequence[Result], metric: str) -> list[Pa
             value = form.scale * result.metrics[metric]
             low, high = (form.scale * v for v in result.intervals.get(metric, (result.metrics[metric],) * 2))
             y = row + 0.4 - height * (number + 0.5)
-            axes.barh(y, value, height * 0.92, color=COLOURS[number % len(COLOURS)])
+            colour = Look(family(name).colour).on(COLOURS)
+            axes.barh(y, value, height * 0.92, color=colour, alpha=tones[number], linewidth=0)
             axes.plot([low, high], [y, y], color=INK, linewidth=1.1, solid_capstyle="butt")
             axes.annotate(
                 f"{value:.{form.printed_decimals}f}",
@@ -241,7 +246,7 @@ def draw_accuracy(axes: Axes, results: Sequence[Result], metric: str) -> list[Pa
     axes.tick_params(axis="x", labelsize=8.5)
     axes.grid(axis="x", color=FAINT, linewidth=0.6)
     axes.set_axisbelow(True)
-    return [Patch(color=COLOURS[i % len(COLOURS)], label=plot_text(kind.words)) for i, kind in enumerate(kinds)]
+    return [Patch(color=GREY, alpha=t, label=plot_text(kind.words)) for t, kind in zip(tones, kinds, strict=True)]
 
 
 def class_heat_map(results: Sequence[Result], *, text: str) -> Figure:
