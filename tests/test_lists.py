@@ -185,3 +185,14 @@ def test_commands_are_listed_under_headings_and_none_outside_of_them(capsys, mon
         "Keep what works",
         "Data, weights, machine",
     ]
+
+
+def test_files_of_the_names_of_shipped_weights_are_one_note(said, tmp_path):
+    from pci_bench import weights
+
+    own = [weights.file_of("pci", name) for name in ("yeast-sim", "human-sim")]
+    for file in own:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(weights.shipped("pci", file.stem.partition("@")[2]).read_bytes())
+    notes = [line for line in said("weights", "list").splitlines() if line.startswith("Note: ")]
+    assert notes == [f"Note: files of the names of shipped weights are not used: {own[0]}, {own[1]}."]

@@ -41,17 +41,17 @@ def listed_weights() -> tuple[list[tuple[str, str, str]], list[str]]:
     from pci_bench import weights
 
     here = weights.availability()
-    rows, notes = [], []
+    rows, notes, not_used = [], [], []
     for family, named in weights.declared().items():
         for name, declaration in named.items():
             file = here.get((family, name))
             own = weights.shipped(family, name)
             state = (weights.state_to_get(family, name)) if file is None else "shipped" if own else "ready"
             if own and weights.file_of(family, name).exists():
-                notes.append(
-                    f"{family}@{name} is the shipped one; {weights.file_of(family, name)} of the same name is not used."
-                )
+                not_used.append(weights.file_of(family, name))
             rows.append((f"{family}@{name}", declaration["title"], state))
+    if not_used:
+        notes.append(f"files of the names of shipped weights are not used: {', '.join(map(str, not_used))}.")
     known = {(f, n) for f, named in weights.declared().items() for n in named}
     rows += [(f"{f}@{n}", _source(file), "ready") for (f, n), file in here.items() if (f, n) not in known]
     for (family, name), file in here.items():
