@@ -280,7 +280,7 @@ def test_the_plan_is_scaled_to_the_machine_and_says_what_nobody_measured(two_par
     monkeypatch.setattr(module, "available_cores", lambda: 2)
     assert (
         Plan(two_parts, "toy-yeast").text()
-        == "About 3 minutes on 2 cores where nothing is kept from earlier runs; 1 of 2 parts were not measured."
+        == "About 3 minutes on 2 cores where nothing is kept from earlier runs; 1 of 2 parts was not measured."
     )
     assert "was not measured" in Plan(two_parts, "toy-yeast", features=("intensity",)).text()
 

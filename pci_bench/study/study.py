@@ -69,7 +69,10 @@ class Plan:
         known, cores = sum(m for m in minutes if m is not None), available_cores()
         if self.features or not known:
             return "How long it takes was not measured with these feature sets."
-        unknown = f"; {minutes.count(None)} of {len(minutes)} parts were not measured" if None in minutes else ""
+        without = minutes.count(None)
+        unknown = (
+            f"; {without} of {len(minutes)} parts {'was' if without == 1 else 'were'} not measured" if without else ""
+        )
         return f"About {duration(60 * known / cores)} on {cores} core{'s' if cores > 1 else ''} where nothing is kept from earlier runs{unknown}."
 
 
