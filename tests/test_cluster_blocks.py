@@ -76,7 +76,7 @@ def left_behind() -> list[Path]:
     return [p for p in (Path(os.environ["PCI_BENCH_CACHE"]) / "blocks").rglob("*") if p.suffix in (".npy", ".npz")]
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("dtype", [np.float32, pytest.param(np.float64, marks=pytest.mark.slow)])
 def test_distances_from_a_cluster_have_the_bits_of_one_process(blocks, dtype):
     rng = np.random.default_rng(1)
     values, images = rng.normal(size=(900, 12)).astype(dtype), rng.integers(0, 60, 900)
@@ -109,6 +109,7 @@ def test_a_killed_worker_costs_its_block_of_a_neighbour_search_and_no_more(proce
     assert not left_behind()
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("own_registries")
 def test_results_of_a_run_on_a_cluster_are_those_of_one_process(processes, blocks, monkeypatch, tmp_path):
     @pci_bench.register_dataset("few-cells")

@@ -118,6 +118,7 @@ def test_every_command_takes_a_url_and_nothing_of_the_crops_is_kept_in_the_cache
     assert not (cache / "datasets").exists()
 
 
+@pytest.mark.slow
 def test_workers_of_a_cluster_read_the_bucket_themselves(s3, url, local, tmp_path):
     pytest.importorskip("distributed", reason="Dask is not installed: pip install 'pci-bench[dask]'")
     from dask_processes import Processes
