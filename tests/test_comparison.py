@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from xml.etree import ElementTree
 
 import numpy as np
@@ -14,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pci_bench import UserError
+from pci_bench.cli import terminal
 from pci_bench.reporting.comparison import junit, markdown, rows, verdict
 from pci_bench.runs.comparison import Difference, compare, read_any
 from pci_bench.runs.paired import joined, paired_interval
@@ -280,3 +282,18 @@ def test_a_tolerance_is_read_from_toml_and_anything_else_is_a_sentence(tmp_path)
         file.write_text(text)
         with pytest.raises(UserError, match="is not a tolerance"):
             read_tolerance(file)
+
+
+def test_at_80_columns_no_name_of_a_result_or_number_is_cut(capsys, monkeypatch, tmp_path):
+    monkeypatch.setattr(terminal.out, "_width", 80)
+    for folder, value in (("old", 0.5), ("new", 0.7)):
+        one = result(value, per_class={"b": value}, a_metric_with_a_long_name=value)
+        one.evaluator.params |= {"exclude": "image", "candidates": "balanced"}
+        one.evaluator.key = ("candidates", "exclude", "k")
+        write_result(one, tmp_path / folder / "results" / "planted" / "k=11.json")
+    said = call(capsys, monkeypatch, "compare", tmp_path / "old", tmp_path / "new")
+    assert said.code == 1
+    lines = said.out.splitlines()
+    assert re.fullmatch(r"planted / intensity / loo-knn \S*exclude=image\S*", lines[0])
+    assert sum(bool(re.match(r"a_metric_with_a_long_name +(\(%\) +)?\+?(50|0\.5)", line)) for line in lines) == 1
+    assert all(len(line) <= 80 for line in lines[1:-1])

@@ -12,7 +12,7 @@ from pci_bench.cli.terminal import err, out, say
 from pci_bench.errors import UserError
 from pci_bench.system.files import user_path
 from pci_bench.system.progress import ConsoleProgress
-from pci_bench.system.text import json_line
+from pci_bench.system.text import json_line, terminal
 
 FORMATS = ("terminal", "md", "json")
 MAX_LISTED = 20  # missing and new results in a terminal
@@ -156,6 +156,7 @@ def _results_of(where: str) -> list[Any]:
 def _print_comparison(compared: Any, form: str, *, everything: bool = False) -> None:
     """Print as Markdown, or as a table for the terminal with `everything` or what changed."""
     from rich.table import Table
+    from rich.text import Text
 
     from pci_bench.reporting import comparison as rendering
 
@@ -166,13 +167,20 @@ def _print_comparison(compared: Any, form: str, *, everything: bool = False) -> 
         typer.echo(json_line(rendering.as_json(compared), ascii_only=True))
         return
     rows = rendering.rows(compared, everything=everything)
-    if rows:
+    for result in dict.fromkeys(row["result"] for row in rows):  # the one with the largest change first
+        of_result = [
+            {name: text for name, text in row.items() if name != "result"} for row in rows if row["result"] == result
+        ]
+        out.print(Text(terminal(str(result)), "bold"), soft_wrap=True)
         table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-        for name in rows[0]:
-            table.add_column(name, overflow="fold", justify="left" if name in ("result", "number", "") else "right")
-        for row in rows:
-            table.add_row(*row.values())
+        told = [name for name in of_result[0] if any(row[name] for row in of_result)]
+        for name in told:
+            words = name in ("number", "")
+            table.add_column(name, overflow="fold", justify="left" if words else "right", no_wrap=not words)
+        for row in of_result:
+            table.add_row(*(row[name] for name in told))
         out.print(table, markup=False)
+        out.print()
     for title, entries in (("Missing", compared.missing), ("New", compared.new), ("Not compared", compared.notes)):
         for entry in entries[:MAX_LISTED]:
             say(f"{title}: {entry}")
