@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from command_line import SCRIPT, call, environment
+from factories import make_result
 
 import pci_bench
 from pci_bench.acquisition.inventory import declared_counts
@@ -16,6 +17,7 @@ from pci_bench.api.dataset import DATASETS
 from pci_bench.cli import terminal
 from pci_bench.cli.columns import brief, briefs, scan_lines, wrapped_lines
 from pci_bench.datasets import yeast_sim
+from pci_bench.runs.results import write_result
 
 LISTS = [("list",), ("list", "--all"), ("data", "list"), ("weights", "list"), ("list", "tables"), ("list", "features")]
 SENTENCES = re.compile(r"More: |A dataset whose |`pci-bench |\d\S* \S+ of datasets are ")  # which the terminal wraps
@@ -196,3 +198,17 @@ def test_files_of_the_names_of_shipped_weights_are_one_note(said, tmp_path):
         file.write_bytes(weights.shipped("pci", file.stem.partition("@")[2]).read_bytes())
     notes = [line for line in said("weights", "list").splitlines() if line.startswith("Note: ")]
     assert notes == [f"Note: files of the names of shipped weights are not used: {own[0]}, {own[1]}."]
+
+
+def test_a_ranking_at_80_columns_wraps_headings_and_no_name(said, tmp_path):
+    for name, value in (("contrastive-embedding@trained-on-a-screen", 0.9), ("noise", 0.2)):
+        one = make_result(
+            features={"name": name}, metrics={"balanced_accuracy": value}, intervals={"balanced_accuracy": (0.1, 0.95)}
+        )
+        write_result(one, tmp_path / "run" / "results" / "planted" / f"{name}.json")
+    lines = said("leaderboard", str(tmp_path / "run")).splitlines()
+    assert [line.split()[-1 if "@" in line else 1] for line in lines if "contrastive" in line or "@" in line] == [
+        "contrastive-embedding",
+        "@trained-on-a-screen",
+    ]
+    assert max(map(len, lines[:-1])) <= 80

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
+from textwrap import fill
 from typing import Annotated
 
 import typer
@@ -14,6 +15,9 @@ from pci_bench.errors import UserError
 from pci_bench.system.arguments import split_list, whole_numbers
 from pci_bench.system.files import json_text
 from pci_bench.system.progress import ConsoleProgress
+
+# Columns of a terminal: from which on headings of a ranking are in one line, how long they are where not, and what stands beside names.
+WIDE, HEADING, BESIDE_NAMES = 100, 12, 48
 
 
 class TableFormat(StrEnum):
@@ -96,6 +100,7 @@ def leaderboard(
     as_json: Annotated[bool, typer.Option("--json", help="Print every place as JSON.")] = False,
 ) -> None:
     """Rank the feature sets of many result folders, with intervals and groups that are not separable."""
+    from rich.cells import cell_len
     from rich.table import Table
 
     from pci_bench.runs import comparison
@@ -132,9 +137,14 @@ def leaderboard(
         )
         rows = boards.rows(ranking)
         for name in rows[0]:
-            table.add_column(name, justify="left" if name in ("feature set", "group") else "right", overflow="fold")
+            heading = name if name == "feature set" or out.width >= WIDE else fill(name, HEADING)
+            table.add_column(heading, justify="left" if name in ("feature set", "group") else "right", overflow="fold")
         for row in rows:
-            table.add_row(*row.values())
+            narrow = cell_len(row["feature set"]) > out.width - BESIDE_NAMES
+            told = row | (
+                {"feature set": row["feature set"].replace("@", "\n@", 1)} if narrow else {}
+            )  # its weights below it
+            table.add_row(*told.values())
         out.print(table, markup=False)
         out.print()
     say(boards.EXPLANATION)
