@@ -73,6 +73,7 @@ PICTURES: dict[str, tuple[dict[str, str], dict[str, str]]] = {
         {"organelles-backgrounds": "backgrounds-rxrx1-organelles-other-cell_lines"},
     ),
     "postprocessing": ({"dataset": "rxrx1-organelles", "features": NINE}, {"organelles-ranks": "rank-changes-2"}),
+    "why-maps": ({"dataset": "rxrx1-organelles", "set": "classes=2"}, {"organelles-why": "why-rxrx1-organelles"}),
     "yeast-umap": ({"dataset": "yeast-sim"}, {"yeast-sim-umap": "umap-yeast-sim"}),
     "yeast-screens": ({}, {"yeast-screens": "protein-umap-yeast-sim-yeast-sim-train"}),
     "human-distances": (
@@ -101,15 +102,23 @@ PICTURES: dict[str, tuple[dict[str, str], dict[str, str]]] = {
     "inpainting": ({"dataset": "human-sim"}, {"human-sim-inpainting": "inpainting-human-sim-human-sim"}),
 }
 
-CHART_WIDEST = 1100
-CHARTS = ("ladder", "calibration", "label-efficiency", "robustness", "confounders", "postprocessing")
+# Pixels across of what is quantized as a chart.
+CHARTS = {
+    "ladder": 1100,
+    "calibration": 1100,
+    "label-efficiency": 1100,
+    "robustness": 1100,
+    "confounders": 1100,
+    "postprocessing": 1100,
+    "why-maps": 750,
+}
 
 
-def shrunk(source: Path, target: Path, *, chart: bool = False) -> int:
-    """Write a picture with at most `WIDEST` pixels across and `MOST_BYTES`, and return its bytes."""
+def shrunk(source: Path, target: Path, *, chart: int = 0) -> int:
+    """Write a picture with at most `WIDEST` pixels across, a chart with at most so many, and `MOST_BYTES`; return its bytes."""
     with Image.open(source) as opened:
         picture = opened.convert("RGB")
-    width = min(CHART_WIDEST if chart else WIDEST, picture.width)
+    width = min(chart or WIDEST, picture.width)
     while True:
         scaled = picture.resize((width, round(picture.height * width / picture.width)), Image.Resampling.LANCZOS)
         (_even_colours if chart else _colours)(scaled).save(target, optimize=True)
@@ -243,7 +252,7 @@ def main(asked: list[str]) -> None:
             for name, stem in pictures.items():
                 if stem not in drawn:
                     sys.exit(f"{benchmark} drew no figure {stem}; it drew {', '.join(drawn)}.")
-                size = shrunk(drawn[stem], IMAGES / f"{name}.png", chart=benchmark in CHARTS)
+                size = shrunk(drawn[stem], IMAGES / f"{name}.png", chart=CHARTS.get(benchmark, 0))
                 print(f"{name}.png: {size / 1000:.0f} KB", flush=True)
 
 
