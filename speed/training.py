@@ -1,9 +1,10 @@
 """Training steps of paired cell inpainting: ours beside upsampling before every convolution, in torch and in Keras.
 
-    python speed/training.py [--width 1.0] [--batch 16] [--threads 2]
+    python speed/training.py [--width 1.0] [--batch 16] [--threads 2] [--bfloat16]
 
 Keras is measured where it is installed with a backend (`pip install tensorflow-cpu`); the authors trained with it. Random
-crops and weights; one step is forward, backward and Adam. Interleaved, median of three after a step to warm up.
+crops and weights; one step is forward, backward and Adam. `--bfloat16` adds ours with `train --precision bfloat16`, which is slow
+on a processor without such instructions. Interleaved, median of three after a step to warm up; CPU time where others use the machine.
 """
 
 import argparse
@@ -21,6 +22,7 @@ def main() -> None:
     parser.add_argument("--width", type=float, default=1.0)
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--threads", type=int)
+    parser.add_argument("--bfloat16", action="store_true")
     options = parser.parse_args()
     has_keras = bool(find_spec("keras") and find_spec("tensorflow"))
     if has_keras:
@@ -38,21 +40,26 @@ def main() -> None:
         "pci-bench, on the small grid": torch_step(crops, options.width, True),
         "torch, upsampling first": torch_step(crops, options.width, False),
     }
+    if options.bfloat16:
+        ways["pci-bench, bfloat16"] = torch_step(crops, options.width, True, bfloat16=True)
     if has_keras:
         ways["Keras (TensorFlow), as published"] = keras_step(crops, options.width)
     rates: dict[str, list[float]] = {name: [] for name in ways}
+    cpu: dict[str, list[float]] = {name: [] for name in ways}
     for step in ways.values():
         step()
     for _ in range(3):
         for name, step in ways.items():
-            started = time.perf_counter()
+            started, began = time.perf_counter(), time.process_time()
             step()
+            cpu[name].append(time.process_time() - began)
             rates[name].append(options.batch / (time.perf_counter() - started))
     ours = statistics.median(rates["pci-bench, on the small grid"])
     print(f"One training step, width {options.width:g}, batches of {options.batch}, {threads} threads, median of 3")
     for name, measured in rates.items():
         rate = statistics.median(measured)
-        print(f"{name:34}{rate:8.2f} pairs/s{'' if rate == ours else f'   ours is {ours / rate:.2f} × as fast'}")
+        ratio = "" if rate == ours else f"   ours is {ours / rate:.2f} × as fast"
+        print(f"{name:34}{statistics.median(cpu[name]):8.3f} CPU s a step{rate:8.2f} pairs/s{ratio}")
     if not has_keras:
         print("Keras is not installed with TensorFlow, so it was not measured.")
 

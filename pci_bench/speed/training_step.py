@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 
-def torch_step(crops: np.ndarray, width: float, small_grid: bool) -> Callable[[], None]:
+def torch_step(crops: np.ndarray, width: float, small_grid: bool, *, bfloat16: bool = False) -> Callable[[], None]:
     """Return one step on the pairs (crops, crops).
 
     Parameters
@@ -20,6 +20,8 @@ def torch_step(crops: np.ndarray, width: float, small_grid: bool) -> Callable[[]
     small_grid
         As this package trains: channels last, and convolutions after an upsampling computed on the small grid. Otherwise what is
         upsampled is convolved.
+    bfloat16
+        As `train --precision bfloat16`: products in bfloat16, weights and their updates in float32.
     """
     import torch
     from torch.nn import functional as F  # noqa: N812 - its usual name
@@ -41,7 +43,9 @@ def torch_step(crops: np.ndarray, width: float, small_grid: bool) -> Callable[[]
     def step() -> None:
         network.upsampled_convolution = on_the_small_grid if small_grid else upsampled_first
         try:
-            loss = F.mse_loss(model(batch, batch[:, 1:]), batch[:, :1])
+            with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16):
+                predicted = model(batch, batch[:, 1:])
+            loss = F.mse_loss(predicted.float(), batch[:, :1])
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             optimizer.step()
