@@ -353,14 +353,12 @@ def _kept(job: Job, names: np.ndarray, positions: np.ndarray | None, progress: P
 
     A file that is not ours or is damaged is named and will be replaced.
     """
-    import anndata
-
     file = job.file()
     if not file.exists():
         return None
     try:
         check_seal(file)
-        adata = anndata.read_h5ad(file)
+        adata = _without_table(file)
         if Provenance.of(adata).key == job.key and positions is not None:
             adata = adata[positions].copy()
         if Provenance.of(adata).key != job.key or not np.array_equal(adata.obs_names, names):
@@ -371,6 +369,19 @@ def _kept(job: Job, names: np.ndarray, positions: np.ndarray | None, progress: P
         progress.say(f"The cache file {file} is damaged or of another origin ({error}). {again}")
         return None
     return adata
+
+
+def _without_table(file: Path) -> AnnData:
+    """Return what a cache file holds but for the cells' table, whose texts may take more memory than their features: the caller has it."""
+    import h5py
+    import pandas as pd
+    from anndata import AnnData
+    from anndata.io import read_elem
+
+    with h5py.File(file) as stored:
+        obs = stored["obs"]
+        names = pd.DataFrame(index=pd.Index(read_elem(obs[obs.attrs["_index"]]), dtype=object))
+        return AnnData(read_elem(stored["X"]), names, read_elem(stored["var"]), read_elem(stored["uns"]))
 
 
 @contextmanager

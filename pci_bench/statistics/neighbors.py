@@ -321,13 +321,13 @@ def neighborhoods(
     >>> found["cell"].shares([1])[1].argmax(axis=1).tolist(), found["image"].shares([1])[1].argmax(axis=1).tolist()
     ([0, 0, 1, 1], [1, 1, 0, 0])
     """
-    from pci_bench.statistics.compiled.neighbors import nearest
+    from pci_bench.statistics.compiled.neighbors import nearest_lists
 
     order = np.arange(len(labels)) if order is None else order
-    searched = nearest(features, depth, list(groupings.values()), blocks)
+    searched = nearest_lists(features, depth, list(groupings.values()), blocks)
     return {
         name: Neighborhoods(features, labels, groups, lists, order)
-        for (name, groups), (lists, _) in zip(groupings.items(), searched, strict=True)
+        for (name, groups), lists in zip(groupings.items(), searched, strict=True)
     }
 
 

@@ -42,7 +42,7 @@ def test_a_shortage_in_a_stage_is_a_sentence(say, here, monkeypatch, name):
 
 
 @pytest.mark.parametrize("name", ["python", "files"])
-@pytest.mark.parametrize("place", ["anndata.read_h5ad", "zarr.open_array", "pandas.read_parquet"])
+@pytest.mark.parametrize("place", ["anndata.io.read_elem", "zarr.open_array", "pandas.read_parquet"])
 def test_what_cannot_be_read_for_want_of_something_is_not_called_damaged(say, here, cache, monkeypatch, name, place):
     error, words = ERRORS[name]
     write(here / "crops", crops())

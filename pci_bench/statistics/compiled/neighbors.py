@@ -55,17 +55,32 @@ def nearest(
     UserError
         For NaN or infinite values, no feature at all, values whose squares leave float64's range, or k outside 1 … n − 1.
     """
+    found = _searched(features, k, groupings, blocks, squares=True)
+    return [(indices, np.sqrt(squares)) for indices, squares in zip(found[::2], found[1::2], strict=True)]
+
+
+def nearest_lists(
+    features: np.ndarray, k: int, groupings: Sequence[np.ndarray], blocks: Blocks = HERE
+) -> tuple[np.ndarray, ...]:
+    """Return the indices of :func:`nearest` for every grouping, without the distances, which of very many rows are gigabytes."""
+    return _searched(features, k, groupings, blocks, squares=False)
+
+
+def _searched(
+    features: np.ndarray, k: int, groupings: Sequence[np.ndarray], blocks: Blocks, *, squares: bool
+) -> tuple[np.ndarray, ...]:
+    """Return the results of :func:`search_block` for all rows."""
     rows, search, scale, shrunk, slack = _prepared(features, k)
     seconds = SECONDS_PER_PRODUCT * len(rows) * rows.size / 2
+    device = blocks.device_for(seconds)
     work = BlockWork(
         "nearest neighbours",
-        partial(search_block, k=k, scale=scale, slack=slack, device=blocks.device_for(seconds)),
+        partial(search_block, k=k, scale=scale, slack=slack, device=device, squares=squares),
         (rows, search, shrunk, _codes(groupings)),
         len(rows),
         seconds,
     )
-    found = blocks.computed(work)
-    return [(indices, np.sqrt(squares)) for indices, squares in zip(found[::2], found[1::2], strict=True)]
+    return blocks.computed(work)
 
 
 def search_block(
@@ -80,6 +95,7 @@ def search_block(
     scale: float,
     slack: np.float32,
     device: str = "cpu",
+    squares: bool = True,
 ) -> tuple[np.ndarray, ...]:
     """Return the k nearest of the rows from `start` to before `stop` among all rows.
 
@@ -95,11 +111,13 @@ def search_block(
         Less than n.
     device
         Where candidates are nominated; the answers are the same.
+    squares
+        Whether distances are returned.
 
     Returns
     -------
     tuple of ndarray
-        For each grouping in turn, indices (stop − start, k) int64 and squared distances (stop − start, k) float64.
+        For each grouping in turn, indices (stop − start, k) int64 and, where wanted, squared distances (stop − start, k) float64.
     """
     size, m = stop - start, min(k + EXTRA_CANDIDATES, len(rows) - 1)
     if device == "cpu":
@@ -108,18 +126,18 @@ def search_block(
         from pci_bench.statistics.compiled.nominated import nominated_on
 
         bounds, nominated = nominated_on(device, start, stop, search, shrunk, slack, groups, m)
-    results = []
+    results: list[np.ndarray] = []
     for grouping in range(len(groups)):
         indices = np.empty((size, k), np.int64)
-        squares = np.empty((size, k), np.float64)
-        certified = _measure(rows, start, scale * scale, bounds[grouping], nominated[grouping], indices, squares)
+        measured = np.empty((size, k), np.float64)
+        certified = _measure(rows, start, scale * scale, bounds[grouping], nominated[grouping], indices, measured)
         unsure = np.flatnonzero(~certified)
         for first in range(0, len(unsure), 256):
             into = unsure[first : first + 256]
             some = start + into
             products = search[some] @ search.T
-            _search_again(products, some, into, rows, scale * scale, shrunk, slack, groups[grouping], indices, squares)
-        results += [indices, squares]
+            _search_again(products, some, into, rows, scale * scale, shrunk, slack, groups[grouping], indices, measured)
+        results += [indices, measured] if squares else [indices]
     return tuple(results)
 
 
