@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 import tifffile
 from command_line import call, refused
+from factories import make_result
 from rich.console import Console
 
 from pci_bench.benchmarks import BENCHMARKS
 from pci_bench.reporting.candidates import Candidates
-from pci_bench.reporting.tables.answer import answer
+from pci_bench.reporting.tables.answer import answer, ranking_of
 from pci_bench.reporting.tables.declaration import TABLES
 from pci_bench.reporting.tables.ranking import Kind, kind_of, ranked, strictest
 from pci_bench.runs.results import read_results
@@ -178,3 +179,19 @@ def test_runs_on_different_data_do_not_share_a_folder_and_one_table_shows_both(r
     assert table.out.count("## Labels by leave-one-out kNN") == 2
     assert call(capsys, monkeypatch, "report", "runs/knn").code == 0
     assert Path("runs/knn/report.html").is_file()
+
+
+def test_a_control_that_is_as_good_as_every_feature_set_is_said():
+    def said(**values):
+        results = [
+            make_result(dataset={"classes": {"a": 5, "b": 5}}, features={"name": n}, metrics={"balanced_accuracy": v})
+            for n, v in values.items()
+        ]
+        (table,) = ranking_of(results)
+        return " ".join(part for part in answer(table, {}, 110) if isinstance(part, str))
+
+    assert "No feature set is ahead of the control intensity, not even designed" in said(
+        designed=0.5, mine=0.4, intensity=0.9
+    )
+    assert "the control" not in said(designed=0.9, mine=0.4, intensity=0.5)
+    assert "the control" not in said(noise=0.9, intensity=0.5)

@@ -193,6 +193,22 @@ def _printed(entries: object, index: int) -> str:
     return "" if entries[index] is None else entries[index].printed_text()
 
 
+def _control_ahead(table: DatasetTable, by_kind: Mapping[Kind, Sequence[Row]]) -> str:
+    """Return that a control is as good as the best feature set of the strictest column, or ""."""
+    best: dict[Kind, tuple[str, float]] = {}
+    for kind in (Kind.features, Kind.control):
+        for name, entries in by_kind.get(kind, []):
+            entry = None if isinstance(entries, str) else entries[table.strictest]
+            if entry is not None and kind not in best:
+                best[kind] = name, entry.value
+    if len(best) < 2:
+        return ""
+    (name, value), (control, of_control) = best[Kind.features], best[Kind.control]
+    if (value > of_control) if table.higher_is_better else (value < of_control):
+        return ""
+    return f"No feature set is ahead of the control {control}, not even {name}: something as simple tells these classes apart as well."
+
+
 def _sentences(
     table: DatasetTable, by_kind: Mapping[Kind, Sequence[Row]], *, several: bool, left_out: int
 ) -> list[str]:
@@ -208,6 +224,7 @@ def _sentences(
     sentences.append(f"{best}{apart} {brackets}{spread}".strip())
     if not table.higher_is_better:
         sentences.append("Less is better.")
+    sentences.append(_control_ahead(table, by_kind))
     candidates = table.headers[table.strictest][1]
     if not candidates.everything:
         sentences.append(
