@@ -114,7 +114,7 @@ def test_a_run_prints_both_tables_with_both_exclusions_intervals_and_what_was_no
     reasons = [line for line in lines if line.startswith("Not run: ")]
     assert any("`pci-bench weights get pci@lu2019-yeast`" in r for r in reasons)
     assert any(re.search("pci-conv1, pci-conv2, pci-conv3, pci-conv5.*: not asked for.*--features", r) for r in reasons)
-    assert re.search(r"not asked for \(--features\): .*pci-conv1, pci-conv2, pci-conv3, pci-conv5", first.out)
+    assert re.search(r"not asked for; --features adds them: .*pci-conv1, pci-conv2, pci-conv3, pci-conv5", first.out)
     assert "1,642 cells, 5 classes, chance 20.0" in first.out
     assert "None of these numbers is a reproduction of the paper" in first.out
 

@@ -57,14 +57,14 @@ def test_bars_are_ranked_by_the_strictest_comparison_and_controls_are_marked():
     assert [label.get_text() for label in labels] == ["intensity (control)", "pci-conv4"]
     assert [label.get_fontstyle() for label in labels] == ["italic", "normal"]
     assert bars(axes) == [
-        80,
-        60,
         25,
         56,
-    ]  # in the colour of a comparison, from the bottom; unbalanced classes are left out
+        80,
+        60,
+    ]  # a comparison after the other, the strictest first, from the bottom; unbalanced classes are left out
     assert [text.get_text() for text in axes.get_legend().get_texts()] == [
-        "all other cells",
         "other images only, classes balanced",
+        "all other cells",
     ]
 
 
