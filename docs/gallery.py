@@ -104,6 +104,7 @@ PICTURES: dict[str, tuple[dict[str, str], dict[str, str]]] = {
 
 # Pixels across of what is quantized as a chart.
 CHARTS = {
+    "organelles-knn": WIDEST,
     "ladder": 1100,
     "calibration": 1100,
     "label-efficiency": 1100,
