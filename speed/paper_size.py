@@ -39,6 +39,7 @@ CHEAP, NETWORK = "intensity", "pci-conv4@yeast-sim"  # a network of a quarter of
 LOADER_SECONDS = 6.0
 PAIRS, MINIMUM_PROTEINS = 1000, 5
 ROWS = 136 * CELLS_PER_IMAGE  # whose neighbours are searched among all, where a search of all would take hours
+ARROW = {"ARROW_DEFAULT_MEMORY_POOL": "system"}  # its own one reserves a GiB, which the limit counts
 KEPT = Path(__file__).with_suffix(".json")
 Measured = dict[str, Any]
 
@@ -354,7 +355,7 @@ def measured(sizes: Sequence[int], folder: Path, options: Any) -> list[Measured]
                 continue
             command = [sys.executable, __file__, "--stage", stage, "--cells", str(n), "--folder", str(place)]
             command += [f"--{name}={getattr(options, name)}" for name in ("memory", "share", "whole", "flat")]
-            environment = {**os.environ, "PCI_BENCH_CACHE": str(place / "cache")}
+            environment = {**os.environ, "PCI_BENCH_CACHE": str(place / "cache"), **ARROW}
             ran = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=False)
             if ran.returncode:
                 raise SystemExit(f"The stage {stage} of {n:,} cells failed. What was measured before lies in {kept}.")
@@ -398,7 +399,7 @@ def printed(content: Measured) -> str:
         if set(of_stage) != set(sizes):
             continue
         row = [f"{'~' if m.get('whole') else ''}{_seconds(m['seconds'])}" for m in map(of_stage.get, sizes) if m]
-        row += [f"{of_stage[n]['own_memory'] / 1e6:.0f}{_more_allowed(of_stage[n], content)}" for n in sizes]
+        row += [f"{of_stage[n]['own_memory'] / 1e6:.0f}" for n in sizes]
         each = [of_stage[n]["seconds"] / n for n in sizes]
         row += [f"{b / a:.2f}" for a, b in pairwise(each)]
         octets = of_stage[sizes[-1]].get("bytes") or None
@@ -415,11 +416,6 @@ def printed(content: Measured) -> str:
 
 def _seconds(seconds: float) -> str:
     return f"{seconds:,.0f}" if seconds >= 100 else f"{seconds:.3g}"
-
-
-def _more_allowed(stage: Measured, content: Measured) -> str:
-    limit = stage.get("limit", content["memory"])
-    return f" (of {limit:g} GiB)" if limit > content["memory"] else ""
 
 
 def planned(content: Measured, n: int, core_hour: float, gb_month: float) -> str:

@@ -43,8 +43,7 @@ def test_the_docs_plan_a_hundred_million_cells_from_what_was_measured(program, k
 
 
 def test_no_stage_took_more_memory_than_it_may(kept):
-    assert all(m["own_memory"] < m.get("limit", kept["memory"]) * 2**30 for m in kept["stages"])
-    assert {m["stage"] for m in kept["stages"] if m.get("limit", 0) > kept["memory"]} <= {"knn"}
+    assert max(m["own_memory"] for m in kept["stages"]) < kept["memory"] * 2**30
     assert {m["n"] for m in kept["stages"]} == {10_000, 100_000, 1_200_000}
 
 

@@ -122,6 +122,7 @@ def majority_vote(neighbor_labels: np.ndarray, n_classes: int) -> np.ndarray:
     return np.where(votes.any(axis=1), votes.argmax(axis=1), -1)
 
 
+ROWS_AT_ONCE = 65_536
 JACKKNIFE_DRAWS = 12  # of the draws of left-out groups: an interval needs fewer than a mean
 
 
@@ -220,9 +221,9 @@ class Neighborhoods:
         confusion = expected_confusion(shares[self.order], self.labels[self.order], n_classes)
         influences = slopes(confusion)
         own = np.zeros((len(strata), influences.shape[2]))
-        np.add.at(
-            own, units[self.order], np.einsum("ij,ijm->im", shares[self.order], influences[self.labels[self.order]])
-        )
+        for start in range(0, len(self.order), ROWS_AT_ONCE):
+            rows = self.order[start : start + ROWS_AT_ONCE]
+            np.add.at(own, units[rows], np.einsum("ij,ijm->im", shares[rows], influences[self.labels[rows]]))
         left_out, instead = (
             np.ascontiguousarray(d[:: max(1, len(d) // JACKKNIFE_DRAWS)]) for d in self._draws(balanced=balanced)
         )
