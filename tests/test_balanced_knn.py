@@ -131,8 +131,8 @@ def test_a_group_that_holds_all_classes_is_left_out_of_all_and_nothing_else_is()
 
 
 def test_all_of_a_grid_still_comes_from_one_search(monkeypatch):
-    searches, nearest = [], neighbors.nearest
-    monkeypatch.setattr(neighbors, "nearest", lambda *a: searches.append(len(a[2])) or nearest(*a))
+    searches, nearest = [], neighbors.nearest_lists
+    monkeypatch.setattr(neighbors, "nearest_lists", lambda *a: searches.append(len(a[2])) or nearest(*a))
     results = pci_bench.evaluate("loo-knn", table(), k=[1, 5], exclude="field", candidates=["all", "balanced"])
     results += pci_bench.evaluate("loo-knn", table(), k=[1, 5])
     assert searches == [1, 1]
