@@ -60,13 +60,13 @@ def table(n=120, d=6, *, seed=0, confounder="field", name="planted", features=No
 def searches(monkeypatch):
     """The (k, number of groupings) of every neighbour search, as they come."""
     seen = []
-    nearest = neighbors.nearest
+    nearest_lists = neighbors.nearest_lists
 
-    def spy(features, k, groupings):
+    def spy(features, k, groupings, *others):
         seen.append((k, len(groupings)))
-        return nearest(features, k, groupings)
+        return nearest_lists(features, k, groupings, *others)
 
-    monkeypatch.setattr(neighbors, "nearest", spy)
+    monkeypatch.setattr(neighbors, "nearest_lists", spy)
     return seen
 
 

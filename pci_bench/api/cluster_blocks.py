@@ -115,7 +115,9 @@ def compute_block(task: BlockTask) -> int:
     Arrays are mapped into memory, so that workers on one machine share them.
     """
     with task.setup.begun():
-        arrays = [np.asarray(np.load(task.folder / f"{n}.npy", mmap_mode="c")) for n in range(task.arrays)]
+        arrays = [
+            np.asarray(np.load(task.folder / f"{n}.npy", mmap_mode="c", allow_pickle=False)) for n in range(task.arrays)
+        ]
         results = task.function(task.start, task.stop, *arrays)
         with atomic_file(_block(task.folder, (task.start, task.stop))) as temporary:
             np.savez(temporary, *results)
@@ -169,7 +171,7 @@ def _joined(folder: Path, spans: Sequence[tuple[int, int]]) -> tuple[np.ndarray,
     """Return each result with the rows of all blocks."""
     results: list[np.ndarray] = []
     for start, stop in spans:
-        with np.load(io.BytesIO(unsealed(_block(folder, (start, stop))))) as block:
+        with np.load(io.BytesIO(unsealed(_block(folder, (start, stop)))), allow_pickle=False) as block:
             parts = [block[name] for name in block.files]
         results = results or [np.empty((spans[-1][1], *part.shape[1:]), part.dtype) for part in parts]
         for result, part in zip(results, parts, strict=True):
