@@ -101,7 +101,7 @@ class CytoImageNet(Extractor):
             images = (grey[:, None].expand(-1, 3, -1, -1) - shift) / scale
             with torch.inference_mode():
                 maps = network.forward_features(images.contiguous(memory_format=torch.channels_last))
-                return {"": maps.mean(dim=(2, 3)).reshape(len(crops), -1).cpu().numpy()}
+                return {"": maps.mean(dim=(2, 3)).reshape(len(crops), -1).float().cpu().numpy()}
 
         return compute
 

@@ -107,7 +107,7 @@ class EfficientNetLite0(Extractor):
             grey = torch.from_numpy(crops[:, order]).to(device).flatten(0, 1)
             with torch.inference_mode():
                 by_layer = activations(network, prepared(grey), outputs)
-            return {layer: value.reshape(len(crops), -1).cpu().numpy() for layer, value in by_layer.items()}
+            return {layer: value.reshape(len(crops), -1).float().cpu().numpy() for layer, value in by_layer.items()}
 
         return compute
 

@@ -142,7 +142,9 @@ class TimmFeatures(Extractor):
         def compute(crops: np.ndarray, outputs: set[str]) -> dict[str, np.ndarray]:
             grey = torch.from_numpy(crops[:, protein : protein + 1]).to(device)
             with torch.inference_mode():
-                return {"": pooled(output_of(network, self.layer, prepared(grey, config)), pooling).cpu().numpy()}
+                return {
+                    "": pooled(output_of(network, self.layer, prepared(grey, config)), pooling).float().cpu().numpy()
+                }
 
         return compute
 

@@ -183,7 +183,7 @@ def vgg16_compute(
                 grey = shown(batch, channels, *ways_of("gfp-only", channels))
                 large = functional.interpolate(grey, (FC2_SIZE, FC2_SIZE), mode="bilinear", align_corners=False)
                 values[FC2] = fully_connected(features(seen(large))).flatten(1)
-        return {output: value.cpu().numpy() for output, value in values.items()}
+        return {output: value.float().cpu().numpy() for output, value in values.items()}
 
     return compute
 

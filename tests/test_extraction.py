@@ -958,6 +958,34 @@ def test_a_real_networks_numbers_hardly_depend_on_the_batch(make_cells, cache):
         np.testing.assert_allclose(other, by_default, rtol=0, atol=1e-5 * by_default.max())
 
 
+def test_products_in_bfloat16_are_nearly_those_in_float32_and_the_cache_keeps_them_apart(make_cells, cache):
+    exact = extract("pci-random-conv5", make_cells(21))
+    rounded = extract("pci-random-conv5", make_cells(21), precision="bfloat16")
+    assert rounded.X.dtype == np.float32
+    assert not same_bits(exact.X, rounded.X)
+    np.testing.assert_allclose(rounded.X, exact.X, rtol=0, atol=0.02 * exact.X.max())
+    said = [adata.uns["pci_bench"] for adata in (exact, rounded)]
+    assert [record["features"]["precision"] for record in said] == ["float32", "bfloat16"]
+    assert said[0]["key"] != said[1]["key"]
+    assert same_bits(extract("pci-random-conv5", make_cells(21)).X, exact.X)
+
+
+def test_what_is_no_network_has_one_precision(own_registries, make_cells, cache):
+    calls = []
+    register_features("plain", version="1", rescale="raw", names=lambda c: ["a", "b"])(
+        lambda crops: calls.append(len(crops)) or crops.mean(axis=(2, 3))
+    )
+    exact = extract("plain", make_cells(5))
+    assert same_bits(extract("plain", make_cells(5), precision="bfloat16").X, exact.X)
+    assert len(calls) == 1
+
+
+@pytest.mark.parametrize("precision", ["float16", "", "BFLOAT16"])
+def test_an_unknown_precision_is_a_sentence(precision):
+    with pytest.raises(UserError, match="There is no precision"):
+        ExtractionOptions(precision=precision)
+
+
 # ---- several seeds, several extractors in one pass, several batches beside each other
 
 

@@ -123,6 +123,6 @@ def open_transformer(weights: Path, device: str) -> Compute:
 
     def compute(crops: np.ndarray, outputs: set[str]) -> dict[str, np.ndarray]:
         with torch.inference_mode():
-            return {"": encoder(torch.from_numpy(crops).to(device)).mean(dim=1).cpu().numpy()}
+            return {"": encoder(torch.from_numpy(crops).to(device)).mean(dim=1).float().cpu().numpy()}
 
     return compute

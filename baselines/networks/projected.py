@@ -79,6 +79,6 @@ def open_encoder(weights: Path, device: str) -> Compute:
                     break
             if EMBEDDING in outputs:
                 found[EMBEDDING] = embedding_of(encoder.norms[last](activation))
-        return {output: value.cpu().numpy() for output, value in found.items()}
+        return {output: value.float().cpu().numpy() for output, value in found.items()}
 
     return compute

@@ -88,6 +88,12 @@ BatchOption = Annotated[
         help="Crops for each forward pass of networks; by default what is quickest on CPUs (mostly 16). A GPU wants hundreds."
     ),
 ]
+PrecisionOption = Annotated[
+    str,
+    typer.Option(
+        help="Of networks' products: float32, or bfloat16: twice as fast where the processor or GPU has it, and less exact."
+    ),
+]
 SchedulerOption = Annotated[
     str | None,
     typer.Option(

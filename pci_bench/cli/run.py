@@ -15,6 +15,7 @@ from pci_bench.cli.app import (
     BatchOption,
     DeviceOption,
     PluginOption,
+    PrecisionOption,
     RefreshOption,
     SchedulerOption,
     SeedOption,
@@ -96,6 +97,7 @@ def run(
     workers: WorkersOption = None,
     scheduler: SchedulerOption = None,
     batch: BatchOption = None,
+    precision: PrecisionOption = "float32",
     segmenter: SegmenterOption = DEFAULT_SEGMENTER,
     annotations: Annotated[
         Path | None,
@@ -159,6 +161,7 @@ def run(
             refresh=refresh.value,
             scheduler=scheduler,
             batch=batch,
+            precision=precision,
             progress=progress,
         )
     if as_json:
@@ -261,6 +264,7 @@ def extract(
     workers: WorkersOption = None,
     scheduler: SchedulerOption = None,
     batch: BatchOption = None,
+    precision: PrecisionOption = "float32",
     segmenter: SegmenterOption = DEFAULT_SEGMENTER,
     refresh: Annotated[RefreshOption, typer.Option(help="When features are computed.")] = RefreshOption.missing,
     plugin: PluginOption = None,
@@ -276,7 +280,7 @@ def extract(
 
     check_limit(limit)
     ExtractionOptions(
-        device, workers, refresh.value, segmenter, scheduler, batch
+        device, workers, refresh.value, segmenter, scheduler, batch, precision
     )  # which checks them, before cells are loaded
     if out_file.suffix.lower() not in KINDS:
         raise UserError(f"--out {out_file} ends in '{out_file.suffix}'; features are written to {', '.join(KINDS)}.")
@@ -299,6 +303,7 @@ def extract(
         segmenter=segmenter,
         scheduler=scheduler,
         batch=batch,
+        precision=precision,
         progress=progress,
     )
     write_features(adata if share is None else share.attach(adata, whole), out_file)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,7 @@ from pci_bench.errors import PluginError
 from pci_bench.features.availability import code_of
 from pci_bench.features.jobs import Job, by_extractor, job_of, parts_of, stage_name, unfinished, values_of, write_part
 from pci_bench.features.names import FeatureSet
+from pci_bench.system.arguments import PRECISIONS
 from pci_bench.system.devices import device_name
 from pci_bench.system.machine import cpu_seconds
 from pci_bench.system.progress import Progress
@@ -63,6 +65,7 @@ def computed(
                     device,
                     jobs[0].segmenter or DEFAULT_SEGMENTER,
                     jobs[0].batch,
+                    jobs[0].precision,
                     setup,
                 )
                 for block in todo
@@ -83,6 +86,7 @@ def opened_extractors(jobs: Sequence[Job], cells: Cells, device: str, threads: i
                 _Computation(
                     tuple(extractor_jobs),
                     extractor_jobs[0].extractor.open(cells.channels, extractor_jobs[0].weights, device),
+                    device,
                 )
             )
     set_threads(threads)  # once more, for libraries that were imported just now
@@ -108,6 +112,7 @@ class _Computation:
 
     jobs: tuple[Job, ...]
     function: Compute
+    device: str
 
     @property
     def outputs(self) -> set[str]:
@@ -116,10 +121,20 @@ class _Computation:
     def compute(self, crops: np.ndarray, names: Sequence[str]) -> dict[str, np.ndarray]:
         """Return {output: values} of a batch of crops, the first of which are of the cells `names`."""
         with code_of(self.jobs[0].features, f"on {cells_text(names)}", [str(job.features) for job in self.jobs]):
-            values = self.function(crops, self.outputs)
+            with products_in(self.jobs[0].precision, self.device):
+                values = self.function(crops, self.outputs)
             if not isinstance(values, dict):
                 raise TypeError(f"it returned {type(values).__name__}; expected a dict of outputs")
             return values
+
+
+def products_in(precision: str, device: str) -> AbstractContextManager[Any]:
+    """Return a block, of one thread, in which torch multiplies in a precision: ``"float32"`` or ``"bfloat16"``."""
+    if precision == PRECISIONS[0]:
+        return nullcontext()
+    import torch
+
+    return torch.autocast(device.partition(":")[0], dtype=getattr(torch, precision))
 
 
 @dataclass(frozen=True)
@@ -158,11 +173,12 @@ def _work(
     device: str,
     segmenter: str,
     batch: int,
+    precision: str,
     setup: WorkerSetup,
 ) -> tuple[int, int]:
     """Compute one block in a worker process."""
     setup.begin()
-    jobs = [job_of(features, cells, segmenter, batch) for features in wanted]
+    jobs = [job_of(features, cells, segmenter, batch, precision) for features in wanted]
     pool = Pool.of(jobs, setup.cores, device)
     compute_block(opened_extractors(jobs, cells, device, pool.threads), cells, block, device, pool, lambda n: None)
     return block

@@ -27,7 +27,7 @@ from pci_bench.features.files import write_h5ad
 from pci_bench.features.jobs import Job, by_extractor, discard_parts, job_of
 from pci_bench.features.names import FeatureSet, parse
 from pci_bench.features.on_cluster import computed_on_cluster
-from pci_bench.system.arguments import check_batch, check_workers
+from pci_bench.system.arguments import PRECISIONS, check_batch, check_precision, check_workers
 from pci_bench.system.checksums import check_seal, seal
 from pci_bench.system.cluster import check_scheduler
 from pci_bench.system.devices import resolve_device
@@ -65,6 +65,9 @@ class ExtractionOptions:
     batch
         Crops for each forward pass of networks, in place of what each declares (:class:`pci_bench.ExtractorMeta`). It may change
         the last digits, so the cache keeps what another batch gave apart. Other feature sets are not touched.
+    precision
+        Of networks' products: ``"float32"``, or ``"bfloat16"``, which is about twice as fast on processors and GPUs that have it
+        and differs by up to a hundredth of the largest value. The cache keeps them apart.
     """
 
     device: str = "auto"
@@ -73,11 +76,13 @@ class ExtractionOptions:
     segmenter: str = DEFAULT_SEGMENTER
     scheduler: str | None = None
     batch: int | None = None
+    precision: str = PRECISIONS[0]
 
     def __post_init__(self) -> None:
-        """Check the number of workers, the scheduler's address, and the batch."""
+        """Check the number of workers, the scheduler's address, the batch and the precision."""
         check_workers(self.workers)
         check_batch(self.batch)
+        check_precision(self.precision)
         check_scheduler(self.scheduler, self.workers)
 
 
@@ -141,7 +146,7 @@ def compute_features(
                 raise
             results[features] = Skipped.failed(error, dataset, str(features))
         else:
-            job = job_of(features, cells, segmenter, options.batch)
+            job = job_of(features, cells, segmenter, options.batch, options.precision)
             passes.setdefault(job.preparation, []).append(job)
     if options.refresh != "never":
         anew = options.refresh == "always"
@@ -181,6 +186,7 @@ def extract(
     segmenter: str = DEFAULT_SEGMENTER,
     scheduler: str | None = None,
     batch: int | None = None,
+    precision: str = PRECISIONS[0],
     progress: Progress | bool | None = None,
 ) -> AnnData:
     """Return one feature set of some cells: ``X`` (n, d) float32, ``obs`` from the cells, and ``var`` with what was measured.
@@ -207,6 +213,8 @@ def extract(
         ``"tcp://HOST:PORT"`` of a Dask cluster whose workers compute, in place of processes of this machine.
     batch
         Crops for each forward pass of networks, in place of what each declares.
+    precision
+        ``"float32"``, or ``"bfloat16"`` for the products of networks: faster, and less exact.
     progress
         True shows a bar in a terminal or notebook; or a progress reporter. By default nothing is shown.
 
@@ -225,7 +233,7 @@ def extract(
     ['GFP_mean', 'GFP_sd', 'GFP_min']
     """
     asked = parse(features) if isinstance(features, str) else features
-    options = ExtractionOptions(device, workers, refresh, segmenter, scheduler, batch)
+    options = ExtractionOptions(device, workers, refresh, segmenter, scheduler, batch, precision)
     progress = reporter(progress)
     if isinstance(cells, str):
         cells = load_dataset(cells, progress=progress)

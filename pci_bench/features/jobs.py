@@ -22,6 +22,7 @@ from pci_bench.data.provenance import DatasetProvenance, FeaturesProvenance, Pro
 from pci_bench.errors import PluginError
 from pci_bench.features.availability import needs_segmenter
 from pci_bench.features.names import FeatureSet
+from pci_bench.system.arguments import PRECISIONS
 from pci_bench.system.checksums import seal, unsealed
 from pci_bench.system.files import atomic_file, cache_folder, escape, sha256_of
 from pci_bench.system.shortages import raise_shortage
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
 
 CELLS_PER_BLOCK = 4096
 CELLS_PER_SMALL_BLOCK = 256  # where processes share the blocks of slow measurements
-PRECISION = "float32"
 
 
 @dataclass(frozen=True)
@@ -51,10 +51,15 @@ class Job:
         return CELLS_PER_SMALL_BLOCK if self.extractor.meta.processes else CELLS_PER_BLOCK
 
     @property
+    def precision(self) -> str:
+        """In what its products are computed: float32 or bfloat16."""
+        return self.provenance.features.precision
+
+    @property
     def key(self) -> str:
         """The hash of all that the numbers follow from."""
         dataset, features = self.provenance.dataset, self.provenance.features
-        identity = [dataset.sha256, features.name, features.version, features.weights_sha256, PRECISION]
+        identity = [dataset.sha256, features.name, features.version, features.weights_sha256, features.precision]
         if self.segmenter:
             identity += [self.segmenter, SEGMENTERS.get(self.segmenter).meta.version]
             if code := source_of(SEGMENTERS.origin(self.segmenter).file):
@@ -83,7 +88,16 @@ class Job:
         """What jobs that share a pass have in common: the weights, and how crops are prepared and handed over."""
         meta = self.extractor.meta
         weights = None if self.weights is None else (meta.weights, self.features.weights)
-        return weights, meta.rescale, meta.masks, self.segmenter, self.batch, meta.processes, meta.concurrent
+        return (
+            weights,
+            meta.rescale,
+            meta.masks,
+            self.segmenter,
+            self.batch,
+            self.precision,
+            meta.processes,
+            meta.concurrent,
+        )
 
     @property
     def parts(self) -> Path:
@@ -118,11 +132,14 @@ def is_network(extractor: Extractor, weights: Path | None) -> bool:
     return weights is not None or extractor.meta.concurrent
 
 
-def job_of(features: FeatureSet, cells: Cells, segmenter: str, batch: int | None = None) -> Job:
-    """Return what is needed to compute a feature set whose weights are resolved; `batch` is for networks alone."""
+def job_of(
+    features: FeatureSet, cells: Cells, segmenter: str, batch: int | None = None, precision: str = PRECISIONS[0]
+) -> Job:
+    """Return what is needed to compute a feature set whose weights are resolved; `batch` and `precision` are for networks alone."""
     extractor = features.extractor()
     meta = extractor.meta
     file = weight_files.find(meta.weights, features.weights) if meta.weights and features.weights else None
+    network = is_network(extractor, file)
     segmented = segmenter if needs_segmenter(meta, cells) else None
     origin = Provenance(
         DatasetProvenance.of(cells.meta, cells.sha256),
@@ -133,13 +150,13 @@ def job_of(features: FeatureSet, cells: Cells, segmenter: str, batch: int | None
             sha256_of(file) if file else "",
             meta.weights or "",
             meta.title,
-            PRECISION,
+            precision if network else PRECISIONS[0],
             meta.allows_nan,
             (segmented or "of the dataset") if meta.masks else "",
             (weight_files.read_header(file).trained_on or {}) if file is not None else {},
         ),
     )
-    crops = batch if batch is not None and is_network(extractor, file) else meta.batch
+    crops = batch if batch is not None and network else meta.batch
     return Job(features, extractor, file, segmented, origin, crops)
 
 

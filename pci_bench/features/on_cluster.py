@@ -85,8 +85,8 @@ class BlockTask:
         The first cell and the one after the last, among all that are computed.
     device, segmenter
         As the user named them.
-    batch
-        Crops for each call.
+    batch, precision
+        Crops for each call, and what networks' products are computed in.
     """
 
     setup: ClusterSetup
@@ -97,6 +97,7 @@ class BlockTask:
     device: str
     segmenter: str
     batch: int
+    precision: str
 
     @classmethod
     def of(
@@ -107,7 +108,7 @@ class BlockTask:
         assert stored is not None
         features, keys = tuple(job.features for job in jobs), tuple(job.key for job in jobs)
         segmenter = jobs[0].segmenter or DEFAULT_SEGMENTER
-        return cls(setup, stored, features, keys, block, device, segmenter, jobs[0].batch)
+        return cls(setup, stored, features, keys, block, device, segmenter, jobs[0].batch, jobs[0].precision)
 
 
 def compute_task(task: BlockTask) -> tuple[int, str]:
@@ -129,7 +130,7 @@ def compute_task(task: BlockTask) -> tuple[int, str]:
                     f"The worker {here_on_cluster()} does not know the feature set '{features}'. Install the package that registers it in the "
                     "workers' environment; or put it into a file and name that with --plugin, which then reaches the workers."
                 )
-        jobs = [job_of(features, cells, task.segmenter, task.batch) for features in task.features]
+        jobs = [job_of(features, cells, task.segmenter, task.batch, task.precision) for features in task.features]
         for job, key in zip(jobs, task.keys, strict=True):
             if job.key != key:
                 raise UserError(

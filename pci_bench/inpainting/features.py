@@ -69,7 +69,7 @@ def encoder_compute(encoder: Any, device: str) -> Compute:
 
     def compute(crops: np.ndarray, outputs: set[str]) -> dict[str, np.ndarray]:
         batch = torch.from_numpy(crops).to(device=device, memory_format=torch.channels_last)
-        return {layer: value.cpu().numpy() for layer, value in encoder.features(batch, outputs).items()}
+        return {layer: value.float().cpu().numpy() for layer, value in encoder.features(batch, outputs).items()}
 
     return compute
 

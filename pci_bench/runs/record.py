@@ -52,6 +52,7 @@ class RunArguments(pydantic.BaseModel):
     annotations_sha256: str | None = None
     postprocess: list[str] | None = None
     batch: int | None = None
+    precision: str = "float32"
 
 
 class DatasetFacts(pydantic.BaseModel):

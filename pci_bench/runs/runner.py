@@ -54,7 +54,7 @@ from pci_bench.runs.outputs import (
 from pci_bench.runs.plan import Planned, check_parameters, planned, with_parameters
 from pci_bench.runs.record import DatasetFacts, RunArguments, RunRecord
 from pci_bench.runs.results import Result
-from pci_bench.system.arguments import check_limit, check_seed, split_names
+from pci_bench.system.arguments import PRECISIONS, check_limit, check_seed, split_names
 from pci_bench.system.devices import resolve_device
 from pci_bench.system.files import check_writable, escape, sha256_of, user_path
 from pci_bench.system.machine import run_facts
@@ -138,6 +138,7 @@ def run(
     refresh: Refresh = "missing",
     scheduler: str | None = None,
     batch: int | None = None,
+    precision: str = PRECISIONS[0],
     progress: Progress | bool | None = None,
 ) -> RunOutput:
     """Return the results of a benchmark, and write them where `out` is given.
@@ -174,6 +175,8 @@ def run(
         ``"tcp://HOST:PORT"`` of a Dask cluster whose workers compute, in place of processes of this machine.
     batch
         Crops for each forward pass of networks, in place of what each declares.
+    precision
+        ``"float32"``, or ``"bfloat16"`` for the products of networks: faster, and less exact.
     annotations
         CSV or TSV of proteins, joined onto the cells by :func:`pci_bench.data.annotations.annotate`; or the name of such a table that
         ``pci-bench data get`` fetched: ``"huh2003"``.
@@ -216,7 +219,7 @@ def run(
         DATASETS.get(name)
     check_limit(limit)
     check_seed(seed)
-    options = ExtractionOptions(device, workers, refresh, segmenter, scheduler, batch)
+    options = ExtractionOptions(device, workers, refresh, segmenter, scheduler, batch, precision)
     SEGMENTERS.get(segmenter)
     if device != "auto" and scheduler is None:  # which asks torch, seconds that a run from the cache does not need
         resolve_device(device)
@@ -263,6 +266,7 @@ def run(
         annotations_sha256=digest,
         **({} if asked is None else {"postprocess": list(asked)}),
         **({} if batch is None else {"batch": batch}),
+        **({} if precision == PRECISIONS[0] else {"precision": precision}),
     )
     record = RunRecord(
         arguments=arguments.model_dump(exclude_unset=True),

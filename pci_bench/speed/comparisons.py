@@ -83,18 +83,24 @@ def _float_crops(n: int) -> np.ndarray:
     return np.random.default_rng(0).random((n, *CROP), dtype=np.float32)
 
 
-def _one_pass(n: int) -> Work:
-    from pci_bench.inpainting.features import CROPS_PER_PASS, encoder_compute
-    from pci_bench.inpainting.network import LAYERS, PairedCellInpainting
+def _one_pass(precision: str) -> Callable[[int], Work]:
+    def prepare(n: int) -> Work:
+        from pci_bench.features.compute import products_in
+        from pci_bench.inpainting.features import CROPS_PER_PASS, encoder_compute
+        from pci_bench.inpainting.network import LAYERS, PairedCellInpainting
 
-    compute, crops = encoder_compute(PairedCellInpainting().source_encoder, "cpu"), _float_crops(n)
+        compute, crops = encoder_compute(PairedCellInpainting().source_encoder, "cpu"), _float_crops(n)
 
-    def work() -> None:
-        for start in range(0, n, CROPS_PER_PASS):
-            compute(crops[start : start + CROPS_PER_PASS], set(LAYERS))
+        def work() -> None:
+            for start in range(0, n, CROPS_PER_PASS):
+                with products_in(precision, "cpu"):
+                    compute(crops[start : start + CROPS_PER_PASS], set(LAYERS))
 
-    compute(crops[:CROPS_PER_PASS], set(LAYERS))
-    return work
+        with products_in(precision, "cpu"):
+            compute(crops[:CROPS_PER_PASS], set(LAYERS))
+        return work
+
+    return prepare
 
 
 def _torch_batches(n: int) -> Work:
@@ -344,8 +350,9 @@ COMPARISONS = {
         128,
         64,
         {
-            OURS: Way(_one_pass),
+            OURS: Way(_one_pass("float32")),
             "torch, batches of 64": Way(_torch_batches),
+            "pci-bench, --precision bfloat16": Way(_one_pass("bfloat16")),
             "Keras (TensorFlow), batches of 64": Way(_keras_batches, ("keras", "tensorflow")),
         },
         _encoder_operations,

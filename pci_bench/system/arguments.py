@@ -13,6 +13,7 @@ from pci_bench.errors import UserError
 MAX_SEED = 2**32 - 1  # the largest that NumPy's, scikit-learn's and UMAP's generators all take
 MAX_COUNT = 2**31 - 1  # of cells, neighbours, pairs: what 32-bit indices in compiled libraries hold
 MAX_WORKERS = 1024
+PRECISIONS = ("float32", "bfloat16")  # of forward passes, the default first
 MAX_BATCH = 4096  # crops of a forward pass: as many cells as are handed to a process at once
 
 
@@ -110,6 +111,12 @@ def check_workers(workers: int | None) -> None:
     """Raise where there is nobody to work, or more than any machine has."""
     if workers is not None:
         whole_number(workers, "number of workers", 1, MAX_WORKERS)
+
+
+def check_precision(precision: str) -> None:
+    """Raise where there is no such precision of forward passes."""
+    if precision not in PRECISIONS:
+        raise UserError(f"There is no precision '{precision}'. Use {' or '.join(PRECISIONS)}.")
 
 
 def check_batch(batch: int | None) -> None:

@@ -60,6 +60,8 @@ FAULTS = [
     *bounds("extract", EXTRACT, "--workers", ("0", HUGE), "The number of workers is"),
     *bounds("run", CROPS, "--batch", ("0", "-1", "4097"), "The batch is"),
     *bounds("extract", EXTRACT, "--batch", ("0", "-1", "4097"), "The batch is"),
+    *bounds("run", CROPS, "--precision", ("float16", ""), "There is no precision"),
+    *bounds("extract", EXTRACT, "--precision", ("float16", ""), "There is no precision"),
     *bounds("gate", ("gate",), "--workers", ("0", HUGE), "The number of workers is"),
     *bounds("train", TRAIN, "--epochs", ("0", HUGE), "--epochs"),
     *bounds("train", TRAIN, "--batch", ("0", HUGE), "--batch"),
