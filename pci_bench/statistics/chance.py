@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from pci_bench.statistics.metrics import classification_metrics
+from pci_bench.system.threads import on_each_core
 
 PERMUTATIONS = 200
 MAX_VOTES = 10_000_000  # cells × permutations × k of one level; for more cells there are fewer permutations
@@ -106,9 +107,16 @@ def chance_levels(
     ks = sorted(set(ks))
     enough = [min(len(permuted), permutations_for(permuted.shape[1], k)) for k in ks]
     draws = np.random.default_rng([seed, 1]).random((enough[0], n_classes))
-    counts = permuted_confusions(
-        lists, permuted[: enough[0]], groups, np.array(ks), np.array(enough), n_classes, draws, balanced
-    )
+
+    def confusions_of(part: int, parts: int) -> np.ndarray:
+        labels, own_draws = (np.ascontiguousarray(a[part : enough[0] : parts]) for a in (permuted, draws))
+        answered = np.array([len(range(part, number, parts)) for number in enough])
+        return permuted_confusions(lists, labels, groups, np.array(ks), answered, n_classes, own_draws, balanced)
+
+    counts = np.empty((len(ks), enough[0], n_classes, n_classes + 1), np.int64)
+    by_part = on_each_core(confusions_of)
+    for part, confusions in enumerate(by_part):
+        counts[:, part :: len(by_part)] = confusions
     levels: dict[int, dict[str, Any]] = {}
     for k, permutations, confusions in zip(ks, enough, counts, strict=True):
         levels[k] = {"permutations": permutations}

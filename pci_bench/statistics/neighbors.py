@@ -13,6 +13,7 @@ from pci_bench.statistics.chance import chance_levels
 from pci_bench.statistics.jackknife import interval_of, jackknife_variance, slopes
 from pci_bench.statistics.metrics import classification_metrics
 from pci_bench.system.blocks import HERE, Blocks
+from pci_bench.system.threads import on_each_core
 
 Metric = Literal["euclidean", "correlation", "cosine"]
 
@@ -235,11 +236,26 @@ class Neighborhoods:
         deletions: list[tuple[np.ndarray, np.ndarray]] = []
 
         def vote(rows: np.ndarray, lists: np.ndarray) -> np.ndarray:
-            pairs, changes, short = votes.deletions(
-                rows, lists, self.labels, self.own_groups, units, k, left_out, instead, unit_of_group, holds, influences
-            )
+            def of_part(part: int, parts: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+                some = slice(len(rows) * part // parts, len(rows) * (part + 1) // parts)
+                found: tuple[np.ndarray, np.ndarray, np.ndarray] = votes.deletions(
+                    rows[some],
+                    lists[some],
+                    self.labels,
+                    self.own_groups,
+                    units,
+                    k,
+                    left_out,
+                    instead,
+                    unit_of_group,
+                    holds,
+                    influences,
+                )
+                return found
+
+            pairs, changes, short = (np.concatenate(found) for found in zip(*on_each_core(of_part), strict=True))
             deletions.append((pairs, changes))
-            return np.asarray(short)
+            return short
 
         self._deep_enough(vote)
         pairs, changes = (np.concatenate(parts) for parts in zip(*deletions, strict=True))
