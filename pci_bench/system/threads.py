@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -40,6 +39,8 @@ def on_each_core(compute: Callable[[int, int], T]) -> list[T]:
     parts = available_cores()
     if parts == 1:
         return [compute(0, 1)]
+    from concurrent.futures import ThreadPoolExecutor  # which every command would wait for
+
     with ThreadPoolExecutor(parts) as pool:
         return list(pool.map(lambda part: compute(part, parts), range(parts)))
 
