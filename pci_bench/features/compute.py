@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pci_bench.api.extractor import Compute
-from pci_bench.api.segmenter import DEFAULT_SEGMENTER, SEGMENTERS
+from pci_bench.api.segmenter import SEGMENTERS
 from pci_bench.api.workers import WorkerSetup
 from pci_bench.errors import PluginError
 from pci_bench.features.availability import code_of
@@ -63,9 +63,7 @@ def computed(
                     cells,
                     block,
                     device,
-                    jobs[0].segmenter or DEFAULT_SEGMENTER,
-                    jobs[0].batch,
-                    jobs[0].precision,
+                    jobs[0].settings,
                     setup,
                 )
                 for block in todo
@@ -171,14 +169,12 @@ def _work(
     cells: Cells,
     block: tuple[int, int],
     device: str,
-    segmenter: str,
-    batch: int,
-    precision: str,
+    settings: tuple[str, int, str],
     setup: WorkerSetup,
 ) -> tuple[int, int]:
     """Compute one block in a worker process."""
     setup.begin()
-    jobs = [job_of(features, cells, segmenter, batch, precision) for features in wanted]
+    jobs = [job_of(features, cells, *settings) for features in wanted]
     pool = Pool.of(jobs, setup.cores, device)
     compute_block(opened_extractors(jobs, cells, device, pool.threads), cells, block, device, pool, lambda n: None)
     return block

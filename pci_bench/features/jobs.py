@@ -17,7 +17,7 @@ import numpy as np
 from pci_bench import weights as weight_files
 from pci_bench.api.extractor import EXTRACTORS, Extractor
 from pci_bench.api.plugins import source_of
-from pci_bench.api.segmenter import SEGMENTERS
+from pci_bench.api.segmenter import DEFAULT_SEGMENTER, SEGMENTERS
 from pci_bench.data.provenance import DatasetProvenance, FeaturesProvenance, Provenance
 from pci_bench.errors import PluginError
 from pci_bench.features.availability import needs_segmenter
@@ -54,6 +54,11 @@ class Job:
     def precision(self) -> str:
         """In what its products are computed: float32 or bfloat16."""
         return self.provenance.features.precision
+
+    @property
+    def settings(self) -> tuple[str, int, str]:
+        """What :func:`job_of` takes beside features and cells to make this job again: segmenter, batch and precision."""
+        return self.segmenter or DEFAULT_SEGMENTER, self.batch, self.precision
 
     @property
     def key(self) -> str:

@@ -11,7 +11,6 @@ import numpy as np
 
 from pci_bench.api.cluster import ClusterSetup, here_on_cluster, introduced, wait_until_seen
 from pci_bench.api.extractor import EXTRACTORS
-from pci_bench.api.segmenter import DEFAULT_SEGMENTER
 from pci_bench.data.store import StoredCells
 from pci_bench.errors import UserError
 from pci_bench.features.compute import Pool, compute_block, opened_extractors, what_was_lost
@@ -83,10 +82,10 @@ class BlockTask:
         Feature sets of one pass, and the keys that their numbers have where the task comes from.
     block
         The first cell and the one after the last, among all that are computed.
-    device, segmenter
-        As the user named them.
-    batch, precision
-        Crops for each call, and what networks' products are computed in.
+    device
+        As the user named it.
+    settings
+        Of the pass: :attr:`~pci_bench.features.jobs.Job.settings`.
     """
 
     setup: ClusterSetup
@@ -95,9 +94,7 @@ class BlockTask:
     keys: tuple[str, ...]
     block: tuple[int, int]
     device: str
-    segmenter: str
-    batch: int
-    precision: str
+    settings: tuple[str, int, str]
 
     @classmethod
     def of(
@@ -107,8 +104,7 @@ class BlockTask:
         stored = StoredCells.of(cells, *block)
         assert stored is not None
         features, keys = tuple(job.features for job in jobs), tuple(job.key for job in jobs)
-        segmenter = jobs[0].segmenter or DEFAULT_SEGMENTER
-        return cls(setup, stored, features, keys, block, device, segmenter, jobs[0].batch, jobs[0].precision)
+        return cls(setup, stored, features, keys, block, device, jobs[0].settings)
 
 
 def compute_task(task: BlockTask) -> tuple[int, str]:
@@ -130,7 +126,7 @@ def compute_task(task: BlockTask) -> tuple[int, str]:
                     f"The worker {here_on_cluster()} does not know the feature set '{features}'. Install the package that registers it in the "
                     "workers' environment; or put it into a file and name that with --plugin, which then reaches the workers."
                 )
-        jobs = [job_of(features, cells, task.segmenter, task.batch, task.precision) for features in task.features]
+        jobs = [job_of(features, cells, *task.settings) for features in task.features]
         for job, key in zip(jobs, task.keys, strict=True):
             if job.key != key:
                 raise UserError(
