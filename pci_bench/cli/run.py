@@ -27,7 +27,7 @@ from pci_bench.cli.app import (
 from pci_bench.cli.terminal import err, print_answers, print_json, print_results, print_tables, say, show
 from pci_bench.data.provenance import KEY, DatasetProvenance, FeaturesProvenance, Provenance
 from pci_bench.errors import UserError
-from pci_bench.system.arguments import check_limit, split_list, whole_numbers
+from pci_bench.system.arguments import PRECISIONS, check_limit, split_list, whole_numbers
 from pci_bench.system.files import check_replaceable, check_text, check_writable
 from pci_bench.system.progress import ConsoleProgress
 
@@ -97,7 +97,7 @@ def run(
     workers: WorkersOption = None,
     scheduler: SchedulerOption = None,
     batch: BatchOption = None,
-    precision: PrecisionOption = "float32",
+    precision: PrecisionOption = PRECISIONS[0],
     segmenter: SegmenterOption = DEFAULT_SEGMENTER,
     annotations: Annotated[
         Path | None,
@@ -264,7 +264,7 @@ def extract(
     workers: WorkersOption = None,
     scheduler: SchedulerOption = None,
     batch: BatchOption = None,
-    precision: PrecisionOption = "float32",
+    precision: PrecisionOption = PRECISIONS[0],
     segmenter: SegmenterOption = DEFAULT_SEGMENTER,
     refresh: Annotated[RefreshOption, typer.Option(help="When features are computed.")] = RefreshOption.missing,
     plugin: PluginOption = None,

@@ -67,7 +67,7 @@ class ExtractionOptions:
         the last digits, so the cache keeps what another batch gave apart. Other feature sets are not touched.
     precision
         Of networks' products: ``"float32"``, or ``"bfloat16"``, which is about twice as fast on processors and GPUs that have it
-        and differs by up to a hundredth of the largest value. The cache keeps them apart.
+        and differs by up to a fiftieth of the largest value. The cache keeps them apart.
     """
 
     device: str = "auto"

@@ -10,6 +10,7 @@ import pydantic
 from pci_bench.api.segmenter import DEFAULT_SEGMENTER
 from pci_bench.api.skipped import Skipped
 from pci_bench.errors import UserError
+from pci_bench.system.arguments import PRECISIONS
 from pci_bench.system.files import write_json
 from pci_bench.system.foreign import check_within, first_fault, read_json
 
@@ -52,7 +53,7 @@ class RunArguments(pydantic.BaseModel):
     annotations_sha256: str | None = None
     postprocess: list[str] | None = None
     batch: int | None = None
-    precision: str = "float32"
+    precision: str = PRECISIONS[0]
 
 
 class DatasetFacts(pydantic.BaseModel):
