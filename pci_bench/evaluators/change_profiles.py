@@ -22,6 +22,7 @@ from pci_bench.errors import UserError
 from pci_bench.evaluators.embedding import protein_means
 from pci_bench.statistics.change_profiles import change_profiles, change_scores
 from pci_bench.statistics.intervals import mean_spread
+from pci_bench.statistics.scaling import all_finite
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -101,7 +102,7 @@ class ChangeProfiles(Evaluator):
         import pandas as pd
 
         values = np.asarray(adata.X)
-        if not np.isfinite(values).all():
+        if not all_finite(values):
             raise UserError("The features hold NaN or infinite values; changes need finite ones.")
         cells = obs_strings(adata.obs, "cell") if "cell" in adata.obs else adata.obs_names.to_numpy(str)
         order = np.argsort(cells, kind="stable")

@@ -27,7 +27,7 @@ from pci_bench.statistics.metrics import (
     drawn_unit,
     recalls,
 )
-from pci_bench.statistics.scaling import standardized
+from pci_bench.statistics.scaling import all_finite, standardized
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -36,8 +36,6 @@ if TYPE_CHECKING:
 
 CLASSIFICATION_METRICS = {name: Metric("percent") for name in ("balanced_accuracy", "macro_f1", "accuracy")}
 
-
-ROWS_AT_ONCE = 8192
 UNSAID = {"subset": "", "metric": "euclidean"}  # parameters that came later: results without them have these values
 
 SUBSET = "only cells with this value of an obs column, as crowded=no; all where it is empty"
@@ -157,7 +155,7 @@ class LabelledCells:
         """
         kept = labelled(adata.obs, subset)
         values = np.asarray(adata.X) if kept.all() else np.asarray(adata.X)[kept]
-        if not all(np.isfinite(values[i : i + ROWS_AT_ONCE]).all() for i in range(0, len(values), ROWS_AT_ONCE)):
+        if not all_finite(values):
             raise UserError("The features hold NaN or infinite values; classification needs finite ones.")
         obs = adata.obs[kept]
         classes, labels = np.unique(obs["label"].astype(str).to_numpy(), return_inverse=True)

@@ -21,6 +21,7 @@ from pci_bench.data.observations import obs_strings
 from pci_bench.data.provenance import DatasetProvenance
 from pci_bench.errors import UserError
 from pci_bench.evaluators.comparable import comparable
+from pci_bench.statistics.scaling import all_finite
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -108,7 +109,7 @@ class SingleCellClustering(Evaluator):
         from scipy.spatial.distance import pdist
         from sklearn.metrics import adjusted_rand_score
 
-        if not np.isfinite(np.asarray(adata.X)).all():
+        if not all_finite(np.asarray(adata.X)):
             raise UserError("The features hold NaN or infinite values; clustering needs finite ones.")
         names = obs_strings(adata.obs, "cell")
         values = comparable(adata, np.asarray(adata.X))

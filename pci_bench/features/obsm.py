@@ -11,6 +11,7 @@ import numpy as np
 from pci_bench.data.cells import as_float32
 from pci_bench.data.provenance import FeaturesProvenance, Provenance
 from pci_bench.errors import UserError
+from pci_bench.statistics.scaling import all_finite
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -55,7 +56,7 @@ def from_obsm(adata: AnnData, key: str) -> AnnData:
             f"obsm['{key}'] is an array of {dense.dtype} with the shape {dense.shape}; expected numbers, a row for each cell."
         )
     values = as_float32(dense, f"obsm['{key}']")
-    if not np.isfinite(values).all():
+    if not all_finite(values):
         row, column = np.argwhere(~np.isfinite(values))[0]
         raise UserError(
             f"obsm['{key}'] holds NaN or infinite values, first for cell '{adata.obs_names[row]}' in '{names[column]}'. "

@@ -20,6 +20,7 @@ from pci_bench.statistics.postprocessing import (
     unit_length,
     z_scores,
 )
+from pci_bench.statistics.scaling import all_finite
 from pci_bench.system.arguments import split_names
 
 if TYPE_CHECKING:
@@ -311,7 +312,7 @@ def postprocess(adata: AnnData, text: str) -> AnnData:
 
 def _finite(adata: AnnData) -> np.ndarray:
     values = np.asarray(adata.X, np.float64)
-    if not np.isfinite(values).all():
+    if not all_finite(values):
         raise UserError("The features hold NaN or infinite values; post-processing needs finite ones.")
     return values
 

@@ -18,6 +18,7 @@ from functools import partial
 import numpy as np
 
 from pci_bench.errors import UserError
+from pci_bench.statistics.scaling import all_finite
 from pci_bench.system.blocks import HERE, Blocks, BlockWork
 from pci_bench.system.compilation import compiled
 
@@ -206,7 +207,7 @@ def _prepared(features: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray, flo
     if rows.ndim != 2 or rows.shape[1] == 0:
         raise UserError(f"The features have shape {rows.shape}; nearest neighbours need (cells, at least one feature).")
     n, d = rows.shape
-    if not all(np.isfinite(rows[i : i + BLOCK]).all() for i in range(0, n, BLOCK)):
+    if not all_finite(rows):
         raise UserError("The features hold NaN or infinite values; nearest neighbours need finite ones.")
     if not 1 <= k < n:
         raise UserError(
